@@ -1,0 +1,460 @@
+//! The keys of the configuration file. Each doc comment is the published reference of its key.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::secret::Secret;
+use super::units::{ByteCount, Span};
+
+/// The whole configuration file.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "longhaul configuration")]
+pub struct Config {
+    /// What to move from where to where; each runs by itself.
+    #[schemars(length(min = 1))]
+    pub pipelines: Vec<Pipeline>,
+    /// Health, metrics and control over HTTP.
+    #[serde(default)]
+    pub admin: Admin,
+    /// What happens at SIGTERM.
+    #[serde(default)]
+    pub drain: Drain,
+}
+
+/// One queue or topic, and the service that its items go to.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pipeline {
+    /// Name of the pipeline in logs and metrics: lower-case letters, digits and `-`, unique in the file.
+    #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
+    pub name: String,
+    /// Where the items come from.
+    pub source: Source,
+    /// Where the items go.
+    #[serde(default)]
+    pub sink: Sink,
+    /// Requests held open at once by this replica, 1 to 10000; also RabbitMQ's prefetch. Replicas times this
+    /// should not pass the service's max-scale, or requests wait in Knative while their timeout runs.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_in_flight: u32,
+    /// How often, when and for how long a failed item is tried again.
+    #[serde(default)]
+    pub retry: Retry,
+    /// What to do when nobody can tell whether the worker finished (504, connection lost).
+    #[serde(default)]
+    pub on_unknown: OnUnknown,
+    /// What to do with an item that failed for good where no `dead_letter` is configured.
+    #[serde(default)]
+    pub on_failed: OnFailed,
+    /// Where items go that failed for good. They leave the source only after this write is confirmed.
+    #[serde(default)]
+    pub dead_letter: Option<Target>,
+    /// Where the worker's answers go. An item leaves the source only after this write is confirmed.
+    #[serde(default)]
+    pub reply: Option<Reply>,
+    /// When to stop asking a service that only fails.
+    #[serde(default)]
+    pub breaker: Breaker,
+    /// Bounds on memory.
+    #[serde(default)]
+    pub limits: Limits,
+    /// The CloudEvent made of an item; the defaults are those of Knative's own sources.
+    #[serde(default)]
+    pub event: Event,
+}
+
+/// Exactly one of the brokers.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+pub struct Source {
+    /// A RabbitMQ queue.
+    pub rabbitmq: Option<RabbitmqSource>,
+    /// Kafka topics.
+    pub kafka: Option<KafkaSource>,
+}
+
+/// A RabbitMQ queue.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RabbitmqSource {
+    /// AMQP URI, `amqp://user:password@host:5672/vhost` or `amqps://…`; `?heartbeat=` in seconds as in the AMQP
+    /// URI specification. Keep the password out of the file: `amqp://${file:/etc/longhaul/rabbitmq}`.
+    pub url: Secret,
+    /// Name of the queue. It must exist unless `declare` is given.
+    #[schemars(length(min = 1, max = 255))]
+    pub queue: String,
+    /// How many returns the queue allows before RabbitMQ drops an item. Assumed: what `declare` says, else 20 for
+    /// quorum queues from RabbitMQ 4.0 on, none before.
+    #[serde(default)]
+    pub delivery_limit: Option<u32>,
+    /// Create the queue where it is missing. Without this key a missing queue is reported and waited for.
+    #[serde(default)]
+    pub declare: Option<Declare>,
+    /// Certificates for `amqps://`.
+    #[serde(default)]
+    pub tls: Tls,
+}
+
+/// A queue to create.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Declare {
+    /// Kind of queue.
+    #[serde(default, rename = "type")]
+    pub kind: QueueKind,
+    /// Queue arguments, passed through as they are, such as `x-consumer-timeout: 43200000`.
+    #[serde(default)]
+    pub arguments: BTreeMap<String, serde_json::Value>,
+    /// Bindings to make from existing exchanges to the queue.
+    #[serde(default)]
+    pub bind: Vec<Binding>,
+}
+
+/// Kind of a RabbitMQ queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum QueueKind {
+    /// Replicated and durable; counts deliveries.
+    #[default]
+    Quorum,
+    /// Durable, on one node.
+    Classic,
+}
+
+/// A binding from an exchange to the queue.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Binding {
+    /// Name of an existing exchange.
+    #[schemars(length(min = 1, max = 255))]
+    pub exchange: String,
+    /// Routing key of the binding.
+    #[serde(default)]
+    #[schemars(length(max = 255))]
+    pub routing_key: String,
+}
+
+/// Kafka topics, read as a member of a consumer group.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaSource {
+    /// Brokers to ask first, each `host:port`.
+    #[schemars(length(min = 1))]
+    pub bootstrap_servers: Vec<String>,
+    /// Topics to read; a name that starts with `^` is a regular expression.
+    #[schemars(length(min = 1))]
+    pub topics: Vec<String>,
+    /// Consumer group. Progress is kept in its committed offsets.
+    #[schemars(length(min = 1))]
+    pub group: String,
+    /// Which records run one at a time and in order.
+    #[serde(default)]
+    pub order: Order,
+    /// Where to begin in a partition that the group has no committed offset for.
+    #[serde(default)]
+    pub start: Start,
+    /// Static membership: a name that is unique in the group and comes back after a restart, such as the pod name of
+    /// a StatefulSet. With names that do not come back (a Deployment) partitions idle after each rollout.
+    #[serde(default)]
+    pub instance_id: Option<String>,
+    /// How long the group waits for a member that died, 1s to 5m. Each restart after a kill waits this long.
+    #[serde(default = "defaults::session_timeout")]
+    pub session_timeout: Span,
+    /// Further librdkafka options, passed through as they are (`security.protocol`, `sasl.*`, …).
+    #[serde(default)]
+    pub options: BTreeMap<String, Secret>,
+}
+
+/// Which Kafka records run one at a time and in order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Order {
+    /// None: every free slot takes the next record.
+    #[default]
+    None,
+    /// Records of one key, in one partition; records without a key are not ordered.
+    Key,
+    /// All records of a partition.
+    Partition,
+}
+
+/// Where to begin in a partition without a committed offset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// At the oldest record, so that nothing is lost.
+    #[default]
+    Earliest,
+    /// At the end: what was there before the first start is never read.
+    Latest,
+}
+
+/// The service that does the work.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sink {
+    /// Address to POST to. Without it the environment variable `K_SINK`, as a SinkBinding sets it.
+    pub url: Option<String>,
+    /// `Host` header, when `url` is the address of the ingress.
+    pub host: Option<String>,
+    /// How long one attempt may take in all, waiting in Knative included. Slightly more than the service's timeoutSeconds.
+    pub timeout: Span,
+    /// How long connecting may take.
+    pub connect_timeout: Span,
+    /// How long sent bytes may stay unacknowledged by the peer's kernel before the connection counts as lost. A
+    /// network fault shorter than this does not cut a running request.
+    pub tcp_user_timeout: Span,
+    /// Headers added to every request. Files named in them are read again when they change.
+    pub headers: BTreeMap<String, Secret>,
+    /// Certificates for `https://`.
+    pub tls: Tls,
+    /// Binary (attributes as headers) or structured (one JSON document).
+    pub mode: Mode,
+    /// Take an answer for the worker's only with the header `Longhaul-Outcome`. Then no answer of a proxy in between can
+    /// be mistaken for the worker's.
+    pub require_outcome: bool,
+    /// How much of an answer is kept; the rest is read and dropped.
+    pub response_bytes: ByteCount,
+}
+
+/// How a CloudEvent is put into a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Attributes as headers, the item's bytes as the body.
+    #[default]
+    Binary,
+    /// One JSON document, `application/cloudevents+json`.
+    Structured,
+}
+
+/// Certificates. Files are read again at each new connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// PEM file with certificate authorities, in addition to the system's.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file with the client certificate; goes with `key_file`.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file with the client certificate's key.
+    pub key_file: Option<PathBuf>,
+}
+
+/// When a failed item is tried again.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// Runs of the worker in all, the first included, 1 to 255.
+    #[schemars(range(min = 1, max = 255))]
+    pub attempts: u32,
+    /// Wait after the first failure; it doubles with each further one, and varies by up to a quarter.
+    pub backoff: Span,
+    /// The longest wait, also for a `Retry-After` of the worker.
+    pub backoff_max: Span,
+    /// Least wait after an unknown outcome, so that a worker that is still stopping is not doubled.
+    pub unknown_backoff: Span,
+    /// Worker time that one item may use in all its attempts.
+    pub worker_time_budget: Span,
+    /// How long an item may wait for a worker that can't be reached. Such tries cost no attempt.
+    pub not_started_for: Span,
+}
+
+/// What to do when nobody can tell whether the worker finished.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnUnknown {
+    /// Try again, as after a failure.
+    #[default]
+    Retry,
+    /// Dead-letter the item.
+    DeadLetter,
+    /// Keep the item, show it, and do nothing until a person decides.
+    Hold,
+}
+
+/// What to do with an item that failed for good where no `dead_letter` is configured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailed {
+    /// Keep it unsettled and show it; `limits.held_max` of them stop the pipeline's intake.
+    #[default]
+    Hold,
+    /// Ack it: the item is lost, by choice.
+    Drop,
+}
+
+/// Exactly one place to write to.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+pub struct Target {
+    /// A RabbitMQ queue or exchange.
+    pub rabbitmq: Option<RabbitmqTarget>,
+    /// A Kafka topic.
+    pub kafka: Option<KafkaTarget>,
+}
+
+/// A RabbitMQ queue (by name, through the default exchange) or an exchange with a routing key.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RabbitmqTarget {
+    /// AMQP URI; the source's where the source is RabbitMQ and this is left out.
+    pub url: Option<Secret>,
+    /// Name of an existing queue.
+    #[schemars(length(min = 1, max = 255))]
+    pub queue: Option<String>,
+    /// Name of an existing exchange, instead of `queue`.
+    #[schemars(length(min = 1, max = 255))]
+    pub exchange: Option<String>,
+    /// Routing key; goes with `exchange`.
+    #[schemars(length(max = 255))]
+    pub routing_key: Option<String>,
+    /// Certificates for `amqps://`.
+    #[serde(default)]
+    pub tls: Tls,
+}
+
+/// A Kafka topic.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaTarget {
+    /// Brokers to ask first, each `host:port`; the source's where the source is Kafka and this is left out.
+    #[serde(default)]
+    pub bootstrap_servers: Vec<String>,
+    /// Name of an existing topic.
+    #[schemars(length(min = 1))]
+    pub topic: String,
+    /// Further librdkafka options, passed through as they are.
+    #[serde(default)]
+    pub options: BTreeMap<String, Secret>,
+}
+
+/// Where the worker's answers go.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1))]
+pub struct Reply {
+    /// A RabbitMQ queue or exchange.
+    pub rabbitmq: Option<RabbitmqTarget>,
+    /// A Kafka topic.
+    pub kafka: Option<KafkaTarget>,
+    /// Also publish an answer that is no CloudEvent, with attributes of our own.
+    #[serde(default)]
+    pub wrap: bool,
+}
+
+/// When to stop asking a service that only fails.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Breaker {
+    /// Items in a row that were not started or rejected, after which nothing new starts; 0 switches the breaker off.
+    pub failures: u32,
+    /// How long to wait before one item probes the service again.
+    pub open: Span,
+}
+
+/// Bounds on memory.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// The largest body; a larger item fails for good with reason `too-large`.
+    pub item_bytes: ByteCount,
+    /// Bodies held in memory at once, in all; nothing new is taken above it.
+    pub held_bytes: ByteCount,
+    /// Items that failed for good and are held; at this many the pipeline takes no new ones.
+    #[schemars(range(min = 1))]
+    pub held_max: u32,
+}
+
+/// The CloudEvent made of an item that is none yet. `{…}` is not expanded in any of these.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Event {
+    /// Attribute `type`; `dev.knative.rabbitmq.event` or `dev.knative.kafka.event` by default.
+    pub r#type: Option<String>,
+    /// Attribute `source`; Knative's own for the source's kind by default.
+    pub source: Option<String>,
+    /// Attribute `subject`.
+    pub subject: Option<String>,
+    /// Extensions set on every event, CloudEvents passed through included.
+    pub extensions: BTreeMap<String, String>,
+}
+
+/// Health, metrics and control over HTTP.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Address to listen on, such as `0.0.0.0:9090`. Without it there is no admin server.
+    pub listen: Option<String>,
+    /// Bearer token that every change needs.
+    pub token: Option<Secret>,
+}
+
+/// What happens at SIGTERM.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Drain {
+    /// How long running requests may go on. The pod's terminationGracePeriodSeconds must be longer.
+    pub timeout: Span,
+}
+
+mod defaults {
+    use super::*;
+
+    pub fn session_timeout() -> Span {
+        Span::from_secs(6)
+    }
+
+    impl Default for Sink {
+        fn default() -> Self {
+            Sink {
+                url: None,
+                host: None,
+                timeout: Span::from_hours(4),
+                connect_timeout: Span::from_secs(10),
+                tcp_user_timeout: Span::from_secs(600),
+                headers: BTreeMap::new(),
+                tls: Tls::default(),
+                mode: Mode::default(),
+                require_outcome: false,
+                response_bytes: ByteCount::from_kib(64),
+            }
+        }
+    }
+
+    impl Default for Retry {
+        fn default() -> Self {
+            Retry {
+                attempts: 5,
+                backoff: Span::from_secs(10),
+                backoff_max: Span::from_secs(600),
+                unknown_backoff: Span::from_secs(30),
+                worker_time_budget: Span::from_hours(6),
+                not_started_for: Span::from_hours(24),
+            }
+        }
+    }
+
+    impl Default for Breaker {
+        fn default() -> Self {
+            Breaker { failures: 20, open: Span::from_secs(60) }
+        }
+    }
+
+    impl Default for Limits {
+        fn default() -> Self {
+            Limits { item_bytes: ByteCount::from_mib(16), held_bytes: ByteCount::from_mib(256), held_max: 5 }
+        }
+    }
+
+    impl Default for Drain {
+        fn default() -> Self {
+            Drain { timeout: Span::from_hours(4) }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! How a broker is reached: connection, TLS, credentials, options. No policy.

@@ -1,0 +1,82 @@
+//! What became of an attempt, and why an item was given up.
+
+use std::fmt;
+use std::time::Duration;
+
+/// The class of a request's ending. What each status or error becomes is decided by `sink::classify`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    /// The work is done.
+    Done,
+    /// No worker code ran: free of charge, tried again.
+    NotStarted { retry_after: Option<Duration> },
+    /// The worker ran and failed; another attempt may help.
+    Failed { retry_after: Option<Duration> },
+    /// The worker (or the rules of HTTP) says that no attempt will ever help.
+    Rejected,
+    /// The request was sent and nobody can tell how it ended; the worker may still be running.
+    Unknown,
+}
+
+impl Outcome {
+    /// The value of the label `outcome` in the metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Outcome::Done => "done",
+            Outcome::NotStarted { .. } => "not-started",
+            Outcome::Failed { .. } => "failed",
+            Outcome::Rejected => "rejected",
+            Outcome::Unknown => "unknown",
+        }
+    }
+
+    /// Whether the ending is charged against `retry.attempts`.
+    pub fn counts_as_attempt(self) -> bool {
+        !matches!(self, Outcome::NotStarted { .. })
+    }
+}
+
+/// Why an item failed for good. The words are API: header `longhaul-reason` and label `reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// The worker rejected it, or it cannot be made into a request.
+    Rejected,
+    /// All of `retry.attempts` are used up.
+    Attempts,
+    /// `retry.worker_time_budget` is used up.
+    Budget,
+    /// No worker could be reached within `retry.not_started_for`.
+    NotStarted,
+    /// An unknown outcome, with `on_unknown: dead-letter` or `hold`.
+    Unknown,
+    /// The body is over `limits.item_bytes`.
+    TooLarge,
+}
+
+impl Reason {
+    pub const ALL: [Reason; 6] = [
+        Reason::Rejected,
+        Reason::Attempts,
+        Reason::Budget,
+        Reason::NotStarted,
+        Reason::Unknown,
+        Reason::TooLarge,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::Rejected => "rejected",
+            Reason::Attempts => "attempts",
+            Reason::Budget => "budget",
+            Reason::NotStarted => "not-started",
+            Reason::Unknown => "unknown",
+            Reason::TooLarge => "too-large",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,78 @@
+//! Who handed an item over, and how we know it again when it comes back.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// One connection to RabbitMQ, or one assignment of one Kafka partition.
+///
+/// Epochs are never reused within a process, so that whatever comes back late names the session it
+/// belongs to and can be told from the present one (guarantee G7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+/// One handing-over of an item by a broker. It can be settled in its own session only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryId {
+    pub epoch: Epoch,
+    /// RabbitMQ's delivery tag, or the Kafka offset.
+    pub tag: u64,
+}
+
+/// How a delivery ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Settlement {
+    /// The broker may forget the item.
+    Ack,
+    /// Given back: RabbitMQ requeues it, Kafka keeps its offset incomplete.
+    Return,
+}
+
+/// What a redelivery is known by: the same item has the same identity in every session.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Identity {
+    /// A Kafka record; nothing else ever has its offset.
+    Offset { topic: Arc<str>, partition: i32, offset: i64 },
+    /// The `longhaul-id` header that we wrote ourselves.
+    Header(Arc<str>),
+    /// A digest of the body and of the properties that survive a redelivery. Items alike byte for
+    /// byte share it, so a match is consumed once and never copied (guarantee G3).
+    Digest([u8; 16]),
+}
+
+impl Identity {
+    /// Whether no other item can have this identity.
+    pub fn is_unique(&self) -> bool {
+        !matches!(self, Identity::Digest(_))
+    }
+}
+
+/// What the core knows of a delivery; the message itself stays in the shell.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Outline {
+    pub id: DeliveryId,
+    pub identity: Identity,
+    /// The broker says that it handed this item over before. Always false for Kafka, which does not know.
+    pub redelivered: bool,
+    /// Attempts that earlier processes made, as far as the broker could tell us.
+    pub attempts_before: u32,
+    /// Size of the body, in bytes.
+    pub bytes: u64,
+    /// Items of one key run one at a time and in order of arrival; none is ordered against nothing.
+    pub order_key: Option<OrderKey>,
+}
+
+/// A digest of (topic, partition, key): equal keys stay in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OrderKey(pub u128);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.0)
+    }
+}
+
+impl fmt::Display for DeliveryId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.epoch, self.tag)
+    }
+}

@@ -1,0 +1,1 @@
+//! Knative's behaviour on this machine.

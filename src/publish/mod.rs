@@ -1,0 +1,45 @@
+//! Confirmed writes: dead letters and replies. Nothing counts as written before the broker says so.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+
+use crate::event::{Properties, Value};
+
+pub mod dead_letter;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+pub mod rabbitmq;
+
+/// Writes a message somewhere and returns only when it is confirmed there.
+pub trait Publisher: Send + Sync + 'static {
+    /// # Errors
+    /// When the write is not confirmed. The message may have been written all the same; the caller
+    /// keeps the item and may write it again.
+    fn publish(
+        &self,
+        outgoing: Outgoing,
+    ) -> Pin<Box<dyn Future<Output = Result<(), PublishError>> + Send + '_>>;
+}
+
+/// A message to write, free of any broker's types.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outgoing {
+    pub body: Bytes,
+    pub headers: Vec<(String, Value)>,
+    /// The Kafka record key; RabbitMQ has none.
+    pub key: Option<Bytes>,
+    /// The AMQP properties; Kafka keeps only what it has a place for.
+    pub properties: Properties,
+}
+
+/// Why a write was not confirmed.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct PublishError {
+    pub what: String,
+    /// Writing it again later may succeed. When false, this message can never be written there
+    /// (too large, say), and a person has to act.
+    pub transient: bool,
+}

@@ -1,0 +1,49 @@
+//! Where items go: one request for each attempt, held open for as long as the work takes.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use ::http::HeaderMap;
+use bytes::Bytes;
+
+use crate::delivery::Outcome;
+
+pub mod classify;
+pub mod http;
+
+/// Sends one attempt and says what became of it. It never fails: every ending is an [`Answer`].
+pub trait Sink: Send + Sync + 'static {
+    /// Dropping the future closes the connection, which is how an attempt is cut short.
+    fn send(&self, request: Request) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>>;
+
+    /// The address that the requests go to, for logs and for `knativeerrordest`; no secret in it.
+    fn destination(&self) -> &str;
+}
+
+/// One attempt, ready for the wire.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// How a request ended.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub outcome: Outcome,
+    /// The status code, where there was an answer.
+    pub status: Option<u16>,
+    /// One line for people: the worker's `Longhaul-Reason`, or the error.
+    pub detail: String,
+    /// The answer's headers and body, bounded by `sink.response_bytes`.
+    pub response: Option<Response>,
+}
+
+/// What the worker answered.
+#[derive(Clone, Debug)]
+pub struct Response {
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    /// The body was longer than the bound and was cut there.
+    pub truncated: bool,
+}
