@@ -1,0 +1,180 @@
+//! What follows when a request, a write or a settle has ended.
+
+use std::time::Duration;
+
+use super::dispatcher::Dispatcher;
+use super::item::{ItemId, Phase, Verdict};
+use super::outcome::{Outcome, Reason};
+use super::policy::{OnFailed, OnUnknown};
+use super::protocol::{Effect, Time, Write, Written};
+use super::session::{DeliveryId, Settlement};
+
+/// What an ended attempt comes to.
+enum Next {
+    Done,
+    Retry(Duration),
+    Fail(Reason),
+    Hold(Reason),
+}
+
+impl Dispatcher {
+    pub(super) fn completed(&mut self, id: ItemId, outcome: Outcome, took: Duration, effects: &mut Vec<Effect>) {
+        let Some(item) = self.items.get_mut(&id) else { return };
+        if item.phase != Phase::Running {
+            return;
+        }
+        self.running -= 1;
+        item.phase = Phase::Ready;
+        if outcome.counts_as_attempt() {
+            item.attempts += 1;
+            item.worker_time = item.worker_time.saturating_add(took);
+            item.not_started = None;
+        } else {
+            let (since, tries) = item.not_started.unwrap_or((self.now, 0));
+            item.not_started = Some((since, tries.saturating_add(1)));
+        }
+        let (delivery, attempts) = (item.delivery, item.attempts);
+        self.breaker.ended(self.now, id, outcome);
+        let next = self.next_step(id, outcome);
+        if let (Some(delivery), true, false) = (delivery, outcome.counts_as_attempt(), matches!(next, Next::Done)) {
+            effects.push(Effect::Note { id: delivery, attempts });
+        }
+        match (next, delivery) {
+            (Next::Done, Some(_)) if self.policy.reply => self.write(id, Write::Reply, effects),
+            (Next::Done, Some(_)) => self.settle(id, Settlement::Ack, false, effects),
+            (Next::Retry(_), Some(_)) if self.draining => self.settle(id, Settlement::Return, false, effects),
+            (Next::Retry(delay), Some(_)) => {
+                effects.push(Effect::Retry { item: id, delay });
+                self.wait(id, self.now.saturating_add(delay));
+            }
+            (Next::Fail(reason), Some(_)) => self.fail(id, reason, effects),
+            (Next::Hold(reason), Some(_)) => self.hold(id, reason, effects),
+            (next, None) => {
+                let verdict = self.verdict(next, attempts);
+                self.make_pending(id, verdict, effects);
+            }
+        }
+    }
+
+    fn verdict(&self, next: Next, attempts: u32) -> Verdict {
+        match next {
+            Next::Done if self.policy.reply => Verdict::Write(Write::Reply),
+            Next::Done => Verdict::Ack,
+            Next::Retry(delay) => Verdict::Retry { until: self.now.saturating_add(delay) },
+            Next::Fail(reason) => Verdict::Write(Write::DeadLetter { reason, attempts }),
+            Next::Hold(reason) => Verdict::Hold { reason },
+        }
+    }
+
+    /// The rules of product section 2: class, attempts, budget.
+    fn next_step(&self, id: ItemId, outcome: Outcome) -> Next {
+        let Some(item) = self.items.get(&id) else { return Next::Done };
+        let retry = &self.policy.retry;
+        let (least, asked) = match outcome {
+            Outcome::Done => return Next::Done,
+            Outcome::Rejected => return Next::Fail(Reason::Rejected),
+            Outcome::NotStarted { retry_after } => {
+                let (since, tries) = item.not_started.unwrap_or((self.now, 1));
+                if self.now.saturating_sub(since) >= retry.not_started_for {
+                    return Next::Fail(Reason::NotStarted);
+                }
+                (self.policy.backoff(id, tries), retry_after)
+            }
+            Outcome::Unknown if self.policy.on_unknown == OnUnknown::DeadLetter => return Next::Fail(Reason::Unknown),
+            Outcome::Unknown if self.policy.on_unknown == OnUnknown::Hold => return Next::Hold(Reason::Unknown),
+            Outcome::Unknown => (self.policy.backoff(id, item.attempts).max(retry.unknown_backoff), None),
+            Outcome::Failed { retry_after } => (self.policy.backoff(id, item.attempts), retry_after),
+        };
+        if item.attempts >= retry.attempts {
+            return Next::Fail(Reason::Attempts);
+        }
+        if item.worker_time >= retry.worker_time_budget {
+            return Next::Fail(Reason::Budget);
+        }
+        let asked = asked.unwrap_or_default().min(retry.backoff_max);
+        Next::Retry(least.max(asked))
+    }
+
+    pub(super) fn wait(&mut self, id: ItemId, until: Time) {
+        if let Some(item) = self.items.get_mut(&id) {
+            item.phase = Phase::Waiting { until };
+            self.timers.insert((until, id));
+        }
+    }
+
+    /// The item failed for good.
+    pub(super) fn fail(&mut self, id: ItemId, reason: Reason, effects: &mut Vec<Effect>) {
+        match self.policy.on_failed {
+            OnFailed::DeadLetter => {
+                let attempts = self.items.get(&id).map_or(0, |item| item.attempts);
+                self.write(id, Write::DeadLetter { reason, attempts }, effects);
+            }
+            OnFailed::Hold => self.hold(id, reason, effects),
+            OnFailed::Drop => self.settle(id, Settlement::Ack, true, effects),
+        }
+    }
+
+    /// A held item blocks its key: order is kept for as long as it is not decided.
+    pub(super) fn hold(&mut self, id: ItemId, reason: Reason, effects: &mut Vec<Effect>) {
+        if self.draining {
+            return self.settle(id, Settlement::Return, false, effects);
+        }
+        if let Some(item) = self.items.get_mut(&id) {
+            item.phase = Phase::Held { reason };
+            self.held += 1;
+            effects.push(Effect::Hold { item: id, reason });
+        }
+    }
+
+    pub(super) fn write(&mut self, id: ItemId, write: Write, effects: &mut Vec<Effect>) {
+        if let Some(item) = self.items.get_mut(&id) {
+            item.phase = Phase::Writing(write);
+            effects.push(Effect::Write { item: id, write });
+        }
+    }
+
+    pub(super) fn written(&mut self, id: ItemId, written: Written, effects: &mut Vec<Effect>) {
+        let Some(item) = self.items.get_mut(&id) else { return };
+        let Phase::Writing(write) = item.phase else { return };
+        let live = item.delivery.is_some();
+        match written {
+            Written::Confirmed if live => self.settle(id, Settlement::Ack, false, effects),
+            Written::Confirmed => self.make_pending(id, Verdict::Ack, effects),
+            Written::Failed if !live => self.make_pending(id, Verdict::Write(write), effects),
+            // Trying on would hold the drain up for as long as the target is down.
+            Written::Failed if self.draining => self.settle(id, Settlement::Return, false, effects),
+            Written::Failed => {
+                item.write_failures = item.write_failures.saturating_add(1);
+                let until = self.now.saturating_add(self.policy.write_backoff(id, item.write_failures));
+                item.phase = Phase::WriteWait { write, until };
+                self.timers.insert((until, id));
+            }
+            Written::Impossible => {
+                let reason = match write {
+                    Write::DeadLetter { reason, .. } => reason,
+                    Write::Reply => Reason::TooLarge,
+                };
+                if live {
+                    self.hold(id, reason, effects);
+                } else {
+                    self.make_pending(id, Verdict::Hold { reason }, effects);
+                }
+            }
+        }
+    }
+
+    pub(super) fn settled(&mut self, id: DeliveryId, stale: bool, effects: &mut Vec<Effect>) {
+        // An answer that names a delivery we no longer know is of a lost session: counted by the shell.
+        let Some(item_id) = self.deliveries.get(&id).copied() else { return };
+        let Some(item) = self.items.get_mut(&item_id) else { return };
+        let Phase::Settling(how) = item.phase else { return };
+        if !stale || how == Settlement::Return {
+            return self.forget(item_id, effects);
+        }
+        // The ack did not leave this process, so the item comes back for certain, and its work is done.
+        self.deliveries.remove(&id);
+        item.delivery = None;
+        self.orphans.entry(item.identity.clone()).or_default().push_back(item_id);
+        self.make_pending(item_id, Verdict::Ack, effects);
+    }
+}

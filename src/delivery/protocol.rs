@@ -1,0 +1,79 @@
+//! What goes into the core and what comes out of it.
+
+use std::time::Duration;
+
+use super::item::ItemId;
+use super::outcome::{Outcome, Reason};
+use super::session::{DeliveryId, Epoch, Outline, Settlement};
+
+/// Time since the pipeline started. It never runs backwards.
+pub type Time = Duration;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// A session came up; its deliveries follow.
+    SessionUp(Epoch),
+    /// A session is gone and its deliveries can't be settled any more.
+    SessionLost(Epoch),
+    /// The broker handed an item over.
+    Received(Outline),
+    /// The request of [`Effect::Dispatch`] ended after `took`.
+    Completed { item: ItemId, outcome: Outcome, took: Duration },
+    /// The write of [`Effect::Write`] ended.
+    Written { item: ItemId, written: Written },
+    /// The broker's client took the settle of [`Effect::Settle`], or its session was already gone.
+    Settled { id: DeliveryId, stale: bool },
+    /// Start nothing new, give back what did not start, finish the rest.
+    Drain,
+    /// Time passed [`super::Dispatcher::poll_timeout`].
+    Timer,
+}
+
+/// Something for the shell to do. Each is done once and in the order given.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// An item is in the core's hands under this name; the shell keeps its message until `Forget`.
+    Admit { item: ItemId, id: DeliveryId },
+    /// The redelivery `id` belongs to `item`, which is known already: its message need not be kept.
+    Adopt { item: ItemId, id: DeliveryId },
+    /// Send the request; answered by exactly one [`Input::Completed`].
+    Dispatch { item: ItemId, attempt: u32, redelivered: bool },
+    /// Write the item somewhere; answered by exactly one [`Input::Written`].
+    Write { item: ItemId, write: Write },
+    /// Settle a delivery; answered by one [`Input::Settled`], unless its session is lost first.
+    Settle { id: DeliveryId, how: Settlement, dropped: bool },
+    /// Let the broker remember the count of attempts, where it can.
+    Note { id: DeliveryId, attempts: u32 },
+    /// The item failed for good and nothing may be done with it: tell people.
+    Hold { item: ItemId, reason: Reason },
+    /// The item will be tried again after `delay`.
+    Retry { item: ItemId, delay: Duration },
+    /// The core has no more use for the item.
+    Forget { item: ItemId },
+    /// An orphan was given up unadopted, because there were too many or it was too old. Its item will
+    /// run again when the broker hands it over.
+    OrphanExpired { item: ItemId },
+    /// The breaker opened (`true`) or closed.
+    Breaker { open: bool },
+}
+
+/// What to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Write {
+    /// The worker's answer.
+    Reply,
+    /// The item itself, with the reason.
+    DeadLetter { reason: Reason, attempts: u32 },
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Written {
+    /// The target confirmed it.
+    Confirmed,
+    /// Not confirmed; it will be written again.
+    Failed,
+    /// It can never be written there: the item is held.
+    Impossible,
+}
