@@ -141,7 +141,7 @@ impl Dispatcher {
         let Some(item) = self.items.get_mut(&id) else { return };
         item.phase = Phase::Pending { verdict, since: self.now };
         self.pending += 1;
-        self.timers.insert((self.now + self.policy.bounds.orphan_age, id));
+        self.timers.insert((self.now.saturating_add(self.policy.bounds.orphan_age), id));
         if self.draining {
             // No delivery follows a drain, so nobody will ask.
             return self.expire(id, effects);

@@ -200,7 +200,7 @@ impl Dispatcher {
             match item.phase {
                 Phase::Waiting { until } if until == time => self.make_ready(id),
                 Phase::WriteWait { write, until } if until == time => self.write(id, write, effects),
-                Phase::Pending { since, .. } if since + self.policy.bounds.orphan_age <= time => {
+                Phase::Pending { since, .. } if since.saturating_add(self.policy.bounds.orphan_age) <= time => {
                     self.expire(id, effects);
                 }
                 _ => {}

@@ -1,0 +1,108 @@
+//! One attempt: encode the event (once for each item), send it, say how it ended.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{Ended, Shared};
+use crate::delivery::{Input, ItemId, Outcome};
+use crate::event::{EncodedEvent, Message, Origin, Redelivered};
+use crate::sink::{Answer, Request};
+
+/// An item as the shell keeps it, from its admission until the core forgets it.
+pub(super) struct Work {
+    pub message: Arc<Message>,
+    /// Made at the first attempt and kept, so that every attempt has the same id (guarantee G5).
+    event: OnceLock<EncodedEvent>,
+    /// How the latest attempt ended: what a dead letter or a reply is made of.
+    answer: Mutex<Option<Answer>>,
+}
+
+impl Work {
+    pub fn new(message: Arc<Message>) -> Self {
+        Work { message, event: OnceLock::new(), answer: Mutex::new(None) }
+    }
+
+    /// The event's id, or before the first attempt what the broker knows the item by.
+    pub fn id(&self) -> String {
+        if let Some(event) = self.event.get() {
+            return event.id().to_owned();
+        }
+        match &self.message.origin {
+            Origin::Kafka(origin) => format!("partition:{}/offset:{}", origin.partition, origin.offset),
+            Origin::Rabbitmq(origin) => origin.properties.message_id.clone().unwrap_or_else(|| "?".to_owned()),
+        }
+    }
+
+    /// The event's attribute `source`; empty before the first attempt.
+    pub fn source(&self) -> String {
+        self.event.get().map(|event| event.source().to_owned()).unwrap_or_default()
+    }
+
+    /// The Kafka record's key, which an answer to it keeps.
+    pub fn key(&self) -> Option<Bytes> {
+        match &self.message.origin {
+            Origin::Kafka(origin) => origin.key.clone(),
+            Origin::Rabbitmq(_) => None,
+        }
+    }
+
+    pub fn answer(&self) -> Option<Answer> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn keep_answer(&self, answer: Answer) {
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+    }
+
+    /// The event, encoded now if it was not before.
+    fn event(&self, shared: &Shared) -> Result<&EncodedEvent, String> {
+        if let Some(event) = self.event.get() {
+            return Ok(event);
+        }
+        let event = shared.encoder.encode(&self.message).map_err(|error| error.to_string())?;
+        Ok(self.event.get_or_init(|| event))
+    }
+}
+
+/// Which attempt to make.
+pub(super) struct Attempt {
+    pub item: ItemId,
+    pub number: u32,
+    pub redelivered: bool,
+}
+
+/// Sends the request and waits for its end, however long that takes.
+pub(super) async fn run(shared: &Shared, work: &Work, attempt: Attempt, pipeline: &str) -> Ended {
+    let began = Instant::now();
+    let answer = send(shared, work, &attempt, pipeline).await;
+    let took = began.elapsed();
+    let outcome = answer.outcome;
+    let seconds = took.as_secs_f64();
+    shared.metrics.attempt(outcome);
+    shared.metrics.duration.observe(seconds);
+    if outcome == Outcome::Done {
+        tracing::info!(pipeline, id = work.id(), attempt = attempt.number, seconds, "Item done");
+    }
+    let detail = (outcome != Outcome::Done).then(|| answer.detail.clone());
+    work.keep_answer(answer);
+    Ended { input: Input::Completed { item: attempt.item, outcome, took }, detail }
+}
+
+async fn send(shared: &Shared, work: &Work, attempt: &Attempt, pipeline: &str) -> Answer {
+    match work.event(shared) {
+        Ok(event) => {
+            tracing::info!(pipeline, id = event.id(), attempt = attempt.number, "Request started");
+            let (headers, body) = event.for_attempt(attempt.number, Redelivered(attempt.redelivered));
+            shared.sink.send(Request { headers, body }).await
+        }
+        // No attempt will ever make an event of it.
+        Err(error) => Answer {
+            outcome: Outcome::Rejected,
+            status: None,
+            detail: format!("no CloudEvent can be made of the message: {error}"),
+            response: None,
+        },
+    }
+}

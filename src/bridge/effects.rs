@@ -1,0 +1,108 @@
+//! Carries out what the core decided, and says so.
+
+use std::sync::Arc;
+
+use super::attempt::{self, Attempt, Work};
+use super::{Ended, Pipeline, writes};
+use crate::delivery::{Effect, Input, ItemId, Write, Written};
+use crate::source::Command;
+
+impl Pipeline {
+    pub(super) fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Admit { item, .. } => {
+                if let Some(message) = self.incoming.take() {
+                    self.works.insert(item, Arc::new(Work::new(message)));
+                }
+            }
+            Effect::Adopt { item, id } => {
+                self.shared.metrics.adopted.inc();
+                tracing::info!(pipeline = self.name, id = self.id(item), delivery = %id, "Redelivery adopted: its work was begun before");
+            }
+            Effect::Dispatch { item, attempt, redelivered } => {
+                self.request(Attempt { item, number: attempt, redelivered });
+            }
+            Effect::Write { item, write } => self.write(item, write),
+            Effect::Settle { id, how, dropped } => {
+                self.shared.metrics.settled(how, dropped);
+                tracing::debug!(pipeline = self.name, delivery = %id, %how, "Settling");
+                // A source that has ended settles nothing any more; its end is noticed by itself.
+                let _ = self.port.commands.send(Command::Settle { id, how });
+            }
+            Effect::Note { id, attempts } => {
+                let _ = self.port.commands.send(Command::Note { id, attempts });
+            }
+            Effect::Hold { item, reason } => tracing::error!(
+                pipeline = self.name, id = self.id(item), %reason,
+                "Item failed for good and is held: it stays with the broker, unsettled"
+            ),
+            Effect::Retry { item, delay } => tracing::info!(
+                pipeline = self.name, id = self.id(item), seconds = delay.as_secs_f64(), "Item will be tried again"
+            ),
+            Effect::Forget { item } => {
+                self.works.remove(&item);
+            }
+            Effect::OrphanExpired { item } => {
+                self.shared.metrics.orphans_expired.inc();
+                tracing::warn!(
+                    pipeline = self.name, id = self.id(item),
+                    "No redelivery asked for this item's result; it will run again if it comes back"
+                );
+            }
+            Effect::Breaker { open } => {
+                self.shared.metrics.breaker_open.set(i64::from(open));
+                if open {
+                    tracing::warn!(pipeline = self.name, "Breaker open: the service only fails, nothing new starts until a probe ends well");
+                } else {
+                    tracing::info!(pipeline = self.name, "Breaker closed: the service works again");
+                }
+            }
+        }
+    }
+
+    /// Tells the core that a task ended.
+    pub(super) fn ended(&mut self, ended: Ended) {
+        match &ended.input {
+            Input::Completed { item, outcome, took } => {
+                if let Some(detail) = &ended.detail {
+                    tracing::warn!(
+                        pipeline = self.name, id = self.id(*item), outcome = outcome.label(), seconds = took.as_secs_f64(),
+                        detail, "Attempt ended without success"
+                    );
+                }
+            }
+            Input::Written { item, written } if *written != Written::Confirmed => {
+                self.shared.metrics.write_failures.inc();
+                tracing::warn!(
+                    pipeline = self.name, id = self.id(*item), error = ended.detail,
+                    "Write not confirmed; the item stays and is written again"
+                );
+            }
+            _ => {}
+        }
+        self.handle(ended.input);
+    }
+
+    fn request(&mut self, attempt: Attempt) {
+        let Some(work) = self.works.get(&attempt.item).cloned() else { return };
+        let (shared, ended, name) = (self.shared.clone(), self.ended.clone(), self.name.clone());
+        self.tasks.spawn(async move {
+            // The pipeline holds the receiver for as long as it holds this task.
+            let _ = ended.send(attempt::run(&shared, &work, attempt, &name).await);
+        });
+    }
+
+    fn write(&mut self, item: ItemId, write: Write) {
+        let Some(work) = self.works.get(&item).cloned() else { return };
+        let (shared, ended) = (self.shared.clone(), self.ended.clone());
+        let name = self.name.clone();
+        self.tasks.spawn(async move {
+            let _ = ended.send(writes::run(&shared, &work, item, write, &name).await);
+        });
+    }
+
+    /// What people know an item by.
+    pub(super) fn id(&self, item: ItemId) -> String {
+        self.works.get(&item).map_or_else(|| "?".to_owned(), |work| work.id())
+    }
+}

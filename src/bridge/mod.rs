@@ -1,0 +1,338 @@
+//! The async shell of a pipeline: feeds the pure core, carries out its effects, drains.
+//!
+//! One task runs [`Pipeline::run`] and owns the core; requests and writes run in tasks of their own and
+//! report back over one channel. Nothing is decided here: every rule is in `delivery`.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::delivery::{Dispatcher, Effect, Input, ItemId, NoRoom, Policy};
+use crate::event::{Encoder, Message};
+use crate::publish::Publisher;
+use crate::sink::Sink;
+use crate::source::{Command, Delivery, Port, Settled, Source, SourceError, SourceEvent, link};
+use crate::telemetry::{PipelineMetrics, Status};
+
+mod attempt;
+mod effects;
+mod writes;
+
+use attempt::Work;
+
+/// How long a source may take to leave its broker once everything is settled.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How many ended requests, or deliveries, are handled before the loop looks at everything else.
+const BATCH: usize = 64;
+
+/// Everything that a pipeline is made of.
+pub struct Parts {
+    pub name: String,
+    pub policy: Policy,
+    pub encoder: Encoder,
+    pub sink: Arc<dyn Sink>,
+    pub dead_letter: Option<Arc<dyn Publisher>>,
+    pub reply: Option<ReplyTo>,
+    pub metrics: PipelineMetrics,
+    pub status: Arc<Status>,
+    /// How long running requests may go on after a drain began.
+    pub drain_timeout: Duration,
+}
+
+/// Where a worker's answers go.
+#[derive(Clone)]
+pub struct ReplyTo {
+    pub publisher: Arc<dyn Publisher>,
+    /// Also publish an answer that is no CloudEvent.
+    pub wrap: bool,
+    /// What goes before an attribute's name in a header: `ce_` in Kafka, `cloudEvents_` in AMQP.
+    pub prefix: &'static str,
+}
+
+/// How a pipeline ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Items whose work was cut short, or that could not be settled in time.
+    pub cut: usize,
+}
+
+/// A running pipeline.
+pub struct Pipeline {
+    name: String,
+    core: Dispatcher,
+    started: Instant,
+    port: Port,
+    /// What is kept of each item in the core's hands.
+    works: HashMap<ItemId, Arc<Work>>,
+    /// The delivery that the core is looking at, until it says what becomes of it.
+    incoming: Option<Arc<Message>>,
+    effects: Vec<Effect>,
+    tasks: JoinSet<()>,
+    ended: mpsc::UnboundedSender<Ended>,
+    endings: mpsc::UnboundedReceiver<Ended>,
+    shared: Arc<Shared>,
+    status: Arc<Status>,
+    drain_timeout: Duration,
+    intake_stopped: bool,
+    no_room: Option<NoRoom>,
+}
+
+/// What request and write tasks need of their pipeline.
+struct Shared {
+    encoder: Encoder,
+    sink: Arc<dyn Sink>,
+    dead_letter: Option<Arc<dyn Publisher>>,
+    reply: Option<ReplyTo>,
+    metrics: PipelineMetrics,
+}
+
+/// A task's last word.
+struct Ended {
+    input: Input,
+    /// For people, where something went wrong.
+    detail: Option<String>,
+}
+
+impl Pipeline {
+    /// Starts `source` and moves its items until `drain` is cancelled and everything is settled, or
+    /// `drain_timeout` has passed since.
+    ///
+    /// # Errors
+    /// When the source gave up for good.
+    pub async fn run(parts: Parts, source: impl Source, drain: CancellationToken) -> Result<Report, SourceError> {
+        let (port, link) = link(parts.policy.max_in_flight as usize);
+        let source = tokio::spawn(source.run(link));
+        let mut pipeline = Pipeline::new(parts, port);
+        let result = pipeline.until_drained(source, drain).await;
+        pipeline.status.stopped();
+        result
+    }
+
+    fn new(parts: Parts, port: Port) -> Self {
+        let (ended, endings) = mpsc::unbounded_channel();
+        let shared = Shared {
+            encoder: parts.encoder,
+            sink: parts.sink,
+            dead_letter: parts.dead_letter,
+            reply: parts.reply,
+            metrics: parts.metrics,
+        };
+        Pipeline {
+            name: parts.name,
+            core: Dispatcher::new(parts.policy),
+            started: Instant::now(),
+            port,
+            works: HashMap::new(),
+            incoming: None,
+            effects: Vec::new(),
+            tasks: JoinSet::new(),
+            ended,
+            endings,
+            shared: Arc::new(shared),
+            status: parts.status,
+            drain_timeout: parts.drain_timeout,
+            intake_stopped: false,
+            no_room: None,
+        }
+    }
+
+    async fn until_drained(
+        &mut self,
+        mut source: JoinHandle<Result<(), SourceError>>,
+        drain: CancellationToken,
+    ) -> Result<Report, SourceError> {
+        let mut deadline = None;
+        let mut deliveries = Vec::with_capacity(BATCH);
+        let mut endings = Vec::with_capacity(BATCH);
+        loop {
+            let wake = self.core.poll_timeout().map(|after| self.started + after);
+            let takes = self.no_room.is_none() || self.core.is_draining();
+            let batch = if self.core.is_draining() { BATCH } else { 1 };
+            tokio::select! {
+                biased;
+                ended = &mut source => return self.source_ended(ended),
+                Some(event) = self.port.events.recv() => self.event(event),
+                count = self.endings.recv_many(&mut endings, BATCH), if !self.endings.is_empty() || !self.tasks.is_empty() => {
+                    debug_assert!(count > 0, "the pipeline keeps a sender");
+                    for ended in endings.drain(..) {
+                        self.ended(ended);
+                    }
+                }
+                _ = drain.cancelled(), if !self.core.is_draining() => {
+                    deadline = Some(Instant::now() + self.drain_timeout);
+                    self.begin_drain();
+                }
+                _ = at(deadline) => return Ok(self.cut_short(source).await),
+                _ = at(wake) => self.handle(Input::Timer),
+                count = self.port.deliveries.recv_many(&mut deliveries, batch), if takes => {
+                    if count == 0 {
+                        // The source is ending; its join handle says how.
+                        return self.source_ended((&mut source).await);
+                    }
+                    for delivery in deliveries.drain(..) {
+                        self.delivery(delivery);
+                    }
+                }
+            }
+            while self.tasks.try_join_next().is_some() {}
+            if self.is_drained() {
+                return self.close(source).await;
+            }
+        }
+    }
+
+    /// Gives the core an input and carries out what it answers.
+    fn handle(&mut self, input: Input) {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.core.handle(self.started.elapsed(), input, &mut effects);
+        for effect in effects.drain(..) {
+            self.perform(effect);
+        }
+        self.effects = effects;
+        self.show();
+    }
+
+    /// Everything that the source reported is looked at before a delivery, so that a delivery of a
+    /// session that is known to be lost is recognised.
+    fn delivery(&mut self, delivery: Delivery) {
+        while let Ok(event) = self.port.events.try_recv() {
+            self.event(event);
+        }
+        self.shared.metrics.received.inc();
+        if delivery.outline.redelivered {
+            self.shared.metrics.redeliveries.inc();
+        }
+        self.incoming = Some(delivery.message);
+        self.handle(Input::Received(delivery.outline));
+        self.incoming = None;
+    }
+
+    fn event(&mut self, event: SourceEvent) {
+        match event {
+            SourceEvent::Up { epoch } => self.handle(Input::SessionUp(epoch)),
+            SourceEvent::Lost { epoch, reason } => {
+                self.shared.metrics.sessions_lost.inc();
+                let running = self.core.stats().running;
+                tracing::warn!(
+                    pipeline = self.name, %epoch, reason, running,
+                    "Session lost; running requests go on and wait for their redelivery"
+                );
+                self.handle(Input::SessionLost(epoch));
+            }
+            SourceEvent::Settled { id, settled } => {
+                let stale = settled == Settled::Stale;
+                if stale {
+                    self.shared.metrics.stale_settles.inc();
+                }
+                self.handle(Input::Settled { id, stale });
+            }
+            SourceEvent::Connected(connected) => {
+                self.shared.metrics.connected.set(i64::from(connected));
+                self.status.connected(connected);
+            }
+            SourceEvent::Backlog(items) => {
+                self.shared.metrics.backlog.set(i64::try_from(items).unwrap_or(i64::MAX));
+            }
+            SourceEvent::IntakeStopped => self.intake_stopped = true,
+        }
+    }
+
+    fn begin_drain(&mut self) {
+        let stats = self.core.stats();
+        tracing::info!(
+            pipeline = self.name, running = stats.running, timeout = ?self.drain_timeout,
+            "Draining: nothing new starts, running requests finish"
+        );
+        self.status.draining();
+        // A source that has ended can't be told, and its end is noticed by itself.
+        let _ = self.port.commands.send(Command::StopIntake);
+        self.handle(Input::Drain);
+    }
+
+    fn is_drained(&self) -> bool {
+        self.core.is_draining() && self.intake_stopped && self.core.is_empty() && self.port.deliveries.is_empty()
+    }
+
+    /// Leaves the broker. Everything is settled by now, so that nothing is lost if it takes too long.
+    async fn close(&mut self, source: JoinHandle<Result<(), SourceError>>) -> Result<Report, SourceError> {
+        let _ = self.port.commands.send(Command::Close);
+        let mut source = pin!(source);
+        match timeout(CLOSE_TIMEOUT, source.as_mut()).await {
+            Ok(ended) => self.source_ended(ended),
+            Err(_) => {
+                tracing::warn!(pipeline = self.name, "The broker's client did not close in time; leaving it");
+                source.abort();
+                Ok(Report::default())
+            }
+        }
+    }
+
+    /// Ends what still runs. Its items stay with the broker, unsettled.
+    async fn cut_short(&mut self, source: JoinHandle<Result<(), SourceError>>) -> Report {
+        let cut = self.works.len();
+        tracing::error!(
+            pipeline = self.name, cut,
+            "The drain timeout has passed: running requests are cut and their items run again elsewhere; raise drain.timeout"
+        );
+        self.tasks.abort_all();
+        let closed = self.close(source).await;
+        if let Err(error) = closed {
+            tracing::warn!(pipeline = self.name, %error, "The source ended with an error");
+        }
+        Report { cut }
+    }
+
+    fn source_ended(
+        &mut self,
+        ended: Result<Result<(), SourceError>, tokio::task::JoinError>,
+    ) -> Result<Report, SourceError> {
+        match ended {
+            Ok(Ok(())) => Ok(Report { cut: self.works.len() }),
+            Ok(Err(error)) => Err(error),
+            Err(error) => Err(SourceError {
+                what: format!("the source's task ended: {error}"),
+                hint: "this is a defect of longhaul: please report it with the log".to_owned(),
+            }),
+        }
+    }
+
+    /// Brings metrics and readiness up to date.
+    fn show(&mut self) {
+        let stats = self.core.stats();
+        self.shared.metrics.in_flight.set(i64::from(stats.running));
+        self.shared.metrics.held.set(i64::from(stats.held));
+        self.shared.metrics.orphans.set(i64::from(stats.pending));
+        let no_room = self.core.no_room();
+        if no_room == self.no_room {
+            return;
+        }
+        self.no_room = no_room;
+        self.status.held_full(no_room == Some(NoRoom::Held));
+        match no_room {
+            Some(NoRoom::Held) => tracing::error!(
+                pipeline = self.name, held = stats.held,
+                "No new items are taken: too many failed for good and are held; configure dead_letter (or on_failed: drop) and restart"
+            ),
+            Some(NoRoom::Bytes) => tracing::warn!(
+                pipeline = self.name, bytes = stats.bytes,
+                "No new items are taken: bodies in hand are at limits.held_bytes"
+            ),
+            _ => {}
+        }
+    }
+}
+
+/// Waits for a time, or for ever where there is none.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

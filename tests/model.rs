@@ -1,0 +1,111 @@
+//! Every interleaving of a small world, with the real dispatcher in the middle: three items (two alike
+//! byte for byte), three attempts, two session losses, a dead-letter write that fails once, and a drain
+//! at any point. Time is "the next timer fires".
+
+mod world;
+
+use std::time::Duration;
+
+use longhaul::delivery::{Bounds, OnFailed, OnUnknown, Outcome, Policy, Retry};
+use stateright::{Checker, Model, Property};
+use world::{Setting, Step, World};
+
+struct Small(Setting);
+
+impl Model for Small {
+    type State = World;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World::new(self.0.clone())]
+    }
+
+    fn actions(&self, state: &World, actions: &mut Vec<Step>) {
+        if state.broken.is_none() {
+            actions.extend(state.steps());
+        }
+    }
+
+    fn next_state(&self, state: &World, step: Step) -> Option<World> {
+        let mut next = state.clone();
+        next.take(step);
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("nothing is broken", |_, world: &World| world.broken.is_none()),
+            Property::always("an end is a good end", |_, world: &World| {
+                !world.steps().is_empty() || world.is_settled()
+            }),
+            Property::sometimes("all items get done", |_, world: &World| world.all_gone()),
+            Property::sometimes("a drain leaves items behind", |_, world: &World| {
+                world.steps().is_empty() && !world.all_gone()
+            }),
+        ]
+    }
+}
+
+fn policy() -> Policy {
+    let second = Duration::from_secs(1);
+    // So short that jitter makes no difference: worlds that differ in nothing but time are one world.
+    let moment = Duration::from_nanos(1);
+    Policy {
+        max_in_flight: 2,
+        retry: Retry {
+            attempts: 3,
+            backoff: moment,
+            backoff_max: moment,
+            unknown_backoff: moment,
+            worker_time_budget: second * 1000,
+            not_started_for: second * 1000,
+        },
+        on_unknown: OnUnknown::Retry,
+        on_failed: OnFailed::DeadLetter,
+        reply: false,
+        breaker_failures: 2,
+        breaker_open: second,
+        bounds: Bounds { item_bytes: 10, held_bytes: 100, held_max: 5, orphans_max: 10, orphan_age: Duration::MAX },
+        seed: 0,
+    }
+}
+
+fn explore(setting: Setting) {
+    let checker = Small(setting).checker().threads(2).spawn_dfs().join();
+    println!("{} states, {} of them unique, depth {}", checker.state_count(), checker.unique_state_count(), checker.max_depth());
+    checker.assert_properties();
+}
+
+#[test]
+fn rabbitmq_twins_two_losses_drain_anywhere() {
+    explore(Setting {
+        policy: policy(),
+        classes: vec![0, 0, 1],
+        unique: false,
+        any_order: false,
+        prefetch: Some(2),
+        keys: vec![None; 3],
+        outcomes: vec![Outcome::Done, Outcome::Failed { retry_after: None }],
+        failures: 2,
+        losses: 2,
+        write_faults: 1,
+        may_drain: true,
+    });
+}
+
+#[test]
+fn kafka_one_key_two_losses_drain_anywhere() {
+    explore(Setting {
+        policy: policy(),
+        classes: vec![0, 1, 2],
+        unique: true,
+        any_order: false,
+        prefetch: None,
+        keys: vec![Some(7), Some(7), None],
+        outcomes: vec![Outcome::Done, Outcome::Failed { retry_after: None }],
+        failures: 2,
+        losses: 2,
+        write_faults: 1,
+        may_drain: true,
+    });
+}

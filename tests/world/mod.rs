@@ -1,0 +1,428 @@
+//! A broker, a worker and time around the real `Dispatcher`, in a form that both the exhaustive model
+//! and the seeded simulation can walk: a state, its possible steps, and what must never happen.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use longhaul::delivery::{
+    DeliveryId, Dispatcher, Effect, Epoch, Identity, Input, ItemId, OrderKey, Outcome, Outline, Policy, Settlement,
+    Time, Write, Written, invariants,
+};
+
+/// Timers beyond it never fire: the age at which an orphan is given up, unless a test asks for it.
+const HORIZON: Duration = Duration::from_secs(1_000_000);
+
+/// One possible world, small enough to be compared and hashed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct World {
+    pub core: Dispatcher,
+    pub setting: Setting,
+    now: Time,
+    stored: Vec<Stored>,
+    session: Session,
+    /// Open requests and the class of their item.
+    requests: BTreeMap<ItemId, usize>,
+    writes: BTreeMap<ItemId, Write>,
+    /// Settles on their way to the broker, in order.
+    settles: Vec<Settle>,
+    classes: BTreeMap<ItemId, usize>,
+    /// The class of each delivery of the present session.
+    delivered: BTreeMap<DeliveryId, usize>,
+    left: bool,
+    failures: u32,
+    losses: u32,
+    write_faults: u32,
+    tallies: Vec<Tally>,
+    /// What went wrong, if anything did; checked as a property.
+    pub broken: Option<String>,
+}
+
+/// What stays the same in one walk.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Setting {
+    pub policy: Policy,
+    /// For each item the class of its bytes: items of one class are alike byte for byte.
+    pub classes: Vec<usize>,
+    /// Whether every item has an identity of its own (Kafka), or only its class's (RabbitMQ).
+    pub unique: bool,
+    /// Whether the broker may hand items over in any order, as a queue does that puts returns at its back.
+    pub any_order: bool,
+    /// Unsettled deliveries at once: RabbitMQ's prefetch. None for Kafka.
+    pub prefetch: Option<usize>,
+    /// An ordering key for each item.
+    pub keys: Vec<Option<u128>>,
+    pub outcomes: Vec<Outcome>,
+    /// How many requests in all may end in another outcome than the first of `outcomes`.
+    pub failures: u32,
+    pub losses: u32,
+    pub write_faults: u32,
+    pub may_drain: bool,
+}
+
+/// An item in the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Stored {
+    Ready { returns: u32 },
+    Out { id: DeliveryId, returns: u32 },
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Session {
+    epoch: u64,
+    state: SessionState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum SessionState {
+    Down,
+    Up,
+    /// The broker has taken everything back, and the bridge does not know yet.
+    Broken,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Settle {
+    id: DeliveryId,
+    how: Settlement,
+}
+
+/// What happened to the items of one class so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Tally {
+    starts: u32,
+    /// Completions that allow an ack: done, or a confirmed dead letter, or a drop asked for.
+    finished: u32,
+    gone: u32,
+    /// Acks whose fate the bridge could not know.
+    doubtful: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    Connect,
+    Deliver(usize),
+    Complete(ItemId, Outcome),
+    Confirm(ItemId),
+    FailWrite(ItemId),
+    /// The first settle reaches the broker, and the bridge hears that it was sent; or, in a session that
+    /// is gone, it hears that the settle was stale.
+    Answer,
+    /// The connection goes. So many of the settles under way had reached the broker, unheard.
+    Break(usize),
+    NoticeLost,
+    Timer,
+    Drain,
+    Leave,
+}
+
+impl World {
+    pub fn new(setting: Setting) -> Self {
+        let class_count = setting.classes.iter().max().map_or(0, |most| most + 1);
+        World {
+            core: Dispatcher::new(setting.policy.clone()),
+            now: Time::ZERO,
+            stored: vec![Stored::Ready { returns: 0 }; setting.classes.len()],
+            session: Session { epoch: 0, state: SessionState::Down },
+            requests: BTreeMap::new(),
+            writes: BTreeMap::new(),
+            settles: Vec::new(),
+            classes: BTreeMap::new(),
+            delivered: BTreeMap::new(),
+            left: false,
+            failures: setting.failures,
+            losses: setting.losses,
+            write_faults: setting.write_faults,
+            tallies: vec![Tally::default(); class_count],
+            broken: None,
+            setting,
+        }
+    }
+
+    /// Every step that could happen next.
+    pub fn steps(&self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if self.left {
+            return steps;
+        }
+        match self.session.state {
+            SessionState::Down if !self.core.is_draining() => steps.push(Step::Connect),
+            SessionState::Down => {}
+            SessionState::Up => {
+                steps.extend(self.deliverable().map(Step::Deliver));
+                if self.losses > 0 {
+                    steps.extend((0..=self.settles.len()).map(Step::Break));
+                }
+            }
+            SessionState::Broken => steps.push(Step::NoticeLost),
+        }
+        if !self.settles.is_empty() {
+            steps.push(Step::Answer);
+        }
+        for item in self.requests.keys() {
+            let outcomes = if self.failures > 0 { &self.setting.outcomes[..] } else { &self.setting.outcomes[..1] };
+            steps.extend(outcomes.iter().map(|outcome| Step::Complete(*item, *outcome)));
+        }
+        for item in self.writes.keys() {
+            steps.push(Step::Confirm(*item));
+            if self.write_faults > 0 {
+                steps.push(Step::FailWrite(*item));
+            }
+        }
+        if self.core.poll_timeout().is_some_and(|timeout| timeout < HORIZON) {
+            steps.push(Step::Timer);
+        }
+        if self.setting.may_drain && !self.core.is_draining() {
+            steps.push(Step::Drain);
+        }
+        if self.core.is_draining() && self.core.is_empty() {
+            steps.push(Step::Leave);
+        }
+        steps
+    }
+
+    pub fn take(&mut self, step: Step) {
+        match step {
+            Step::Connect => {
+                self.session = Session { epoch: self.session.epoch + 1, state: SessionState::Up };
+                self.tell(Input::SessionUp(Epoch(self.session.epoch)));
+            }
+            Step::Deliver(index) => self.deliver(index),
+            Step::Complete(item, outcome) => {
+                self.requests.remove(&item);
+                if outcome != self.setting.outcomes[0] {
+                    self.failures -= 1;
+                }
+                let class = self.class(item);
+                if outcome == Outcome::Done {
+                    self.tallies[class].finished += 1;
+                }
+                self.tell(Input::Completed { item, outcome, took: Duration::from_secs(1) });
+            }
+            Step::Confirm(item) => {
+                let write = self.writes.remove(&item);
+                if matches!(write, Some(Write::DeadLetter { .. })) {
+                    let class = self.class(item);
+                    self.tallies[class].finished += 1;
+                }
+                self.tell(Input::Written { item, written: Written::Confirmed });
+            }
+            Step::FailWrite(item) => {
+                self.writes.remove(&item);
+                self.write_faults -= 1;
+                self.tell(Input::Written { item, written: Written::Failed });
+            }
+            Step::Answer => {
+                let settle = self.settles.remove(0);
+                let stale = self.session.state != SessionState::Up;
+                if !stale {
+                    self.apply(settle);
+                }
+                self.tell(Input::Settled { id: settle.id, stale });
+            }
+            Step::Break(applied) => {
+                self.losses -= 1;
+                self.session.state = SessionState::Broken;
+                // What the broker had taken can't come back stale: its client had written it.
+                for settle in self.settles.drain(..applied).collect::<Vec<_>>() {
+                    self.doubt(settle);
+                    self.apply(settle);
+                }
+                self.take_back();
+            }
+            Step::NoticeLost => {
+                for settle in std::mem::take(&mut self.settles) {
+                    self.doubt(settle);
+                }
+                self.session.state = SessionState::Down;
+                self.tell(Input::SessionLost(Epoch(self.session.epoch)));
+                self.delivered.clear();
+            }
+            Step::Timer => {
+                self.now = self.core.poll_timeout().unwrap_or(self.now).max(self.now);
+                self.tell(Input::Timer);
+            }
+            Step::Drain => self.tell(Input::Drain),
+            Step::Leave => {
+                self.left = true;
+                self.take_back();
+            }
+        }
+        self.check();
+    }
+
+    /// Whether everything ended as it should: all items gone, or the bridge left with nothing in hand.
+    pub fn is_settled(&self) -> bool {
+        self.left || (self.core.is_empty() && self.stored.iter().all(|stored| *stored == Stored::Gone))
+    }
+
+    pub fn all_gone(&self) -> bool {
+        self.stored.iter().all(|stored| *stored == Stored::Gone)
+    }
+
+    /// Items that the broker may hand over next: the first one in order, or any where returns go to the back.
+    fn deliverable(&self) -> impl Iterator<Item = usize> {
+        let out = self.stored.iter().filter(|stored| matches!(stored, Stored::Out { .. })).count();
+        let open = !self.core.is_draining() && self.setting.prefetch.is_none_or(|prefetch| out < prefetch);
+        let takes = open && (self.setting.prefetch.is_some() || self.core.no_room().is_none());
+        let ready = |(index, stored): (usize, &Stored)| matches!(stored, Stored::Ready { .. }).then_some(index);
+        let indexes: Vec<usize> = self.stored.iter().enumerate().filter_map(ready).collect();
+        let most = match (takes, self.setting.any_order) {
+            (false, _) => 0,
+            (true, false) => 1,
+            (true, true) => indexes.len(),
+        };
+        indexes.into_iter().take(most)
+    }
+
+    fn deliver(&mut self, index: usize) {
+        let Stored::Ready { returns } = self.stored[index] else { return };
+        // In one session no item is handed over twice without a return in between.
+        let tag = index as u64 + 100 * u64::from(returns);
+        let id = DeliveryId { epoch: Epoch(self.session.epoch), tag };
+        self.stored[index] = Stored::Out { id, returns };
+        let class = self.setting.classes[index];
+        self.delivered.insert(id, class);
+        let identity = if self.setting.unique {
+            Identity::Offset { topic: "t".into(), partition: 0, offset: index as i64 }
+        } else {
+            Identity::Digest([class as u8; 16])
+        };
+        self.tell(Input::Received(Outline {
+            id,
+            identity,
+            redelivered: returns > 0 && !self.setting.unique,
+            attempts_before: if self.setting.unique { 0 } else { returns },
+            bytes: 1,
+            order_key: self.setting.keys[index].map(OrderKey),
+        }));
+    }
+
+    /// The bridge never hears what became of this settle.
+    fn doubt(&mut self, settle: Settle) {
+        if settle.how == Settlement::Ack
+            && let Some(class) = self.delivered.get(&settle.id)
+        {
+            self.tallies[*class].doubtful += 1;
+        }
+    }
+
+    fn apply(&mut self, settle: Settle) {
+        let is_it = |stored: &Stored| matches!(stored, Stored::Out { id, .. } if *id == settle.id);
+        let Some(index) = self.stored.iter().position(is_it) else { return };
+        let Stored::Out { returns, .. } = self.stored[index] else { return };
+        self.stored[index] = match settle.how {
+            Settlement::Ack => {
+                self.tallies[self.setting.classes[index]].gone += 1;
+                Stored::Gone
+            }
+            Settlement::Return => Stored::Ready { returns: returns + 1 },
+        };
+    }
+
+    /// The broker makes every unsettled delivery ready again.
+    fn take_back(&mut self) {
+        for stored in &mut self.stored {
+            if let Stored::Out { returns, .. } = *stored {
+                *stored = Stored::Ready { returns: returns + 1 };
+            }
+        }
+    }
+
+    fn tell(&mut self, input: Input) {
+        let mut effects = Vec::new();
+        let draining = self.core.is_draining();
+        self.core.handle(self.now, input, &mut effects);
+        for effect in effects {
+            self.obey(effect, draining);
+        }
+    }
+
+    fn obey(&mut self, effect: Effect, was_draining: bool) {
+        match effect {
+            Effect::Admit { item, id } => {
+                if let Some(class) = self.class_of_delivery(id) {
+                    self.classes.insert(item, class);
+                }
+            }
+            Effect::Adopt { item, id } => {
+                let (of_item, of_delivery) = (self.classes.get(&item).copied(), self.class_of_delivery(id));
+                self.require("G3: an orphan is adopted by its own kind", of_item == of_delivery);
+            }
+            Effect::Dispatch { item, attempt, .. } => {
+                let class = self.class(item);
+                self.tallies[class].starts += 1;
+                self.require("G4: nothing starts in a drain", !was_draining);
+                self.require("attempt numbers are in bounds", attempt <= self.setting.policy.retry.attempts);
+                let again = self.requests.insert(item, class).is_some();
+                self.require("G3: one request an item", !again);
+            }
+            Effect::Write { item, write } => {
+                self.writes.insert(item, write);
+            }
+            Effect::Settle { id, how, dropped } => {
+                if let (true, Some(class)) = (dropped, self.class_of_delivery(id)) {
+                    self.tallies[class].finished += 1;
+                }
+                self.settles.push(Settle { id, how });
+            }
+            Effect::Forget { item } => {
+                self.require("no request outlives its item", !self.requests.contains_key(&item));
+                self.classes.remove(&item);
+            }
+            _ => {}
+        }
+    }
+
+    fn class(&self, item: ItemId) -> usize {
+        self.classes.get(&item).copied().unwrap_or_default()
+    }
+
+    fn class_of_delivery(&self, id: DeliveryId) -> Option<usize> {
+        self.delivered.get(&id).copied()
+    }
+
+    /// What must hold in every state, over and above the dispatcher's own invariants.
+    fn check(&mut self) {
+        if let Err(broken) = invariants::check(&self.core) {
+            self.broken.get_or_insert(broken.to_string());
+        }
+        self.require("G2: requests at once", self.requests.len() <= self.setting.policy.max_in_flight as usize);
+        let attempts = self.setting.policy.retry.attempts;
+        for class in 0..self.tallies.len() {
+            let tally = self.tallies[class];
+            let items = self.setting.classes.iter().filter(|of| **of == class).count() as u32;
+            let open = self.requests.values().filter(|of| **of == class).count() as u32;
+            self.require("G1: an ack has a completion of its own", tally.gone <= tally.finished);
+            self.require("G3: never more requests than items", open <= items);
+            // Only an ack whose fate nobody knows may make an item run again.
+            self.require("G3: nothing done runs again", tally.finished <= items + tally.doubtful);
+            self.require("runs are bounded", tally.starts <= (items + tally.doubtful) * attempts + self.not_started());
+        }
+        self.check_order();
+    }
+
+    /// Starts that cost no attempt, as far as the setting allows them at all.
+    fn not_started(&self) -> u32 {
+        let free = self.setting.outcomes.iter().any(|outcome| !outcome.counts_as_attempt());
+        if free { u32::MAX / 2 } else { 0 }
+    }
+
+    fn check_order(&mut self) {
+        if self.setting.keys.iter().all(Option::is_none) {
+            return;
+        }
+        // With an identity for each item its class is its index, so a request names its key.
+        let mut keys: Vec<u128> = self.requests.values().filter_map(|class| self.setting.keys[*class]).collect();
+        let open = keys.len();
+        keys.sort_unstable();
+        keys.dedup();
+        self.require("order: one request a key", keys.len() == open);
+    }
+
+    fn require(&mut self, what: &str, holds: bool) {
+        if !holds {
+            self.broken.get_or_insert_with(|| what.to_owned());
+        }
+    }
+}
