@@ -1,1 +1,4 @@
 //! Knative's behaviour on this machine.
+
+pub mod duration;
+pub mod kpa;
