@@ -113,7 +113,9 @@ impl Buckets {
 
 /// The weight of the newest of `buckets` seconds: all weights together make 0.9999, but never less than a fifth for the newest.
 fn smoothing(buckets: usize) -> f64 {
-    (1.0 - exponent::root(1.0 - 0.9999, buckets)).max(0.2)
+    // What is left for older seconds, as written: Go computes it from constants, exactly, and `1.0 - 0.9999` in floats is not it.
+    const REST: f64 = 0.0001;
+    (1.0 - exponent::root(REST, buckets)).max(0.2)
 }
 
 fn round_to_millionths(value: f64) -> f64 {

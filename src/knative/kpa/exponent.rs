@@ -79,23 +79,22 @@ mod tests {
     #[test]
     fn roots_are_those_of_go_to_the_last_bit() {
         for (degree, bits) in [
-            (1, 0x3f1a_36e2_eb1c_4000_u64),
-            (3, 0x3fa7_c3d2_c4d6_3f00),
-            (5, 0x3fc4_4960_c576_b2f5),
-            (7, 0x3fd1_2b54_2ba5_6517),
-            (19, 0x3fe3_b507_4eba_847d),
-            (41, 0x3fe9_8fc8_c090_effd),
+            (1, 0x3f1a_36e2_eb1c_432d_u64),
+            (3, 0x3fa7_c3d2_c4d6_3ff9),
+            (5, 0x3fc4_4960_c576_b376),
+            (7, 0x3fd1_2b54_2ba5_6565),
+            (19, 0x3fe3_b507_4eba_849e),
+            (41, 0x3fe9_8fc8_c090_f011),
         ] {
-            assert_eq!(root(1.0 - 0.9999, degree).to_bits(), bits, "degree {degree}");
+            assert_eq!(root(0.0001, degree).to_bits(), bits, "degree {degree}");
         }
     }
 
     #[test]
     fn powers_are_those_of_go_to_the_last_bit() {
         for (base, exponent, bits) in [
-            (0x3fd1_2b54_2ba5_6518_u64, 7, 0x3f1a_36e2_eb1c_4003_u64),
-            (0x3fe6_745b_9673_c0aa, 7, 0x3fb5_71cd_dede_4d48),
-            (0x3fe9_44d4_df67_6e75, 33, 0x3f3b_07f9_8ad2_b869),
+            (0x3fe1_5142_c143_7bd3_u64, 7, 0x3f8b_d6f1_4365_0125_u64),
+            (0x3fe9_8fc8_c090_f011, 33, 0x3f43_c451_18b2_8fa1),
             (0x3fe9_9999_9999_999a, 45, 0x3f06_d601_ad37_6ad9),
         ] {
             let base = f64::from_bits(base);
