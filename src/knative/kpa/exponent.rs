@@ -42,19 +42,11 @@ pub fn root(base: f64, degree: usize) -> f64 {
 fn exp(x: f64) -> f64 {
     const LN2_UPPER: f64 = 0.693_147_180_559_662_956_511_601_805_686_950_683_593_75;
     const LN2_LOWER: f64 = 0.282_352_905_630_315_771_225_884_481_750_134_360_255_254_120_68e-12;
-    const FACTORS: [f64; 8] = [
-        1.984_126_984_126_984_127_0e-4,
-        1.388_888_888_888_888_888_9e-3,
-        8.333_333_333_333_333_333_3e-3,
-        4.166_666_666_666_666_666_7e-2,
-        1.666_666_666_666_666_666_7e-1,
-        0.5,
-        1.0,
-        0.0,
-    ];
+    // The series' coefficients, the highest first; the last step multiplies by the argument alone.
+    const FACTORS: [f64; 8] = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 0.0];
     let power_of_two = (x * LOG2_E).round_ties_even();
     let reduced = (-LN2_LOWER).mul_add(power_of_two, (-LN2_UPPER).mul_add(power_of_two, x)) * 0.0625;
-    let mut less_one = 2.480_158_730_158_730_158_7e-5;
+    let mut less_one = 1.0 / 40320.0;
     for factor in FACTORS {
         less_one = reduced.mul_add(less_one, factor);
     }
