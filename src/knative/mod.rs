@@ -1,4 +1,5 @@
 //! Knative's behaviour on this machine.
 
 pub mod duration;
+pub mod hellotest;
 pub mod kpa;
