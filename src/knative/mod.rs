@@ -3,3 +3,4 @@
 pub mod duration;
 pub mod hellotest;
 pub mod kpa;
+pub mod service;
