@@ -1,7 +1,7 @@
 //! A Knative Service inside this process, for the demo and for tests: it buffers as the activator does, runs one request per replica,
 //! and its replicas come and go by Knative's own arithmetic on the real clock.
 //!
-//! The parts without I/O, [`Pool`] and [`Revision`], know no clock; [`Activator`] drives them.
+//! The parts without I/O, [`Pool`] and [`Revision`], know no clock; the activator drives them.
 
 use std::io;
 use std::net::SocketAddr;
