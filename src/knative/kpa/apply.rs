@@ -100,7 +100,7 @@ impl Applied {
         if desired < 0 && self.condition != Condition::Activating {
             return Wanted::Unknown;
         }
-        let mut min = if config.reachable { config.min_scale } else { 0 };
+        let mut min = min_scale(config);
         if config.initial_scale > 1 && !self.initialized && config.reachable {
             min = min.max(config.initial_scale);
         }
@@ -173,7 +173,7 @@ impl Applied {
 
     /// Whether the condition changed.
     fn update_condition(&mut self, config: &Config, now: Time, wanted: Wanted, ready: u32) -> bool {
-        let at_least = config.min_scale.max(if self.initialized { 1 } else { config.initial_scale });
+        let at_least = min_scale(config).max(if self.initialized { 1 } else { config.initial_scale });
         self.initialized |= ready >= at_least;
         let some_wanted = matches!(wanted, Wanted::Scale(1..));
         let next = match wanted {
@@ -194,6 +194,11 @@ impl Applied {
     fn look_again(&mut self, at: Time) {
         self.again = Some(at);
     }
+}
+
+/// The minimum is for revisions that a route leads to.
+fn min_scale(config: &Config) -> u32 {
+    if config.reachable { config.min_scale } else { 0 }
 }
 
 #[cfg(test)]
