@@ -66,7 +66,7 @@ fn recorded_decisions_come_out_the_same() {
 
 fn recordings(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("a readable folder").path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
     files.sort();
     files
@@ -74,7 +74,7 @@ fn recordings(folder: &Path) -> Vec<PathBuf> {
 
 /// Runs the events and returns where the decisions differ from the recorded ones.
 fn replay(trace: &Trace) -> Vec<String> {
-    let cluster = Cluster::parse(&trace.config).unwrap();
+    let cluster = Cluster::parse(&trace.config).unwrap_or_else(|e| panic!("{e}"));
     let config = Config::resolve(&cluster, &trace.annotations, trace.container_concurrency);
     let mut autoscaler = Autoscaler::new(config, moment(trace, 0.0), 0);
     let mut ready = 0;
