@@ -1,1 +1,6 @@
 //! Knative's behaviour on this machine.
+
+pub mod duration;
+pub mod hellotest;
+pub mod kpa;
+pub mod service;

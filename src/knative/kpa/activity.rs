@@ -1,0 +1,100 @@
+//! What an activator reports about a revision: the mean number of requests that it holds, queued and running alike.
+
+use super::time::Time;
+
+/// Requests in flight at one activator, averaged over the time between two reports (`pkg/activator/handler/concurrency_reporter.go`).
+#[derive(Clone, Debug)]
+pub struct Activity {
+    in_flight: u32,
+    /// Requests times nanoseconds since the last report.
+    area: f64,
+    /// Up to when the area has been counted.
+    counted: Time,
+    reported: Time,
+    known: Knowledge,
+}
+
+/// Whether the autoscaler has heard of this revision. Silence follows the one zero that is reported after the last request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Knowledge {
+    Silent,
+    /// The first request was reported at once as one whole; the next report takes it off again.
+    FirstRequest,
+    Reporting,
+}
+
+impl Activity {
+    pub fn new(now: Time) -> Self {
+        Activity { in_flight: 0, area: 0.0, counted: now, reported: now, known: Knowledge::Silent }
+    }
+
+    /// A request came in. The answer, if any, is to be reported at once: it is what wakes a revision from zero.
+    pub fn arrive(&mut self, now: Time) -> Option<f64> {
+        self.count(now);
+        self.in_flight += 1;
+        if self.known != Knowledge::Silent {
+            return None;
+        }
+        self.known = Knowledge::FirstRequest;
+        self.area = 0.0;
+        self.reported = now;
+        Some(1.0)
+    }
+
+    /// A request was answered, or its client went away.
+    pub fn leave(&mut self, now: Time) {
+        self.count(now);
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// The report of the time since the last one; call it each second. `None` while there is nothing to say.
+    pub fn report(&mut self, now: Time) -> Option<f64> {
+        self.count(now);
+        if self.known == Knowledge::Silent {
+            return None;
+        }
+        let span = now.since(self.reported).as_nanos() as f64;
+        let mean = if span > 0.0 { self.area / span } else { f64::from(self.in_flight) };
+        self.area = 0.0;
+        self.reported = now;
+        let first = self.known == Knowledge::FirstRequest;
+        self.known = if mean == 0.0 { Knowledge::Silent } else { Knowledge::Reporting };
+        Some(if first { (mean - 1.0).max(0.0) } else { mean })
+    }
+
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    fn count(&mut self, now: Time) {
+        self.area += f64::from(self.in_flight) * now.since(self.counted).as_nanos() as f64;
+        self.counted = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_request_is_reported_at_once_and_silence_follows_one_zero() {
+        let at = |ms: i64| Time::from_unix_nanos(ms * 1_000_000);
+        let mut activity = Activity::new(at(0));
+        assert_eq!(activity.report(at(1000)), None);
+        assert_eq!(activity.arrive(at(1500)), Some(1.0));
+        assert_eq!(activity.arrive(at(1500)), None);
+        assert_eq!(activity.arrive(at(1750)), None);
+        assert_eq!(
+            activity.report(at(2000)),
+            Some(1.5),
+            "two for all of the half second, one for half of it, less the first"
+        );
+        activity.leave(at(2500));
+        assert_eq!(activity.report(at(3000)), Some(2.5));
+        activity.leave(at(3000));
+        activity.leave(at(3000));
+        assert_eq!(activity.report(at(4000)), Some(0.0));
+        assert_eq!(activity.report(at(5000)), None);
+        assert_eq!(activity.arrive(at(5100)), Some(1.0));
+    }
+}

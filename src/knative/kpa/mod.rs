@@ -1,0 +1,32 @@
+//! Knative's pod autoscaler (KPA) as arithmetic: no clock, no I/O, the standard library alone. The rules are those of Knative Serving
+//! 1.15 and later; recorded decisions of the real autoscaler must come out the same, one by one (`tests/it/kpa.rs`).
+//!
+//! Read in this order: [`Config`] (what one revision's decisions depend on), [`Buckets`] (a metric over a window), [`Decider`] (one
+//! decision), [`Autoscaler`] (all three), [`Applied`] (from a decision to replicas), [`Scaler`] (the whole, driven by reports and time).
+
+mod activity;
+pub mod annotations;
+mod apply;
+mod autoscaler;
+mod buckets;
+mod cluster;
+mod config;
+mod decide;
+mod delay;
+mod error;
+mod exponent;
+mod scaler;
+mod text;
+mod time;
+
+pub use activity::Activity;
+pub use annotations::Annotations;
+pub use apply::{Applied, Condition, Observed};
+pub use autoscaler::Autoscaler;
+pub use buckets::{Aggregation, Buckets};
+pub use cluster::Cluster;
+pub use config::{Config, Metric};
+pub use decide::{Decider, Decision};
+pub use error::{Error, Problem};
+pub use scaler::{Scaler, TICK};
+pub use time::Time;

@@ -1,0 +1,99 @@
+//! The autoscaler and the reconciler on one clock: reports and ready counts go in, the number of replicas comes out.
+
+use std::time::Duration;
+
+use super::apply::{Applied, Condition, Observed};
+use super::autoscaler::Autoscaler;
+use super::config::Config;
+use super::time::Time;
+
+/// How often the autoscaler decides.
+pub const TICK: Duration = Duration::from_secs(2);
+
+/// Scales one revision. It has no clock: call [`poll`](Self::poll) when [`next_poll`](Self::next_poll) comes, after each report, and
+/// whenever the number of ready replicas changes.
+#[derive(Clone, Debug)]
+pub struct Scaler {
+    autoscaler: Autoscaler,
+    applied: Applied,
+    next_tick: Time,
+    /// The newest decision, and the ready count that it was last applied with.
+    observed: Option<Observed>,
+    desired: i32,
+    excess_burst_capacity: i32,
+}
+
+impl Scaler {
+    pub fn new(config: Config, now: Time) -> Self {
+        Scaler {
+            applied: Applied::new(&config, now),
+            excess_burst_capacity: initial_excess(&config),
+            autoscaler: Autoscaler::new(config, now, 0),
+            next_tick: now + TICK,
+            observed: None,
+            desired: -1,
+        }
+    }
+
+    /// Takes one report of the metric. Load on a revision that stands at zero makes the next decision due at once.
+    pub fn report(&mut self, now: Time, value: f64) {
+        self.autoscaler.record(now, value);
+        if self.desired == 0 && value != 0.0 {
+            self.next_tick = now;
+        }
+    }
+
+    /// Decides and applies what is due, and answers how many replicas are to be there. `ready` leaves out those that terminate.
+    pub fn poll(&mut self, now: Time, ready: u32) -> u32 {
+        if now >= self.next_tick {
+            self.next_tick = now + TICK;
+            if let Some(decision) = self.autoscaler.decide(now, ready) {
+                self.desired = decision.desired;
+                self.excess_burst_capacity = decision.excess_burst_capacity;
+            }
+        }
+        let observed =
+            Observed { desired: self.desired, excess_burst_capacity: self.excess_burst_capacity, ready };
+        let due = self.applied.again().is_some_and(|again| now >= again);
+        if due || self.observed.is_none_or(|last| differs(last, observed)) {
+            self.observed = Some(observed);
+            self.applied.reconcile(self.autoscaler.config(), now, observed);
+        }
+        self.applied.replicas()
+    }
+
+    /// When to poll again if nothing happens before.
+    pub fn next_poll(&self) -> Time {
+        self.applied.again().map_or(self.next_tick, |again| again.min(self.next_tick))
+    }
+
+    pub fn config(&self) -> &Config {
+        self.autoscaler.config()
+    }
+
+    pub fn is_panicking(&self) -> bool {
+        self.autoscaler.is_panicking()
+    }
+
+    pub fn condition(&self) -> Condition {
+        self.applied.condition()
+    }
+}
+
+/// Whether there is anything to apply: of the burst capacity only the sign matters, as it alone moves the activator.
+fn differs(last: Observed, now: Observed) -> bool {
+    last.desired != now.desired
+        || last.ready != now.ready
+        || (last.excess_burst_capacity < 0) != (now.excess_burst_capacity < 0)
+}
+
+/// Before the first decision: what the initial scale will have to spare.
+fn initial_excess(config: &Config) -> i32 {
+    if config.target_burst_capacity <= 0.0 {
+        return config.target_burst_capacity as i32;
+    }
+    (f64::from(config.initial_scale) * config.total_value - config.target_burst_capacity) as i32
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! One revision as a state machine: requests arrive and leave, time passes, replicas come and go as the autoscaler says.
+
+use std::time::Duration;
+
+use super::pool::{Full, Pool, ReplicaId, Ticket};
+use crate::knative::kpa::{Activity, Config, Scaler, Time};
+
+/// An activator reports to the autoscaler, and the autoscaler scrapes replicas, at this interval.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Activator, autoscaler and replicas of one service. It has no clock: whoever drives it calls [`turn`](Self::turn) after every other
+/// call and when [`next_turn`](Self::next_turn) comes. `W` is how a waiting request is reached.
+#[derive(Debug)]
+pub struct Revision<W> {
+    scaler: Scaler,
+    activity: Activity,
+    pool: Pool<W>,
+    next_report: Time,
+    desired: u32,
+    most_ready_ever: u32,
+}
+
+/// What a service looks like at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Replicas that are to be there, after the scale bounds.
+    pub desired: u32,
+    pub ready: u32,
+    pub starting: u32,
+    /// Told to stop, and still at a request.
+    pub terminating: u32,
+    pub most_ready_ever: u32,
+    /// Requests that wait for a replica.
+    pub queued: usize,
+    /// Requests held in all: the queued ones and those that run.
+    pub in_flight: usize,
+}
+
+impl<W> Revision<W> {
+    pub fn new(config: Config, pool: Pool<W>, now: Time) -> Self {
+        Revision {
+            scaler: Scaler::new(config, now),
+            activity: Activity::new(now),
+            pool,
+            next_report: now + REPORT_INTERVAL,
+            desired: 0,
+            most_ready_ever: 0,
+        }
+    }
+
+    /// A request came in. It counts as load until [`leave`](Self::leave), whether it waits or runs.
+    ///
+    /// # Errors
+    /// The queue is full; the request does not count.
+    pub fn arrive(&mut self, now: Time, waiter: W) -> Result<Ticket, Full> {
+        let ticket = self.pool.enqueue(waiter)?;
+        if let Some(report) = self.activity.arrive(now) {
+            self.scaler.report(now, report);
+        }
+        Ok(ticket)
+    }
+
+    /// A request was answered, timed out, or lost its client.
+    pub fn leave(&mut self, now: Time, ticket: Ticket) {
+        self.pool.abandon(ticket);
+        self.activity.leave(now);
+    }
+
+    /// The slot of a request that ran is free again.
+    pub fn release(&mut self, replica: ReplicaId) {
+        self.pool.release(replica);
+    }
+
+    /// Does everything that is due, and answers the requests that start now, each with its replica.
+    pub fn turn(&mut self, now: Time) -> Vec<(W, ReplicaId)> {
+        self.pool.advance(now);
+        self.report(now);
+        self.desired = self.scaler.poll(now, self.pool.phases().ready);
+        self.pool.resize(now, self.desired);
+        // A replica without a cold start is ready in the same turn.
+        self.pool.advance(now);
+        self.most_ready_ever = self.most_ready_ever.max(self.pool.phases().ready);
+        std::iter::from_fn(|| self.pool.assign()).collect()
+    }
+
+    /// When the next turn is due if nothing happens before.
+    pub fn next_turn(&self) -> Time {
+        let scaler = self.scaler.next_poll().min(self.next_report);
+        self.pool.next_ready().map_or(scaler, |ready| ready.min(scaler))
+    }
+
+    pub fn counts(&self) -> Counts {
+        let phases = self.pool.phases();
+        let queued = self.pool.queued();
+        Counts {
+            desired: self.desired,
+            ready: phases.ready,
+            starting: phases.starting,
+            terminating: phases.terminating,
+            most_ready_ever: self.most_ready_ever,
+            queued,
+            in_flight: queued + self.pool.running(),
+        }
+    }
+
+    fn report(&mut self, now: Time) {
+        if now < self.next_report {
+            return;
+        }
+        self.next_report = now + REPORT_INTERVAL;
+        if let Some(mean) = self.activity.report(now) {
+            self.scaler.report(now, mean);
+        }
+        // Every request comes through this activator, which has counted it; what replicas add of their own is zero, but not silence.
+        if self.scaler.config().scrapes_replicas() && self.pool.phases().ready > 0 {
+            self.scaler.report(now, 0.0);
+        }
+    }
+}
