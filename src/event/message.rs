@@ -13,6 +13,7 @@ pub struct Message {
 
 /// Where a message came from, with the facts that only this kind of broker has.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a message lives behind an `Arc` and is never moved by value")]
 pub enum Origin {
     Rabbitmq(RabbitmqOrigin),
     Kafka(KafkaOrigin),

@@ -1,1 +1,222 @@
+//! What a request's ending means: the one table that decides whether an item's work is done.
+//!
+//! Knative's parts answer in the worker's name without saying so: their statuses are those of HTTP at large, and only
+//! the bodies tell them apart. The texts below are those of the activator, queue-proxy and Envoy. A worker that sets
+//! `Longhaul-Outcome` is never mistaken for one of them, whatever it says in its body.
 
+use std::time::{Duration, SystemTime};
+
+use http::StatusCode;
+use http::header::{CONTENT_LENGTH, HeaderMap, RETRY_AFTER, SERVER};
+
+use crate::delivery::Outcome;
+
+#[cfg(test)]
+mod tests;
+
+/// The worker's verdict: `done`, `retry` or `reject`.
+pub const OUTCOME_HEADER: &str = "longhaul-outcome";
+/// The worker's own words on it.
+pub const REASON_HEADER: &str = "longhaul-reason";
+
+/// The longest `Retry-After` that is taken at its word, so that no arithmetic on it can overflow. The core has a cap
+/// of its own, `retry.backoff_max`.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// How much of a body is quoted, in characters.
+const EXCERPT: usize = 200;
+
+/// An outcome, and one line that says why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub outcome: Outcome,
+    pub detail: String,
+}
+
+/// What the configuration says about answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// `sink.require_outcome`: an answer without the worker's header is not the worker's.
+    pub require_outcome: bool,
+}
+
+/// An answer as far as it was seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    pub status: StatusCode,
+    pub headers: &'a HeaderMap,
+    /// The start of the body, as far as it was kept.
+    pub body: &'a [u8],
+    /// The last bytes of the body, also where its middle was not kept.
+    pub tail: &'a [u8],
+    /// Why the body did not come to its end, where it did not.
+    pub cut: Option<&'a str>,
+}
+
+/// A request that had no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// There was never a connection: name resolution, connecting or the TLS handshake failed.
+    NotConnected(String),
+    /// The connection closed before the first byte of the request was written.
+    NotSent(String),
+    /// `sink.timeout` passed.
+    TimedOut(Duration),
+    /// The connection broke after the request was on its way, or may have been.
+    Lost(String),
+}
+
+/// Classifies a request that had no answer.
+pub fn failure(failure: &Failure) -> Verdict {
+    match failure {
+        Failure::NotConnected(error) => not_started(None, format!("no connection: {error}")),
+        Failure::NotSent(error) => not_started(None, format!("closed before the request was sent: {error}")),
+        Failure::TimedOut(timeout) => unknown(format!("no answer within {timeout:?} (sink.timeout)")),
+        Failure::Lost(error) => unknown(format!("connection lost: {error}")),
+    }
+}
+
+/// Classifies an answer. `now` is what a `Retry-After` with a date is measured against.
+pub fn answer(seen: &Seen<'_>, rules: Rules, now: SystemTime) -> Verdict {
+    if let Some(reason) = seen.cut {
+        return unknown(format!("{}: the answer was cut short: {reason}", seen.status.as_u16()));
+    }
+    if ends_in_timeout(seen) {
+        return unknown("the answer was streamed and Knative's timeout ended it".to_owned());
+    }
+    let retry_after = retry_after(seen.headers, now);
+    let detail = detail(seen);
+    if let Some(word) = seen.headers.get(OUTCOME_HEADER) {
+        let word = String::from_utf8_lossy(word.as_bytes()).trim().to_ascii_lowercase();
+        return by_worker(&word, seen.status, retry_after, detail);
+    }
+    let empty_error = seen.status == StatusCode::INTERNAL_SERVER_ERROR && seen.body.trim_ascii().is_empty();
+    let outcome = match by_intermediary(seen) {
+        Some(Intermediary::NotStarted) => Outcome::NotStarted { retry_after },
+        Some(Intermediary::Unknown) => Outcome::Unknown,
+        Some(Intermediary::Refused) => Outcome::Rejected,
+        // The activator and queue-proxy answer so where the breaker failed before the worker's turn came.
+        None if rules.require_outcome && empty_error => Outcome::NotStarted { retry_after },
+        None if rules.require_outcome => {
+            return unknown(format!("no Longhaul-Outcome in the answer; {detail}"));
+        }
+        None => by_status(seen.status, retry_after),
+    };
+    Verdict { outcome, detail }
+}
+
+/// The worker's header, which is believed over its status; but `done` with a status that is no success is a
+/// contradiction, as where the header was set first and the handler failed later.
+fn by_worker(word: &str, status: StatusCode, retry_after: Option<Duration>, detail: String) -> Verdict {
+    let outcome = match word {
+        "done" => by_status(status, retry_after),
+        "retry" => Outcome::Failed { retry_after },
+        "reject" => Outcome::Rejected,
+        _ => {
+            let detail = format!("Longhaul-Outcome is {word:?}, expected done, retry or reject; {detail}");
+            return Verdict { outcome: Outcome::Failed { retry_after }, detail };
+        }
+    };
+    Verdict { outcome, detail }
+}
+
+/// Status codes as Knative Eventing's data plane reads them.
+fn by_status(status: StatusCode, retry_after: Option<Duration>) -> Outcome {
+    match status.as_u16() {
+        200..=299 => Outcome::Done,
+        404 | 408 | 409 | 429 => Outcome::Failed { retry_after },
+        100..=199 | 300..=499 => Outcome::Rejected,
+        _ => Outcome::Failed { retry_after },
+    }
+}
+
+/// What an answer means that some part between us and the worker made.
+enum Intermediary {
+    NotStarted,
+    Unknown,
+    /// It took the request for a probe. No attempt will be read otherwise.
+    Refused,
+}
+
+fn by_intermediary(seen: &Seen<'_>) -> Option<Intermediary> {
+    let body = seen.body.trim_ascii();
+    let starts = |texts: &[&str]| texts.iter().any(|text| body.starts_with(text.as_bytes()));
+    match seen.status.as_u16() {
+        400 if starts(&["unexpected probe header value", "a probe request must contain"]) => {
+            Some(Intermediary::Refused)
+        }
+        404 if starts(&["Error getting active endpoint"]) => Some(Intermediary::NotStarted),
+        404 if body.is_empty() && is_envoys_own(seen.headers) => Some(Intermediary::NotStarted),
+        502 if starts(&["dial tcp", "timed out dialing"]) => Some(Intermediary::NotStarted),
+        503 if starts(&["pending request queue full", "no healthy upstream"]) => {
+            Some(Intermediary::NotStarted)
+        }
+        503 if starts(&["upstream connect error"]) && contains(body, b"connection failure") => {
+            Some(Intermediary::NotStarted)
+        }
+        503 if starts(&["upstream connect error"]) => Some(Intermediary::Unknown),
+        502 | 504 => Some(Intermediary::Unknown),
+        _ => None,
+    }
+}
+
+/// Envoy signs everything that passes through it, but only a worker's answer has the time that the worker took.
+fn is_envoys_own(headers: &HeaderMap) -> bool {
+    let signed = headers.get(SERVER).is_some_and(|server| server.as_bytes().eq_ignore_ascii_case(b"envoy"));
+    signed && !headers.contains_key("x-envoy-upstream-service-time")
+}
+
+/// A streamed 2xx that runs into a timeout of the revision ends cleanly, with this text behind what the worker wrote.
+/// A body with a length can't end so.
+fn ends_in_timeout(seen: &Seen<'_>) -> bool {
+    let streamed = !seen.headers.contains_key(CONTENT_LENGTH);
+    streamed && seen.status.is_success() && seen.tail.trim_ascii_end().ends_with(b"request timeout")
+}
+
+fn contains(body: &[u8], text: &[u8]) -> bool {
+    body.windows(text.len()).any(|window| window == text)
+}
+
+/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3). A date that has passed means at once.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default(),
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
+}
+
+/// The worker's reason, or the status and how the body starts, on one line.
+fn detail(seen: &Seen<'_>) -> String {
+    if let Some(reason) = seen.headers.get(REASON_HEADER) {
+        return excerpt(reason.as_bytes());
+    }
+    let body = if seen.status.is_success() { String::new() } else { excerpt(seen.body) };
+    match (body.is_empty(), seen.status.canonical_reason()) {
+        (false, _) => format!("{}: {body}", seen.status.as_u16()),
+        (true, Some(reason)) => format!("{} {reason}", seen.status.as_u16()),
+        (true, None) => seen.status.as_u16().to_string(),
+    }
+}
+
+fn excerpt(bytes: &[u8]) -> String {
+    // No character has more than four bytes, so this is enough of them.
+    let start = &bytes[..bytes.len().min(4 * EXCERPT)];
+    let text = String::from_utf8_lossy(start);
+    text.split(|c: char| c.is_whitespace() || c.is_control())
+        .filter(|word| !word.is_empty())
+        .flat_map(|word| [" ", word])
+        .flat_map(str::chars)
+        .skip(1)
+        .take(EXCERPT)
+        .collect()
+}
+
+fn not_started(retry_after: Option<Duration>, detail: String) -> Verdict {
+    Verdict { outcome: Outcome::NotStarted { retry_after }, detail }
+}
+
+fn unknown(detail: String) -> Verdict {
+    Verdict { outcome: Outcome::Unknown, detail }
+}

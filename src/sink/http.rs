@@ -1,1 +1,155 @@
+//! The sink over HTTP/1.1: one request for each attempt, open for as long as the work takes.
+//!
+//! The client does nothing by itself that could run an item twice or elsewhere: no redirect, no proxy, no retry. The
+//! one exception can't be switched off and is harmless: hyper's pool moves a request to another connection where the
+//! first, a reused one, gave it back before a byte of it was written. On a fresh connection the same ending comes up
+//! as [`Failure::NotSent`]. Once a byte may have been written, nobody can tell a server that closed an idle
+//! connection from one that died with the work done, so that is [`Failure::Lost`]; [`IDLE`] makes it rare.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
+use reqwest::{Method, Url};
+
+use super::classify::{self, Failure, Rules, Seen, Verdict};
+use super::{Answer, Request, Response, Sink};
+
+mod body;
+mod error;
+mod headers;
+mod settings;
+mod tls;
+mod watched;
+
+#[cfg(test)]
+mod tests;
+
+pub use headers::HeaderSource;
+pub use settings::{BuildError, Environment, Replies, Settings};
+
+use watched::Watched;
+
+/// How long an unused connection is kept: less than the shortest common patience of a server, the 5 s of Node.js, so
+/// that we close it before the server does. Busy connections are all reused; opening one after a pause is cheap.
+const IDLE: Duration = Duration::from_secs(4);
+
+/// Load balancers forget a silent connection after some minutes, and a long request is silent all the time.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Sends the requests of one pipeline.
+pub struct Client {
+    url: Url,
+    timeout: Duration,
+    rules: Rules,
+    /// Bytes of an answer that are kept.
+    keep: usize,
+    /// A new one once a certificate changes; what runs on the old one's connections goes on.
+    connections: Watched<reqwest::Client>,
+    headers: Watched<HeaderMap>,
+}
+
+impl Client {
+    /// Reads all files that the settings name, once.
+    ///
+    /// # Errors
+    /// When there is no usable address, header or certificate.
+    pub fn new(settings: Settings) -> Result<Self, BuildError> {
+        let url = settings::url(settings.sink.url.as_deref(), settings.environment.k_sink.as_deref())?;
+        let headers = headers::watch(&settings)?;
+        let timeout = settings.sink.timeout.get();
+        let rules = Rules { require_outcome: settings.sink.require_outcome };
+        let keep = usize::try_from(settings.sink.response_bytes.get()).unwrap_or(usize::MAX);
+        let connections = tls::watch(settings, &url)?;
+        Ok(Client { url, timeout, rules, keep, connections, headers })
+    }
+
+    async fn attempt(&self, request: Request) -> Answer {
+        let started = Instant::now();
+        let client = self.connections.get();
+        match client.execute(self.request(request)).await {
+            Ok(response) => self.receive(response, started).await,
+            Err(error) => {
+                let verdict = classify::failure(&error::failure(error, started, self.timeout));
+                Answer { outcome: verdict.outcome, status: None, detail: verdict.detail, response: None }
+            }
+        }
+    }
+
+    fn request(&self, request: Request) -> reqwest::Request {
+        let mut outgoing = reqwest::Request::new(Method::POST, self.url.clone());
+        let mut headers = request.headers;
+        for (name, value) in self.headers.get().iter() {
+            // A map that is full keeps the event's own headers; the worker then sees one of ours missing.
+            let _ = headers.try_insert(name.clone(), value.clone());
+        }
+        if request.body.is_empty() {
+            // hyper leaves the length out then; some servers answer 411 to a POST without one.
+            let _ = headers.try_insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        *outgoing.headers_mut() = headers;
+        *outgoing.body_mut() = Some(request.body.into());
+        outgoing
+    }
+
+    async fn receive(&self, mut response: reqwest::Response, started: Instant) -> Answer {
+        let status = response.status();
+        let headers = std::mem::take(response.headers_mut());
+        let received = body::read(&mut response, self.keep).await;
+        let cut = received.error.map(|error| match error::failure(error, started, self.timeout) {
+            Failure::TimedOut(timeout) => format!("not complete within {timeout:?} (sink.timeout)"),
+            Failure::NotConnected(text) | Failure::NotSent(text) | Failure::Lost(text) => text,
+        });
+        let seen = Seen {
+            status,
+            headers: &headers,
+            body: &received.start,
+            tail: &received.tail,
+            cut: cut.as_deref(),
+        };
+        let Verdict { outcome, detail } = classify::answer(&seen, self.rules, SystemTime::now());
+        let response = Response { headers, body: received.start, truncated: received.truncated };
+        Answer { outcome, status: Some(status.as_u16()), detail, response: Some(response) }
+    }
+}
+
+impl Sink for Client {
+    fn send(&self, request: Request) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>> {
+        Box::pin(self.attempt(request))
+    }
+
+    fn destination(&self) -> &str {
+        self.url.as_str()
+    }
+}
+
+/// What every client has, whatever its certificates. All limits are named: reqwest's own (30 s of unacknowledged data,
+/// 90 s of idleness, ten redirects) are made for short requests.
+fn builder(settings: &Settings) -> reqwest::ClientBuilder {
+    let user_timeout = settings.sink.tcp_user_timeout.get();
+    let probes = user_timeout.as_secs().div_ceil(KEEPALIVE.as_secs()).clamp(1, 120);
+    reqwest::Client::builder()
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .referer(false)
+        .retry(reqwest::retry::never())
+        .user_agent(concat!("longhaul/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(settings.sink.connect_timeout.get())
+        .timeout(settings.sink.timeout.get())
+        .tcp_nodelay(true)
+        .tcp_keepalive(KEEPALIVE)
+        .tcp_keepalive_interval(KEEPALIVE)
+        .tcp_keepalive_retries(u32::try_from(probes).unwrap_or(1))
+        .tcp_user_timeout(user_timeout)
+        // One for each slot: a client that keeps fewer opens a new connection for most of its requests.
+        .pool_max_idle_per_host(settings.max_in_flight)
+        .pool_idle_timeout(IDLE)
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Client").field("url", &self.url.as_str()).finish_non_exhaustive()
+    }
+}

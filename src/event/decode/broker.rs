@@ -1,0 +1,117 @@
+//! Where AMQP and Kafka messages carry a CloudEvent's attributes.
+//!
+//! Kafka: the CloudEvents Kafka binding 1.0.2. AMQP: there is no binding for 0-9-1, so the prefixes of the AMQP 1.0
+//! binding and of Knative's RabbitMQ components are taken, and the content type is a property as the former says.
+
+use chrono::DateTime;
+use cloudevents::message::MessageAttributeValue;
+
+use super::DecodeError;
+use super::attributes::Attributes;
+use crate::event::message::{Message, Origin, Value};
+use crate::event::wrap::OWN_PREFIX;
+
+const AMQP_PREFIXES: [&str; 3] = ["cloudEvents:", "cloudEvents_", "ce-"];
+const KAFKA_PREFIXES: [&str; 1] = ["ce_"];
+
+/// The attributes in the headers; `None` where no header tells a specversion.
+pub(super) fn attributes(
+    message: &Message,
+    default_source: impl FnOnce() -> String,
+) -> Result<Option<Attributes>, DecodeError> {
+    let Some((form, version)) = form(message) else { return Ok(None) };
+    let mut attributes = Attributes::new(version.as_text().unwrap_or_default())?;
+    for (name, value) in &message.headers {
+        if let Some(name) = form.attribute_name(name)
+            && let Some(value) = attribute_value(value)
+        {
+            attributes.push(name, value);
+        }
+    }
+    if let Some(content_type) = content_type(message) {
+        attributes.push("datacontenttype", MessageAttributeValue::String(content_type.to_owned()));
+    }
+    if matches!(message.origin, Origin::Rabbitmq(_)) && !attributes.has("source") {
+        attributes.push("source", MessageAttributeValue::UriRef(default_source()));
+    }
+    Ok(Some(attributes))
+}
+
+/// How the headers of one message name attributes.
+#[derive(Clone, Copy)]
+enum Form {
+    Prefix(&'static str),
+    /// Knative's RabbitMQ components write attributes under their bare names; headers of brokers (`x-`), of tracing
+    /// and of our own are none.
+    Bare,
+}
+
+impl Form {
+    fn attribute_name(self, header: &str) -> Option<&str> {
+        match self {
+            Form::Prefix(prefix) => strip_prefix(header, prefix),
+            Form::Bare => {
+                let foreign = ["x-", "content-type", "traceparent", "tracestate", OWN_PREFIX];
+                let skipped = foreign.iter().any(|prefix| strip_prefix(header, prefix).is_some());
+                (!skipped).then_some(header)
+            }
+        }
+    }
+}
+
+/// The form that the message's specversion is written in, and its value.
+fn form(message: &Message) -> Option<(Form, &Value)> {
+    let (prefixes, bare): (&[&'static str], bool) = match message.origin {
+        Origin::Rabbitmq(_) => (&AMQP_PREFIXES, true),
+        Origin::Kafka(_) => (&KAFKA_PREFIXES, false),
+    };
+    for (header, value) in &message.headers {
+        for &prefix in prefixes {
+            if strip_prefix(header, prefix).is_some_and(is_specversion) {
+                return Some((Form::Prefix(prefix), value));
+            }
+        }
+        if bare && is_specversion(header) {
+            return Some((Form::Bare, value));
+        }
+    }
+    None
+}
+
+fn is_specversion(name: &str) -> bool {
+    name.eq_ignore_ascii_case("specversion")
+}
+
+/// Header names are compared without regard to case: brokers and clients do not keep it.
+fn strip_prefix<'a>(header: &'a str, prefix: &str) -> Option<&'a str> {
+    let (start, rest) = header.split_at_checked(prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+/// The property on AMQP, else the header.
+pub(super) fn content_type(message: &Message) -> Option<&str> {
+    let property = match &message.origin {
+        Origin::Rabbitmq(origin) => origin.properties.content_type.as_deref(),
+        Origin::Kafka(_) => None,
+    };
+    property.or_else(|| message.header("content-type")?.as_text())
+}
+
+/// A header's value in the type system of CloudEvents (section 3.2 of the specification). Lists and tables have no
+/// place there and are left out; bytes are text, with U+FFFD for what is not UTF-8.
+fn attribute_value(value: &Value) -> Option<MessageAttributeValue> {
+    match value {
+        Value::Null | Value::List(_) | Value::Table(_) => None,
+        Value::Bool(value) => Some(MessageAttributeValue::Boolean(*value)),
+        Value::Int(value) => Some(MessageAttributeValue::Integer(*value)),
+        Value::Float(value) => Some(MessageAttributeValue::String(value.to_string())),
+        Value::Text(value) => Some(MessageAttributeValue::String(value.clone())),
+        Value::Bytes(value) => {
+            Some(MessageAttributeValue::String(String::from_utf8_lossy(value).into_owned()))
+        }
+        Value::Timestamp(seconds) => {
+            let time = DateTime::from_timestamp(i64::try_from(*seconds).ok()?, 0)?;
+            Some(MessageAttributeValue::DateTime(time))
+        }
+    }
+}

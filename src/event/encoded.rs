@@ -1,0 +1,71 @@
+//! An item as it goes over the wire, encoded once and cheap to send again.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+const ATTEMPT_HEADER: HeaderName = HeaderName::from_static("ce-attempt");
+const REDELIVERED_HEADER: HeaderName = HeaderName::from_static("ce-redelivered");
+
+/// Whether the broker says that it handed the item over before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Redelivered(pub bool);
+
+/// A CloudEvent, ready for any number of attempts; all of them have the same `id` and `source` (guarantee G5).
+#[derive(Clone, Debug)]
+pub struct EncodedEvent {
+    pub(super) id: String,
+    pub(super) source: String,
+    pub(super) kind: String,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Body,
+}
+
+/// What is kept between attempts.
+#[derive(Clone, Debug)]
+pub(super) enum Body {
+    /// The data alone, in the broker's own buffer; the attributes are headers.
+    Binary(Bytes),
+    /// A JSON document without its opening brace, so that an attempt's extensions go in front of it.
+    Structured(Bytes),
+}
+
+impl EncodedEvent {
+    /// Headers and body of one attempt, with the extensions `attempt` (1 is the first) and `redelivered`.
+    ///
+    /// In binary mode the body is shared, never copied. In structured mode the document is copied once, as it has to
+    /// be one piece, but not encoded again.
+    pub fn for_attempt(&self, attempt: u32, redelivered: Redelivered) -> (HeaderMap, Bytes) {
+        let mut headers = self.headers.clone();
+        let flag = if redelivered.0 { "true" } else { "false" };
+        match &self.body {
+            Body::Binary(data) => {
+                // The encoder has left room for both, so neither can be refused.
+                let _ = headers.try_insert(ATTEMPT_HEADER, HeaderValue::from(attempt));
+                let _ = headers.try_insert(REDELIVERED_HEADER, HeaderValue::from_static(flag));
+                (headers, data.clone())
+            }
+            Body::Structured(rest) => {
+                let start = format!(r#"{{"attempt":{attempt},"redelivered":{flag},"#);
+                let mut document = BytesMut::with_capacity(start.len() + rest.len());
+                document.put_slice(start.as_bytes());
+                document.put_slice(rest);
+                (headers, document.freeze())
+            }
+        }
+    }
+
+    /// Attribute `id`: the same in every attempt.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Attribute `source`: the same in every attempt.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Attribute `type`.
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+}

@@ -1,0 +1,138 @@
+//! Headers that we add to every request, beside the event's.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
+
+use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue};
+
+use super::settings::{BuildError, Replies, Settings};
+use super::watched::Watched;
+
+/// A header's value that may come from files and the environment.
+pub trait HeaderSource: Send + Sync {
+    /// The value as of now.
+    ///
+    /// # Errors
+    /// In words for a person, with nothing of the value in them.
+    fn resolve(&self) -> Result<String, String>;
+
+    /// The files that the value comes from.
+    fn files(&self) -> Vec<PathBuf>;
+}
+
+/// A value that never changes.
+impl HeaderSource for String {
+    fn resolve(&self) -> Result<String, String> {
+        Ok(self.clone())
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+}
+
+/// Headers that nobody may configure, and why. Each could make a request something else than one run of the worker.
+const FORBIDDEN: &[(&str, &str)] = &[
+    ("expect", "a 1xx answer makes queue-proxy report every later failure as 200"),
+    ("idempotency-key", "Go's transports repeat a request that has it"),
+    ("x-idempotency-key", "Go's transports repeat a request that has it"),
+    ("k-network-probe", "Knative answers such a request without running the worker"),
+    ("k-network-hash", "it belongs to Knative's probes"),
+    ("host", "use sink.host"),
+    ("content-type", "it belongs to the event"),
+    ("content-length", "it belongs to the connection"),
+    ("transfer-encoding", "it belongs to the connection"),
+    ("connection", "it belongs to the connection"),
+    ("keep-alive", "it belongs to the connection"),
+    ("upgrade", "it belongs to the connection"),
+    ("te", "it belongs to the connection"),
+    ("trailer", "it belongs to the connection"),
+];
+
+/// All of them, read anew when a file that one comes from changes.
+pub(super) fn watch(settings: &Settings) -> Result<Watched<HeaderMap>, BuildError> {
+    let fixed = fixed(settings)?;
+    let mut own = Vec::with_capacity(settings.headers.len());
+    for (name, source) in &settings.headers {
+        own.push((checked_name(name)?, Arc::clone(source)));
+    }
+    let mut files: Vec<PathBuf> = own.iter().flat_map(|(_, source)| source.files()).collect();
+    let oidc = settings.environment.oidc_token.clone();
+    files.push(oidc.clone());
+    Watched::new("headers", files, move || {
+        let mut headers = fixed.clone();
+        if let Some(token) = bearer(&oidc)? {
+            headers.insert(AUTHORIZATION, token);
+        }
+        // After the token, so that a configured Authorization is the one that counts.
+        for (name, source) in &own {
+            headers.insert(name.clone(), value(name, source.as_ref())?);
+        }
+        Ok(headers)
+    })
+}
+
+/// Those that no file has a part in.
+fn fixed(settings: &Settings) -> Result<HeaderMap, BuildError> {
+    let mut headers = HeaderMap::new();
+    if let Some(host) = &settings.sink.host {
+        let value = HeaderValue::from_str(host).map_err(|_| BuildError::Host(host.clone()))?;
+        headers.insert(HOST, value);
+    }
+    if let Some(namespace) = &settings.environment.namespace {
+        let name = HeaderName::from_static("kn-namespace");
+        let value = HeaderValue::from_str(namespace).map_err(|error| bad(name.as_str(), error))?;
+        headers.insert(name, value);
+    }
+    if settings.replies == Replies::Used {
+        headers.insert(HeaderName::from_static("prefer"), HeaderValue::from_static("reply"));
+    }
+    Ok(headers)
+}
+
+fn checked_name(text: &str) -> Result<HeaderName, BuildError> {
+    let name = HeaderName::try_from(text).map_err(|error| bad(text, error))?;
+    if let Some((_, reason)) = FORBIDDEN.iter().find(|(forbidden, _)| name == *forbidden) {
+        return Err(bad(text, reason));
+    }
+    if name.as_str().starts_with("ce-") {
+        return Err(bad(text, "attributes are set under event.extensions"));
+    }
+    Ok(name)
+}
+
+fn value(name: &HeaderName, source: &dyn HeaderSource) -> Result<HeaderValue, BuildError> {
+    let text = source.resolve().map_err(|error| bad(name.as_str(), error))?;
+    let text = text.trim_end();
+    if *name == http::header::USER_AGENT && text.starts_with("kube-probe/") {
+        return Err(bad(name.as_str(), "Knative answers such a request without running the worker"));
+    }
+    sensitive(text).ok_or_else(|| bad(name.as_str(), "the value can't be sent in a header"))
+}
+
+/// The token that SinkBinding mounts, where the sink wants one.
+fn bearer(path: &Path) -> Result<Option<HeaderValue>, BuildError> {
+    let token = match fs::read_to_string(path) {
+        Ok(token) => token,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(BuildError::File { path: path.to_owned(), source }),
+    };
+    let token = token.trim();
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let value = sensitive(&format!("Bearer {token}"));
+    value.map(Some).ok_or_else(|| bad("authorization", "the OIDC token can't be sent in a header"))
+}
+
+/// A value that never shows up in a debug print.
+fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn bad(name: &str, reason: impl ToString) -> BuildError {
+    BuildError::Header { name: name.to_owned(), reason: reason.to_string() }
+}

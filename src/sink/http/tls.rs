@@ -1,0 +1,103 @@
+//! Whom we trust and who we are, over `https://`.
+
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use reqwest::{Certificate, Identity, Url};
+
+use super::settings::{BuildError, Settings};
+use super::watched::Watched;
+
+/// The client, built anew when a certificate changes.
+///
+/// For `http://` no certificate is looked at: redirects are off, so none can ever be needed, and reqwest refuses to
+/// build a client on a system without any (an image from scratch).
+pub(super) fn watch(settings: Settings, url: &Url) -> Result<Watched<reqwest::Client>, BuildError> {
+    if url.scheme() == "http" {
+        return Watched::new("client", Vec::new(), move || {
+            finish(super::builder(&settings).tls_certs_only(Vec::new()))
+        });
+    }
+    let tls = &settings.sink.tls;
+    let mut files: Vec<PathBuf> =
+        [&tls.ca_file, &tls.cert_file, &tls.key_file].into_iter().flatten().cloned().collect();
+    files.push(settings.environment.trust_bundles.clone());
+    Watched::new("certificates", files, move || {
+        // Added to the system's own, as Knative's clients do.
+        let builder = super::builder(&settings).tls_certs_merge(authorities(&settings)?);
+        match identity(&settings)? {
+            Some(identity) => finish(builder.identity(identity)),
+            None => finish(builder),
+        }
+    })
+}
+
+fn finish(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, BuildError> {
+    builder.build().map_err(|error| {
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+        BuildError::Client(format!("{error}{cause}"))
+    })
+}
+
+/// `tls.ca_file`, `K_CA_CERTS` and the mounted trust bundles.
+fn authorities(settings: &Settings) -> Result<Vec<Certificate>, BuildError> {
+    let mut all = Vec::new();
+    if let Some(path) = &settings.sink.tls.ca_file {
+        all.extend(certificates(&read(path)?, &path.display().to_string())?);
+    }
+    if let Some(text) = &settings.environment.k_ca_certs {
+        all.extend(certificates(text.as_bytes(), "K_CA_CERTS")?);
+    }
+    for path in bundles(&settings.environment.trust_bundles) {
+        // One bad bundle of the cluster is no reason to trust none of the others.
+        let found = read(&path).and_then(|pem| certificates(&pem, &path.display().to_string()));
+        match found {
+            Ok(found) => all.extend(found),
+            Err(error) => tracing::warn!(%error, "a trust bundle is left out"),
+        }
+    }
+    Ok(all)
+}
+
+fn certificates(pem: &[u8], place: &str) -> Result<Vec<Certificate>, BuildError> {
+    let unusable = |reason: String| BuildError::Certificate { place: place.to_owned(), reason };
+    let found = Certificate::from_pem_bundle(pem).map_err(|error| unusable(error.to_string()))?;
+    if found.is_empty() {
+        return Err(unusable("no PEM block of a certificate in it".to_owned()));
+    }
+    Ok(found)
+}
+
+/// The files of the folder, in order of name. Names with two dots in front are Kubernetes' own bookkeeping.
+fn bundles(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut paths: Vec<PathBuf> = entries
+        .filter_map(Result::ok)
+        .filter(|entry| !entry.file_name().to_string_lossy().starts_with(".."))
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file())
+        .collect();
+    paths.sort();
+    paths
+}
+
+fn identity(settings: &Settings) -> Result<Option<Identity>, BuildError> {
+    let (certificate, key) = match (&settings.sink.tls.cert_file, &settings.sink.tls.key_file) {
+        (None, None) => return Ok(None),
+        (Some(certificate), Some(key)) => (certificate, key),
+        _ => return Err(BuildError::HalfIdentity),
+    };
+    let mut pem = read(certificate)?;
+    pem.push(b'\n');
+    pem.extend(read(key)?);
+    let identity = Identity::from_pem(&pem).map_err(|error| BuildError::Certificate {
+        place: format!("{} with {}", certificate.display(), key.display()),
+        reason: error.source().map_or_else(|| error.to_string(), ToString::to_string),
+    })?;
+    Ok(Some(identity))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, BuildError> {
+    fs::read(path).map_err(|source| BuildError::File { path: path.to_owned(), source })
+}

@@ -1,0 +1,96 @@
+//! A value made from files, made anew when they change.
+//!
+//! Kubernetes swaps mounted Secrets and ConfigMaps below a running process: tokens every hour, certificates every few
+//! months. Asking for the value costs a read lock; at most once a second it also costs a `stat` of each file.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::BuildError;
+
+/// How long a changed file may go unnoticed.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// A value, and the files that it was made from.
+pub(super) struct Watched<T> {
+    /// Names the value in logs.
+    what: &'static str,
+    files: Vec<PathBuf>,
+    load: Box<dyn Fn() -> Result<T, BuildError> + Send + Sync>,
+    current: RwLock<Arc<T>>,
+    /// Of the files that `current` was made from.
+    fingerprint: RwLock<Fingerprint>,
+    created: Instant,
+    /// Milliseconds from `created` to the next look at the files.
+    next_check: AtomicU64,
+}
+
+/// What changes when a file does; nothing where there is no such file.
+type Fingerprint = Vec<Option<(SystemTime, u64, u64)>>;
+
+impl<T> Watched<T> {
+    /// Loads the value a first time. Files need not exist, and a folder stands for the names in it.
+    pub fn new(
+        what: &'static str,
+        files: Vec<PathBuf>,
+        load: impl Fn() -> Result<T, BuildError> + Send + Sync + 'static,
+    ) -> Result<Self, BuildError> {
+        // Before loading: what changes in between is then seen at the next look.
+        let fingerprint = RwLock::new(fingerprint(&files));
+        let current = RwLock::new(Arc::new(load()?));
+        let next_check = AtomicU64::new(milliseconds(CHECK_EVERY));
+        let load = Box::new(load);
+        Ok(Watched { what, files, load, current, fingerprint, created: Instant::now(), next_check })
+    }
+
+    /// The value as of at most a second ago. Where files changed and can't be used, the old value stays in use until
+    /// they change again: they may be half written.
+    pub fn get(&self) -> Arc<T> {
+        if !self.files.is_empty() && self.is_due() {
+            self.refresh();
+        }
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// True for one caller in each period.
+    fn is_due(&self) -> bool {
+        let now = milliseconds(self.created.elapsed());
+        let due = self.next_check.load(Ordering::Relaxed);
+        let next = now + milliseconds(CHECK_EVERY);
+        now >= due
+            && self.next_check.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    fn refresh(&self) {
+        let fresh = fingerprint(&self.files);
+        if *self.fingerprint.read().unwrap_or_else(PoisonError::into_inner) == fresh {
+            return;
+        }
+        *self.fingerprint.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        match (self.load)() {
+            Ok(value) => {
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
+                tracing::info!(what = self.what, "read again, as a file has changed");
+            }
+            Err(error) => {
+                tracing::warn!(what = self.what, %error, "a file has changed and can't be used; going on with what it said before");
+            }
+        }
+    }
+}
+
+fn fingerprint(files: &[PathBuf]) -> Fingerprint {
+    let look = |path: &PathBuf| {
+        let metadata = fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+    };
+    files.iter().map(look).collect()
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
