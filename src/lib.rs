@@ -1,5 +1,21 @@
-//! longhaul turns a RabbitMQ queue or a Kafka topic into long HTTP requests to a Knative Service.
+//! longhaul turns a RabbitMQ queue or a Kafka topic into long HTTP requests to a Knative Service, one
+//! item a replica. README.md says what it promises; this is the map of the code, in reading order.
+//!
+//! * [`delivery`]: the pure core that decides what happens to each item. Start here.
+//! * [`bridge`]: the async shell around it: one task a pipeline, the core's hands and ears.
+//! * [`source`], [`sink`], [`publish`]: where items come from, where they go, where failed ones end.
+//! * [`event`]: from a broker's message to a CloudEvent.
+//! * [`connect`]: how brokers are reached.
+//! * [`config`], [`telemetry`], [`admin`]: what people write and what they see.
+//! * [`knative`]: Knative's arithmetic, and a service that is scaled by it on this machine.
+//! * [`app`]: puts all of it together; [`cli`]: the commands.
+//!
+//! Who may know whom is checked by `tests/architecture.rs`.
 
+pub mod admin;
+pub mod app;
+pub mod bridge;
+pub mod cli;
 pub mod config;
 pub mod connect;
 pub mod delivery;
@@ -8,3 +24,4 @@ pub mod knative;
 pub mod publish;
 pub mod sink;
 pub mod source;
+pub mod telemetry;

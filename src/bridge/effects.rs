@@ -25,7 +25,7 @@ impl Pipeline {
             Effect::Write { item, write } => self.write(item, write),
             Effect::Settle { id, how, dropped } => {
                 self.shared.metrics.settled(how, dropped);
-                tracing::debug!(pipeline = self.name, delivery = %id, %how, "Settling");
+                tracing::debug!(pipeline = self.name, delivery = %id, ?how, "Settling");
                 // A source that has ended settles nothing any more; its end is noticed by itself.
                 let _ = self.port.commands.send(Command::Settle { id, how });
             }

@@ -1,0 +1,83 @@
+//! Health and metrics over HTTP.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::telemetry::{Metrics, Status};
+
+/// What the endpoints show.
+pub struct View {
+    pub metrics: Arc<Metrics>,
+    pub pipelines: Vec<Arc<Status>>,
+}
+
+/// A bound admin server. Binding comes first, so that a port in use fails before any work is taken.
+pub struct Server {
+    listener: TcpListener,
+}
+
+impl Server {
+    /// # Errors
+    /// When the address can't be bound.
+    pub async fn bind(address: &str) -> io::Result<Self> {
+        Ok(Server { listener: TcpListener::bind(address).await? })
+    }
+
+    /// # Errors
+    /// When the operating system can't tell.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Answers until `stop` is cancelled.
+    pub async fn run(self, view: View, stop: CancellationToken) {
+        let served = axum::serve(self.listener, router(view)).with_graceful_shutdown(stop.cancelled_owned()).await;
+        if let Err(error) = served {
+            tracing::error!(%error, "The admin server ended; health checks will fail");
+        }
+    }
+}
+
+fn router(view: View) -> Router {
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(Arc::new(view))
+}
+
+/// The process answers, and that is all that liveness means: a restart mends no broker.
+async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// Ready while every pipeline's broker is connected and it takes items. A service that is down does
+/// not make the bridge unready: it waits for it.
+async fn readyz(State(view): State<Arc<View>>) -> Response {
+    let reasons: Vec<String> = view
+        .pipelines
+        .iter()
+        .filter_map(|status| status.unready().map(|reason| format!("{}: {reason}\n", status.name)))
+        .collect();
+    if reasons.is_empty() {
+        return "ok\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, reasons.concat()).into_response()
+}
+
+async fn metrics(State(view): State<Arc<View>>) -> Response {
+    match view.metrics.render() {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+            .into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
