@@ -1,6 +1,1 @@
-use super::types::Config;
-pub struct Mistake;
-pub struct Mistakes;
-pub fn load(_text: &str) -> Result<Config, Mistakes> {
-    Err(Mistakes)
-}
+pub struct Features; pub struct LoadError; pub struct Loaded; pub fn load(){} pub fn read(){}
