@@ -1,5 +1,6 @@
 //! longhaul turns a RabbitMQ queue or a Kafka topic into long HTTP requests to a Knative Service.
 
+pub mod cli;
 pub mod config;
 pub mod connect;
 pub mod delivery;

@@ -79,10 +79,11 @@ impl Excerpt {
         let mut hidden = false;
         for (index, character) in text.lines().nth(spot.line - 1)?.chars().enumerate() {
             let here = Spot { line: spot.line, column: index + 1 };
-            if here == spot {
-                indent = Some(line.chars().count() - usize::from(hidden));
-            }
             let hide = private.iter().any(|range| range.start <= here && here < range.end);
+            if here == spot {
+                // Inside of what is hidden, the caret points at its ellipsis.
+                indent = Some(line.chars().count() - usize::from(hide && hidden));
+            }
             match (hide, hidden) {
                 // A tab would put the caret elsewhere on every terminal; so would an escape sequence.
                 (false, _) if character.is_control() => line.push(' '),
@@ -111,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_private_range_is_one_ellipsis_and_the_caret_stays_right() {
-        assert_eq!(cut("a: secret, b: 1", 12, Some((4, 10))), Some(("a: …, b: 1".into(), 7)));
+        assert_eq!(cut("a: secret, b: 1", 12, Some((4, 10))), Some(("a: …, b: 1".into(), 6)));
         assert_eq!(cut("a: secret", 4, Some((4, 10))), Some(("a: …".into(), 3)));
         assert_eq!(cut("a: secret", 6, Some((4, 10))), Some(("a: …".into(), 3)));
     }

@@ -21,6 +21,10 @@ impl Path {
         self.with(Step::Item(index))
     }
 
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn with(&self, step: Step) -> Path {
         let mut steps = self.0.clone();
         steps.push(step);

@@ -41,10 +41,22 @@ impl Report {
         self.private.push(range);
     }
 
-    /// A mistake at a place of its own. The path counts as spoilt from here on.
+    /// As [`Report::hide`], for a value of which only the path is known.
+    pub fn hide_value(&mut self, path: &Path) {
+        if let Some(place) = self.places.get(path) {
+            self.private.push(place.value);
+        }
+    }
+
+    /// A mistake at a place of its own.
+    pub fn at(&mut self, at: Spot, path: &Path, reason: impl Into<String>, mend: impl Into<String>) {
+        self.push(Severity::Error, at, path, reason.into(), mend.into());
+    }
+
+    /// As [`Report::at`]; the path counts as spoilt from here on.
     pub fn shape(&mut self, at: Spot, path: &Path, reason: impl Into<String>, mend: impl Into<String>) {
         self.spoil(path);
-        self.push(Severity::Error, at, path, reason.into(), mend.into());
+        self.at(at, path, reason, mend);
     }
 
     /// No later check of this value is reported.

@@ -26,8 +26,13 @@ fn exactly_one(schema: &mut Schema, keys: &[&str]) {
     let alternatives = keys.iter().map(|key| json!({ "required": [key] })).collect();
     schema.insert("oneOf".into(), Value::Array(alternatives));
 }
+
 #[cfg(test)]
 mod tests {
     #[test]
-    fn dump() { println!("{:#}", super::schema()); }
+    fn the_checked_in_schema_is_fresh() {
+        let generated = format!("{:#}\n", super::schema());
+        let checked_in = include_str!("../../config/schema.json");
+        assert!(generated == checked_in, "stale: run `cargo run -- schema > config/schema.json`");
+    }
 }

@@ -79,8 +79,8 @@ impl Template {
                     text.push_str(&env(name).ok_or_else(|| ResolveError::Variable(name.clone()))?);
                 }
                 Part::File(file) => {
-                    let content = read(file)
-                        .map_err(|source| ResolveError::File { file: file.clone(), source })?;
+                    let content =
+                        read(file).map_err(|source| ResolveError::File { file: file.clone(), source })?;
                     let line = content.strip_suffix('\n').unwrap_or(&content);
                     text.push_str(line.strip_suffix('\r').unwrap_or(line));
                 }

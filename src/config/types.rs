@@ -32,6 +32,7 @@ pub struct Config {
 pub struct Pipeline {
     /// Name of the pipeline in logs and metrics: lower-case letters, digits and `-`, unique in the file.
     #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
+    #[schemars(extend("x-pattern-help" = "use 1 to 63 lower-case letters, digits and `-`, with no `-` at the ends"))]
     pub name: String,
     /// Where the items come from.
     pub source: Source,

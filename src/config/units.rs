@@ -126,7 +126,8 @@ impl FromStr for ByteCount {
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let wrong = || UnitError {
             reason: format!("`{text}` is no size"),
-            mend: "write a whole number of bytes, or one with KiB, MiB, GiB, kB, MB or GB, such as 16MiB".into(),
+            mend: "write a whole number of bytes, or one with KiB, MiB, GiB, kB, MB or GB, such as 16MiB"
+                .into(),
         };
         let (digits, unit) = UNITS
             .iter()

@@ -127,7 +127,10 @@ impl Builder {
                     self.errors.push(hints::tag(range));
                 }
                 let plain = style == ScalarStyle::Plain;
-                self.add(anchor, Node { range, content: Content::Scalar { text: text.into_owned(), plain } })?;
+                self.add(
+                    anchor,
+                    Node { range, content: Content::Scalar { text: text.into_owned(), plain } },
+                )?;
             }
             Event::SequenceStart(anchor, tag) => {
                 self.push(anchor, range, tag.is_some(), OpenContent::List(Vec::new()))?;
@@ -182,7 +185,9 @@ impl Builder {
         if self.nodes > NODES_MAX {
             return Err(Error {
                 at: node.range,
-                reason: format!("the file holds more than {NODES_MAX} values, those of aliases counted each time"),
+                reason: format!(
+                    "the file holds more than {NODES_MAX} values, those of aliases counted each time"
+                ),
                 mend: "use fewer aliases".into(),
             });
         }
@@ -198,7 +203,8 @@ impl Builder {
                         return Err(Error {
                             at: node.range,
                             reason: "a key is a list or a mapping".into(),
-                            mend: "write a word as the key; put a text that starts with [ or { in quotes".into(),
+                            mend: "write a word as the key; put a text that starts with [ or { in quotes"
+                                .into(),
                         });
                     };
                     *key = Some((text, node.range));

@@ -9,7 +9,10 @@ const CAUSES: [(&str, &str); 8] = [
     ("tab", "indent with spaces instead of tabs"),
     ("mapping values are not allowed", "put a text that contains `: ` in quotes, or correct the indentation"),
     ("unexpected character", "put a text that starts with a special character in quotes"),
-    ("unknown anchor", "define the anchor with & before it is used, or put a text that starts with * in quotes"),
+    (
+        "unknown anchor",
+        "define the anchor with & before it is used, or put a text that starts with * in quotes",
+    ),
     ("flow", "put a `,` between the entries and close each [ and {"),
     ("bracket", "put the text in quotes, or open the bracket first"),
     ("quoted scalar", "close the quotes; write '' for a ' inside of '…', and \\\" for a \" inside of \"…\""),

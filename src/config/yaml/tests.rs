@@ -35,10 +35,7 @@ fn aliases_are_followed_and_bounded() {
 fn duplicates_and_tags_do_not_stop_the_reading() {
     let document = parse("a: 1\na: 2\nb: !!str 5\n").unwrap();
     let reasons: Vec<_> = document.errors.iter().map(|error| error.reason.as_str()).collect();
-    assert_eq!(
-        reasons,
-        ["the key `a` is already given in line 1", "tags such as !!str are not supported"]
-    );
+    assert_eq!(reasons, ["the key `a` is already given in line 1", "tags such as !!str are not supported"]);
 }
 
 #[test]
