@@ -71,7 +71,7 @@ fn check(document: &Document, features: Features, env: Env<'_>, report: &mut Rep
     for error in &document.errors {
         report.at(error.at.start, &root, error.reason.as_str(), error.mend.as_str());
     }
-    for range in &document.dropped {
+    for range in &document.private {
         report.hide(*range);
     }
     let json = shape::check(&document.root, &schema(), env, report);
@@ -89,11 +89,15 @@ fn check(document: &Document, features: Features, env: Env<'_>, report: &mut Rep
     }
 }
 
-/// In a line that is no YAML nobody knows which part is a password; all behind the first key is kept out of sight.
+/// In a line that is no YAML nobody knows which part is a password: all but the key at its start is kept out of
+/// sight.
 fn values_of_line(text: &str, spot: Spot) -> Range {
     let line = text.lines().nth(spot.line.saturating_sub(1)).unwrap_or_default();
-    let before = line.split_once(": ").map_or(line.len(), |(key, _)| key.len() + 2);
-    let column = line[..before].chars().count() + 1;
+    let indented = line.trim_start_matches([' ', '\t', '-']);
+    let is_key = |key: &str| key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+    let after_key = indented.split_once(": ").filter(|(key, _)| is_key(key)).map(|(_, value)| value);
+    let shown = line.len() - after_key.unwrap_or(indented).len();
+    let column = line[..shown].chars().count() + 1;
     Range { start: Spot { line: spot.line, column }, end: Spot { line: spot.line, column: usize::MAX } }
 }
 

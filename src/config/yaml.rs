@@ -66,8 +66,8 @@ pub struct Error {
 pub struct Document {
     pub root: Node,
     pub errors: Vec<Error>,
-    /// Values of duplicate keys: no part of the tree, and not to be shown either.
-    pub dropped: Vec<Range>,
+    /// Values that the tree does not place, as those of duplicate keys: they may be secrets, so nobody shows them.
+    pub private: Vec<Range>,
 }
 
 pub fn parse(text: &str) -> Result<Document, Error> {
@@ -83,7 +83,7 @@ pub fn parse(text: &str) -> Result<Document, Error> {
             mend: "write at least `pipelines:` with one pipeline".into(),
         });
     };
-    Ok(Document { root, errors: builder.errors, dropped: builder.dropped })
+    Ok(Document { root, errors: builder.errors, private: builder.private })
 }
 
 /// A list or mapping that is not complete yet.
@@ -106,7 +106,7 @@ struct Builder {
     documents: usize,
     root: Option<Node>,
     errors: Vec<Error>,
-    dropped: Vec<Range>,
+    private: Vec<Range>,
 }
 
 impl Builder {
@@ -125,6 +125,7 @@ impl Builder {
             Event::Scalar(text, style, anchor, tag) => {
                 if tag.is_some() {
                     self.errors.push(hints::tag(range));
+                    self.private.push(range);
                 }
                 let plain = style == ScalarStyle::Plain;
                 self.add(
@@ -212,7 +213,7 @@ impl Builder {
                 Some((key, key_range)) => {
                     if let Some(first) = entries.iter().find(|entry| entry.key == key) {
                         self.errors.push(hints::duplicate(&key, key_range, first.key_range));
-                        self.dropped.push(node.range);
+                        self.private.push(node.range);
                     } else {
                         entries.push(Entry { key, key_range, value: node });
                     }

@@ -3,6 +3,7 @@
 use super::*;
 
 mod bad;
+mod damage;
 mod good;
 mod secrets;
 mod values;
