@@ -1,1 +1,94 @@
+//! The commands. Each prints to the writers that it is given and answers with an exit code.
 
+use std::io;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::process_env;
+use crate::telemetry::{LogFormat, init_logging};
+
+pub mod check;
+#[cfg(feature = "kafka")]
+pub mod demo;
+pub mod exit;
+pub mod run;
+pub mod schema;
+
+/// Turns a RabbitMQ queue or a Kafka topic into long HTTP requests to a Knative Service, one item a replica.
+#[derive(Debug, Parser)]
+#[command(name = "longhaul", version, about)]
+pub struct Cli {
+    /// How log lines look.
+    #[arg(long, env = "LONGHAUL_LOG_FORMAT", value_enum, default_value = "text", global = true)]
+    log_format: LogFormat,
+    /// What to log: a level, or levels for parts such as `warn,longhaul=debug`.
+    #[arg(long, env = "LONGHAUL_LOG", default_value = "info", global = true)]
+    log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Move items until SIGTERM.
+    Run {
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+    /// Check a configuration file, without touching a broker: all mistakes at once.
+    Check {
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+    /// Print the JSON Schema of the configuration file.
+    Schema,
+    /// Show the whole thing on this machine, with nothing else installed.
+    #[cfg(feature = "kafka")]
+    Demo(demo::Options),
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The configuration file.
+    #[arg(short, long = "config", env = "LONGHAUL_CONFIG", value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Carries out the command line; the exit code.
+///
+/// # Errors
+/// When standard output or error can't be written.
+pub fn main() -> io::Result<u8> {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            error.print()?;
+            return Ok(if error.use_stderr() { exit::USAGE } else { exit::OK });
+        }
+    };
+    let (mut out, mut err) = (io::stdout().lock(), io::stderr());
+    match cli.command {
+        Command::Check { file } => return check::run(&file.config, &mut out, &mut err, &process_env),
+        Command::Schema => {
+            schema::print(&mut out)?;
+            return Ok(exit::OK);
+        }
+        _ => drop(out),
+    }
+    // The demo shows its own progress; the log would only run through it.
+    #[cfg(feature = "kafka")]
+    let quiet = matches!(cli.command, Command::Demo(_)) && std::env::var_os("LONGHAUL_LOG").is_none() && cli.log == "info";
+    #[cfg(not(feature = "kafka"))]
+    let quiet = false;
+    if let Err(error) = init_logging(cli.log_format, if quiet { "error" } else { &cli.log }) {
+        exit::say(&mut err, &error, "write a level such as `info`, or `warn,longhaul=debug`")?;
+        return Ok(exit::USAGE);
+    }
+    match cli.command {
+        Command::Run { file } => run::run(&file.config, &mut err),
+        #[cfg(feature = "kafka")]
+        Command::Demo(options) => demo::run(&options, &mut io::stdout(), &mut err),
+        Command::Check { .. } | Command::Schema => Ok(exit::OK),
+    }
+}

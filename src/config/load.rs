@@ -1,6 +1,129 @@
+//! From the text of the file to a [`Config`], or to all of its mistakes.
+
+use std::fmt;
+use std::io;
+use std::path::{Path as FilePath, PathBuf};
+
+use super::mistake::Mistakes;
+use super::path::Path;
+use super::report::Report;
+use super::schema::schema;
+use super::template::Env;
 use super::types::Config;
-pub struct Mistake;
-pub struct Mistakes;
-pub fn load(_text: &str) -> Result<Config, Mistakes> {
-    Err(Mistakes)
+use super::yaml::{self, Document, Range, Spot};
+use super::{shape, validate};
+
+/// A configuration that can be run.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub config: Config,
+    /// What may not be meant, for a person to read.
+    pub warnings: Mistakes,
 }
+
+/// What this build can do. Part of checking a file, since a file that needs more must not start.
+#[derive(Clone, Copy, Debug)]
+pub struct Features {
+    pub kafka: bool,
+    pub kafka_tls: bool,
+}
+
+/// Why a file gives no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("the configuration file {} cannot be read: {source}\n  help: {}", file.display(), hint(file, source))]
+    Unreadable { file: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Mistakes(#[from] Mistakes),
+}
+
+/// Reads and checks a file, with the features of this build.
+pub fn read(file: &FilePath, env: Env<'_>) -> Result<Loaded, LoadError> {
+    let bytes =
+        std::fs::read(file).map_err(|source| LoadError::Unreadable { file: file.to_owned(), source })?;
+    let name = file.display().to_string();
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => Ok(load(&name, text, Features::BUILD, env)?),
+        Err(error) => Err(LoadError::Mistakes(not_utf8(&name, &bytes[..error.valid_up_to()]))),
+    }
+}
+
+/// Checks the text of a file; `file` is only its name in the mistakes. Files that secrets name are read.
+pub fn load(file: &str, text: &str, features: Features, env: Env<'_>) -> Result<Loaded, Mistakes> {
+    let mut report = Report::default();
+    let config = match yaml::parse(text) {
+        Ok(document) => check(&document, features, env, &mut report),
+        Err(error) => {
+            report.hide(values_of_line(text, error.at.start));
+            report.at(error.at.start, &Path::default(), error.reason, error.mend);
+            None
+        }
+    };
+    let (mistakes, warnings) = report.finish(file, text);
+    match config {
+        Some(config) if mistakes.list.is_empty() => Ok(Loaded { config, warnings }),
+        _ => Err(mistakes),
+    }
+}
+
+fn check(document: &Document, features: Features, env: Env<'_>, report: &mut Report) -> Option<Config> {
+    let root = Path::default();
+    for error in &document.errors {
+        report.at(error.at.start, &root, error.reason.as_str(), error.mend.as_str());
+    }
+    for range in &document.private {
+        report.hide(*range);
+    }
+    let json = shape::check(&document.root, &schema(), env, report);
+    match serde_json::from_value::<Config>(json) {
+        Ok(config) => {
+            validate::check(&config, features, env, report);
+            Some(config)
+        }
+        // The schema is made from the types, so what passes it can be read. If it ever cannot, say so and stop.
+        Err(error) => {
+            let mend = "compare the file with the output of `longhaul schema`";
+            report.at(document.root.range.start, &root, error.to_string(), mend);
+            None
+        }
+    }
+}
+
+/// In a line that is no YAML nobody knows which part is a password: all but the key at its start is kept out of
+/// sight.
+fn values_of_line(text: &str, spot: Spot) -> Range {
+    let line = text.lines().nth(spot.line.saturating_sub(1)).unwrap_or_default();
+    let indented = line.trim_start_matches([' ', '\t', '-']);
+    let is_key = |key: &str| key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+    let after_key = indented.split_once(": ").filter(|(key, _)| is_key(key)).map(|(_, value)| value);
+    let shown = line.len() - after_key.unwrap_or(indented).len();
+    let column = line[..shown].chars().count() + 1;
+    Range { start: Spot { line: spot.line, column }, end: Spot { line: spot.line, column: usize::MAX } }
+}
+
+fn not_utf8(file: &str, valid: &[u8]) -> Mistakes {
+    let text = String::from_utf8_lossy(valid);
+    let line = text.lines().count().max(1);
+    let column = text.lines().next_back().map_or(0, |last| last.chars().count()) + 1;
+    let mut report = Report::default();
+    report.at(Spot { line, column }, &Path::default(), "this is no UTF-8 text", "save the file as UTF-8");
+    report.finish(file, "").0
+}
+
+fn hint(file: &FilePath, source: &io::Error) -> impl fmt::Display {
+    match source.kind() {
+        io::ErrorKind::NotFound => "create it, or name another one with --config".to_owned(),
+        io::ErrorKind::PermissionDenied => "give the user that runs longhaul the right to read it".to_owned(),
+        _ if file.is_dir() => "this is a folder; name the file in it".to_owned(),
+        _ => "name a file with --config".to_owned(),
+    }
+}
+
+impl Features {
+    /// Those of this build.
+    pub const BUILD: Features =
+        Features { kafka: cfg!(feature = "kafka"), kafka_tls: cfg!(feature = "kafka-tls") };
+}
+
+#[cfg(test)]
+mod tests;

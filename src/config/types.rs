@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::secret::Secret;
+use super::schema::{one_broker, one_destination};
+use super::secret::{OptionValue, Secret};
 use super::units::{ByteCount, Span};
 
 /// The whole configuration file.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "longhaul configuration")]
 pub struct Config {
@@ -26,11 +27,12 @@ pub struct Config {
 }
 
 /// One queue or topic, and the service that its items go to.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pipeline {
     /// Name of the pipeline in logs and metrics: lower-case letters, digits and `-`, unique in the file.
     #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
+    #[schemars(extend("x-pattern-help" = "use 1 to 63 lower-case letters, digits and `-`, with no `-` at the ends"))]
     pub name: String,
     /// Where the items come from.
     pub source: Source,
@@ -68,9 +70,9 @@ pub struct Pipeline {
 }
 
 /// Exactly one of the brokers.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+#[schemars(transform = one_broker)]
 pub struct Source {
     /// A RabbitMQ queue.
     pub rabbitmq: Option<RabbitmqSource>,
@@ -79,7 +81,7 @@ pub struct Source {
 }
 
 /// A RabbitMQ queue.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RabbitmqSource {
     /// AMQP URI, `amqp://user:password@host:5672/vhost` or `amqps://…`; `?heartbeat=` in seconds as in the AMQP
@@ -101,7 +103,7 @@ pub struct RabbitmqSource {
 }
 
 /// A queue to create.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Declare {
     /// Kind of queue.
@@ -116,7 +118,7 @@ pub struct Declare {
 }
 
 /// Kind of a RabbitMQ queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum QueueKind {
     /// Replicated and durable; counts deliveries.
@@ -127,7 +129,7 @@ pub enum QueueKind {
 }
 
 /// A binding from an exchange to the queue.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Binding {
     /// Name of an existing exchange.
@@ -140,7 +142,7 @@ pub struct Binding {
 }
 
 /// Kafka topics, read as a member of a consumer group.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KafkaSource {
     /// Brokers to ask first, each `host:port`.
@@ -167,11 +169,12 @@ pub struct KafkaSource {
     pub session_timeout: Span,
     /// Further librdkafka options, passed through as they are (`security.protocol`, `sasl.*`, …).
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, OptionValue>")]
     pub options: BTreeMap<String, Secret>,
 }
 
 /// Which Kafka records run one at a time and in order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
     /// None: every free slot takes the next record.
@@ -184,7 +187,7 @@ pub enum Order {
 }
 
 /// Where to begin in a partition without a committed offset.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Start {
     /// At the oldest record, so that nothing is lost.
@@ -195,7 +198,7 @@ pub enum Start {
 }
 
 /// The service that does the work.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sink {
     /// Address to POST to. Without it the environment variable `K_SINK`, as a SinkBinding sets it.
@@ -223,7 +226,7 @@ pub struct Sink {
 }
 
 /// How a CloudEvent is put into a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Attributes as headers, the item's bytes as the body.
@@ -234,7 +237,7 @@ pub enum Mode {
 }
 
 /// Certificates. Files are read again at each new connection.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tls {
     /// PEM file with certificate authorities, in addition to the system's.
@@ -246,7 +249,7 @@ pub struct Tls {
 }
 
 /// When a failed item is tried again.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
     /// Runs of the worker in all, the first included, 1 to 255.
@@ -265,7 +268,7 @@ pub struct Retry {
 }
 
 /// What to do when nobody can tell whether the worker finished.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnUnknown {
     /// Try again, as after a failure.
@@ -278,7 +281,7 @@ pub enum OnUnknown {
 }
 
 /// What to do with an item that failed for good where no `dead_letter` is configured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailed {
     /// Keep it unsettled and show it; `limits.held_max` of them stop the pipeline's intake.
@@ -289,9 +292,9 @@ pub enum OnFailed {
 }
 
 /// Exactly one place to write to.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+#[schemars(transform = one_broker)]
 pub struct Target {
     /// A RabbitMQ queue or exchange.
     pub rabbitmq: Option<RabbitmqTarget>,
@@ -300,8 +303,9 @@ pub struct Target {
 }
 
 /// A RabbitMQ queue (by name, through the default exchange) or an exchange with a routing key.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = one_destination)]
 pub struct RabbitmqTarget {
     /// AMQP URI; the source's where the source is RabbitMQ and this is left out.
     pub url: Option<Secret>,
@@ -320,7 +324,7 @@ pub struct RabbitmqTarget {
 }
 
 /// A Kafka topic.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KafkaTarget {
     /// Brokers to ask first, each `host:port`; the source's where the source is Kafka and this is left out.
@@ -331,13 +335,14 @@ pub struct KafkaTarget {
     pub topic: String,
     /// Further librdkafka options, passed through as they are.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, OptionValue>")]
     pub options: BTreeMap<String, Secret>,
 }
 
-/// Where the worker's answers go.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+/// Where the worker's answers go: exactly one place.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("minProperties" = 1))]
+#[schemars(transform = one_broker)]
 pub struct Reply {
     /// A RabbitMQ queue or exchange.
     pub rabbitmq: Option<RabbitmqTarget>,
@@ -349,7 +354,7 @@ pub struct Reply {
 }
 
 /// When to stop asking a service that only fails.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Breaker {
     /// Items in a row that were not started or rejected, after which nothing new starts; 0 switches the breaker off.
@@ -359,7 +364,7 @@ pub struct Breaker {
 }
 
 /// Bounds on memory.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// The largest body; a larger item fails for good with reason `too-large`.
@@ -372,7 +377,7 @@ pub struct Limits {
 }
 
 /// The CloudEvent made of an item that is none yet. `{…}` is not expanded in any of these.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Event {
     /// Attribute `type`; `dev.knative.rabbitmq.event` or `dev.knative.kafka.event` by default.
@@ -386,7 +391,7 @@ pub struct Event {
 }
 
 /// Health, metrics and control over HTTP.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
     /// Address to listen on, such as `0.0.0.0:9090`. Without it there is no admin server.
@@ -396,7 +401,7 @@ pub struct Admin {
 }
 
 /// What happens at SIGTERM.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Drain {
     /// How long running requests may go on. The pod's terminationGracePeriodSeconds must be longer.

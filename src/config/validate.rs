@@ -1,1 +1,139 @@
+//! What the values mean, apart and together. Runs on whatever the walk over the tree could keep.
 
+use std::collections::HashMap;
+
+use super::load::Features;
+use super::path::Path;
+use super::report::Report;
+use super::template::Env;
+use super::types::{Config, Pipeline, Tls};
+use super::units::Span;
+
+mod admin;
+mod event;
+mod kafka;
+mod options;
+mod rabbitmq;
+mod sink;
+mod times;
+
+pub(super) fn check(config: &Config, features: Features, env: Env<'_>, report: &mut Report) {
+    let mut context = Context { features, env, report };
+    let root = Path::default();
+    let mut names = HashMap::new();
+    for (index, pipeline) in config.pipelines.iter().enumerate() {
+        let path = root.key("pipelines").item(index);
+        context.unique_name(&pipeline.name, index, &path, &mut names);
+        context.pipeline(pipeline, config, &path);
+    }
+    context.admin(&config.admin, &root.key("admin"));
+}
+
+/// What every check needs.
+struct Context<'a> {
+    features: Features,
+    env: Env<'a>,
+    report: &'a mut Report,
+}
+
+impl Context<'_> {
+    fn unique_name<'a>(
+        &mut self,
+        name: &'a str,
+        index: usize,
+        path: &Path,
+        names: &mut HashMap<&'a str, usize>,
+    ) {
+        if let Some(first) = names.insert(name, index) {
+            let line = self.report.line(&Path::default().key("pipelines").item(first).key("name"));
+            let reason = format!("pipelines[{first}] in line {line} has the same name");
+            self.report.mistake(&path.key("name"), reason, "give each pipeline a name of its own");
+        }
+    }
+
+    fn pipeline(&mut self, pipeline: &Pipeline, config: &Config, path: &Path) {
+        let source = path.key("source");
+        if let Some(rabbitmq) = &pipeline.source.rabbitmq {
+            self.rabbitmq_source(rabbitmq, &source.key("rabbitmq"));
+        }
+        if let Some(kafka) = &pipeline.source.kafka {
+            self.kafka_source(kafka, &source.key("kafka"));
+        }
+        self.sink(&pipeline.sink, &path.key("sink"));
+        let targets = [
+            ("dead_letter", pipeline.dead_letter.as_ref().map(|to| (&to.rabbitmq, &to.kafka))),
+            ("reply", pipeline.reply.as_ref().map(|to| (&to.rabbitmq, &to.kafka))),
+        ];
+        for (key, target) in targets {
+            let Some((rabbitmq, kafka)) = target else { continue };
+            if let Some(rabbitmq) = rabbitmq {
+                self.rabbitmq_target(rabbitmq, pipeline, &path.key(key).key("rabbitmq"));
+            }
+            if let Some(kafka) = kafka {
+                self.kafka_target(kafka, pipeline, &path.key(key).key("kafka"));
+            }
+        }
+        self.times(pipeline, config, path);
+        self.limits(pipeline, path);
+        self.event(&pipeline.event, &path.key("event"));
+        self.failed_items(pipeline, path);
+    }
+
+    fn failed_items(&mut self, pipeline: &Pipeline, path: &Path) {
+        let on_failed = path.key("on_failed");
+        match (pipeline.dead_letter.is_some(), self.report.is_given(&on_failed)) {
+            (false, false) => self.report.warning(
+                &path.key("dead_letter"),
+                format!(
+                    "items that fail for good are held, and {} of them stop this pipeline",
+                    pipeline.limits.held_max
+                ),
+                "add `dead_letter:`, or `on_failed: hold` if this is meant",
+            ),
+            (true, true) => self.report.warning(
+                &on_failed,
+                "this has no effect, since `dead_letter` takes what fails for good",
+                "remove `on_failed`",
+            ),
+            (false, true) | (true, false) => {}
+        }
+    }
+
+    fn tls(&mut self, tls: &Tls, path: &Path) {
+        match (&tls.cert_file, &tls.key_file) {
+            (Some(_), None) => self.lone_file(&path.key("cert_file"), "key_file"),
+            (None, Some(_)) => self.lone_file(&path.key("key_file"), "cert_file"),
+            _ => {}
+        }
+        let files = [("ca_file", &tls.ca_file), ("cert_file", &tls.cert_file), ("key_file", &tls.key_file)];
+        for (key, file) in files {
+            if let Some(error) = file.as_ref().and_then(|file| std::fs::File::open(file).err()) {
+                let reason = format!("this file cannot be read now: {error}");
+                let mend = "make sure that it is there when the program runs";
+                self.report.warning(&path.key(key), reason, mend);
+            }
+        }
+    }
+
+    fn lone_file(&mut self, path: &Path, other: &str) {
+        self.report.mistake(
+            path,
+            format!("`{other}` is missing; the two go together"),
+            format!("add `{other}:`"),
+        );
+    }
+
+    /// The bounds are part of the range.
+    fn range(&mut self, path: &Path, value: Span, least: Span, most: Span) {
+        if value < least || most < value {
+            let mend = format!("write a duration from {least} to {most}");
+            self.report.mistake(path, format!("`{value}` is out of range"), mend);
+        }
+    }
+
+    fn not_empty(&mut self, path: &Path, text: Option<&str>) {
+        if text == Some("") {
+            self.report.mistake(path, "the text is empty", "write a text, or remove the key");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! From the configuration to the parts of a pipeline.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::AnySource;
+use crate::bridge::{Parts, ReplyTo};
+use crate::cli::exit;
+use crate::config::{self, Config, Env, Secret};
+use crate::delivery::{Bounds, OnFailed, OnUnknown, Policy, Retry};
+use crate::event::{self, Encoder, Overrides};
+use crate::publish::{self, Publisher};
+use crate::sink::http::{Client, Environment, HeaderSource, Replies, Settings};
+use crate::source;
+use crate::telemetry::{Metrics, Status};
+
+/// Verdicts that are kept for redeliveries: at least this many, and ten for each slot.
+const ORPHANS_MIN: u32 = 1_000;
+/// A redelivery normally comes within seconds of the reconnect; a broker may be away for hours.
+const ORPHAN_AGE: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+
+/// What can't be built, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct BuildError {
+    what: String,
+    hint: String,
+    exit_code: u8,
+}
+
+impl BuildError {
+    fn config(pipeline: &str, what: impl std::fmt::Display, hint: &str) -> Self {
+        BuildError { what: format!("pipeline {pipeline}: {what}"), hint: hint.to_owned(), exit_code: exit::CONFIG }
+    }
+
+    pub(super) fn listen(address: &str, error: std::io::Error) -> Self {
+        BuildError {
+            what: format!("admin.listen: {address} can't be bound: {error}"),
+            hint: "choose a free port, or end the program that has it".to_owned(),
+            exit_code: exit::UNAVAILABLE,
+        }
+    }
+
+    pub fn hint(&self) -> &str {
+        &self.hint
+    }
+
+    pub fn exit_code(&self) -> u8 {
+        self.exit_code
+    }
+}
+
+pub(super) fn parts(
+    pipeline: &config::Pipeline,
+    config: &Config,
+    metrics: &Metrics,
+    env: Env<'_>,
+) -> Result<Parts, BuildError> {
+    let name = &pipeline.name;
+    let overrides = Overrides::parse(&env("K_CE_OVERRIDES").unwrap_or_default())
+        .map_err(|error| BuildError::config(name, format!("K_CE_OVERRIDES: {error}"), "mend the SinkBinding's ceOverrides"))?;
+    let encoder = Encoder::new(event::Settings {
+        namespace: env("NAMESPACE").filter(|value| !value.is_empty()).unwrap_or_else(|| "default".to_owned()),
+        name: name.clone(),
+        mode: pipeline.sink.mode,
+        event: pipeline.event.clone(),
+        overrides,
+    })
+    .map_err(|error| BuildError::config(name, error, "mend the key `event` of the pipeline"))?;
+    let sink = Client::new(Settings {
+        sink: pipeline.sink.clone(),
+        headers: pipeline.sink.headers.iter().map(|(name, value)| (name.clone(), header_source(value))).collect(),
+        max_in_flight: pipeline.max_in_flight as usize,
+        replies: if pipeline.reply.is_some() { Replies::Used } else { Replies::Ignored },
+        environment: Environment::from_variables(env),
+    })
+    .map_err(|error| BuildError::config(name, error, "mend the key `sink` of the pipeline, or the file that it names"))?;
+    let dead_letter = match &pipeline.dead_letter {
+        Some(target) => Some(publisher(pipeline, target.rabbitmq.as_ref(), target.kafka.as_ref())?),
+        None => None,
+    };
+    let reply = match &pipeline.reply {
+        Some(reply) => Some(ReplyTo {
+            publisher: publisher(pipeline, reply.rabbitmq.as_ref(), reply.kafka.as_ref())?,
+            wrap: reply.wrap,
+            prefix: if reply.kafka.is_some() { "ce_" } else { "cloudEvents_" },
+        }),
+        None => None,
+    };
+    Ok(Parts {
+        name: name.clone(),
+        policy: policy(pipeline),
+        encoder,
+        sink: Arc::new(sink),
+        dead_letter,
+        reply,
+        metrics: metrics.pipeline(name, pipeline.max_in_flight),
+        status: Arc::new(Status::new(name)),
+        drain_timeout: config.drain.timeout.get(),
+    })
+}
+
+/// The core's rules for a pipeline.
+pub fn policy(pipeline: &config::Pipeline) -> Policy {
+    let (retry, limits) = (&pipeline.retry, &pipeline.limits);
+    Policy {
+        max_in_flight: pipeline.max_in_flight,
+        retry: Retry {
+            attempts: retry.attempts,
+            backoff: retry.backoff.get(),
+            backoff_max: retry.backoff_max.get(),
+            unknown_backoff: retry.unknown_backoff.get(),
+            worker_time_budget: retry.worker_time_budget.get(),
+            not_started_for: retry.not_started_for.get(),
+        },
+        on_unknown: match pipeline.on_unknown {
+            config::OnUnknown::Retry => OnUnknown::Retry,
+            config::OnUnknown::DeadLetter => OnUnknown::DeadLetter,
+            config::OnUnknown::Hold => OnUnknown::Hold,
+        },
+        on_failed: match (&pipeline.dead_letter, pipeline.on_failed) {
+            (Some(_), _) => OnFailed::DeadLetter,
+            (None, config::OnFailed::Hold) => OnFailed::Hold,
+            (None, config::OnFailed::Drop) => OnFailed::Drop,
+        },
+        reply: pipeline.reply.is_some(),
+        breaker_failures: pipeline.breaker.failures,
+        breaker_open: pipeline.breaker.open.get(),
+        bounds: Bounds {
+            item_bytes: limits.item_bytes.get(),
+            held_bytes: limits.held_bytes.get(),
+            held_max: limits.held_max,
+            orphans_max: pipeline.max_in_flight.saturating_mul(10).max(ORPHANS_MIN),
+            orphan_age: ORPHAN_AGE,
+        },
+        seed: fastrand::u64(..),
+    }
+}
+
+/// A header's value from the configuration, read anew whenever a file in it changes.
+struct SecretHeader(Secret);
+
+impl HeaderSource for SecretHeader {
+    fn resolve(&self) -> Result<String, String> {
+        self.0.resolve().map_err(|error| error.to_string())
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.0.files().map(Into::into).collect()
+    }
+}
+
+fn header_source(value: &Secret) -> Arc<dyn HeaderSource> {
+    Arc::new(SecretHeader(value.clone()))
+}

@@ -1,0 +1,98 @@
+//! `longhaul check`: all mistakes of a configuration file in one run, without touching a broker.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::config::{self, Env, LoadError};
+
+/// `EX_CONFIG` of sysexits.h.
+const EX_CONFIG: u8 = 78;
+
+/// Prints to `out` that the file is fine, to `err` what is wrong with it or may not be meant.
+///
+/// The exit code is 0 or 78; warnings alone are 0. An error is one of writing.
+pub fn run(file: &Path, out: &mut dyn Write, err: &mut dyn Write, env: Env<'_>) -> io::Result<u8> {
+    match config::read(file, env) {
+        Ok(loaded) => {
+            if !loaded.warnings.list.is_empty() {
+                writeln!(err, "{}", loaded.warnings)?;
+            }
+            let pipelines = loaded.config.pipelines.len();
+            writeln!(out, "{}: ok, {}", file.display(), count(pipelines, "pipeline"))?;
+            Ok(0)
+        }
+        Err(LoadError::Mistakes(mistakes)) => {
+            writeln!(err, "{mistakes}\n{}: {}", file.display(), count(mistakes.list.len(), "mistake"))?;
+            Ok(EX_CONFIG)
+        }
+        Err(error @ LoadError::Unreadable { .. }) => {
+            writeln!(err, "error: {error}")?;
+            Ok(EX_CONFIG)
+        }
+    }
+}
+
+fn count(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(file: &Path) -> (u8, String, String) {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = run(file, &mut out, &mut err, &|_| None).unwrap();
+        (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    }
+
+    fn check_text(text: impl AsRef<[u8]>) -> (u8, String, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("longhaul.yaml");
+        std::fs::write(&file, text).unwrap();
+        let (code, out, err) = check(&file);
+        let prefix = format!("{}/", folder.path().display());
+        (code, out.replace(&prefix, ""), err.replace(&prefix, ""))
+    }
+
+    const GOOD: &str = "
+pipelines:
+  - name: a
+    source: { rabbitmq: { url: amqp://localhost, queue: a } }
+    sink: { url: http://localhost }
+    max_in_flight: 1
+";
+
+    #[test]
+    fn a_good_file_is_ok_and_warnings_do_not_change_that() {
+        let (code, out, err) = check_text(GOOD);
+        assert_eq!((code, out.as_str()), (0, "longhaul.yaml: ok, 1 pipeline\n"));
+        assert!(err.starts_with("longhaul.yaml:3:5: warning: pipelines[0].dead_letter: "), "{err}");
+        let (code, _, err) = check_text(format!("{GOOD}    on_failed: hold\n"));
+        assert_eq!((code, err.as_str()), (0, ""));
+    }
+
+    #[test]
+    fn mistakes_are_listed_and_counted() {
+        let (code, out, err) = check_text("pipelines: []\nadmin: { listen: here }\n");
+        assert_eq!((code, out.as_str()), (78, ""));
+        assert!(err.contains(":1:12: ") && err.contains(":2:18: "), "{err}");
+        assert!(err.ends_with("\nlonghaul.yaml: 2 mistakes\n"), "{err}");
+    }
+
+    #[test]
+    fn an_unreadable_file_says_what_to_do() {
+        let (code, out, err) = check(Path::new("/no/such/longhaul.yaml"));
+        assert_eq!((code, out.as_str()), (78, ""));
+        assert!(
+            err.starts_with("error: the configuration file /no/such/longhaul.yaml cannot be read: "),
+            "{err}"
+        );
+        assert!(err.contains("\n  help: create it"), "{err}");
+        assert!(check(Path::new("/")).2.contains("this is a folder"));
+        let (code, _, err) = check_text(b"pipelines:\n  - n\xff");
+        assert_eq!(code, 78);
+        assert!(err.starts_with("longhaul.yaml:2:6: this is no UTF-8 text"), "{err}");
+    }
+}

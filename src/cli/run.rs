@@ -1,0 +1,84 @@
+//! `longhaul run`: moves items until SIGTERM or SIGINT, then drains; a second signal ends it at once.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::exit;
+use crate::app::{App, End};
+use crate::config::{self, Config, process_env};
+
+/// # Errors
+/// When `err` can't be written, or the runtime can't be started.
+pub fn run(file: &Path, err: &mut dyn Write) -> io::Result<u8> {
+    let loaded = match config::read(file, &process_env) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            writeln!(err, "{error}")?;
+            return Ok(exit::CONFIG);
+        }
+    };
+    for warning in &loaded.warnings.list {
+        tracing::warn!(file = %file.display(), "{}: {}", warning.path, warning.reason);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let code = runtime.block_on(until_drained(&loaded.config, err));
+    // A broker's client that hangs must not keep the process: everything is settled or given up by now.
+    runtime.shutdown_background();
+    code
+}
+
+async fn until_drained(config: &Config, err: &mut dyn Write) -> io::Result<u8> {
+    let drain = CancellationToken::new();
+    let signals = Signals::listen()?;
+    let app = match App::build(config, &process_env).await {
+        Ok(app) => app,
+        Err(error) => {
+            exit::say(err, &error, error.hint())?;
+            return Ok(error.exit_code());
+        }
+    };
+    tokio::spawn(signals.drain_then_exit(drain.clone()));
+    match app.run(drain).await {
+        End::Drained => Ok(exit::OK),
+        End::Cut(items) => {
+            tracing::warn!(items, "Drained, but work was cut short");
+            Ok(exit::CUT)
+        }
+        End::Refused(error) => {
+            exit::say(err, &error, &error.hint)?;
+            Ok(exit::UNAVAILABLE)
+        }
+    }
+}
+
+/// The two signals that end the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The number of the next signal.
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
+            _ = self.interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+        }
+    }
+
+    #[expect(clippy::exit, reason = "the second signal asks for the end now, whatever still runs")]
+    async fn drain_then_exit(mut self, drain: CancellationToken) {
+        self.next().await;
+        drain.cancel();
+        let number = self.next().await;
+        tracing::error!("Second signal: leaving at once; running requests are cut and their items run again");
+        std::process::exit(128 + number);
+    }
+}

@@ -1,0 +1,56 @@
+use super::*;
+
+/// Every kind of mistake beside a password in the file, in a variable and in a file.
+#[test]
+fn a_secret_is_in_no_output() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "hunter2:with/slash@mq").unwrap();
+    let secret_file = format!("${{file:{}}}", file.path().display());
+    for secret in ["hunter2", "${env:TOKEN}", &secret_file] {
+        for text in [
+            "pipelines:\n- source: { rabbitmq: { url: 'SECRET', quue: a } }",
+            "pipelines:\n- source: { rabbitmq: { url: 'amqp://u:SECRET@[::1]', queue: 5 } }",
+            "pipelines:\n- source: { rabbitmq: { url: ['SECRET'], queue: 5 } }",
+            "pipelines:\n- source: { rabbitmq: { url: { a: 'SECRET' }, queue: 5 } }",
+            "pipelines:\n- source: { rabbitmq: { ulr: 'amqp://SECRET', queue: 5 } }",
+            "pipelines:\n- sink: { url: 'http://u:SECRET@host' }",
+            "pipelines:\n- sink: { timeout: 'SECRET' }\n  max_in_flight: 'SECRETx'\n"
+                .replace("SECRET", "${env:TOKEN}")
+                .as_str(),
+            "pipelines:\n- { name: \"${env:TOKEN}!\", sink: { host: 'a ${env:TOKEN}' } }",
+            "pipelines:\n- sink: { headers: { Authorization: \"SECRET\\u0001\", 'b c': SECRET, Expect: SECRET } }",
+            "pipelines:\n- source: { kafka: { options: { sasl.password: [SECRET], group.id: SECRET } } }",
+            "admin: { token: 'SECRET', token: 'SECRET' }",
+            "admin: { token: 'SECRET with spaces', listen: x }",
+            "admin:\n  token: |\n    SECRET\n    SECRET\n  listen: x",
+            "admin: { token: \"SECRET",
+            "admin: { token: 'SECRET${' }",
+            "admin: { token: 'SECRET${vault:SECRET}' }",
+        ] {
+            let printed = mistakes(&text.replace("SECRET", secret));
+            assert_ne!(printed, "none", "{text}");
+            assert!(!printed.contains("hunter2"), "{text} shows the secret:\n{printed}");
+        }
+    }
+    let text =
+        rabbitmq("  sink: { url: http://s, headers: { Authorization: hunter2 } }\nadmin: { token: hunter2 }");
+    let Loaded { config, warnings } = loaded(&text);
+    assert!(!format!("{config:?}{warnings}").contains("hunter2"));
+}
+
+#[test]
+fn what_a_secret_names_must_be_there() {
+    let text = rabbitmq("  sink: { url: http://s }\nadmin: { token: \"${env:NOPE}\" }")
+        .replace("amqp://mq", "'amqp://${file:/no/such}'");
+    assert_eq!(
+        mistakes(&text),
+        "f.yaml:3:30: pipelines[0].source.rabbitmq.url: the file /no/such cannot be read: No such file or directory (os error 2)
+  3 |   source: { rabbitmq: { url: …, queue: q } }
+    |                              ^
+  help: create /no/such, or correct the path
+f.yaml:6:17: admin.token: the environment variable NOPE is not set
+  6 | admin: { token: …}
+    |                 ^
+  help: set NOPE, or remove ${env:NOPE}"
+    );
+}

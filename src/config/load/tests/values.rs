@@ -1,0 +1,209 @@
+//! Each rule about values, with a file that breaks it. The first key of `path` is always that of the one pipeline.
+
+use super::*;
+
+const SINK: &str = "  sink: { url: http://s }\n";
+
+/// The file has these mistakes and no others; each is looked for in `path: reason | mend`.
+#[track_caller]
+fn refused(text: &str, expected: &[&str]) {
+    let Err(mistakes) = load("f", text, ALL, &env) else { panic!("this loads:\n{text}") };
+    let brief: Vec<_> = brief(&mistakes).iter().map(|it| it.replace("pipelines[0].", "")).collect();
+    assert_eq!(brief.len(), expected.len(), "{brief:#?}");
+    for (found, expected) in brief.iter().zip(expected) {
+        assert!(found.contains(expected), "{expected} is not in {found}");
+    }
+}
+
+fn sink(keys: &str) -> String {
+    rabbitmq(&format!("  sink: {{ url: http://s, {keys} }}"))
+}
+
+fn kafka(keys: &str) -> String {
+    format!(
+        "pipelines:\n- name: a\n  source: {{ kafka: {{ group: g, topics: [t], {keys} }} }}\n{SINK}  max_in_flight: 1\n"
+    )
+}
+
+#[test]
+fn the_rabbitmq_uri() {
+    for (uri, expected) in [
+        ("http://mq", "neither `amqp://` nor `amqps://`"),
+        ("amqp://", "names no host"),
+        ("mq", "this is no URI"),
+        ("amqp://u:a/b@mq", "this is no URI | write amqp://user:password@host:5672/vhost, with /, @"),
+        ("'amqp://[::1]'", "an IPv6 address is not supported here"),
+        ("amqp://mq?heartbeat=x", "a number behind the `?` is none, or too large"),
+    ] {
+        refused(&rabbitmq(SINK).replace("amqp://mq", uri), &[expected]);
+    }
+    for uri in ["amqps://u:p%2F@mq:5671/vhost?heartbeat=60", "amqp://10.0.0.1/%2F?frame_max=131072"] {
+        loaded(&rabbitmq(SINK).replace("amqp://mq", uri));
+    }
+}
+
+#[test]
+fn what_is_declared_and_published_to() {
+    refused(
+        &rabbitmq(SINK)
+            .replace("queue: q", "queue: q, declare: { type: stream, arguments: { x-queue-type: a } }"),
+        &[
+            "declare.type: `stream` is none of the known values | write one of `quorum` and `classic`",
+            "the key `type` says",
+        ],
+    );
+    for (keys, expected) in [
+        ("dead_letter: { rabbitmq: { queue: a, exchange: b } }", "only one of `queue` or `exchange`"),
+        ("dead_letter: { rabbitmq: { routing_key: b } }", "one of `queue` or `exchange` must be given"),
+        ("dead_letter: { rabbitmq: { queue: a, routing_key: b } }", "a routing key has no use"),
+        ("dead_letter: { rabbitmq: , kafka: }", "one of `rabbitmq` or `kafka` must be given"),
+        ("dead_letter: { http: { url: http://s } }", "`http` is not supported by this version yet"),
+        (
+            "dead_letter: { kafka: { topic: t } }",
+            "kafka.bootstrap_servers: the key `bootstrap_servers` is missing",
+        ),
+        ("retry: { queue: parked }", "retry.queue: `queue` is not supported by this version yet"),
+    ] {
+        refused(&rabbitmq(&format!("{SINK}  {keys}")), &[expected]);
+    }
+    let to_rabbitmq = kafka("bootstrap_servers: [k:9092]") + "  dead_letter: { rabbitmq: { queue: d } }";
+    refused(&to_rabbitmq, &["dead_letter.rabbitmq.url: the key `url` is missing: the source is Kafka"]);
+}
+
+#[test]
+fn kafka_brokers_topics_and_options() {
+    refused(
+        &kafka("bootstrap_servers: ['http://k:9092', k, 'k:9092,']"),
+        &[
+            "[0]: a broker's address has no `://`",
+            "[1]: this is no `host:port`",
+            "[2]: this is no `host:port`",
+        ],
+    );
+    let with = |keys: &str| kafka(&format!("bootstrap_servers: [k:9092], {keys}"));
+    refused(
+        &with("").replace("[t]", "[a/b, '', '^(']"),
+        &["topics[0]: this cannot be", "topics[1]: this", "topics[2]: this is no reg"],
+    );
+    refused(&with("session_timeout: 999ms"), &["`999ms` is out of range | write a duration from 1s to 5m"]);
+    refused(&with("instance_id: ''"), &["instance_id: the text is empty"]);
+    for option in options_owned() {
+        refused(&with(&format!("options: {{ {option}: x }}")), &[option]);
+    }
+    let producer = "reply: { kafka: { topic: t, bootstrap_servers: [k:9092], options: { acks: 1, transactional.id: x } } }";
+    refused(
+        &rabbitmq(&format!("{SINK}  {producer}")),
+        &["options.acks: an item leaves", "\"transactional.id\": an"],
+    );
+}
+
+fn options_owned() -> [&'static str; 8] {
+    [
+        "enable.auto.commit",
+        "enable.auto.offset.store",
+        "group.id",
+        "bootstrap.servers",
+        "partition.assignment.strategy",
+        "session.timeout.ms",
+        "auto.offset.reset",
+        "group.instance.id",
+    ]
+}
+
+#[test]
+fn what_this_build_lacks_is_named() {
+    let text = kafka(
+        "bootstrap_servers: [k:9092], options: { security.protocol: \"${env:PROTOCOL}\", ssl.ca.location: /x, sasl.mechanism: SCRAM-SHA-256 }",
+    );
+    let env = |name: &str| (name == "PROTOCOL").then(|| "SASL_SSL".to_owned());
+    let load = |kafka, kafka_tls| load("f", &text, Features { kafka, kafka_tls }, &env);
+    let brief = |kafka| brief(&load(kafka, false).unwrap_err());
+    assert_eq!(brief(true).len(), 3);
+    assert!(
+        brief(true)
+            .iter()
+            .all(|it| it.contains("without TLS and SASL/SCRAM for Kafka | use the released binary"))
+    );
+    assert!(brief(false)[0].contains("source.kafka: this program was built without Kafka"));
+    assert!(load(true, true).is_ok());
+}
+
+#[test]
+fn the_service() {
+    for (url, expected) in [
+        ("s", "sink.url: this is no URL"),
+        ("ftp://s", "neither `http://` nor `https://`"),
+        ("http://u:p@s", "a user or password in the URL would be shown in logs"),
+    ] {
+        refused(&rabbitmq(&format!("  sink: {{ url: '{url}' }}")), &[expected]);
+    }
+    refused(&rabbitmq(""), &["sink.url: the key `url` is missing, and the variable K_SINK is not set"]);
+    refused(&sink("host: 'http://x'"), &["sink.host: this is no host name"]);
+    refused(&sink("tls: { cert_file: /a }"), &["sink.tls.cert_file: `key_file` is missing"]);
+    refused(&sink("tls: { key_file: /a }"), &["sink.tls.key_file: `cert_file` is missing"]);
+    refused(
+        &sink("timeout: 0s, connect_timeout: 0s, tcp_user_timeout: 25h"),
+        &[
+            "timeout: `0s` is out of",
+            "connect_timeout: `0s` is",
+            "`25h` is out of range | write a duration from 1s to 24h",
+        ],
+    );
+}
+
+#[test]
+fn headers_that_harm_are_refused_with_the_reason() {
+    for (header, expected) in [
+        ("Expect: 100-continue", "turns every failure into 200"),
+        ("Idempotency-Key: x", "would send a request again by themselves"),
+        ("x-idempotency-key: x", "would send a request again by themselves"),
+        ("K-Network-Probe: x", "answers it with 200 and runs nothing"),
+        ("Host: x", "`sink.host` sets this header | use `host:` beside `url:`"),
+        ("Content-Length: '1'", "it follows from the body"),
+        ("Transfer-Encoding: chunked", "the connection to the service is longhaul's own"),
+        ("Connection: close", "the connection to the service is longhaul's own"),
+        ("CE-Id: x", "headers with `ce-` are the event's attributes"),
+        ("User-Agent: kube-probe/1.30", "takes this for a health check"),
+        ("'a b': x", "this cannot be the name of a header"),
+        ("X-A: \"a\\nb\"", "this cannot be the value of a header"),
+        ("X-A: 1", "expected text, got a number | put it in quotes"),
+    ] {
+        refused(&sink(&format!("headers: {{ {header} }}")), &[expected]);
+    }
+    refused(&sink("headers: { X-A: a, x-a: b }"), &["headers.x-a: this header is given twice"]);
+}
+
+#[test]
+fn values_that_do_not_fit_each_other_are_both_named() {
+    refused(
+        &rabbitmq(&format!("{SINK}  retry: {{ backoff: 20m }}\n  limits: {{ held_bytes: 1MiB }}")),
+        &[
+            "retry.backoff: the first wait `backoff` (20m) is longer than the longest, `backoff_max` (10m)",
+            "limits.held_bytes: an item of `item_bytes` (16MiB) is larger than all that may be held, `held_bytes` (1MiB)",
+        ],
+    );
+    refused(
+        &rabbitmq(&format!("{SINK}  retry: {{ backoff: 0s, backoff_max: 0s }}\n  breaker: {{ open: 0s }}")),
+        &["retry.backoff: `0s`", "retry.backoff_max: `0s`", "breaker.open: `0s`"],
+    );
+    let twice = rabbitmq(SINK) + &rabbitmq(SINK).replace("pipelines:\n", "");
+    refused(&twice, &["pipelines[1].name: pipelines[0] in line 2 has the same name"]);
+}
+
+#[test]
+fn event_and_admin() {
+    refused(
+        &rabbitmq(&format!("{SINK}  event: {{ type: '', extensions: {{ A-b: x, id: y, n: 1 }} }}")),
+        &[
+            "event.type: the text is empty",
+            "A-b: this cannot be the name",
+            "`id` is an attribute",
+            "n: expected text",
+        ],
+    );
+    refused(
+        &format!("{}admin: {{ listen: ':9090', token: '' }}", rabbitmq(SINK)),
+        &["admin.listen: this is no address", "the token is empty"],
+    );
+    refused(&format!("{}admin: {{ token: \"a\\u00e9\" }}", rabbitmq(SINK)), &["cannot stand in a header"]);
+}

@@ -1,0 +1,41 @@
+//! Attributes of the CloudEvent.
+
+use super::Context;
+use crate::config::path::Path;
+use crate::config::types::Event;
+
+/// The specification's own attributes, `data`, and the extensions that longhaul sets.
+const TAKEN: [&str; 11] = [
+    "id",
+    "source",
+    "specversion",
+    "type",
+    "datacontenttype",
+    "dataschema",
+    "subject",
+    "time",
+    "data",
+    "attempt",
+    "redelivered",
+];
+
+impl Context<'_> {
+    pub(super) fn event(&mut self, event: &Event, path: &Path) {
+        self.not_empty(&path.key("type"), event.r#type.as_deref());
+        self.not_empty(&path.key("source"), event.source.as_deref());
+        self.not_empty(&path.key("subject"), event.subject.as_deref());
+        let extensions = path.key("extensions");
+        for name in event.extensions.keys() {
+            let at = extensions.key(name);
+            // CloudEvents 1.0.2, section "Naming Conventions".
+            let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+            if name.is_empty() || !name.bytes().all(legal) {
+                let mend = "use lower-case letters and digits alone";
+                self.report.mistake(&at, "this cannot be the name of an extension", mend);
+            } else if TAKEN.contains(&name.as_str()) {
+                let reason = format!("`{name}` is an attribute that is always set by other means");
+                self.report.mistake(&at, reason, "use another name");
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! YAML as a tree that knows the place of every key and value.
+//!
+//! Built from the parser's events rather than by serde, because serde stops at the first mistake and knows
+//! places only while it reads. Aliases are followed, duplicate keys are mistakes, tags are refused.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span as MarkerSpan};
+
+mod hints;
+
+/// Far deeper than the schema; keeps every walk over the tree within the stack.
+const DEPTH_MAX: usize = 32;
+/// Aliases of aliases multiply; a configuration has some hundred nodes.
+const NODES_MAX: usize = 50_000;
+
+/// One value with its place.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub range: Range,
+    pub content: Content,
+}
+
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// `plain` is false for text in quotes or in a block, which is never read as a number or boolean.
+    Scalar {
+        text: String,
+        plain: bool,
+    },
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+}
+
+/// One key of a mapping with its value, in the order of the file.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub key: String,
+    pub key_range: Range,
+    pub value: Node,
+}
+
+/// From the first character to the one after the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    pub start: Spot,
+    pub end: Spot,
+}
+
+/// A place in the file; line and column count characters from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Spot {
+    pub line: usize,
+    pub column: usize,
+}
+
+/// Why the text is no YAML that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    pub at: Range,
+    pub reason: String,
+    pub mend: String,
+}
+
+/// The tree of the first document, and the mistakes that do not stop the reading.
+pub struct Document {
+    pub root: Node,
+    pub errors: Vec<Error>,
+    /// Values that the tree does not place, as those of duplicate keys: they may be secrets, so nobody shows them.
+    pub private: Vec<Range>,
+}
+
+pub fn parse(text: &str) -> Result<Document, Error> {
+    let mut builder = Builder::default();
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.map_err(|error| hints::explain(&error, text))?;
+        builder.take(event, span.into())?;
+    }
+    let Some(root) = builder.root else {
+        return Err(Error {
+            at: Range::START,
+            reason: "the file is empty".into(),
+            mend: "write at least `pipelines:` with one pipeline".into(),
+        });
+    };
+    Ok(Document { root, errors: builder.errors, private: builder.private })
+}
+
+/// A list or mapping that is not complete yet.
+struct Open {
+    anchor: usize,
+    range: Range,
+    content: OpenContent,
+}
+
+enum OpenContent {
+    List(Vec<Node>),
+    Map { entries: Vec<Entry>, key: Option<(String, Range)> },
+}
+
+#[derive(Default)]
+struct Builder {
+    open: Vec<Open>,
+    anchors: HashMap<usize, Node>,
+    nodes: usize,
+    documents: usize,
+    root: Option<Node>,
+    errors: Vec<Error>,
+    private: Vec<Range>,
+}
+
+impl Builder {
+    fn take(&mut self, event: Event<'_>, range: Range) -> Result<(), Error> {
+        match event {
+            Event::DocumentStart(_) => {
+                self.documents += 1;
+                if self.documents > 1 {
+                    return Err(Error {
+                        at: range,
+                        reason: "a second YAML document starts here".into(),
+                        mend: "keep everything in one document: remove the line `---`".into(),
+                    });
+                }
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                if tag.is_some() {
+                    self.errors.push(hints::tag(range));
+                    self.private.push(range);
+                }
+                let plain = style == ScalarStyle::Plain;
+                self.add(
+                    anchor,
+                    Node { range, content: Content::Scalar { text: text.into_owned(), plain } },
+                )?;
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.push(anchor, range, tag.is_some(), OpenContent::List(Vec::new()))?;
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.push(anchor, range, tag.is_some(), OpenContent::Map { entries: Vec::new(), key: None })?;
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.close(range)?,
+            Event::Alias(anchor) => {
+                let Some(node) = self.anchors.get(&anchor).cloned() else {
+                    return Err(Error {
+                        at: range,
+                        reason: "this alias stands inside of the value that it names".into(),
+                        mend: "write the value out instead".into(),
+                    });
+                };
+                self.nodes += node.size();
+                self.add(0, node)?;
+            }
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, anchor: usize, range: Range, tagged: bool, content: OpenContent) -> Result<(), Error> {
+        if tagged {
+            self.errors.push(hints::tag(range));
+        }
+        if self.open.len() == DEPTH_MAX {
+            return Err(Error {
+                at: range,
+                reason: format!("values are nested more than {DEPTH_MAX} deep"),
+                mend: "nest less".into(),
+            });
+        }
+        self.open.push(Open { anchor, range, content });
+        Ok(())
+    }
+
+    fn close(&mut self, end: Range) -> Result<(), Error> {
+        let Some(open) = self.open.pop() else { return Ok(()) };
+        let content = match open.content {
+            OpenContent::List(items) => Content::List(items),
+            OpenContent::Map { entries, .. } => Content::Map(entries),
+        };
+        self.add(open.anchor, Node { range: Range { start: open.range.start, end: end.end }, content })
+    }
+
+    /// Puts a complete node where it belongs: into what is open, or at the root.
+    fn add(&mut self, anchor: usize, node: Node) -> Result<(), Error> {
+        self.nodes += 1;
+        if self.nodes > NODES_MAX {
+            return Err(Error {
+                at: node.range,
+                reason: format!(
+                    "the file holds more than {NODES_MAX} values, those of aliases counted each time"
+                ),
+                mend: "use fewer aliases".into(),
+            });
+        }
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        match self.open.last_mut().map(|open| &mut open.content) {
+            None => self.root = Some(node),
+            Some(OpenContent::List(items)) => items.push(node),
+            Some(OpenContent::Map { entries, key }) => match key.take() {
+                None => {
+                    let Content::Scalar { text, .. } = node.content else {
+                        return Err(Error {
+                            at: node.range,
+                            reason: "a key is a list or a mapping".into(),
+                            mend: "write a word as the key; put a text that starts with [ or { in quotes"
+                                .into(),
+                        });
+                    };
+                    *key = Some((text, node.range));
+                }
+                Some((key, key_range)) => {
+                    if let Some(first) = entries.iter().find(|entry| entry.key == key) {
+                        self.errors.push(hints::duplicate(&key, key_range, first.key_range));
+                        self.private.push(node.range);
+                    } else {
+                        entries.push(Entry { key, key_range, value: node });
+                    }
+                }
+            },
+        }
+        Ok(())
+    }
+}
+
+impl Node {
+    fn size(&self) -> usize {
+        1 + match &self.content {
+            Content::Scalar { .. } => 0,
+            Content::List(items) => items.iter().map(Node::size).sum(),
+            Content::Map(entries) => entries.iter().map(|entry| entry.value.size()).sum(),
+        }
+    }
+}
+
+impl Range {
+    pub const START: Range = Range { start: Spot { line: 1, column: 1 }, end: Spot { line: 1, column: 1 } };
+}
+
+impl From<MarkerSpan> for Range {
+    fn from(span: MarkerSpan) -> Self {
+        Range { start: span.start.into(), end: span.end.into() }
+    }
+}
+
+impl From<Marker> for Spot {
+    fn from(marker: Marker) -> Self {
+        Spot { line: marker.line(), column: marker.col() + 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests;
