@@ -40,9 +40,21 @@ struct HeaderWriter {
 
 impl HeaderWriter {
     fn insert(mut self, name: HeaderName, value: HeaderValue) -> Result<Self> {
-        // A map of headers holds at most 32,768; its plain `insert` would panic above that.
+        // A map of headers holds at most 24,576; its plain `insert` would panic above that.
         self.headers.try_insert(name, value).map_err(other)?;
         Ok(self)
+    }
+
+    /// `Content-Type` is the one attribute that is not percent-encoded (section 3.1.1). A value that can't be a
+    /// header is left out: the data matters more than its label.
+    fn set_content_type(self, text: String) -> Result<Self> {
+        match HeaderValue::from_str(&text) {
+            Ok(value) => self.insert(CONTENT_TYPE, value),
+            Err(error) => {
+                tracing::warn!(%error, content_type = %text.escape_debug(), "the item's content type is no header value; sent without");
+                Ok(self)
+            }
+        }
     }
 }
 
@@ -80,20 +92,6 @@ impl BinarySerializer<HeaderMap> for HeaderWriter {
 
     fn end(self) -> Result<HeaderMap> {
         Ok(self.headers)
-    }
-}
-
-impl HeaderWriter {
-    /// `Content-Type` is the one attribute that is not percent-encoded (section 3.1.1). A value that can't be a
-    /// header is left out: the data matters more than its label.
-    fn set_content_type(self, text: String) -> Result<Self> {
-        match HeaderValue::from_str(&text) {
-            Ok(value) => self.insert(CONTENT_TYPE, value),
-            Err(error) => {
-                tracing::warn!(%error, content_type = %text.escape_debug(), "the item's content type is no header value; sent without");
-                Ok(self)
-            }
-        }
     }
 }
 

@@ -54,26 +54,33 @@ pub struct Seen<'a> {
 }
 
 /// A request that had no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// There was never a connection: name resolution, connecting or the TLS handshake failed.
+    #[error("no connection: {0}")]
     NotConnected(String),
     /// The connection closed before the first byte of the request was written.
+    #[error("closed before the request was sent: {0}")]
     NotSent(String),
     /// `sink.timeout` passed.
+    #[error("no end of the answer within {0:?} (sink.timeout)")]
     TimedOut(Duration),
     /// The connection broke after the request was on its way, or may have been.
+    #[error("connection lost: {0}")]
     Lost(String),
+    /// It can't be put into a request at all.
+    #[error("the item has more headers than a request can have")]
+    TooManyHeaders,
 }
 
 /// Classifies a request that had no answer.
 pub fn failure(failure: &Failure) -> Verdict {
-    match failure {
-        Failure::NotConnected(error) => not_started(None, format!("no connection: {error}")),
-        Failure::NotSent(error) => not_started(None, format!("closed before the request was sent: {error}")),
-        Failure::TimedOut(timeout) => unknown(format!("no answer within {timeout:?} (sink.timeout)")),
-        Failure::Lost(error) => unknown(format!("connection lost: {error}")),
-    }
+    let outcome = match failure {
+        Failure::NotConnected(_) | Failure::NotSent(_) => Outcome::NotStarted { retry_after: None },
+        Failure::TimedOut(_) | Failure::Lost(_) => Outcome::Unknown,
+        Failure::TooManyHeaders => Outcome::Rejected,
+    };
+    Verdict { outcome, detail: failure.to_string() }
 }
 
 /// Classifies an answer. `now` is what a `Retry-After` with a date is measured against.
@@ -211,10 +218,6 @@ fn excerpt(bytes: &[u8]) -> String {
         .skip(1)
         .take(EXCERPT)
         .collect()
-}
-
-fn not_started(retry_after: Option<Duration>, detail: String) -> Verdict {
-    Verdict { outcome: Outcome::NotStarted { retry_after }, detail }
 }
 
 fn unknown(detail: String) -> Verdict {

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, Instant, SystemTime};
 
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, MaxSizeReached};
 use reqwest::{Method, Url};
 
 use super::classify::{self, Failure, Rules, Seen, Verdict};
@@ -68,39 +68,35 @@ impl Client {
     async fn attempt(&self, request: Request) -> Answer {
         let started = Instant::now();
         let client = self.connections.get();
-        match client.execute(self.request(request)).await {
+        let Ok(outgoing) = self.request(request) else { return unanswered(&Failure::TooManyHeaders) };
+        match client.execute(outgoing).await {
             Ok(response) => self.receive(response, started).await,
-            Err(error) => {
-                let verdict = classify::failure(&error::failure(error, started, self.timeout));
-                Answer { outcome: verdict.outcome, status: None, detail: verdict.detail, response: None }
-            }
+            Err(error) => unanswered(&error::failure(error, started, self.timeout)),
         }
     }
 
-    fn request(&self, request: Request) -> reqwest::Request {
+    fn request(&self, request: Request) -> Result<reqwest::Request, MaxSizeReached> {
         let mut outgoing = reqwest::Request::new(Method::POST, self.url.clone());
         let mut headers = request.headers;
         for (name, value) in self.headers.get().iter() {
-            // A map that is full keeps the event's own headers; the worker then sees one of ours missing.
-            let _ = headers.try_insert(name.clone(), value.clone());
+            headers.try_insert(name.clone(), value.clone())?;
         }
         if request.body.is_empty() {
             // hyper leaves the length out then; some servers answer 411 to a POST without one.
-            let _ = headers.try_insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            headers.try_insert(CONTENT_LENGTH, HeaderValue::from_static("0"))?;
         }
+        // For those that reqwest and hyper add (Accept, User-Agent, Host, Content-Length): a full map makes them panic.
+        headers.try_reserve(8)?;
         *outgoing.headers_mut() = headers;
         *outgoing.body_mut() = Some(request.body.into());
-        outgoing
+        Ok(outgoing)
     }
 
     async fn receive(&self, mut response: reqwest::Response, started: Instant) -> Answer {
         let status = response.status();
         let headers = std::mem::take(response.headers_mut());
         let received = body::read(&mut response, self.keep).await;
-        let cut = received.error.map(|error| match error::failure(error, started, self.timeout) {
-            Failure::TimedOut(timeout) => format!("not complete within {timeout:?} (sink.timeout)"),
-            Failure::NotConnected(text) | Failure::NotSent(text) | Failure::Lost(text) => text,
-        });
+        let cut = received.error.map(|error| error::failure(error, started, self.timeout).to_string());
         let seen = Seen {
             status,
             headers: &headers,
@@ -122,6 +118,11 @@ impl Sink for Client {
     fn destination(&self) -> &str {
         self.url.as_str()
     }
+}
+
+fn unanswered(failure: &Failure) -> Answer {
+    let Verdict { outcome, detail } = classify::failure(failure);
+    Answer { outcome, status: None, detail, response: None }
 }
 
 /// What every client has, whatever its certificates. All limits are named: reqwest's own (30 s of unacknowledged data,

@@ -153,6 +153,7 @@ fn endings_without_an_answer() {
         (Failure::NotSent("closed".to_owned()), NOT_STARTED, "closed"),
         (Failure::TimedOut(Duration::from_secs(90)), UNKNOWN, "within 90s"),
         (Failure::Lost("reset".to_owned()), UNKNOWN, "reset"),
+        (Failure::TooManyHeaders, REJECTED, "headers"),
     ];
     for (case, expected, words) in cases {
         let verdict = failure(&case);

@@ -25,6 +25,7 @@ pub(super) struct Watched<T> {
     /// Of the files that `current` was made from.
     fingerprint: RwLock<Fingerprint>,
     created: Instant,
+    period: Duration,
     /// Milliseconds from `created` to the next look at the files.
     next_check: AtomicU64,
 }
@@ -39,15 +40,24 @@ impl<T> Watched<T> {
         files: Vec<PathBuf>,
         load: impl Fn() -> Result<T, BuildError> + Send + Sync + 'static,
     ) -> Result<Self, BuildError> {
+        Self::with_period(CHECK_EVERY, what, files, load)
+    }
+
+    fn with_period(
+        period: Duration,
+        what: &'static str,
+        files: Vec<PathBuf>,
+        load: impl Fn() -> Result<T, BuildError> + Send + Sync + 'static,
+    ) -> Result<Self, BuildError> {
         // Before loading: what changes in between is then seen at the next look.
         let fingerprint = RwLock::new(fingerprint(&files));
         let current = RwLock::new(Arc::new(load()?));
-        let next_check = AtomicU64::new(milliseconds(CHECK_EVERY));
+        let next_check = AtomicU64::new(milliseconds(period));
         let load = Box::new(load);
-        Ok(Watched { what, files, load, current, fingerprint, created: Instant::now(), next_check })
+        Ok(Watched { what, files, load, current, fingerprint, created: Instant::now(), period, next_check })
     }
 
-    /// The value as of at most a second ago. Where files changed and can't be used, the old value stays in use until
+    /// The value as of at most a period ago. Where files changed and can't be used, the old value stays in use until
     /// they change again: they may be half written.
     pub fn get(&self) -> Arc<T> {
         if !self.files.is_empty() && self.is_due() {
@@ -60,7 +70,7 @@ impl<T> Watched<T> {
     fn is_due(&self) -> bool {
         let now = milliseconds(self.created.elapsed());
         let due = self.next_check.load(Ordering::Relaxed);
-        let next = now + milliseconds(CHECK_EVERY);
+        let next = now.saturating_add(milliseconds(self.period));
         now >= due
             && self.next_check.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
@@ -93,4 +103,45 @@ fn fingerprint(files: &[PathBuf]) -> Fingerprint {
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watch(path: &std::path::Path, period: Duration) -> Watched<String> {
+        let file = path.to_owned();
+        Watched::with_period(period, "text", vec![path.to_owned()], move || {
+            fs::read_to_string(&file).map_err(|source| BuildError::File { path: file.clone(), source })
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_change_is_seen_and_a_broken_file_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        fs::write(&path, "one").unwrap();
+        let watched = watch(&path, Duration::ZERO);
+        assert_eq!(*watched.get(), "one");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(*watched.get(), "one");
+        assert_eq!(*watched.get(), "one");
+        fs::write(&path, "two!").unwrap();
+        assert_eq!(*watched.get(), "two!");
+        // As Kubernetes does it: another file under the same name, of the same length.
+        fs::write(folder.path().join("next"), "too!").unwrap();
+        fs::rename(folder.path().join("next"), &path).unwrap();
+        assert_eq!(*watched.get(), "too!");
+    }
+
+    #[test]
+    fn between_two_looks_the_files_are_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        fs::write(&path, "one").unwrap();
+        let watched = watch(&path, Duration::from_secs(3600));
+        fs::write(&path, "two!").unwrap();
+        assert_eq!(*watched.get(), "one");
+    }
 }

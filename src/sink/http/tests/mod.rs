@@ -17,6 +17,7 @@ mod endings;
 mod requests;
 mod server;
 mod startup;
+mod tls;
 
 const NOT_STARTED: Outcome = Outcome::NotStarted { retry_after: None };
 

@@ -13,6 +13,8 @@ use tokio::task::AbortHandle;
 pub enum Then {
     /// Wait for the next request.
     KeepOpen,
+    /// Answer one request on each connection, then read a second and close without a word.
+    DieOnSecond,
     /// Close as after a clean exit.
     Close,
     /// Close so that the client gets a reset.
@@ -79,13 +81,18 @@ async fn serve(
     then: Then,
     requests: &mpsc::UnboundedSender<String>,
 ) -> End {
+    let mut count = 0;
     while let Some(request) = read_request(&mut stream).await {
         let _ = requests.send(request);
+        count += 1;
+        if then == Then::DieOnSecond && count == 2 {
+            return End::ByUs;
+        }
         if stream.write_all(answer).await.is_err() {
             return End::ByClient;
         }
         match then {
-            Then::KeepOpen => {}
+            Then::KeepOpen | Then::DieOnSecond => {}
             Then::Close => {
                 let _ = stream.shutdown().await;
                 let mut rest = [0; 64];
