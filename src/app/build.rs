@@ -153,3 +153,7 @@ impl HeaderSource for SecretHeader {
 fn header_source(value: &Secret) -> Arc<dyn HeaderSource> {
     Arc::new(SecretHeader(value.clone()))
 }
+
+pub(super) fn source(pipeline: &config::Pipeline) -> Result<AnySource, BuildError> {
+    todo_source(pipeline)
+}

@@ -64,6 +64,11 @@ impl App {
         Ok(App { pipelines, metrics, admin })
     }
 
+    /// The counters that the parts count with.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
+    }
+
     /// Runs until every pipeline has ended: after `drain` is cancelled, or because its broker refused.
     pub async fn run(self, drain: CancellationToken) -> End {
         let statuses: Vec<Arc<Status>> = self.pipelines.iter().map(|(parts, _)| parts.status.clone()).collect();

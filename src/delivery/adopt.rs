@@ -41,6 +41,7 @@ impl Dispatcher {
         item.redelivered = true;
         let Phase::Pending { verdict, .. } = item.phase else { return };
         self.pending -= 1;
+        self.bytes += item.bytes;
         item.phase = Phase::Ready;
         if let Some(key) = item.order_key {
             self.lanes.enter(key, id);
@@ -141,6 +142,7 @@ impl Dispatcher {
         let Some(item) = self.items.get_mut(&id) else { return };
         item.phase = Phase::Pending { verdict, since: self.now };
         self.pending += 1;
+        self.bytes -= item.bytes;
         self.timers.insert((self.now.saturating_add(self.policy.bounds.orphan_age), id));
         if self.draining {
             // No delivery follows a drain, so nobody will ask.

@@ -30,6 +30,8 @@ pub struct Dispatcher {
     pub(super) running: u32,
     pub(super) held: u32,
     pub(super) pending: u32,
+    /// Bodies of all items that are not pending. Those wait for a redelivery: if their bytes kept it
+    /// out, they would wait for ever; their number and age are bounded instead.
     pub(super) bytes: u64,
     pub(super) draining: bool,
 }
@@ -245,7 +247,9 @@ impl Dispatcher {
         if let Some(delivery) = item.delivery {
             self.deliveries.remove(&delivery);
         }
-        self.bytes -= item.bytes;
+        if !matches!(item.phase, Phase::Pending { .. }) {
+            self.bytes -= item.bytes;
+        }
         effects.push(Effect::Forget { item: id });
     }
 }

@@ -29,7 +29,8 @@ pub fn check(dispatcher: &Dispatcher) -> Result<(), Broken> {
     let running = count(|phase| phase == Phase::Running);
     let held = count(|phase| matches!(phase, Phase::Held { .. }));
     let pending = count(|phase| matches!(phase, Phase::Pending { .. }));
-    let bytes: u64 = dispatcher.items.values().map(|item| item.bytes).sum();
+    let in_hand = dispatcher.items.values().filter(|item| !matches!(item.phase, Phase::Pending { .. }));
+    let bytes: u64 = in_hand.map(|item| item.bytes).sum();
 
     require("G2-slots", running <= dispatcher.policy.max_in_flight as usize, || {
         format!("{running} requests at once, {} allowed", dispatcher.policy.max_in_flight)

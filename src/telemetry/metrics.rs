@@ -179,6 +179,11 @@ impl PipelineMetrics {
         };
     }
 
+    /// Deliveries acked so far.
+    pub fn acks(&self) -> u64 {
+        self.acked.get()
+    }
+
     pub fn dead_lettered(&self, reason: Reason) {
         if let Some(index) = Reason::ALL.iter().position(|known| *known == reason) {
             self.dead_lettered[index].inc();

@@ -251,9 +251,11 @@ impl World {
         self.check();
     }
 
-    /// Whether everything ended as it should: all items gone, or the bridge left with nothing in hand.
+    /// Whether everything ended as it should: all items gone, or the bridge left with nothing in hand. A
+    /// verdict may be kept for a redelivery that never comes, because its ack did count; it ends by age.
     pub fn is_settled(&self) -> bool {
-        self.left || (self.core.is_empty() && self.stored.iter().all(|stored| *stored == Stored::Gone))
+        let stats = self.core.stats();
+        self.left || (stats.items == stats.pending && self.all_gone())
     }
 
     pub fn all_gone(&self) -> bool {

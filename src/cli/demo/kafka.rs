@@ -5,6 +5,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::error::KafkaError;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
@@ -40,7 +41,7 @@ impl Topic {
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT));
         let created = topic.admin()?.create_topics([&new], &options).await.map_err(failed("create a topic"))?;
         match created.into_iter().next() {
-            Some(Err((_, code))) => Err(failed("create a topic")(code.into())),
+            Some(Err((_, code))) => Err(failed("create a topic")(KafkaError::AdminOp(code))),
             _ => Ok(topic),
         }
     }
@@ -128,6 +129,6 @@ fn topic_name() -> String {
     format!("longhaul-demo-{}", uuid::Uuid::new_v4())
 }
 
-fn failed(what: &'static str) -> impl Fn(rdkafka::error::KafkaError) -> Failure {
+fn failed(what: &'static str) -> impl Fn(KafkaError) -> Failure {
     move |error| Failure::part(format!("Kafka: can't {what}: {error}"), HINT)
 }

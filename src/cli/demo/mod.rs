@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::exit;
@@ -22,7 +22,7 @@ mod service;
 
 use board::{Board, Picture};
 use broker::Broker;
-use service::Runs;
+use service::{Runs, Tally};
 
 /// How long the demo waits beyond the ideal time before it gives up.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -104,7 +104,7 @@ async fn show(options: &Options, out: &mut impl Write) -> Result<u8, Failure> {
     let mut bridge = tokio::spawn(app.run(drain.clone()));
 
     let started = Instant::now();
-    let scene = Scene { options, started, runs: &runs, service: &service, metrics: &metrics };
+    let scene = Scene { options, started, service: &service, metrics: &metrics };
     let mut board = Board::new(out);
     let all_done = tokio::select! {
         watched = watch(&scene, &mut board) => watched?,
@@ -114,11 +114,14 @@ async fn show(options: &Options, out: &mut impl Write) -> Result<u8, Failure> {
     let end = bridge.await;
     let left = timeout(COUNT_TIMEOUT, broker.left()).await.ok().flatten();
     broker.clean_up().await;
-    service.stop().await;
+    let most_replicas = service.replicas().borrow().most_ready_ever;
     let drained = matches!(end, Ok(End::Drained));
-    let perfect = all_done && drained && left == Some(0);
+    service.stop().await;
+    let tally = runs.tally();
+    let once = tally.once == options.items && tally.more_than_once == 0;
+    let perfect = all_done && drained && once && left == Some(0);
     board.finish()?;
-    summary(out, &scene_summary(options, &runs, &metrics, left, perfect))?;
+    summarise(out, options, &tally, most_replicas, left)?;
     Ok(if perfect { exit::OK } else { 1 })
 }
 
@@ -133,7 +136,6 @@ fn refused(ended: Result<End, tokio::task::JoinError>) -> Failure {
 struct Scene<'a> {
     options: &'a Options,
     started: Instant,
-    runs: &'a Runs,
     service: &'a Handle,
     metrics: &'a PipelineMetrics,
 }
@@ -158,17 +160,12 @@ impl Scene<'_> {
 async fn watch(scene: &Scene<'_>, board: &mut Board<'_, impl Write>) -> Result<bool, Failure> {
     let give_up = scene.started + ideal(scene.options) * 3 + PATIENCE;
     let mut next = scene.started + Duration::from_secs(1);
-    let mut done_at = None;
     loop {
-        tokio::time::sleep_until(next).await;
+        sleep_until(next).await;
         next += Duration::from_secs(1);
         let picture = scene.picture();
         board.show(&picture)?;
-        if picture.done >= picture.items && done_at.is_none() {
-            done_at = Some(scene.started.elapsed());
-            scene.runs.finished(scene.started.elapsed());
-        }
-        if done_at.is_some() && picture.replicas + picture.starting == 0 {
+        if picture.done >= picture.items && picture.replicas + picture.starting == 0 {
             return Ok(true);
         }
         if Instant::now() > give_up {
@@ -180,6 +177,23 @@ async fn watch(scene: &Scene<'_>, board: &mut Board<'_, impl Write>) -> Result<b
 /// The time that no bridge can beat.
 fn ideal(options: &Options) -> Duration {
     options.wait * options.items.div_ceil(options.max_in_flight)
+}
+
+fn summarise(
+    out: &mut impl Write,
+    options: &Options,
+    tally: &Tally,
+    most_replicas: u32,
+    left: Option<u64>,
+) -> io::Result<()> {
+    let left = left.map_or("unknown: the broker did not say".to_owned(), |left| left.to_string());
+    writeln!(out, "items            {}", options.items)?;
+    writeln!(out, "ran exactly once {}", tally.once)?;
+    writeln!(out, "ran again        {}", tally.more_than_once)?;
+    writeln!(out, "left in broker   {left}")?;
+    writeln!(out, "most replicas    {most_replicas}, and none at the end")?;
+    writeln!(out, "time             {:.1} s from the first request to the last answer", tally.took.as_secs_f64())?;
+    writeln!(out, "ideal time       {:.1} s, with every replica there from the start", ideal(options).as_secs_f64())
 }
 
 fn configuration(broker: &Broker, service: &Handle, options: &Options) -> String {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::Request;
+use tokio::time::Instant;
 
 use super::Failure;
 use crate::knative::hellotest::{self, OutcomeHeader, Wait};
@@ -18,7 +19,8 @@ pub struct Runs(Mutex<Log>);
 #[derive(Default)]
 struct Log {
     by_id: HashMap<String, u32>,
-    finished: Option<Duration>,
+    first: Option<Instant>,
+    last: Option<Instant>,
 }
 
 /// What the worker saw.
@@ -26,7 +28,8 @@ pub struct Tally {
     /// Items that ran exactly once.
     pub once: u32,
     pub more_than_once: u32,
-    pub finished: Option<Duration>,
+    /// From the first request to the last answer.
+    pub took: Duration,
 }
 
 impl Runs {
@@ -34,19 +37,21 @@ impl Runs {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(&self, id: &str) {
-        *self.log().by_id.entry(id.to_owned()).or_default() += 1;
+    fn begin(&self, id: &str) {
+        let mut log = self.log();
+        *log.by_id.entry(id.to_owned()).or_default() += 1;
+        log.first.get_or_insert_with(Instant::now);
     }
 
-    /// All items are done, so long after the start.
-    pub fn finished(&self, after: Duration) {
-        self.log().finished = Some(after);
+    fn end(&self) {
+        self.log().last = Some(Instant::now());
     }
 
     pub fn tally(&self) -> Tally {
         let log = self.log();
         let once = log.by_id.values().filter(|runs| **runs == 1).count() as u32;
-        Tally { once, more_than_once: log.by_id.len() as u32 - once, finished: log.finished }
+        let took = log.first.zip(log.last).map_or(Duration::ZERO, |(first, last)| last - first);
+        Tally { once, more_than_once: log.by_id.len() as u32 - once, took }
     }
 }
 
@@ -73,9 +78,13 @@ pub async fn start(wait: Duration, max_scale: u32, runs: Arc<Runs>) -> Result<Ha
     let settings = Settings { timeout: Duration::from_secs(3600), stop_grace: Duration::from_secs(1), ..settings };
     Service::start(settings, move |request: Request| {
         let id = request.headers().get("ce-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
-        runs.count(id);
-        let worker = worker.clone();
-        async move { worker.answer(request).await }
+        runs.begin(id);
+        let (worker, runs) = (worker.clone(), runs.clone());
+        async move {
+            let answer = worker.answer(request).await;
+            runs.end();
+            answer
+        }
     })
     .await
     .map_err(|error| Failure::part(format!("the service can't listen: {error}"), "free a loopback port"))

@@ -1,0 +1,115 @@
+//! Ten thousand seeded walks through worlds larger than the model's: more items, all outcomes, every
+//! policy, any order of returns. `LONGHAUL_SIMULATIONS` sets how many, `LONGHAUL_SEED` runs one again.
+
+mod world;
+
+use std::time::Duration;
+
+use longhaul::delivery::{Bounds, OnFailed, OnUnknown, Outcome, Policy, Retry};
+use world::{Setting, Step, World};
+
+/// A walk that takes longer than this never ends.
+const STEPS_MAX: usize = 20_000;
+
+#[test]
+fn seeded_walks_break_nothing_and_come_to_an_end() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let seeds = match number("LONGHAUL_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("LONGHAUL_SIMULATIONS").unwrap_or(10_000),
+    };
+    for seed in seeds {
+        if let Err(broken) = walk(seed) {
+            panic!("seed {seed}: {broken}\nrun it again with LONGHAUL_SEED={seed}");
+        }
+    }
+}
+
+fn walk(seed: u64) -> Result<(), String> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut world = World::new(setting(&mut rng));
+    for _ in 0..STEPS_MAX {
+        let steps = world.steps();
+        let Some(step) = choose(&steps, &mut rng) else { break };
+        world.take(step);
+        if let Some(broken) = &world.broken {
+            return Err(format!("{broken}, after {step:?}"));
+        }
+    }
+    if choose(&world.steps(), &mut rng).is_some() {
+        return Err(format!("it did not end within {STEPS_MAX} steps"));
+    }
+    // A held item waits for a person, and what is behind it may wait with it.
+    let ended_well = world.is_settled() || world.core.stats().held > 0;
+    if ended_well { Ok(()) } else { Err(format!("it came to a stop with work left: {world:?}")) }
+}
+
+/// Any step, but a drain only now and then: otherwise most walks would be over before they begin. A
+/// world where only the drain is left is at its end.
+fn choose(steps: &[Step], rng: &mut fastrand::Rng) -> Option<Step> {
+    let others: Vec<Step> = steps.iter().copied().filter(|step| *step != Step::Drain).collect();
+    let may_drain = others.len() < steps.len();
+    if may_drain && !others.is_empty() && rng.u32(..200) == 0 {
+        return Some(Step::Drain);
+    }
+    rng.choice(others)
+}
+
+fn setting(rng: &mut fastrand::Rng) -> Setting {
+    let items = rng.usize(1..12);
+    let unique = rng.bool();
+    let classes = (0..items).map(|index| if unique { index } else { rng.usize(0..items.div_ceil(2)) }).collect();
+    let ordered = unique && rng.bool();
+    let keys = (0..items).map(|_| ordered.then(|| u128::from(rng.u8(0..3)))).collect();
+    let all = [
+        Outcome::Done,
+        Outcome::Failed { retry_after: None },
+        Outcome::Failed { retry_after: Some(Duration::from_secs(30)) },
+        Outcome::NotStarted { retry_after: None },
+        Outcome::Rejected,
+        Outcome::Unknown,
+    ];
+    Setting {
+        policy: policy(rng),
+        classes,
+        unique,
+        any_order: !unique && rng.bool(),
+        prefetch: (!unique).then(|| rng.usize(1..6)),
+        keys,
+        outcomes: all[..rng.usize(1..=all.len())].to_vec(),
+        failures: rng.u32(0..40),
+        losses: rng.u32(0..6),
+        write_faults: rng.u32(0..6),
+        may_drain: rng.bool(),
+    }
+}
+
+fn policy(rng: &mut fastrand::Rng) -> Policy {
+    let seconds = |rng: &mut fastrand::Rng, most| Duration::from_secs(rng.u64(1..most));
+    let on_failed = [OnFailed::DeadLetter, OnFailed::Hold, OnFailed::Drop];
+    let on_unknown = [OnUnknown::Retry, OnUnknown::DeadLetter, OnUnknown::Hold];
+    Policy {
+        max_in_flight: rng.u32(1..6),
+        retry: Retry {
+            attempts: rng.u32(1..5),
+            backoff: seconds(rng, 20),
+            backoff_max: seconds(rng, 600),
+            unknown_backoff: seconds(rng, 60),
+            worker_time_budget: seconds(rng, 20),
+            not_started_for: seconds(rng, 200),
+        },
+        on_unknown: on_unknown[rng.usize(..3)],
+        on_failed: on_failed[rng.usize(..3)],
+        reply: rng.bool(),
+        breaker_failures: rng.u32(0..6),
+        breaker_open: seconds(rng, 100),
+        bounds: Bounds {
+            item_bytes: 10,
+            held_bytes: rng.u64(1..100),
+            held_max: rng.u32(1..6),
+            orphans_max: 1_000,
+            orphan_age: Duration::MAX,
+        },
+        seed: rng.u64(..),
+    }
+}
