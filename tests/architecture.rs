@@ -1,0 +1,137 @@
+//! Who may know whom, and what else the house's rules say that a machine can see. Each rule has its
+//! reason beside it; whoever breaks one on purpose changes it here, in the open.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A file of `src`, without its tests: everything up to the first `#[cfg(test)]` on a module with a body.
+struct Source {
+    path: String,
+    code: String,
+    lines: usize,
+}
+
+#[test]
+fn rooms_know_only_whom_they_may() {
+    // (where, what may not stand there, why)
+    let rules: &[(&str, &[&str], &str)] = &[
+        ("delivery/", &["tokio", "tracing", "http::", "rdkafka", "lapin", "crate::", "rand", "SystemTime", "Instant"],
+            "the core is pure: std only, no clock, no randomness, nothing of the shell"),
+        ("config/", &["crate::delivery", "crate::event", "crate::source", "crate::sink", "crate::publish", "crate::bridge", "crate::app"],
+            "config knows no component; components make their settings from it"),
+        ("event/", &["lapin", "rdkafka", "crate::source", "crate::sink", "crate::publish", "crate::bridge"],
+            "an event knows no broker and no way to travel"),
+        ("source/", &["crate::sink", "crate::publish", "crate::bridge"], "a source knows neither sink nor shell"),
+        ("sink/", &["crate::source", "crate::publish", "crate::bridge"], "a sink knows neither source nor shell"),
+        ("publish/", &["crate::source", "crate::sink", "crate::bridge"], "a publisher knows neither source nor shell"),
+        ("knative/kpa/", &["tokio", "tracing", "serde", "crate::delivery", "crate::bridge"], "the arithmetic is pure"),
+        ("bridge/", &["lapin", "rdkafka", "reqwest", "crate::app", "crate::cli"], "the shell knows contracts, not brokers"),
+        ("admin/", &["crate::bridge", "crate::delivery", "crate::app"], "admin shows what telemetry holds"),
+    ];
+    let mut broken = Vec::new();
+    for source in sources() {
+        for (place, banned, why) in rules {
+            for word in banned.iter().filter(|_| source.path.starts_with(place)) {
+                broken.extend(places(&source, word).into_iter().map(|place| format!("{place}: {why}")));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn outside_crates_stay_in_their_modules() {
+    let homes = [("lapin::", "rabbitmq"), ("rdkafka::", "kafka"), ("reqwest::", "http")];
+    let mut broken = Vec::new();
+    for source in sources() {
+        let modules: Vec<&str> = source.path.trim_end_matches(".rs").split('/').collect();
+        for (krate, home) in homes.iter().filter(|(_, home)| !modules.contains(home)) {
+            broken.extend(places(&source, krate).into_iter().map(|place| format!("{place}: only in modules named {home}")));
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn only_the_command_line_prints_or_exits() {
+    let words = ["println!", "print!", "eprintln!", "process::exit"];
+    let outside = |source: &&Source| !source.path.starts_with("cli/") && source.path != "main.rs";
+    let broken: Vec<String> = sources()
+        .iter()
+        .filter(outside)
+        .flat_map(|source| words.iter().flat_map(|word| places(source, word)))
+        .collect();
+    assert!(broken.is_empty(), "only cli and main print or exit:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn only_the_shell_and_supervisors_spawn() {
+    let homes = ["app/", "bridge/", "cli/", "source/", "publish/", "connect/", "knative/service/"];
+    let broken: Vec<String> = sources()
+        .iter()
+        .filter(|source| !homes.iter().any(|home| source.path.starts_with(home)))
+        .flat_map(|source| places(source, "spawn("))
+        .collect();
+    assert!(broken.is_empty(), "spawned outside of app, bridge, cli and supervisors:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn unsafe_is_in_one_file_at_most() {
+    let with_unsafe: Vec<String> =
+        sources().into_iter().filter(|source| uses(source, "unsafe {").next().is_some()).map(|source| source.path).collect();
+    assert!(with_unsafe.len() <= 1, "unsafe in {with_unsafe:?}");
+}
+
+#[test]
+fn no_file_is_too_long_to_read() {
+    let long: Vec<String> = sources()
+        .iter()
+        .filter(|source| source.lines > 500)
+        .map(|source| format!("{} has {} lines", source.path, source.lines))
+        .collect();
+    assert!(long.is_empty(), "{}", long.join("\n"));
+}
+
+/// Where `word` stands, for the message.
+fn places(source: &Source, word: &str) -> Vec<String> {
+    uses(source, word).map(|line| format!("{}:{line}: `{word}`", source.path)).collect()
+}
+
+/// The numbers of the lines of code, comments left out, in which `word` stands.
+fn uses<'a>(source: &'a Source, word: &'a str) -> impl Iterator<Item = usize> + 'a {
+    let is_code = |line: &str| !line.trim_start().starts_with("//");
+    source.code.lines().enumerate().filter(move |(_, line)| is_code(line) && contains_word(line, word)).map(|(index, _)| index + 1)
+}
+
+/// Whether `word` stands in the line and does not begin inside another word.
+fn contains_word(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| !line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_'))
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect(&root, &mut files);
+    assert!(files.len() > 30, "found only {} files below src", files.len());
+    files.iter().map(|file| read(&root, file)).collect()
+}
+
+fn read(root: &Path, file: &Path) -> Source {
+    let text = fs::read_to_string(file).unwrap();
+    let path = file.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned();
+    Source { lines: text.lines().count(), path, code }
+}
+
+/// All files but test modules, which may use what they like.
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && name != "tests" {
+            collect(&path, files);
+        } else if name.ends_with(".rs") && name != "tests.rs" {
+            files.push(path);
+        }
+    }
+}
