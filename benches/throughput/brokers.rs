@@ -1,0 +1,127 @@
+//! Queues and topics, filled before the clock starts.
+
+use anyhow::{Context, Result, ensure};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Confirmation, Connection, ConnectionProperties};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+
+use crate::measure::ITEM_BYTES;
+
+#[derive(Clone, Copy)]
+pub enum Queue {
+    Kafka { partitions: i32 },
+    Rabbitmq(&'static str),
+}
+
+impl Queue {
+    pub fn name(self) -> &'static str {
+        match self {
+            Queue::Kafka { partitions: 1 } => "Kafka, 1 partition",
+            Queue::Kafka { .. } => "Kafka, 8 partitions",
+            Queue::Rabbitmq("quorum") => "RabbitMQ, quorum queue",
+            Queue::Rabbitmq(_) => "RabbitMQ, classic queue",
+        }
+    }
+}
+
+/// A queue with items in it.
+pub struct Filled {
+    name: String,
+    /// The key `source` of the configuration.
+    pub source: String,
+}
+
+pub async fn fill(queue: Queue, items: u64) -> Result<Filled> {
+    let name = format!("bench-{}", uuid::Uuid::new_v4());
+    let source = match queue {
+        Queue::Kafka { partitions } => fill_kafka(&name, partitions, items).await?,
+        Queue::Rabbitmq(kind) => fill_rabbitmq(&name, kind, items).await?,
+    };
+    Ok(Filled { name, source })
+}
+
+pub async fn remove(queue: Queue, filled: &Filled) -> Result<()> {
+    match queue {
+        Queue::Kafka { .. } => {
+            admin()?.delete_topics(&[&filled.name], &AdminOptions::new()).await?;
+        }
+        Queue::Rabbitmq(_) => {
+            let connection = Connection::connect(&amqp_url()?, ConnectionProperties::default()).await?;
+            let channel = connection.create_channel().await?;
+            channel.queue_delete(filled.name.as_str().into(), QueueDeleteOptions::default()).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn fill_rabbitmq(name: &str, kind: &str, items: u64) -> Result<String> {
+    let url = amqp_url()?;
+    let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
+    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(name.into(), options, arguments).await?;
+    let body = vec![b'x'; ITEM_BYTES];
+    let mut done = 0;
+    while done < items {
+        let mut confirms = Vec::new();
+        for _ in 0..1000.min(items - done) {
+            let properties = BasicProperties::default().with_delivery_mode(2);
+            let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+            confirms.push(channel.basic_publish("".into(), name.into(), options, &body, properties).await?);
+        }
+        done += confirms.len() as u64;
+        for confirm in confirms {
+            ensure!(confirm.await? == Confirmation::Ack(None), "RabbitMQ did not take an item");
+        }
+    }
+    Ok(serde_json::json!({ "rabbitmq": { "url": url, "queue": name } }).to_string())
+}
+
+async fn fill_kafka(name: &str, partitions: i32, items: u64) -> Result<String> {
+    let new = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    admin()?.create_topics([&new], &AdminOptions::new()).await?;
+    let producer: FutureProducer = client()?.set("linger.ms", "20").create()?;
+    let body = vec![b'x'; ITEM_BYTES];
+    let mut done = 0;
+    while done < items {
+        let mut confirms = Vec::new();
+        for index in 0..10_000.min(items - done) {
+            let partition = ((done + index) % partitions as u64) as i32;
+            let record = FutureRecord::<(), _>::to(name).payload(&body).partition(partition);
+            confirms.push(producer.send_result(record).map_err(|(error, _)| error)?);
+        }
+        done += confirms.len() as u64;
+        for confirm in confirms {
+            confirm.await?.map_err(|(error, _)| error)?;
+        }
+    }
+    Ok(serde_json::json!({
+        "kafka": { "bootstrap_servers": [servers()?], "topics": [name], "group": name }
+    })
+    .to_string())
+}
+
+fn admin() -> Result<AdminClient<DefaultClientContext>> {
+    Ok(client()?.create()?)
+}
+
+fn client() -> Result<ClientConfig> {
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", servers()?);
+    Ok(client)
+}
+
+fn servers() -> Result<String> {
+    std::env::var("LONGHAUL_TEST_KAFKA_BOOTSTRAP").context("LONGHAUL_TEST_KAFKA_BOOTSTRAP is not set: use benches/run")
+}
+
+fn amqp_url() -> Result<String> {
+    std::env::var("LONGHAUL_TEST_AMQP_URL").context("LONGHAUL_TEST_AMQP_URL is not set: use benches/run")
+}
