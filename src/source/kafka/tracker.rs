@@ -236,6 +236,11 @@ impl Tracker {
         self.cap
     }
 
+    /// Whether enough is done to take new records in again without stopping at once.
+    pub fn has_room(&self) -> bool {
+        self.incomplete + self.cap / 8 <= self.cap
+    }
+
     pub fn base(&self) -> i64 {
         self.base
     }
