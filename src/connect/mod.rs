@@ -1,1 +1,4 @@
 //! How a broker is reached: connection, TLS, credentials, options. No policy.
+
+#[cfg(feature = "kafka")]
+pub mod kafka;

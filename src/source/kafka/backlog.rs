@@ -1,0 +1,45 @@
+//! How much waits in the topics.
+//!
+//! With hours-long work the partitions are paused nearly always, and a paused partition learns nothing
+//! of the log's end; so the ends are asked for, in one request that does not block.
+
+use std::time::{Duration, Instant};
+
+use super::context::Consumer;
+use super::raw::LatestOffsets;
+use super::sessions::Sessions;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(4);
+
+pub struct Backlog {
+    ends: LatestOffsets,
+    ask_at: Instant,
+}
+
+impl Backlog {
+    pub fn new(ends: LatestOffsets, now: Instant) -> Self {
+        Backlog { ends, ask_at: now }
+    }
+
+    /// The records that wait in the log, whenever the broker has answered.
+    pub fn update(&mut self, consumer: &Consumer, sessions: &mut Sessions, now: Instant) -> Option<u64> {
+        if now >= self.ask_at {
+            self.ask_at = now + INTERVAL;
+            let partitions: Vec<_> =
+                sessions.iter().map(|session| (&*session.place.topic, session.place.partition)).collect();
+            if partitions.is_empty() {
+                return Some(0);
+            }
+            self.ends.ask(consumer, &partitions, TIMEOUT);
+        }
+        let ends = self.ends.take()?;
+        let waiting =
+            ends.iter().filter_map(|end| Some(sessions.find(&end.topic, end.partition)?.backlog(end.offset)));
+        Some(waiting.sum())
+    }
+
+    pub fn due(&self) -> Instant {
+        self.ask_at
+    }
+}

@@ -1,0 +1,67 @@
+//! Kafka topics, read as a member of a consumer group. Records of a partition run in parallel and
+//! finish in any order.
+//!
+//! [`thread`] owns librdkafka's consumer and is the only one that touches it; everything else here is
+//! a part of it with one job. A record's way: `poll` → [`partition`] (is it done? is there room in the
+//! [`tracker`]?) → [`intake`] → the bridge → [`settle`] → the tracker again → [`commit`], with the map
+//! of what is unfinished in the [`metadata`]. [`rebalance`] reads it back.
+//!
+//! Each assignment of a partition is a session with an epoch of its own, so a settle that comes back
+//! late finds no session and changes nothing (guarantee G7).
+
+mod backlog;
+mod commit;
+mod context;
+mod health;
+mod intake;
+mod leave;
+pub mod metadata;
+mod partition;
+#[allow(unsafe_code)]
+mod raw;
+mod rebalance;
+mod record;
+mod sessions;
+mod settings;
+mod settle;
+mod thread;
+pub mod tracker;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::oneshot;
+
+pub use self::settings::Settings;
+use super::{Link, SourceError};
+use crate::delivery::Epoch;
+
+/// A consumer of one or more topics.
+pub struct Source {
+    settings: Settings,
+}
+
+impl Source {
+    pub fn new(settings: Settings) -> Self {
+        Source { settings }
+    }
+}
+
+impl super::Source for Source {
+    async fn run(self, link: Link) -> Result<(), SourceError> {
+        let (ended, end) = oneshot::channel();
+        let thread = std::thread::Builder::new().name(format!("kafka-{}", self.settings.pipeline));
+        let spawned = thread.spawn(move || {
+            // Fails only where `run` was dropped; the thread then ends because the bridge has, too.
+            let _ = ended.send(thread::run(self.settings, link));
+        });
+        let died = |what: String| SourceError { what, hint: "restart longhaul".to_owned() };
+        spawned.map_err(|error| died(format!("no thread for the kafka consumer: {error}")))?;
+        end.await.unwrap_or_else(|_| Err(died("the kafka thread ended unexpectedly".to_owned())))
+    }
+}
+
+/// Epochs are never reused within a process.
+fn next_epoch() -> Epoch {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    Epoch(NEXT.fetch_add(1, Ordering::Relaxed))
+}

@@ -1,0 +1,141 @@
+//! One session: one assigned partition, from its assignment until it is revoked or lost.
+
+use std::collections::VecDeque;
+
+use rdkafka::Message as _;
+use rdkafka::message::BorrowedMessage;
+
+use super::record::Place;
+use super::tracker::{Received, Tracker};
+use crate::source::Delivery;
+
+/// Runs of done records longer than this are jumped over instead of fetched and dropped.
+const SKIP: i64 = 1000;
+
+pub struct Partition {
+    pub place: Place,
+    /// Whether librdkafka was told to pause it. Pausing drops what was prefetched, and resuming what is
+    /// not paused misbehaves, so both happen on transitions only.
+    pub paused: bool,
+    /// None until the first record, where the group has no committed offset.
+    tracker: Option<Tracker>,
+    /// The offset polled last. librdkafka hands out rising offsets, also across pauses and seeks.
+    last: Option<i64>,
+    /// Records that the tracker did not admit. Pausing bounds them to what one turn of the loop polls.
+    held_back: VecDeque<Delivery>,
+}
+
+/// What became of a record.
+#[derive(Debug)]
+pub enum Taken {
+    Deliver(Delivery),
+    /// It is done already.
+    Skipped,
+    /// The partition has as much unfinished work as its map can hold.
+    HeldBack,
+}
+
+impl Partition {
+    pub fn new(place: Place, tracker: Option<Tracker>) -> Self {
+        Partition { place, paused: false, tracker, last: None, held_back: VecDeque::new() }
+    }
+
+    /// Whether this offset can only come from another log than the one that we know: the topic was
+    /// created anew, or an unclean election cut it short. What we know of it is then worthless.
+    pub fn steps_back(&self, offset: i64) -> bool {
+        match (self.last, &self.tracker) {
+            (Some(last), _) => offset <= last,
+            (None, Some(tracker)) => offset < tracker.base(),
+            (None, None) => false,
+        }
+    }
+
+    /// Takes a record in. `log_end` is asked for the end of the log, which the first fetch has told.
+    pub fn take(&mut self, record: &BorrowedMessage<'_>, log_end: impl FnOnce() -> Option<i64>) -> Taken {
+        let offset = record.offset();
+        if self.last.is_none() {
+            self.doubt_map(log_end());
+        }
+        self.last = Some(offset);
+        let tracker = self.tracker.get_or_insert_with(|| {
+            let mut tracker = Tracker::new(offset);
+            tracker.touch();
+            tracker
+        });
+        if !self.held_back.is_empty() || !tracker.admits(offset) {
+            self.held_back.push_back(self.place.delivery(record, 0));
+            return Taken::HeldBack;
+        }
+        let (vanished, taken) = match tracker.receive(offset) {
+            Received::New { vanished } => {
+                (vanished, Taken::Deliver(self.place.delivery(record, tracker.attempts(offset))))
+            }
+            Received::Done { vanished } => (vanished, Taken::Skipped),
+            Received::Again => (0, Taken::Skipped),
+        };
+        if vanished > 0 {
+            let Place { topic, partition, .. } = &self.place;
+            tracing::warn!(%topic, partition, offset, vanished,
+                "unfinished records are gone from the log, by its retention or compaction");
+        }
+        taken
+    }
+
+    /// Where to go on fetching, when everything in between is done.
+    pub fn jump(&self) -> Option<i64> {
+        let next = self.last? + 1;
+        let needed = self.tracker.as_ref()?.next_needed(next);
+        (self.held_back.is_empty() && needed - next > SKIP).then_some(needed)
+    }
+
+    /// Records that were held back and that the tracker admits by now. They come in batches: a
+    /// partition that resumed for each single one would fetch everything anew each time.
+    pub fn release(&mut self) -> Vec<Delivery> {
+        let mut released = Vec::new();
+        let Some(tracker) = self.tracker.as_mut().filter(|tracker| tracker.has_room()) else {
+            return released;
+        };
+        while let Some(delivery) = self.held_back.pop_front() {
+            let offset = delivery.outline.id.tag.cast_signed();
+            if !tracker.admits(offset) {
+                self.held_back.push_front(delivery);
+                break;
+            }
+            tracker.receive(offset);
+            released.push(delivery);
+        }
+        released
+    }
+
+    pub fn is_held_back(&self) -> bool {
+        !self.held_back.is_empty()
+    }
+
+    pub fn tracker(&mut self) -> Option<&mut Tracker> {
+        self.tracker.as_mut()
+    }
+
+    pub fn is_dirty(&self) -> bool {
+        self.tracker.as_ref().is_some_and(Tracker::is_dirty)
+    }
+
+    /// Records that were not polled yet, in a log that ends at `log_end`. Unknown counts as none.
+    pub fn backlog(&self, log_end: i64) -> u64 {
+        let Some(tracker) = &self.tracker else { return 0 };
+        let polled_to = self.last.map_or(tracker.end(), |last| tracker.end().max(last + 1));
+        let unread = u64::try_from(log_end - polled_to).unwrap_or(0);
+        unread + tracker.awaited() as u64 + self.held_back.len() as u64
+    }
+
+    /// Drops a map that tells of offsets which the log does not have: it belongs to a log that was
+    /// deleted, and would pass off new records as done.
+    fn doubt_map(&mut self, log_end: Option<i64>) {
+        let (Some(tracker), Some(log_end)) = (&self.tracker, log_end) else { return };
+        if tracker.end() > log_end {
+            let Place { topic, partition, .. } = &self.place;
+            tracing::warn!(%topic, partition, offset = tracker.base(), log_end,
+                "the committed map reaches past the end of the log and is ignored: the topic was created anew");
+            self.tracker = Some(Tracker::new(tracker.base()));
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! What rdkafka 0.39 does not wrap, or wraps in a way that panics: the one file with `unsafe`.
+//!
+//! - `Consumer::commit` tells nobody how an asynchronous commit ended; a commit with a queue does.
+//! - Reading metadata or header names panics when they are not UTF-8, and both are other people's bytes.
+//! - The end of a log can only be asked for by a call that blocks; the admin request does not.
+
+use std::ffi::{CStr, CString};
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::time::Duration;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::bindings as rd;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::BorrowedMessage;
+
+/// One partition of a list, with its bytes as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub topic: String,
+    pub partition: i32,
+    /// Negative where there is none.
+    pub offset: i64,
+    pub metadata: Vec<u8>,
+    pub error: Option<RDKafkaErrorCode>,
+}
+
+/// A queue of librdkafka's events. It must be dropped before its client is.
+pub struct Queue(NonNull<rd::rd_kafka_queue_t>);
+
+/// A question for the ends of logs that does not block.
+pub struct LatestOffsets {
+    queue: Queue,
+    pending: bool,
+}
+
+/// The entries of a list.
+pub fn entries(list: &TopicPartitionList) -> Vec<Entry> {
+    if list.count() == 0 {
+        return Vec::new();
+    }
+    // SAFETY: a list holds `cnt` elements, and lives as long as the borrow.
+    let elements = unsafe { slice::from_raw_parts((*list.ptr()).elems, list.count()) };
+    // SAFETY: these are elements of a live list.
+    elements.iter().map(|element| unsafe { entry(element) }).collect()
+}
+
+/// Commits without blocking; the result comes to `ConsumerContext::commit_callback` through `queue`.
+///
+/// # Errors
+/// When the request could not even be queued.
+pub fn commit<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    offsets: &TopicPartitionList,
+    queue: &Queue,
+) -> Result<(), RDKafkaErrorCode> {
+    // SAFETY: all three are alive, and librdkafka copies the list.
+    let code = unsafe {
+        rd::rd_kafka_commit_queue(
+            consumer.client().native_ptr(),
+            offsets.ptr(),
+            queue.0.as_ptr(),
+            None,
+            ptr::null_mut(),
+        )
+    };
+    failure(code).map_or(Ok(()), Err)
+}
+
+/// The end of a partition's log as the last fetch saw it; asks nobody.
+pub fn cached_end<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partition: i32,
+) -> Option<i64> {
+    let topic = CString::new(topic).ok()?;
+    let (mut low, mut high) = (-1, -1);
+    // SAFETY: the client is alive; the call reads the name and writes the two numbers.
+    let code = unsafe {
+        let client = consumer.client().native_ptr();
+        rd::rd_kafka_get_watermark_offsets(client, topic.as_ptr(), partition, &mut low, &mut high)
+    };
+    (failure(code).is_none() && high >= 0).then_some(high)
+}
+
+/// Calls `each` with every header. A name that is not UTF-8 comes with replacement characters.
+pub fn for_each_header(message: &BorrowedMessage<'_>, mut each: impl FnMut(String, Option<&[u8]>)) {
+    let mut headers = ptr::null_mut();
+    // SAFETY: the message is alive, and owns the headers it hands out.
+    let found = unsafe { rd::rd_kafka_message_headers(message.ptr(), &mut headers) };
+    if failure(found).is_some() {
+        return;
+    }
+    for index in 0.. {
+        let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+        // SAFETY: `headers` lives as long as the message; an index past the end is answered by an error.
+        unsafe {
+            let code = rd::rd_kafka_header_get_all(headers, index, &mut name, &mut value, &mut size);
+            if failure(code).is_some() {
+                return;
+            }
+            let value = (!value.is_null()).then(|| slice::from_raw_parts(value.cast::<u8>(), size));
+            each(CStr::from_ptr(name).to_string_lossy().into_owned(), value);
+        }
+    }
+}
+
+impl Queue {
+    /// The queue that `BaseConsumer::poll` serves.
+    pub fn of_consumer<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<Queue> {
+        // SAFETY: the client is alive; the call returns a new reference, or null without a group.
+        NonNull::new(unsafe { rd::rd_kafka_queue_get_consumer(consumer.client().native_ptr()) }).map(Queue)
+    }
+
+    /// Whether nothing waits to be polled. `poll` itself can't tell: it also returns nothing after it
+    /// served an event.
+    pub fn is_empty(&self) -> bool {
+        // SAFETY: the queue is alive.
+        unsafe { rd::rd_kafka_queue_length(self.0.as_ptr()) == 0 }
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // SAFETY: this reference is ours, and is given back once.
+        unsafe { rd::rd_kafka_queue_destroy(self.0.as_ptr()) }
+    }
+}
+
+impl LatestOffsets {
+    pub fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<Self> {
+        // SAFETY: the client is alive; the call returns a queue of our own.
+        let queue = unsafe { rd::rd_kafka_queue_new(consumer.client().native_ptr()) };
+        NonNull::new(queue).map(|queue| LatestOffsets { queue: Queue(queue), pending: false })
+    }
+
+    /// Asks, unless the last question is still open. An answer comes within `timeout`.
+    pub fn ask<C: ConsumerContext>(
+        &mut self,
+        consumer: &BaseConsumer<C>,
+        partitions: &[(&str, i32)],
+        timeout: Duration,
+    ) {
+        if self.pending || partitions.is_empty() {
+            return;
+        }
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for &(topic, partition) in partitions {
+            list.add_partition(topic, partition);
+        }
+        let client = consumer.client().native_ptr();
+        // SAFETY: the list has `cnt` elements; librdkafka copies it and the options before it returns.
+        unsafe {
+            for element in slice::from_raw_parts_mut((*list.ptr()).elems, list.count()) {
+                element.offset = rd::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST as i64;
+            }
+            let options =
+                rd::rd_kafka_AdminOptions_new(client, rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS);
+            let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+            rd::rd_kafka_AdminOptions_set_request_timeout(options, milliseconds, ptr::null_mut(), 0);
+            rd::rd_kafka_ListOffsets(client, list.ptr(), options, self.queue.0.as_ptr());
+            rd::rd_kafka_AdminOptions_destroy(options);
+        }
+        self.pending = true;
+    }
+
+    /// The answer, once it is there; partitions that failed are left out.
+    pub fn take(&mut self) -> Option<Vec<Entry>> {
+        if !self.pending {
+            return None;
+        }
+        // SAFETY: the queue is alive; whatever the event lends is copied before the event is destroyed.
+        unsafe {
+            let event = rd::rd_kafka_queue_poll(self.queue.0.as_ptr(), 0);
+            if event.is_null() {
+                return None;
+            }
+            self.pending = false;
+            let mut found = Vec::new();
+            let result = rd::rd_kafka_event_ListOffsets_result(event);
+            if !result.is_null() {
+                let mut count = 0;
+                let infos = rd::rd_kafka_ListOffsets_result_infos(result, &mut count);
+                for index in 0..count {
+                    let info = *infos.add(index);
+                    found.push(entry(&*rd::rd_kafka_ListOffsetsResultInfo_topic_partition(info)));
+                }
+            }
+            rd::rd_kafka_event_destroy(event);
+            found.retain(|entry| entry.error.is_none());
+            Some(found)
+        }
+    }
+}
+
+/// # Safety
+/// The element must be librdkafka's, so that its pointers and sizes belong together.
+unsafe fn entry(element: &rd::rd_kafka_topic_partition_t) -> Entry {
+    // SAFETY: the caller's promise.
+    let (topic, metadata) = unsafe {
+        let metadata = match element.metadata.is_null() {
+            true => Vec::new(),
+            false => slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size).to_vec(),
+        };
+        (CStr::from_ptr(element.topic).to_string_lossy().into_owned(), metadata)
+    };
+    let error = failure(element.err);
+    Entry { topic, partition: element.partition, offset: element.offset, metadata, error }
+}
+
+fn failure(code: rd::rd_kafka_resp_err_t) -> Option<RDKafkaErrorCode> {
+    (code != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| code.into())
+}

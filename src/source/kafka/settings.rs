@@ -1,0 +1,75 @@
+//! What a Kafka source needs to know, and the librdkafka configuration that follows from it.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+
+use crate::config::{KafkaSource, Order, Start};
+use crate::connect::kafka::Cluster;
+
+/// The settings of one source, with all secrets resolved.
+#[derive(Clone)]
+pub struct Settings {
+    /// Names the thread.
+    pub pipeline: String,
+    pub cluster: Cluster,
+    /// Names, or regular expressions that start with `^`.
+    pub topics: Vec<String>,
+    pub group: String,
+    pub order: Order,
+    pub start: Start,
+    /// Static membership; must be unique in the group.
+    pub instance_id: Option<String>,
+    pub session_timeout: Duration,
+}
+
+impl Settings {
+    /// `options` are the source's own with their secrets resolved.
+    pub fn new(pipeline: &str, source: &KafkaSource, options: Vec<(String, String)>) -> Self {
+        Settings {
+            pipeline: pipeline.to_owned(),
+            cluster: Cluster { bootstrap_servers: source.bootstrap_servers.clone(), options },
+            topics: source.topics.clone(),
+            group: source.group.clone(),
+            order: source.order,
+            start: source.start,
+            instance_id: source.instance_id.clone(),
+            session_timeout: source.session_timeout.get(),
+        }
+    }
+
+    pub(super) fn client(&self) -> ClientConfig {
+        let session = self.session_timeout.as_millis();
+        let start = match self.start {
+            Start::Earliest => "earliest",
+            Start::Latest => "latest",
+        };
+        let defaults = [
+            // Enough to keep 25,000 small records a second flowing, little enough to throw away at a pause.
+            ("queued.min.messages", "1000".to_owned()),
+            ("queued.max.messages.kbytes", "16384".to_owned()),
+            ("fetch.queue.backoff.ms", "20".to_owned()),
+            ("fetch.message.max.bytes", (1 << 20).to_string()),
+            // Also how long a topic that appears is not noticed.
+            ("topic.metadata.refresh.interval.ms", "5000".to_owned()),
+        ];
+        let mut owned = vec![
+            ("group.id", self.group.clone()),
+            ("session.timeout.ms", session.to_string()),
+            ("heartbeat.interval.ms", (session / 3).max(1).to_string()),
+            ("auto.offset.reset", start.to_owned()),
+            // Offsets are committed by hand, with their maps.
+            ("enable.auto.commit", "false".to_owned()),
+            ("enable.auto.offset.store", "false".to_owned()),
+            ("enable.partition.eof", "false".to_owned()),
+            // Partitions are started one by one, which only a cooperative group allows.
+            ("partition.assignment.strategy", "cooperative-sticky".to_owned()),
+            // Tells whether brokers are up.
+            ("statistics.interval.ms", "1000".to_owned()),
+        ];
+        if let Some(instance) = &self.instance_id {
+            owned.push(("group.instance.id", instance.clone()));
+        }
+        self.cluster.client(&defaults, &owned)
+    }
+}

@@ -1,0 +1,134 @@
+//! What the bridge says of deliveries, and how it gets to the broker.
+
+use std::time::Instant;
+
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::commit::{Part, is_passing};
+use super::metadata;
+use super::partition::Partition;
+use super::raw::{self, Entry};
+use super::thread::Worker;
+use crate::delivery::{DeliveryId, Settlement};
+use crate::source::{Settled, SourceEvent};
+
+impl Worker {
+    /// An ack makes the offset done. A return leaves it as it is: it is handed out again by the next
+    /// session, here or elsewhere.
+    pub fn settle(&mut self, id: DeliveryId, how: Settlement, now: Instant) {
+        let Some(partition) = self.sessions.get(id.epoch) else {
+            return self.send(SourceEvent::Settled { id, settled: Settled::Stale });
+        };
+        if how == Settlement::Ack
+            && partition.tracker().is_some_and(|tracker| tracker.complete(id.tag.cast_signed()))
+        {
+            self.committer.touch(now);
+            if partition.is_held_back() {
+                partition.release().into_iter().for_each(|delivery| self.intake.push(delivery));
+            }
+        }
+        self.send(SourceEvent::Settled { id, settled: Settled::Sent });
+    }
+
+    pub fn note(&mut self, id: DeliveryId, attempts: u32, now: Instant) {
+        if let Some(tracker) = self.sessions.get(id.epoch).and_then(Partition::tracker) {
+            tracker.note_attempts(id.tag.cast_signed(), attempts);
+            self.committer.touch(now);
+        }
+    }
+
+    /// Commits all dirty partitions, when it is time.
+    pub fn commit_when_due(&mut self, now: Instant) {
+        if self.committer.due().is_none_or(|due| now < due) || !self.health.is_reachable() {
+            return;
+        }
+        if !self.committer.is_idle() {
+            tracing::warn!("kafka did not answer a commit, trying again");
+            return self.committer.failed(now);
+        }
+        let mut list = TopicPartitionList::new();
+        let dirty = self.sessions.iter_mut().filter(|partition| partition.is_dirty());
+        let parts: Vec<Part> = dirty.filter_map(|partition| add(&mut list, partition)).collect();
+        if parts.is_empty() {
+            return self.committer.nothing_to_send();
+        }
+        match raw::commit(&self.consumer, &list, &self.queue) {
+            Ok(()) => self.committer.sent(parts, now),
+            Err(error) => self.commit_failed(error, now),
+        }
+    }
+
+    /// Commits what is dirty in these partitions, whatever else is under way: they are about to go.
+    pub fn commit_aside(&mut self, partitions: &[Entry]) {
+        let mut list = TopicPartitionList::new();
+        for entry in partitions {
+            if let Some(partition) = self.sessions.find(&entry.topic, entry.partition)
+                && partition.is_dirty()
+            {
+                add(&mut list, partition);
+            }
+        }
+        if list.count() == 0 {
+            return;
+        }
+        if let Err(error) = raw::commit(&self.consumer, &list, &self.queue) {
+            tracing::warn!(%error, "could not commit before partitions are given back");
+        }
+    }
+
+    pub fn committed(&mut self, entries: &[Entry], error: Option<RDKafkaErrorCode>, now: Instant) {
+        let Some(parts) = self.committer.answered(entries) else {
+            return tracing::debug!(?error, "answer to a commit of partitions that are given back");
+        };
+        let mut failure = error;
+        for part in parts {
+            let refused = entries
+                .iter()
+                .find(|entry| entry.topic == *part.topic && entry.partition == part.partition)
+                .and_then(|entry| entry.error);
+            let Some(tracker) = self.sessions.get(part.epoch).and_then(Partition::tracker) else { continue };
+            match refused.or(error) {
+                None => tracker.acknowledge(part.change),
+                Some(RDKafkaErrorCode::OffsetMetadataTooLarge) => {
+                    let cap = tracker.shrink_cap();
+                    tracing::error!(topic = %part.topic, partition = part.partition, offset = part.offset, cap,
+                        "the broker refused the map as too large: raise its offset.metadata.max.bytes to 4096; \
+                         until then fewer records of this partition are worked on at once");
+                    failure = Some(RDKafkaErrorCode::OffsetMetadataTooLarge);
+                }
+                Some(code) => failure = Some(code),
+            }
+        }
+        match failure {
+            Some(error) => self.commit_failed(error, now),
+            None => self.committer.succeeded(),
+        }
+    }
+
+    fn commit_failed(&mut self, error: RDKafkaErrorCode, now: Instant) {
+        self.committer.failed(now);
+        if self.committer.is_first_failure() && !is_passing(error) {
+            tracing::warn!(%error, "commit failed, trying again; nothing is lost meanwhile");
+        } else {
+            tracing::debug!(%error, "commit failed, trying again");
+        }
+    }
+}
+
+/// Adds a partition's offset and map to a list; the same snapshot makes both.
+fn add(list: &mut TopicPartitionList, partition: &mut Partition) -> Option<Part> {
+    let snapshot = partition.tracker()?.snapshot();
+    let place = &partition.place;
+    let mut element = list.add_partition(&place.topic, place.partition);
+    element.set_offset(Offset::Offset(snapshot.base)).ok()?;
+    // Once for each element: a second call would leak the first text.
+    element.set_metadata(metadata::encode(&snapshot));
+    Some(Part {
+        epoch: place.epoch,
+        topic: place.topic.clone(),
+        partition: place.partition,
+        offset: snapshot.base,
+        change: snapshot.change,
+    })
+}

@@ -1,0 +1,199 @@
+use std::collections::BTreeSet;
+
+use super::super::metadata;
+use super::*;
+
+/// Sequences for each property; `LONGHAUL_TEST_SEQUENCES` asks for more.
+fn sequences() -> u64 {
+    std::env::var("LONGHAUL_TEST_SEQUENCES").ok().and_then(|text| text.parse().ok()).unwrap_or(100_000)
+}
+
+fn received(offsets: impl IntoIterator<Item = i64>) -> Tracker {
+    let mut tracker = Tracker::new(0);
+    for offset in offsets {
+        tracker.receive(offset);
+    }
+    tracker
+}
+
+#[test]
+fn base_moves_only_past_what_is_done() {
+    let mut tracker = received(0..200);
+    for offset in (1..200).rev() {
+        assert!(tracker.complete(offset));
+    }
+    assert_eq!(tracker.snapshot(), Snapshot { base: 0, end: 200, incomplete: vec![(0, 0)], change: 199 });
+    assert!(tracker.complete(0));
+    assert_eq!(tracker.snapshot(), Snapshot { base: 200, end: 200, incomplete: vec![], change: 200 });
+}
+
+#[test]
+fn offsets_that_do_not_exist_count_as_done() {
+    let mut tracker = received([0, 1, 4, 5, 69, 100, 1000, 20_000, 72_769, 72_770]);
+    assert_eq!(tracker.incomplete(), 10);
+    for offset in [0, 1, 4, 5, 69, 100, 1000, 20_000, 72_769] {
+        assert!(tracker.complete(offset));
+    }
+    assert_eq!(tracker.base(), 72_770);
+}
+
+#[test]
+fn completes_once_and_only_what_was_received() {
+    let mut tracker = received([5]);
+    assert!(!tracker.complete(4) && !tracker.complete(6));
+    assert!(tracker.complete(5));
+    assert!(!tracker.complete(5));
+}
+
+#[test]
+fn a_change_during_a_commit_stays_dirty() {
+    let mut tracker = received(0..3);
+    tracker.complete(1);
+    let under_way = tracker.snapshot();
+    tracker.complete(2);
+    tracker.acknowledge(under_way.change);
+    assert!(tracker.is_dirty());
+    tracker.acknowledge(tracker.snapshot().change);
+    assert!(!tracker.is_dirty());
+}
+
+#[test]
+fn a_failed_attempt_above_everything_done_has_an_entry() {
+    let mut tracker = received([7]);
+    tracker.note_attempts(7, 3);
+    let snapshot = tracker.snapshot();
+    assert_eq!((snapshot.end, snapshot.incomplete.as_slice()), (8, [(7, 3)].as_slice()));
+    let mut restored = Tracker::restore(snapshot.base, snapshot.end, &snapshot.incomplete);
+    assert_eq!(restored.receive(7), Received::New { vanished: 0 });
+    assert_eq!(restored.attempts(7), 3);
+    tracker.note_attempts(7, 1000);
+    assert_eq!(tracker.attempts(7), 255);
+}
+
+#[test]
+fn restart_skips_the_done_and_notices_the_vanished() {
+    let mut tracker = Tracker::restore(10, 20, &[(10, 0), (12, 0), (15, 2)]);
+    assert_eq!(tracker.receive(10), Received::New { vanished: 0 });
+    assert_eq!(tracker.receive(11), Received::Done { vanished: 0 });
+    assert_eq!(tracker.awaited(), 2);
+    assert_eq!(tracker.receive(14), Received::Done { vanished: 1 });
+    assert_eq!(tracker.receive(14), Received::Again);
+    assert_eq!(tracker.receive(15), Received::New { vanished: 0 });
+    assert_eq!(tracker.next_needed(16), 20);
+    assert_eq!(tracker.receive(25), Received::New { vanished: 0 });
+    tracker.complete(10);
+    assert_eq!(tracker.base(), 15);
+}
+
+#[test]
+fn retention_past_the_base_forgets_what_is_gone() {
+    let mut tracker = Tracker::restore(10, 20, &[(10, 0), (12, 0)]);
+    assert_eq!(tracker.receive(500), Received::New { vanished: 2 });
+    assert_eq!((tracker.base(), tracker.incomplete()), (500, 1));
+    assert!(tracker.is_dirty());
+}
+
+#[test]
+fn a_stuck_head_costs_a_bit_for_each_record_behind_it() {
+    let mut tracker = received([0]);
+    for offset in 1..MAX_WINDOW {
+        assert!(tracker.admits(offset));
+        tracker.receive(offset);
+        tracker.complete(offset);
+    }
+    assert!(!tracker.admits(MAX_WINDOW));
+    assert!(metadata::encode(&tracker.snapshot()).len() <= 64);
+    tracker.complete(0);
+    assert!(tracker.admits(MAX_WINDOW) && tracker.done.len() <= 1);
+}
+
+#[test]
+fn a_lower_cap_admits_nothing_new_until_it_is_met() {
+    let mut tracker = received(0..900);
+    assert!(!tracker.admits(900));
+    assert_eq!(tracker.shrink_cap(), 450);
+    for offset in 0..450 {
+        tracker.complete(offset);
+    }
+    assert!(!tracker.admits(900));
+    tracker.complete(450);
+    assert!(tracker.admits(900));
+}
+
+/// Against a set of offsets, over random gaps, orders, failures and restarts: nothing is forgotten,
+/// nothing invented, and the text always fits.
+#[test]
+fn agrees_with_a_set_over_random_sequences() {
+    for seed in 0..sequences() {
+        let random = &mut fastrand::Rng::with_seed(seed);
+        let mut tracker = Tracker::new(random.i64(0..1_000_000));
+        let mut open = BTreeSet::new();
+        let mut next = tracker.base();
+        for _ in 0..random.usize(1..60) {
+            match random.u8(0..10) {
+                0..5 => {
+                    next += if random.u8(0..8) == 0 { random.i64(0..5000) } else { 0 };
+                    if tracker.admits(next) {
+                        assert_eq!(tracker.receive(next), Received::New { vanished: 0 }, "seed {seed}");
+                        open.insert(next);
+                        next += 1;
+                    }
+                }
+                5..8 => {
+                    if let Some(&offset) = random.choice(open.iter().collect::<Vec<_>>()) {
+                        assert!(tracker.complete(offset), "seed {seed}");
+                        open.remove(&offset);
+                    }
+                }
+                8 => {
+                    if let Some(&offset) = random.choice(open.iter().collect::<Vec<_>>()) {
+                        tracker.note_attempts(offset, random.u32(1..300));
+                    }
+                }
+                _ => {
+                    tracker = restarted(&tracker, seed);
+                    let restored_end = tracker.end();
+                    for &offset in open.iter().filter(|&&offset| offset < restored_end) {
+                        assert_eq!(tracker.receive(offset), Received::New { vanished: 0 }, "seed {seed}");
+                    }
+                    open.retain(|&offset| offset < restored_end);
+                    next = restored_end;
+                }
+            }
+            let lowest = open.first().copied().unwrap_or(tracker.end());
+            assert_eq!((tracker.base(), tracker.incomplete()), (lowest, open.len()), "seed {seed}");
+        }
+    }
+}
+
+fn restarted(tracker: &Tracker, seed: u64) -> Tracker {
+    let snapshot = tracker.snapshot();
+    let text = metadata::encode(&snapshot);
+    assert!(text.len() <= 4096, "seed {seed}: {} characters", text.len());
+    let map = metadata::decode(text.as_bytes(), snapshot.base).unwrap().unwrap();
+    assert_eq!((map.end, &map.incomplete), (snapshot.end, &snapshot.incomplete), "seed {seed}");
+    Tracker::restore(map.base, map.end, &map.incomplete)
+}
+
+/// The worst that admission lets through: as many incompletes as allowed, over as long a window as
+/// allowed, with attempts, in shapes that favour neither gaps nor bitmap.
+#[test]
+fn the_text_fits_whatever_is_admitted() {
+    for seed in 0..sequences() / 500 {
+        let random = &mut fastrand::Rng::with_seed(seed);
+        let mut tracker = Tracker::new(i64::MAX / 4);
+        let mut next = tracker.base();
+        let stride = 1 << random.u32(0..20);
+        let keep = random.u8(1..=100);
+        while tracker.incomplete() < MAX_INCOMPLETE && tracker.admits(next) {
+            tracker.receive(next);
+            if random.u8(0..100) >= keep {
+                tracker.complete(next);
+            } else {
+                tracker.note_attempts(next, random.u32(0..256));
+            }
+            next += random.i64(1..=stride);
+        }
+        restarted(&tracker, seed);
+    }
+}
