@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::AnySource;
+use super::brokers;
 use crate::bridge::{Parts, ReplyTo};
 use crate::cli::exit;
 use crate::config::{self, Config, Env, Secret};
 use crate::delivery::{Bounds, OnFailed, OnUnknown, Policy, Retry};
 use crate::event::{self, Encoder, Overrides};
-use crate::publish::{self, Publisher};
+
 use crate::sink::http::{Client, Environment, HeaderSource, Replies, Settings};
-use crate::source;
+
 use crate::telemetry::{Metrics, Status};
 
 /// Verdicts that are kept for redeliveries: at least this many, and ten for each slot.
@@ -29,7 +29,7 @@ pub struct BuildError {
 }
 
 impl BuildError {
-    fn config(pipeline: &str, what: impl std::fmt::Display, hint: &str) -> Self {
+    pub(super) fn config(pipeline: &str, what: impl std::fmt::Display, hint: &str) -> Self {
         BuildError { what: format!("pipeline {pipeline}: {what}"), hint: hint.to_owned(), exit_code: exit::CONFIG }
     }
 
@@ -76,12 +76,12 @@ pub(super) fn parts(
     })
     .map_err(|error| BuildError::config(name, error, "mend the key `sink` of the pipeline, or the file that it names"))?;
     let dead_letter = match &pipeline.dead_letter {
-        Some(target) => Some(publisher(pipeline, target.rabbitmq.as_ref(), target.kafka.as_ref())?),
+        Some(target) => Some(brokers::publisher(pipeline, target.rabbitmq.as_ref(), target.kafka.as_ref())?),
         None => None,
     };
     let reply = match &pipeline.reply {
         Some(reply) => Some(ReplyTo {
-            publisher: publisher(pipeline, reply.rabbitmq.as_ref(), reply.kafka.as_ref())?,
+            publisher: brokers::publisher(pipeline, reply.rabbitmq.as_ref(), reply.kafka.as_ref())?,
             wrap: reply.wrap,
             prefix: if reply.kafka.is_some() { "ce_" } else { "cloudEvents_" },
         }),
@@ -152,8 +152,4 @@ impl HeaderSource for SecretHeader {
 
 fn header_source(value: &Secret) -> Arc<dyn HeaderSource> {
     Arc::new(SecretHeader(value.clone()))
-}
-
-pub(super) fn source(pipeline: &config::Pipeline) -> Result<AnySource, BuildError> {
-    todo_source(pipeline)
 }

@@ -16,6 +16,7 @@ use crate::config::{Config, Env};
 use crate::source::{Source, SourceError};
 use crate::telemetry::{Metrics, Status};
 
+mod brokers;
 mod build;
 
 pub use build::{BuildError, policy};
@@ -55,7 +56,7 @@ impl App {
         let mut pipelines = Vec::new();
         for pipeline in &config.pipelines {
             let parts = build::parts(pipeline, config, &metrics, env)?;
-            pipelines.push((parts, build::source(pipeline)?));
+            pipelines.push((parts, brokers::source(pipeline)?));
         }
         let admin = match &config.admin.listen {
             Some(address) => Some(admin::Server::bind(address).await.map_err(|error| BuildError::listen(address, error))?),

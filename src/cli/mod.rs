@@ -81,7 +81,7 @@ pub fn main() -> io::Result<u8> {
     let quiet = matches!(cli.command, Command::Demo(_)) && std::env::var_os("LONGHAUL_LOG").is_none() && cli.log == "info";
     #[cfg(not(feature = "kafka"))]
     let quiet = false;
-    if let Err(error) = init_logging(cli.log_format, if quiet { "error" } else { &cli.log }) {
+    if let Err(error) = init_logging(cli.log_format, if quiet { "error,rdkafka=off" } else { &cli.log }) {
         exit::say(&mut err, &error, "write a level such as `info`, or `warn,longhaul=debug`")?;
         return Ok(exit::USAGE);
     }

@@ -1,0 +1,104 @@
+//! Sources and publishers from the configuration.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::AnySource;
+use super::build::BuildError;
+use crate::config::{self, Secret};
+#[cfg(feature = "kafka")]
+use crate::connect::kafka::Cluster;
+use crate::publish::{self, Publisher};
+use crate::source;
+
+#[cfg(not(feature = "kafka"))]
+const NO_KAFKA: &str = "build longhaul with the feature `kafka`";
+
+pub(super) fn source(pipeline: &config::Pipeline) -> Result<AnySource, BuildError> {
+    let name = &pipeline.name;
+    if let Some(rabbitmq) = &pipeline.source.rabbitmq {
+        let url = address(&rabbitmq.url);
+        let settings = source::rabbitmq::Settings::new(name, rabbitmq, pipeline.max_in_flight, url);
+        return Ok(AnySource::Rabbitmq(source::rabbitmq::Source::new(settings)));
+    }
+    let Some(kafka) = &pipeline.source.kafka else {
+        return Err(BuildError::config(name, "there is no source", "write `rabbitmq` or `kafka` under `source`"));
+    };
+    #[cfg(feature = "kafka")]
+    {
+        let options = options(name, &kafka.options)?;
+        Ok(AnySource::Kafka(source::kafka::Source::new(source::kafka::Settings::new(name, kafka, options))))
+    }
+    #[cfg(not(feature = "kafka"))]
+    {
+        let _ = kafka;
+        Err(BuildError::config(name, "this build has no Kafka", NO_KAFKA))
+    }
+}
+
+/// A publisher to either broker; what the target leaves out is the source's.
+pub(super) fn publisher(
+    pipeline: &config::Pipeline,
+    rabbitmq: Option<&config::RabbitmqTarget>,
+    kafka: Option<&config::KafkaTarget>,
+) -> Result<Arc<dyn Publisher>, BuildError> {
+    let name = &pipeline.name;
+    if let Some(target) = rabbitmq {
+        let of_source = pipeline.source.rabbitmq.as_ref();
+        let url = target.url.as_ref().or(of_source.map(|source| &source.url));
+        let Some(url) = url else {
+            return Err(BuildError::config(name, "the RabbitMQ target has no url", "write `url` there: the source is no RabbitMQ"));
+        };
+        let tls = match (&target.url, of_source) {
+            (None, Some(source)) => source.tls.clone(),
+            _ => target.tls.clone(),
+        };
+        return Ok(Arc::new(publish::rabbitmq::Publisher::new(target, tls, address(url))));
+    }
+    let Some(target) = kafka else {
+        return Err(BuildError::config(name, "the target names no broker", "write `rabbitmq` or `kafka` there"));
+    };
+    #[cfg(feature = "kafka")]
+    {
+        kafka_publisher(pipeline, target)
+    }
+    #[cfg(not(feature = "kafka"))]
+    {
+        let _ = target;
+        Err(BuildError::config(name, "this build has no Kafka", NO_KAFKA))
+    }
+}
+
+#[cfg(feature = "kafka")]
+fn kafka_publisher(
+    pipeline: &config::Pipeline,
+    target: &config::KafkaTarget,
+) -> Result<Arc<dyn Publisher>, BuildError> {
+    let name = &pipeline.name;
+    let of_source = pipeline.source.kafka.as_ref().filter(|_| target.bootstrap_servers.is_empty());
+    let servers = of_source.map_or(&target.bootstrap_servers, |source| &source.bootstrap_servers);
+    // The same cluster wants the same credentials, unless the target says otherwise.
+    let mut all = of_source.map(|source| source.options.clone()).unwrap_or_default();
+    all.retain(|option, _| ["security.", "sasl.", "ssl."].iter().any(|prefix| option.starts_with(prefix)));
+    all.extend(target.options.clone());
+    let cluster = Cluster { bootstrap_servers: servers.clone(), options: options(name, &all)? };
+    let publisher = publish::kafka::Publisher::new(&cluster, &target.topic)
+        .map_err(|error| BuildError::config(name, error, "mend the target's `options`"))?;
+    Ok(Arc::new(publisher))
+}
+
+/// Options with their secrets read.
+#[cfg(feature = "kafka")]
+fn options(pipeline: &str, options: &BTreeMap<String, Secret>) -> Result<Vec<(String, String)>, BuildError> {
+    let resolved = options.iter().map(|(name, value)| match value.resolve() {
+        Ok(value) => Ok((name.clone(), value)),
+        Err(error) => Err(BuildError::config(pipeline, format!("options.{name}: {error}"), "set the variable, or make the file readable")),
+    });
+    resolved.collect()
+}
+
+/// An address that is read anew at each connect, so that a rotated password is seen.
+fn address(url: &Secret) -> Arc<dyn Fn() -> Result<String, String> + Send + Sync> {
+    let url = url.clone();
+    Arc::new(move || url.resolve().map_err(|error| error.to_string()))
+}
