@@ -1,1 +1,4 @@
 //! The one integration binary: a module for each concern, so that everything links once.
+
+#[cfg(feature = "kafka")]
+mod kafka;

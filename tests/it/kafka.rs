@@ -1,0 +1,11 @@
+//! The Kafka source and publisher against a real broker, and against librdkafka's mock cluster where a
+//! broker has to fail on command.
+
+mod assignment;
+mod faults;
+mod flow;
+mod publishing;
+mod records;
+mod recovery;
+mod support;
+mod unreachable;
