@@ -89,7 +89,6 @@ async fn a_topic_created_anew_is_read_from_its_start() {
     assert_eq!(broker.committed(topic).0, 20);
 
     broker.delete_topic(topic).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
     broker.create_topic(topic, 1).await;
     broker.commit(topic, 20, "");
     broker.produce(topic, 0, (0..5).map(|number| format!("new {number}"))).await;

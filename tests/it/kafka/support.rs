@@ -45,13 +45,17 @@ impl Broker {
         config
     }
 
+    /// Waits for a topic of that name that is being deleted.
     pub async fn create_topic(&self, topic: &str, partitions: i32) {
-        self.admin()
-            .create_topics(&[NewTopic::new(topic, partitions, TopicReplication::Fixed(1))], &options())
-            .await
-            .unwrap()
-            .remove(0)
-            .unwrap();
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.admin().create_topics([&new], &options()).await.unwrap().remove(0) {
+                Ok(_) => return,
+                Err(error) => assert!(Instant::now() < deadline, "{error:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     pub async fn delete_topic(&self, topic: &str) {
