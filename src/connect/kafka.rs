@@ -53,14 +53,13 @@ pub fn creation_error(error: &KafkaError) -> String {
 /// each change and not once for each try, so their lines are for debugging only.
 pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     use RDKafkaLogLevel::{Alert, Critical, Debug, Emerg, Error, Info, Notice, Warning};
+    let is_connection = matches!(facility, "FAIL" | "ERROR" | "BRKMAIN");
     match level {
         Emerg | Alert | Critical => tracing::error!(target: "librdkafka", facility, "{message}"),
-        Error | Warning if matches!(facility, "FAIL" | "ERROR" | "BRKMAIN" | "GETPID" | "TERM") => {
-            tracing::debug!(target: "librdkafka", facility, "{message}");
-        }
+        Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        _ if is_connection => tracing::debug!(target: "librdkafka", facility, "{message}"),
         Error | Warning => tracing::warn!(target: "librdkafka", facility, "{message}"),
         Notice | Info => tracing::info!(target: "librdkafka", facility, "{message}"),
-        Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
     }
 }
 

@@ -45,8 +45,9 @@ impl Publisher {
             ("queue.buffering.max.kbytes", "131072".to_owned()),
             // The broker's limit is the one that counts.
             ("message.max.bytes", "100000000".to_owned()),
-            // A missing topic is told soon, not after 30 s.
+            // A missing topic is told soon, not after 30 s, and found soon once it is there, not after 5 min.
             ("topic.metadata.propagation.max.ms", "5000".to_owned()),
+            ("topic.metadata.refresh.interval.ms", "5000".to_owned()),
         ];
         let owned = [
             ("acks", "all".to_owned()),

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::context::Consumer;
-use super::raw::LatestOffsets;
+use super::raw::{self, LatestOffsets};
 use super::sessions::Sessions;
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -33,9 +33,15 @@ impl Backlog {
             }
             self.ends.ask(consumer, &partitions, TIMEOUT);
         }
-        let ends = self.ends.take()?;
-        let waiting =
-            ends.iter().filter_map(|end| Some(sessions.find(&end.topic, end.partition)?.backlog(end.offset)));
+        // Nothing at all means that no broker answered, not that nothing waits.
+        let ends = self.ends.take().filter(|ends| !ends.is_empty())?;
+        let waiting = ends.iter().filter_map(|end| {
+            let log_start = || {
+                let bounds = raw::cached_bounds(consumer, &end.topic, end.partition);
+                bounds.map_or(0, |(start, _)| start.max(0))
+            };
+            Some(sessions.find(&end.topic, end.partition)?.backlog(end.offset, log_start))
+        });
         Some(waiting.sum())
     }
 

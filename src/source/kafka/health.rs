@@ -42,7 +42,10 @@ impl Health {
     /// The group assigned partitions, or none: it works.
     pub fn established(&mut self) {
         self.established = true;
-        self.told.clear();
+    }
+
+    pub fn is_established(&self) -> bool {
+        self.established
     }
 
     /// Takes note of an error that librdkafka goes on after by itself.

@@ -3,17 +3,15 @@
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::consumer::Consumer as _;
 
 use super::context::Consumer;
 use super::thread::Worker;
 
-/// How long the group may take to let us go.
-const LEAVE: Duration = Duration::from_secs(3);
-/// How long librdkafka may take to end its threads.
-const DESTROY: Duration = Duration::from_secs(2);
+/// How long leaving the group and ending librdkafka's threads may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Worker {
     /// Ends all sessions and leaves the group. Nothing is committed here.
@@ -23,41 +21,28 @@ impl Worker {
             self.end(partition, "the source was closed");
         }
         let consumer = Arc::clone(&self.consumer);
+        consumer.context().close();
         // Takes along the queues, which must not outlive the consumer.
         drop(self);
-        consumer.context().close();
-        leave_group(&consumer);
         destroy(consumer);
     }
 }
 
-fn leave_group(consumer: &Consumer) {
-    if let Err(error) = consumer.close_queue() {
-        return tracing::debug!(%error, "could not leave the group");
-    }
-    let leave_by = Instant::now() + LEAVE;
-    while !consumer.closed() {
-        if Instant::now() >= leave_by {
-            return tracing::warn!("the group did not let us go in time; it will notice by itself");
-        }
-        consumer.poll(Duration::from_millis(20));
-    }
-}
-
-/// Destroying a consumer waits for its threads, and has been seen to wait for ever; so another thread
-/// does it, and is left behind when it takes too long. The process ends soon after anyway.
+/// Dropping a consumer leaves the group and waits until that is done, which has been seen to take for
+/// ever; so another thread does it, and is left behind when it takes too long. The process ends soon
+/// after anyway, and the group notices by itself.
 fn destroy(consumer: Arc<Consumer>) {
     let (done, finished) = mpsc::channel();
-    let destroyer = thread::Builder::new().name("kafka-destroy".to_owned()).spawn(move || {
+    let destroyer = thread::Builder::new().name("kafka-leave".to_owned()).spawn(move || {
         drop(consumer);
         // Fails only where nobody waits any more.
         let _ = done.send(());
     });
     match destroyer {
-        Ok(_) if finished.recv_timeout(DESTROY).is_err() => {
-            tracing::debug!("librdkafka takes long to end, left behind");
+        Ok(_) if finished.recv_timeout(PATIENCE).is_err() => {
+            tracing::warn!("leaving the kafka group takes too long and is not waited for");
         }
         Ok(_) => {}
-        Err(error) => tracing::debug!(%error, "no thread to end librdkafka"),
+        Err(error) => tracing::warn!(%error, "no thread to leave the kafka group"),
     }
 }

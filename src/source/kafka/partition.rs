@@ -7,6 +7,7 @@ use rdkafka::message::BorrowedMessage;
 
 use super::record::Place;
 use super::tracker::{Received, Tracker};
+use crate::config::Start;
 use crate::source::Delivery;
 
 /// Runs of done records longer than this are jumped over instead of fetched and dropped.
@@ -19,6 +20,8 @@ pub struct Partition {
     pub paused: bool,
     /// None until the first record, where the group has no committed offset.
     tracker: Option<Tracker>,
+    /// Where that first record is looked for.
+    start: Start,
     /// The offset polled last. librdkafka hands out rising offsets, also across pauses and seeks.
     last: Option<i64>,
     /// Records that the tracker did not admit. Pausing bounds them to what one turn of the loop polls.
@@ -36,8 +39,8 @@ pub enum Taken {
 }
 
 impl Partition {
-    pub fn new(place: Place, tracker: Option<Tracker>) -> Self {
-        Partition { place, paused: false, tracker, last: None, held_back: VecDeque::new() }
+    pub fn new(place: Place, tracker: Option<Tracker>, start: Start) -> Self {
+        Partition { place, paused: false, tracker, start, last: None, held_back: VecDeque::new() }
     }
 
     /// Whether this offset can only come from another log than the one that we know: the topic was
@@ -50,11 +53,17 @@ impl Partition {
         }
     }
 
-    /// Takes a record in. `log_end` is asked for the end of the log, which the first fetch has told.
-    pub fn take(&mut self, record: &BorrowedMessage<'_>, log_end: impl FnOnce() -> Option<i64>) -> Taken {
+    /// Takes a record in. `log_bounds` is asked for start and end of the log, which the first fetch has told.
+    pub fn take(
+        &mut self,
+        record: &BorrowedMessage<'_>,
+        log_bounds: impl FnOnce() -> Option<(i64, i64)>,
+    ) -> Taken {
         let offset = record.offset();
-        if self.last.is_none() {
-            self.doubt_map(log_end());
+        if self.last.is_none()
+            && let Some((_, log_end)) = log_bounds()
+        {
+            self.doubt_map(log_end);
         }
         self.last = Some(offset);
         let tracker = self.tracker.get_or_insert_with(|| {
@@ -119,9 +128,15 @@ impl Partition {
         self.tracker.as_ref().is_some_and(Tracker::is_dirty)
     }
 
-    /// Records that were not polled yet, in a log that ends at `log_end`. Unknown counts as none.
-    pub fn backlog(&self, log_end: i64) -> u64 {
-        let Some(tracker) = &self.tracker else { return 0 };
+    /// Records that were not polled yet, in a log that ends at `log_end`. `log_start` is asked where
+    /// nothing was polled or committed yet.
+    pub fn backlog(&self, log_end: i64, log_start: impl FnOnce() -> i64) -> u64 {
+        let Some(tracker) = &self.tracker else {
+            return match self.start {
+                Start::Earliest => u64::try_from(log_end - log_start()).unwrap_or(0),
+                Start::Latest => 0,
+            };
+        };
         let polled_to = self.last.map_or(tracker.end(), |last| tracker.end().max(last + 1));
         let unread = u64::try_from(log_end - polled_to).unwrap_or(0);
         unread + tracker.awaited() as u64 + self.held_back.len() as u64
@@ -129,9 +144,10 @@ impl Partition {
 
     /// Drops a map that tells of offsets which the log does not have: it belongs to a log that was
     /// deleted, and would pass off new records as done.
-    fn doubt_map(&mut self, log_end: Option<i64>) {
-        let (Some(tracker), Some(log_end)) = (&self.tracker, log_end) else { return };
-        if tracker.end() > log_end {
+    fn doubt_map(&mut self, log_end: i64) {
+        let Some(tracker) = &self.tracker else { return };
+        // Negative: not known.
+        if log_end >= 0 && tracker.end() > log_end {
             let Place { topic, partition, .. } = &self.place;
             tracing::warn!(%topic, partition, offset = tracker.base(), log_end,
                 "the committed map reaches past the end of the log and is ignored: the topic was created anew");

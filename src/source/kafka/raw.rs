@@ -68,12 +68,13 @@ pub fn commit<C: ConsumerContext>(
     failure(code).map_or(Ok(()), Err)
 }
 
-/// The end of a partition's log as the last fetch saw it; asks nobody.
-pub fn cached_end<C: ConsumerContext>(
+/// The first offset of a partition's log and the one after its last, as far as librdkafka has seen them;
+/// asks nobody.
+pub fn cached_bounds<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
     partition: i32,
-) -> Option<i64> {
+) -> Option<(i64, i64)> {
     let topic = CString::new(topic).ok()?;
     let (mut low, mut high) = (-1, -1);
     // SAFETY: the client is alive; the call reads the name and writes the two numbers.
@@ -81,7 +82,7 @@ pub fn cached_end<C: ConsumerContext>(
         let client = consumer.client().native_ptr();
         rd::rd_kafka_get_watermark_offsets(client, topic.as_ptr(), partition, &mut low, &mut high)
     };
-    (failure(code).is_none() && high >= 0).then_some(high)
+    failure(code).is_none().then_some((low, high))
 }
 
 /// Calls `each` with every header. A name that is not UTF-8 comes with replacement characters.

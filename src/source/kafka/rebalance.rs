@@ -105,7 +105,7 @@ impl Worker {
                 order: self.settings.order,
             };
             let tracker = (entry.offset >= 0).then(|| restore(entry));
-            self.begin(Partition::new(place, tracker));
+            self.begin(Partition::new(place, tracker, self.settings.start));
         }
         Ok(())
     }
@@ -144,7 +144,7 @@ impl Worker {
         );
         self.end(&old, "the log went back to an earlier offset");
         let place = Place { epoch: super::next_epoch(), ..old.place.clone() };
-        let mut renewed = Partition::new(place, None);
+        let mut renewed = Partition::new(place, None, self.settings.start);
         renewed.paused = old.paused;
         self.begin(renewed);
     }

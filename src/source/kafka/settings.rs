@@ -55,21 +55,32 @@ impl Settings {
         ];
         let mut owned = vec![
             ("group.id", self.group.clone()),
-            ("session.timeout.ms", session.to_string()),
-            ("heartbeat.interval.ms", (session / 3).max(1).to_string()),
             ("auto.offset.reset", start.to_owned()),
             // Offsets are committed by hand, with their maps.
             ("enable.auto.commit", "false".to_owned()),
             ("enable.auto.offset.store", "false".to_owned()),
             ("enable.partition.eof", "false".to_owned()),
-            // Partitions are started one by one, which only a cooperative group allows.
-            ("partition.assignment.strategy", "cooperative-sticky".to_owned()),
             // Tells whether brokers are up.
             ("statistics.interval.ms", "1000".to_owned()),
         ];
+        if !self.uses_consumer_protocol() {
+            owned.extend([
+                ("session.timeout.ms", session.to_string()),
+                ("heartbeat.interval.ms", (session / 3).max(1).to_string()),
+                // Partitions are started one by one, which only a cooperative group allows.
+                ("partition.assignment.strategy", "cooperative-sticky".to_owned()),
+            ]);
+        }
         if let Some(instance) = &self.instance_id {
             owned.push(("group.instance.id", instance.clone()));
         }
         self.cluster.client(&defaults, &owned)
+    }
+
+    /// With `group.protocol: consumer` (KIP-848) the broker decides what is owned otherwise, and
+    /// librdkafka refuses to be told. It is always cooperative.
+    fn uses_consumer_protocol(&self) -> bool {
+        let asked = |(name, value): &(String, String)| name == "group.protocol" && value == "consumer";
+        self.cluster.options.iter().any(asked)
     }
 }

@@ -38,9 +38,15 @@ impl Worker {
         }
     }
 
+    /// When the next commit is due. None while no broker can be reached, because librdkafka would keep
+    /// the commit and send it in another generation.
+    pub fn commit_due(&self) -> Option<Instant> {
+        self.committer.due().filter(|_| self.health.is_reachable())
+    }
+
     /// Commits all dirty partitions, when it is time.
     pub fn commit_when_due(&mut self, now: Instant) {
-        if self.committer.due().is_none_or(|due| now < due) || !self.health.is_reachable() {
+        if self.commit_due().is_none_or(|due| now < due) {
             return;
         }
         if !self.committer.is_idle() {

@@ -198,7 +198,7 @@ impl Worker {
             self.renew(topic, number, offset);
         }
         let Some(partition) = self.sessions.find(topic, number) else { return };
-        match partition.take(record, || raw::cached_end(&self.consumer, topic, number)) {
+        match partition.take(record, || raw::cached_bounds(&self.consumer, topic, number)) {
             Taken::Deliver(delivery) => self.intake.push(delivery),
             Taken::Skipped | Taken::HeldBack => {}
         }
@@ -235,7 +235,8 @@ impl Worker {
     }
 
     fn tell_backlog(&mut self, now: Instant) {
-        if let Some(in_log) = self.backlog.update(&self.consumer, &mut self.sessions, now) {
+        let in_log = self.backlog.update(&self.consumer, &mut self.sessions, now);
+        if let Some(in_log) = in_log.filter(|_| self.health.is_established()) {
             self.send(SourceEvent::Backlog(in_log + self.intake.len() as u64));
         }
     }
@@ -271,7 +272,7 @@ impl Worker {
 
     fn park(&self, now: Instant) {
         let dues = [
-            self.committer.due(),
+            self.commit_due(),
             self.waiting.due(),
             self.intake.next_change(),
             Some(self.backlog.due()),

@@ -1,0 +1,238 @@
+//! Topics, producers, committed offsets, and a bridge's end of a running source.
+
+use std::time::Duration;
+
+use longhaul::config::{Order, Start};
+use longhaul::connect::kafka::Cluster;
+use longhaul::delivery::{DeliveryId, Epoch, Settlement};
+use longhaul::source::kafka::{Settings, Source};
+use longhaul::source::{Command, Delivery, Port, Source as _, SourceError, SourceEvent, link};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::message::OwnedHeaders;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// How long anything may take that has to happen.
+pub const PATIENCE: Duration = Duration::from_secs(40);
+
+/// A broker under test, with a name of its own for whatever the test creates.
+pub struct Broker {
+    pub bootstrap: String,
+    pub name: String,
+}
+
+/// A source and the bridge's end of its link. Remembers what it was told.
+pub struct Running {
+    pub port: Port,
+    pub events: Vec<SourceEvent>,
+    task: JoinHandle<Result<(), SourceError>>,
+}
+
+impl Broker {
+    pub fn real(test: &str) -> Self {
+        let bootstrap = std::env::var("LONGHAUL_TEST_KAFKA_BOOTSTRAP")
+            .expect("LONGHAUL_TEST_KAFKA_BOOTSTRAP must name a Kafka broker; ./tests/run starts one");
+        Broker { bootstrap, name: format!("{test}-{:016x}", fastrand::u64(..)) }
+    }
+
+    pub fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap).set("group.id", &self.name);
+        config
+    }
+
+    /// Waits for a topic of that name that is being deleted.
+    pub async fn create_topic(&self, topic: &str, partitions: i32) {
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.admin().create_topics([&new], &options()).await.unwrap().remove(0) {
+                Ok(_) => return,
+                Err(error) => assert!(Instant::now() < deadline, "{error:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    pub async fn delete_topic(&self, topic: &str) {
+        self.admin().delete_topics(&[topic], &options()).await.unwrap().remove(0).unwrap();
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.client().create().unwrap()
+    }
+
+    /// Writes records to one partition, in order, and waits until they are there.
+    pub async fn produce(&self, topic: &str, partition: i32, bodies: impl IntoIterator<Item = String>) {
+        let producer: FutureProducer =
+            self.client().set("linger.ms", "5").set("enable.idempotence", "true").create().unwrap();
+        let mut confirmed = Vec::new();
+        for body in bodies {
+            let record = FutureRecord::<str, str>::to(topic).partition(partition).payload(&body);
+            confirmed.push(producer.send_result(record).unwrap());
+        }
+        for one in confirmed {
+            timeout(PATIENCE, one).await.unwrap().unwrap().unwrap();
+        }
+    }
+
+    pub async fn produce_one(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        body: Option<&[u8]>,
+        headers: OwnedHeaders,
+    ) {
+        let producer: FutureProducer = self.client().set("message.max.bytes", "2000000").create().unwrap();
+        let mut record = FutureRecord::<[u8], [u8]>::to(topic).partition(0).headers(headers);
+        record.key = key;
+        record.payload = body;
+        producer.send(record, PATIENCE).await.unwrap();
+    }
+
+    /// The group's committed offset and metadata of partition 0.
+    pub fn committed(&self, topic: &str) -> (i64, String) {
+        let consumer: BaseConsumer = self.client().create().unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, 0);
+        let read = consumer.committed_offsets(list, PATIENCE).unwrap();
+        let element = &read.elements()[0];
+        (element.offset().to_raw().unwrap(), element.metadata().to_owned())
+    }
+
+    /// Commits for the group as some other client would.
+    pub fn commit(&self, topic: &str, offset: i64, metadata: &str) {
+        let consumer: BaseConsumer = self.client().create().unwrap();
+        let mut list = TopicPartitionList::new();
+        let mut element = list.add_partition(topic, 0);
+        element.set_offset(Offset::Offset(offset)).unwrap();
+        element.set_metadata(metadata);
+        consumer.commit(&list, CommitMode::Sync).unwrap();
+    }
+
+    pub fn settings(&self, topics: &[&str]) -> Settings {
+        Settings {
+            pipeline: self.name.clone(),
+            cluster: Cluster { bootstrap_servers: vec![self.bootstrap.clone()], options: Vec::new() },
+            topics: topics.iter().map(|&topic| topic.to_owned()).collect(),
+            group: self.name.clone(),
+            order: Order::None,
+            start: Start::Earliest,
+            instance_id: None,
+            session_timeout: Duration::from_secs(6),
+        }
+    }
+
+    pub fn start(&self, topics: &[&str]) -> Running {
+        Running::start(self.settings(topics))
+    }
+}
+
+impl Running {
+    pub fn start(settings: Settings) -> Self {
+        Running::with_room(settings, 16)
+    }
+
+    pub fn with_room(settings: Settings, ahead: usize) -> Self {
+        let (port, link) = link(ahead);
+        Running { port, events: Vec::new(), task: tokio::spawn(Source::new(settings).run(link)) }
+    }
+
+    /// The next deliveries, in order of arrival.
+    pub async fn take(&mut self, count: usize) -> Vec<Delivery> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut taken = Vec::new();
+        while taken.len() < count {
+            let next = timeout_at(deadline, self.port.deliveries.recv()).await;
+            let next = next.unwrap_or_else(|_| panic!("{} of {count} came: {:?}", taken.len(), self.events));
+            taken.push(next.expect("the source ended"));
+            self.drain_events();
+        }
+        taken
+    }
+
+    /// What comes within a time, where nothing is expected.
+    pub async fn anything_within(&mut self, time: Duration) -> Vec<Delivery> {
+        let deadline = Instant::now() + time;
+        let mut taken = Vec::new();
+        while let Ok(Some(delivery)) = timeout_at(deadline, self.port.deliveries.recv()).await {
+            taken.push(delivery);
+        }
+        self.drain_events();
+        taken
+    }
+
+    /// Waits for an event, past ones included.
+    pub async fn wait_for(&mut self, what: impl Fn(&SourceEvent) -> bool) -> SourceEvent {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = 0;
+        loop {
+            if let Some(event) = self.events[seen..].iter().find(|event| what(event)) {
+                return event.clone();
+            }
+            seen = self.events.len();
+            let next = timeout_at(deadline, self.port.events.recv()).await;
+            let next = next.unwrap_or_else(|_| panic!("did not come, but {:?}", self.events));
+            self.events.push(next.expect("the source ended"));
+        }
+    }
+
+    fn drain_events(&mut self) {
+        while let Ok(event) = self.port.events.try_recv() {
+            self.events.push(event);
+        }
+    }
+
+    /// The epochs that came up and are not lost.
+    pub fn up(&mut self) -> Vec<Epoch> {
+        self.drain_events();
+        let mut up = Vec::new();
+        for event in &self.events {
+            match event {
+                SourceEvent::Up { epoch } => up.push(*epoch),
+                SourceEvent::Lost { epoch, .. } => up.retain(|other| other != epoch),
+                _ => {}
+            }
+        }
+        up
+    }
+
+    pub fn ack(&self, id: DeliveryId) {
+        self.command(Command::Settle { id, how: Settlement::Ack });
+    }
+
+    pub fn command(&self, command: Command) {
+        self.port.commands.send(command).unwrap();
+    }
+
+    pub async fn close(self) {
+        self.command(Command::Close);
+        self.ended().await.unwrap();
+    }
+
+    /// How the source ended, whoever ended it.
+    pub async fn ended(self) -> Result<(), SourceError> {
+        timeout(PATIENCE, self.task).await.expect("the source must end").unwrap()
+    }
+}
+
+pub fn offsets(deliveries: &[Delivery]) -> Vec<u64> {
+    deliveries.iter().map(|delivery| delivery.outline.id.tag).collect()
+}
+
+/// Waits until a condition holds that can only be asked for.
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "still not: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(PATIENCE))
+}
