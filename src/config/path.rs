@@ -1,5 +1,6 @@
 //! Where a value stands in the configuration: `pipelines[0].sink.timeout`.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// Keys and indices from the root. The empty path is the whole file.
@@ -58,9 +59,18 @@ fn push_key(text: &mut String, name: &str) {
     if !text.is_empty() {
         text.push('.');
     }
-    let simple =
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
-    if simple { text.push_str(name) } else { text.push_str(&format!("{name:?}")) }
+    let shown = shown(name);
+    let simple = shown == name && !name.is_empty() && !name.contains('.');
+    if simple { text.push_str(name) } else { text.push_str(&format!("{shown:?}")) }
+}
+
+/// A key as far as it reads like one. In `{ token:"x" }`, without a space behind the colon, the key is
+/// `token:"x"`, and nobody should see the rest of it.
+pub fn shown(key: &str) -> Cow<'_, str> {
+    match key.find(|letter: char| !letter.is_alphanumeric() && !"_-.$<>".contains(letter)) {
+        Some(end) => Cow::Owned(format!("{}…", &key[..end])),
+        None => Cow::Borrowed(key),
+    }
 }
 
 impl fmt::Display for Path {
@@ -86,6 +96,7 @@ mod tests {
         let path = options.key("enable.auto.commit");
         assert_eq!(path.to_string(), "pipelines[2].options.\"enable.auto.commit\"");
         assert_eq!(options.pattern(), "pipelines[].options");
+        assert_eq!(options.key("token:\"x\"").to_string(), "pipelines[2].options.\"token…\"");
         assert_eq!(path.ancestors().count(), 5);
         assert!(path.overlaps(&options) && options.overlaps(&path));
         assert!(!path.overlaps(&options.key("other")));

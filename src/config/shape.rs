@@ -7,7 +7,7 @@
 use serde_json::{Map, Value};
 
 use self::scalar::Scalar;
-use super::path::Path;
+use super::path::{self, Path};
 use super::report::Report;
 use super::template::{Env, Template};
 use super::units::{ByteCount, Span, UnitError};
@@ -37,7 +37,8 @@ impl<'a> Walk<'a> {
     /// The value as JSON; None where it is wrong, which is then reported.
     fn value(&mut self, node: &Node, schema: &'a Value, path: &Path) -> Option<Value> {
         let schema = self.resolve(schema);
-        if is_secret(schema) {
+        let is_misplaced_text = schema["type"] == "object" && matches!(node.content, Content::Scalar { .. });
+        if is_secret(schema) || is_misplaced_text {
             self.report.hide(node.range);
         }
         match &node.content {
@@ -65,13 +66,15 @@ impl<'a> Walk<'a> {
         let mut object = Map::new();
         for Entry { key, key_range, value } in entries {
             let inner = path.key(key);
+            if path::shown(key) != *key {
+                self.report.hide(*key_range);
+            }
             let Some(inner_schema) = keys::schema_of(schema, key) else {
                 self.unknown_key(schema, entries, key, *key_range, path);
                 self.report.hide(value.range);
                 continue;
             };
-            // A key without a value is what is left when all lines under it are comments.
-            if is_null(value) && !keys::is_required(schema, key) {
+            if !keys::is_required(schema, key) && self.is_left_out(value, inner_schema) {
                 continue;
             }
             self.report.locate(&inner, Some(*key_range), value.range);
@@ -113,24 +116,26 @@ impl<'a> Walk<'a> {
         path: &Path,
     ) -> Option<Value> {
         let expanded = self.expand(node, text, path)?;
-        let value = if plain { Scalar::plain(&expanded) } else { Scalar::Text(expanded) };
-        // What a placeholder stands for may be a secret in any place.
-        let shown = (!is_secret(schema)).then_some(text);
-        if !is_any(schema) && !allows(schema, &value) {
+        // What a placeholder stands for is a number only where text is not allowed: a token of digits is text.
+        let keeps_text = !plain || (Template::is_in(text) && allows(schema, "string"));
+        let value = if keeps_text { Scalar::Text(expanded) } else { Scalar::plain(&expanded) };
+        // Where a mapping belongs, text may be one without the spaces behind its colons, secrets included.
+        let is_private = is_secret(schema) || schema["type"] == "object";
+        // As it stands in the file: what a placeholder stands for may be a secret in any place.
+        let shown = (!is_private).then_some(text);
+        if !is_any(schema) && (value.is_null() || !allows(schema, value.json_type())) {
             return self.wrong_type(node, schema, value.kind(), shown.filter(|_| !value.is_null()), path);
         }
         if let Some((reason, mend)) = words::wrong_value(&value, schema, text) {
             return self.wrong(node, path, reason, mend);
         }
         let unit = match schema["format"].as_str() {
-            Some("span") => value.as_text().map(|text| text.parse::<Span>().err()),
-            Some("byte-count") => value.as_text().map(|text| text.parse::<ByteCount>().err()),
+            Some("span") => value.as_text().and_then(|text| text.parse::<Span>().err()),
+            Some("byte-count") => value.as_text().and_then(|text| text.parse::<ByteCount>().err()),
             _ => None,
         };
-        if let Some(Some(UnitError { reason, mend })) = unit {
-            // The reason quotes the value, and an expanded one must not be shown.
-            let reason =
-                if Template::is_in(text) { "what this stands for is no such value".into() } else { reason };
+        if let Some(error) = unit {
+            let UnitError { reason, mend } = words::without_value(error, schema, text);
             return self.wrong(node, path, reason, mend);
         }
         if is_secret(schema) { Some(secret_json(&value, text)) } else { Some(value.into_json()) }
@@ -169,6 +174,16 @@ impl<'a> Walk<'a> {
     fn wrong<T>(&mut self, node: &Node, path: &Path, reason: String, mend: String) -> Option<T> {
         self.report.shape(node.range.start, path, reason, mend);
         None
+    }
+
+    /// Whether a key counts as not given. One without a value does where a mapping or list belongs, since that is
+    /// what is left when all lines under it are comments; elsewhere `null` has to be written out. An empty `token:`
+    /// must not mean that there is none.
+    fn is_left_out(&self, node: &Node, schema: &'a Value) -> bool {
+        let Content::Scalar { text, plain: true } = &node.content else { return false };
+        let resolved = self.resolve(schema);
+        let is_container = matches!(first_type(resolved), "object" | "array");
+        Scalar::plain(text).is_null() && (is_container || (!text.is_empty() && allows(resolved, "null")))
     }
 
     /// Follows a reference, and takes the other one of "this or null": an optional key with null counts as left out.
@@ -212,12 +227,11 @@ fn secret_json(value: &Scalar, text: &str) -> Value {
     }
 }
 
-fn allows(schema: &Value, value: &Scalar) -> bool {
-    let name = value.json_type();
-    let choices = words::choices(schema);
+/// Whether a type of JSON Schema fits.
+fn allows(schema: &Value, name: &str) -> bool {
     schema["type"] == name
         || schema["type"].as_array().is_some_and(|types| types.iter().any(|kind| kind == name))
-        || (!choices.is_empty() && name == "string")
+        || (name == "string" && !words::choices(schema).is_empty())
 }
 
 fn first_type(schema: &Value) -> &str {

@@ -10,7 +10,8 @@ use super::schema::{one_broker, one_destination};
 use super::secret::{OptionValue, Secret};
 use super::units::{ByteCount, Span};
 
-/// The whole configuration file.
+/// The whole configuration file. Any value may hold `${env:NAME}` and `${file:/path}`; `$${` stands for `${`. In URLs
+/// of brokers, headers, tokens and librdkafka options files are read again when they change, elsewhere once at start.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "longhaul configuration")]

@@ -71,7 +71,7 @@ pub struct Document {
 }
 
 pub fn parse(text: &str) -> Result<Document, Error> {
-    let mut builder = Builder::default();
+    let mut builder = Builder { text, ..Builder::default() };
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| hints::explain(&error, text))?;
         builder.take(event, span.into())?;
@@ -99,7 +99,8 @@ enum OpenContent {
 }
 
 #[derive(Default)]
-struct Builder {
+struct Builder<'a> {
+    text: &'a str,
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
@@ -109,7 +110,7 @@ struct Builder {
     private: Vec<Range>,
 }
 
-impl Builder {
+impl Builder<'_> {
     fn take(&mut self, event: Event<'_>, range: Range) -> Result<(), Error> {
         match event {
             Event::DocumentStart(_) => {
@@ -124,8 +125,7 @@ impl Builder {
             }
             Event::Scalar(text, style, anchor, tag) => {
                 if tag.is_some() {
-                    self.errors.push(hints::tag(range));
-                    self.private.push(range);
+                    return Err(hints::tag(range));
                 }
                 let plain = style == ScalarStyle::Plain;
                 self.add(
@@ -158,7 +158,7 @@ impl Builder {
 
     fn push(&mut self, anchor: usize, range: Range, tagged: bool, content: OpenContent) -> Result<(), Error> {
         if tagged {
-            self.errors.push(hints::tag(range));
+            return Err(hints::tag(range));
         }
         if self.open.len() == DEPTH_MAX {
             return Err(Error {
@@ -214,6 +214,9 @@ impl Builder {
                     if let Some(first) = entries.iter().find(|entry| entry.key == key) {
                         self.errors.push(hints::duplicate(&key, key_range, first.key_range));
                         self.private.push(node.range);
+                    } else if node.is_empty() && !is_colon_behind(self.text, key_range.end) {
+                        self.errors.push(hints::no_colon(key_range));
+                        self.private.push(key_range);
                     } else {
                         entries.push(Entry { key, key_range, value: node });
                     }
@@ -224,7 +227,18 @@ impl Builder {
     }
 }
 
+/// In `{ a }` the parser takes `a` for a key without a value, but it may as well be a value, and a secret one.
+fn is_colon_behind(text: &str, key_end: Spot) -> bool {
+    let line = text.lines().nth(key_end.line - 1).unwrap_or_default();
+    line.chars().skip(key_end.column - 1).find(|letter| *letter != ' ') == Some(':')
+}
+
 impl Node {
+    /// Nothing at all is written there.
+    fn is_empty(&self) -> bool {
+        matches!(&self.content, Content::Scalar { text, plain: true } if text.is_empty())
+    }
+
     fn size(&self) -> usize {
         1 + match &self.content {
             Content::Scalar { .. } => 0,

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Walk, is_null, words};
-use crate::config::path::Path;
+use crate::config::path::{self, Path};
 use crate::config::yaml::{Entry, Node, Range};
 
 /// Keys of the published design that this version lacks. Their names are taken, so they are never mere typing errors.
@@ -55,6 +55,7 @@ impl Walk<'_> {
         let known = words::known_keys(schema);
         let free = known.iter().copied().filter(|name| !entries.iter().any(|entry| entry.key == *name));
         let mend = match nearest(key, free) {
+            _ if key.contains(':') => "put a space behind the `:`".into(),
             Some(near) => {
                 // Whatever is missing because of the typing error is no mistake of its own.
                 self.report.spoil(&path.key(near));
@@ -65,7 +66,7 @@ impl Walk<'_> {
             }
             None => format!("known here are {}", words::list(&known)),
         };
-        self.report.shape(at.start, &inner, format!("unknown key `{key}`"), mend);
+        self.report.shape(at.start, &inner, format!("unknown key `{}`", path::shown(key)), mend);
     }
 
     pub(super) fn missing_key(&mut self, node: &Node, key: &str, path: &Path) {

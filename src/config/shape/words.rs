@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::scalar::Scalar;
 use crate::config::template::Template;
+use crate::config::units::UnitError;
 
 /// A value of the right type that the schema still refuses: reason and mend. `raw` is the text as it stands in the
 /// file, which is what may be shown.
@@ -59,6 +60,18 @@ fn wrong_text(text: &str, schema: &Value, raw: &str) -> Option<(String, String)>
         None => format!("write a text that fits {pattern}"),
     };
     (!fits).then(|| (format!("{} is not allowed here", quote(raw)), mend))
+}
+
+/// The error of a duration or size, which quotes the value, without it where it may not be shown.
+pub(super) fn without_value(error: UnitError, schema: &Value, raw: &str) -> UnitError {
+    if !Template::is_in(raw) {
+        return error;
+    }
+    let expected = expected(schema);
+    UnitError {
+        reason: format!("{} is not {expected}", quote(raw)),
+        mend: format!("let it stand for {expected}"),
+    }
 }
 
 /// A value of the wrong type: reason and mend. `shown` is the value where it may be shown.

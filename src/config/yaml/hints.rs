@@ -3,6 +3,7 @@
 use saphyr_parser::ScanError;
 
 use super::{Error, Range, Spot};
+use crate::config::path;
 
 /// Parts of the parser's texts, and what usually causes them. The first that fits counts.
 const CAUSES: [(&str, &str); 8] = [
@@ -46,7 +47,15 @@ pub(super) fn tag(at: Range) -> Error {
 pub(super) fn duplicate(key: &str, at: Range, first: Range) -> Error {
     Error {
         at,
-        reason: format!("the key `{key}` is already given in line {}", first.start.line),
+        reason: format!("the key `{}` is already given in line {}", path::shown(key), first.start.line),
         mend: "keep one of the two".into(),
+    }
+}
+
+pub(super) fn no_colon(at: Range) -> Error {
+    Error {
+        at,
+        reason: "this stands where a key belongs, and no `:` follows".into(),
+        mend: "write `key: value`".into(),
     }
 }

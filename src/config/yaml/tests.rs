@@ -32,10 +32,23 @@ fn aliases_are_followed_and_bounded() {
 }
 
 #[test]
-fn duplicates_and_tags_do_not_stop_the_reading() {
-    let document = parse("a: 1\na: 2\nb: !!str 5\n").unwrap();
+fn a_duplicate_key_does_not_stop_the_reading_and_the_first_counts() {
+    let document = parse("a: 1\na: 2\nb: 3\nb: 4\n").unwrap();
     let reasons: Vec<_> = document.errors.iter().map(|error| error.reason.as_str()).collect();
-    assert_eq!(reasons, ["the key `a` is already given in line 1", "tags such as !!str are not supported"]);
+    assert_eq!(reasons, ["the key `a` is already given in line 1", "the key `b` is already given in line 3"]);
+    assert_eq!(document.private[1].start, Spot { line: 4, column: 4 });
+    assert!(matches!(&document.root.content, Content::Map(entries) if entries.len() == 2));
+}
+
+#[test]
+fn a_text_where_a_key_belongs_is_a_mistake() {
+    for text in ["{ a, 'b' : , c: 1 }", "{ 'a', b:, c: 1 }"] {
+        let document = parse(text).unwrap();
+        assert_eq!(document.errors.len(), 1, "{text}: {:?}", document.errors);
+        assert!(document.errors[0].reason.contains("no `:` follows"));
+        assert!(matches!(&document.root.content, Content::Map(entries) if entries.len() == 2), "{text}");
+    }
+    assert!(parse("a:\n'b':\nc :\n").unwrap().errors.is_empty());
 }
 
 #[test]
@@ -51,6 +64,8 @@ fn a_syntax_error_says_where_and_what_to_do() {
         ("- a\nb: 1\n", 2, 1, "indentation"),
         ("a: 1\n---\nb: 2\n", 2, 1, "one document"),
         ("# nothing\n", 1, 1, "pipelines"),
+        ("a: 1\nb: !!str 5\n", 2, 4, "remove the tag"),
+        ("a: !x [1]\n", 1, 4, "remove the tag"),
         ("? [a]\n: b\n", 1, 3, "as the key"),
     ] {
         let error = error(text);

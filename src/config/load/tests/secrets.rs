@@ -21,6 +21,8 @@ fn a_secret_is_in_no_output() {
             "pipelines:\n- sink: { headers: { Authorization: \"SECRET\\u0001\", 'b c': SECRET, Expect: SECRET } }",
             "pipelines:\n- source: { kafka: { options: { sasl.password: [SECRET], group.id: SECRET } } }",
             "admin: { token: 'SECRET', token: 'SECRET' }",
+            "admin: { token:\"SECRET\" }",
+            "pipelines:\n- sink: { headers: { Authorization:\"Bearer SECRET\" } }",
             "admin: { token: 'SECRET with spaces', listen: x }",
             "admin:\n  token: |\n    SECRET\n    SECRET\n  listen: x",
             "admin: { token: \"SECRET",
@@ -36,6 +38,30 @@ fn a_secret_is_in_no_output() {
         rabbitmq("  sink: { url: http://s, headers: { Authorization: hunter2 } }\nadmin: { token: hunter2 }");
     let Loaded { config, warnings } = loaded(&text);
     assert!(!format!("{config:?}{warnings}").contains("hunter2"));
+}
+
+#[test]
+fn a_secret_of_digits_is_text_and_an_empty_one_is_refused() {
+    let digits = |_: &str| Some("0123".to_owned());
+    let text = rabbitmq("  sink: { url: http://s }\nadmin: { token: \"${env:T}\" }").replace('"', "'");
+    for text in [text.replace("'${env:T}'", "!").replace(" { token: ! }", "\n  token: ${env:T}"), text] {
+        let config = load("f", &text, ALL, &digits).unwrap().config;
+        assert_eq!(config.admin.token.unwrap().resolve_with(&digits).unwrap(), "0123");
+    }
+    for (keys, expected) in [
+        ("token:", "admin.token: expected text, got nothing"),
+        ("token: ''", "admin.token: the token is empty"),
+        ("token: 0123", "admin.token: expected text, got a number\n"),
+    ] {
+        let printed = mistakes(&rabbitmq(&format!("  sink: {{ url: http://s }}\nadmin:\n  {keys}")));
+        assert!(printed.contains(expected) && !printed.contains("123"), "{printed}");
+    }
+    let printed = mistakes(&rabbitmq("  sink:\n    url: http://s\n    headers:\n      Authorization:"));
+    assert!(printed.contains("headers.Authorization: expected text, got nothing"), "{printed}");
+    let timeout = rabbitmq("  sink:\n    url: http://s\n    timeout: ${env:T}");
+    let printed = load("f", &timeout, ALL, &digits).unwrap_err().to_string();
+    assert!(printed.contains("`${env:T}` is not a duration") && !printed.contains("123"), "{printed}");
+    loaded(&rabbitmq("  sink: { url: http://s, host: null }\nadmin: { token: ~ }"));
 }
 
 #[test]
