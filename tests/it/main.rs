@@ -1,3 +1,4 @@
 //! The one integration binary: a module for each concern, so that everything links once.
 
 mod kpa;
+mod manifests;
