@@ -1,0 +1,111 @@
+//! The files that people start from: every example configuration loads without a mistake, and the limits that are
+//! written in more than one place agree.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use longhaul::config::{Config, Features, Span, load};
+
+/// Loads a file as the image would: all features, every variable set, every `${file:…}` readable.
+fn load_example(file: &Path) -> Config {
+    let folder = tempfile::tempdir().unwrap();
+    let text = with_readable_files(&fs::read_to_string(file).unwrap(), folder.path());
+    let features = Features { kafka: true, kafka_tls: true };
+    let env = |name: &str| match name {
+        "K_SINK" => Some("http://worker.default.svc.cluster.local".to_owned()),
+        _ => Some("user:password@host:5672/%2f".to_owned()),
+    };
+    let loaded = load(&file.display().to_string(), &text, features, &env)
+        .unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    loaded.config
+}
+
+fn with_readable_files(text: &str, folder: &Path) -> String {
+    let mut parts = text.split("${file:");
+    let mut result = parts.next().unwrap_or_default().to_owned();
+    for (index, part) in parts.enumerate() {
+        let (_, rest) = part.split_once('}').unwrap();
+        let file = folder.join(index.to_string());
+        fs::write(&file, "user:password@host:5672/%2f\n").unwrap();
+        result += &format!("${{file:{}}}{rest}", file.display());
+    }
+    result
+}
+
+fn root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn yaml_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(yaml_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "yaml") {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// The number behind `key:` where it stands first in `text`, quoted or not.
+fn number(text: &str, key: &str) -> u64 {
+    let (_, value) = text.split_once(&format!("{key}:")).unwrap_or_else(|| panic!("no {key}"));
+    let digits: String =
+        value.trim_start_matches([' ', '"']).chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_else(|_| panic!("{key} is no number"))
+}
+
+fn overlays() -> Vec<Config> {
+    ["rabbitmq", "kafka"]
+        .map(|name| load_example(&root(&format!("deploy/overlays/{name}/longhaul.yaml"))))
+        .into()
+}
+
+#[test]
+fn every_example_loads_without_a_mistake() {
+    let files = yaml_files(&root("config"));
+    assert!(files.len() >= 5, "{files:?}");
+    for file in files {
+        load_example(&file);
+    }
+}
+
+#[test]
+fn a_pod_is_given_longer_to_stop_than_its_drain_takes() {
+    let pod = fs::read_to_string(root("deploy/base/bridge.yaml")).unwrap();
+    let grace = Span::from_secs(number(&pod, "terminationGracePeriodSeconds"));
+    for config in overlays() {
+        assert!(grace > config.drain.timeout, "{grace} for {}", config.drain.timeout);
+    }
+    let compose = fs::read_to_string(root("docker-compose.yml")).unwrap();
+    let grace = Span::from_secs(number(&compose, "stop_grace_period"));
+    for file in yaml_files(&root("config/compose")) {
+        let drain = load_example(&file).drain.timeout;
+        assert!(grace > drain, "{}: {grace} for {drain}", file.display());
+    }
+}
+
+#[test]
+fn the_workers_timeout_comes_before_the_bridges_and_both_fit_into_the_drain() {
+    let worker = fs::read_to_string(root("deploy/base/worker.yaml")).unwrap();
+    let timeout = Span::from_secs(number(&worker, " timeoutSeconds"));
+    for config in overlays() {
+        for pipeline in &config.pipelines {
+            assert!(timeout < pipeline.sink.timeout && pipeline.sink.timeout < config.drain.timeout);
+        }
+    }
+}
+
+#[test]
+fn what_the_bridge_sends_at_once_fits_the_workers_greatest_scale() {
+    let worker = fs::read_to_string(root("deploy/base/worker.yaml")).unwrap();
+    let bridge = fs::read_to_string(root("deploy/base/bridge.yaml")).unwrap();
+    for config in overlays() {
+        let at_once: u64 = config.pipelines.iter().map(|pipeline| u64::from(pipeline.max_in_flight)).sum();
+        assert!(
+            number(&bridge, "  replicas") * at_once <= number(&worker, "autoscaling.knative.dev/max-scale")
+        );
+    }
+}
