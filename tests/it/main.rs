@@ -1,1 +1,5 @@
 //! The one integration binary: a module for each concern, so that everything links once.
+
+mod contract;
+mod rabbitmq;
+mod support;

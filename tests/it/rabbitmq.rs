@@ -1,0 +1,1 @@
+//! RabbitMQ, where it differs from the other sources.
