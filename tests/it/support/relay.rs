@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -12,6 +13,7 @@ use tokio::task::JoinHandle;
 pub struct Relay {
     address: SocketAddr,
     control: Arc<watch::Sender<Control>>,
+    open: Arc<AtomicUsize>,
     accepting: JoinHandle<()>,
 }
 
@@ -20,7 +22,7 @@ pub struct Relay {
 pub enum Mode {
     /// Bytes go both ways.
     Pass,
-    /// New connections are accepted, but no byte goes anywhere.
+    /// Connections stay open, but every byte is swallowed. Cut before passing again: a stream with a hole is garbage.
     Stall,
     /// New connections are closed at once.
     Refuse,
@@ -31,16 +33,19 @@ struct Control {
     mode: Mode,
     /// Connections accepted in an earlier generation are closed.
     generation: u64,
+    /// Grows when junk is to be written to the servers.
+    junk: u64,
 }
 
 impl Relay {
     pub async fn start(upstream: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let (control, _) = watch::channel(Control { mode: Mode::Pass, generation: 0 });
+        let (control, _) = watch::channel(Control { mode: Mode::Pass, generation: 0, junk: 0 });
         let control = Arc::new(control);
-        let accepting = tokio::spawn(accept(listener, upstream, Arc::clone(&control)));
-        Relay { address, control, accepting }
+        let open = Arc::new(AtomicUsize::new(0));
+        let accepting = tokio::spawn(accept(listener, upstream, Arc::clone(&control), Arc::clone(&open)));
+        Relay { address, control, open, accepting }
     }
 
     pub fn port(&self) -> u16 {
@@ -50,6 +55,16 @@ impl Relay {
     /// Closes every connection, without a word to either end.
     pub fn cut_all(&self) {
         self.control.send_modify(|control| control.generation += 1);
+    }
+
+    /// Writes junk to the server on every connection, so that it closes them with words of its own.
+    pub fn confuse_server(&self) {
+        self.control.send_modify(|control| control.junk += 1);
+    }
+
+    /// Connections that neither end has closed.
+    pub fn connections(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
     }
 
     pub fn set(&self, mode: Mode) {
@@ -64,45 +79,68 @@ impl Drop for Relay {
     }
 }
 
-async fn accept(listener: TcpListener, upstream: String, control: Arc<watch::Sender<Control>>) {
+async fn accept(
+    listener: TcpListener,
+    upstream: String,
+    control: Arc<watch::Sender<Control>>,
+    open: Arc<AtomicUsize>,
+) {
     while let Ok((client, _)) = listener.accept().await {
         let now = *control.borrow();
         if now.mode == Mode::Refuse {
             continue;
         }
         let mut changes = control.subscribe();
-        let upstream = upstream.clone();
+        let (upstream, open) = (upstream.clone(), Arc::clone(&open));
+        open.fetch_add(1, Ordering::SeqCst);
         tokio::spawn(async move {
-            let generation = now.generation;
             let passing = pass(client, upstream, changes.clone());
             tokio::select! {
                 () = passing => {}
-                _ = changes.wait_for(|control| control.generation != generation) => {}
+                _ = changes.wait_for(|control| control.generation != now.generation) => {}
             }
+            open.fetch_sub(1, Ordering::SeqCst);
         });
     }
 }
 
-async fn pass(mut client: TcpStream, upstream: String, control: watch::Receiver<Control>) {
+async fn pass(mut client: TcpStream, upstream: String, mut control: watch::Receiver<Control>) {
     let Ok(mut server) = TcpStream::connect(upstream).await else { return };
     let (client_read, client_write) = client.split();
-    let (server_read, server_write) = server.split();
+    let (server_read, mut server_write) = server.split();
+    let mode = control.clone();
     // Either end's close closes both, as a broken network path would look to them.
     tokio::select! {
-        () = copy(client_read, server_write, control.clone()) => {}
-        () = copy(server_read, client_write, control) => {}
+        () = copy(server_read, client_write, mode.clone()) => {}
+        () = async {
+            tokio::select! {
+                () = copy(client_read, &mut server_write, mode) => return,
+                () = junk(&mut control) => {}
+            }
+            // No frame of AMQP, nor the start of one. What the client says after it no longer matters.
+            let _ = server_write.write_all(&[0xff; 64]).await;
+            std::future::pending().await
+        } => {}
     }
+}
+
+async fn junk(control: &mut watch::Receiver<Control>) {
+    let before = control.borrow().junk;
+    let _ = control.wait_for(|control| control.junk > before).await;
 }
 
 async fn copy(
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin,
-    mut control: watch::Receiver<Control>,
+    control: watch::Receiver<Control>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count) = from.read(&mut buffer).await {
-        let flowing = control.wait_for(|control| control.mode != Mode::Stall).await.is_ok();
-        if count == 0 || !flowing || to.write_all(&buffer[..count]).await.is_err() {
+        if count == 0 {
+            return;
+        }
+        let stalled = control.borrow().mode == Mode::Stall;
+        if !stalled && to.write_all(&buffer[..count]).await.is_err() {
             return;
         }
     }
