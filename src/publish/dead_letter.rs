@@ -17,8 +17,8 @@ use crate::event::{KafkaOrigin, Message, Origin, Properties, Value};
 /// Bytes of the worker's answer that go along, counted before they are encoded; Knative's own bound.
 const DATA_BYTES: usize = 1024;
 
-/// Bytes of the line for people; headers must fit into one frame of the broker.
-const DETAIL_BYTES: usize = 1024;
+/// Characters of the line for people; headers must fit into one frame of the broker.
+const DETAIL_CHARS: usize = 1024;
 
 /// An item that failed for good, and what is known of its failure.
 #[derive(Clone, Debug)]
@@ -62,7 +62,7 @@ impl Letter {
             text("longhaul-origin", origin(&self.message.origin)),
             text("longhaul-reason", self.reason.to_string()),
             text("longhaul-time", time(self.time)),
-            text("longhaul-detail", self.detail[..self.detail.floor_char_boundary(DETAIL_BYTES)].to_owned()),
+            text("longhaul-detail", self.detail.chars().take(DETAIL_CHARS).collect()),
             text("knativeerrordest", self.destination.clone()),
         ];
         if let Some(code) = self.code {

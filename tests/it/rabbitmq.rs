@@ -3,7 +3,6 @@
 mod publisher;
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 
 use lapin::BasicProperties;
 use lapin::options::{ExchangeDeclareOptions, QueueDeleteOptions};
@@ -13,6 +12,8 @@ use longhaul::delivery::Settlement;
 use longhaul::event::{Origin, Value};
 use longhaul::source::rabbitmq::Source;
 use longhaul::source::{Settled, SourceEvent};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 
 use crate::support::bridge::Bridge;
 use crate::support::rabbitmq::{Queue, address, brokers, connection, through};
@@ -72,9 +73,9 @@ async fn an_unreachable_broker_is_waited_for() {
 
 #[tokio::test]
 async fn commands_are_answered_while_nothing_is_connected() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let queue = Queue::unborn(&brokers()[0]).await;
-    let source = Source::new(queue.source(&format!("amqp://127.0.0.1:{port}"), 1));
+    let source = Source::new(queue.source(&format!("amqp://{unused}"), 1));
     let mut bridge = Bridge::start(source);
     bridge.stop_intake().await;
     let history = bridge.close().await;
@@ -83,15 +84,15 @@ async fn commands_are_answered_while_nothing_is_connected() {
 
 #[tokio::test]
 async fn a_silent_peer_costs_no_connection_once_it_is_given_up() {
-    let url = &brokers()[0];
-    let relay = Relay::start(address(url)).await;
-    relay.set(Mode::Stall);
-    let settings = connection(&through(url, relay.port()));
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let settings = connection(&format!("amqp://127.0.0.1:{}", silent.local_addr().unwrap().port()));
     let connecting = tokio::spawn(async move { settings.connect().await.map(drop) });
-    eventually("the silence to begin", async || relay.connections() == 1).await;
+    let (mut socket, _) = within("a client", silent.accept()).await.unwrap();
+    let mut header = [0; 8];
+    within("the protocol header", socket.read_exact(&mut header)).await.unwrap();
     connecting.abort();
     // lapin's own thread holds the socket, and would hold it for as long as the peer is silent.
-    eventually("the socket to be closed", async || relay.connections() == 0).await;
+    assert_eq!(within("the end of the stream", socket.read(&mut header)).await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -185,6 +186,24 @@ async fn resumes_after_the_server_closed_the_connection() {
         eventually("nothing to be left", async || queue.ready().await == 0).await;
         queue.delete().await;
     }
+}
+
+#[tokio::test]
+async fn notices_a_connection_that_fell_silent() {
+    let url = &brokers()[0];
+    let queue = Queue::create(url, QueueKind::Quorum).await;
+    let relay = Relay::start(address(url)).await;
+    let mut relayed = url::Url::parse(&through(url, relay.port())).unwrap();
+    relayed.set_query(Some("heartbeat=1"));
+    let mut bridge = Bridge::start(Source::new(queue.source(relayed.as_str(), 1)));
+    let first = bridge.up().await;
+    relay.set(Mode::Stall);
+    assert_eq!(bridge.loss().await.0, first);
+    relay.set(Mode::Pass);
+    relay.cut_all();
+    assert!(bridge.up().await > first);
+    bridge.close().await;
+    queue.delete().await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lapin::ErrorKind;
 
-/// Why a connection, or a request on it, failed.
+/// Why a connection, or something on it, failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the URL cannot be put together: {0}")]
@@ -16,6 +16,8 @@ pub enum Error {
     File { path: PathBuf, source: std::io::Error },
     #[error("the broker did not answer {0} within {1:?}")]
     Silent(&'static str, Duration),
+    #[error("the broker cancelled the consumer (was the queue deleted?)")]
+    Cancelled,
     #[error("{}", words(.0))]
     Amqp(#[from] lapin::Error),
 }
@@ -39,6 +41,12 @@ impl Error {
         }
     }
 
+    /// Whether the broker sent something that lapin cannot read: a property or a header's name that is not UTF-8. The
+    /// connection is lost with it, and so is the next one that meets the same message.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Error::Amqp(error) if matches!(error.kind(), ErrorKind::ParsingError(_)))
+    }
+
     /// Whether trying again with the same configuration is likely to fail again.
     ///
     /// Likely only: 403 also means that an authentication backend is away, and 530 that a connection limit is
@@ -55,7 +63,7 @@ impl Error {
                 "give the user of the URL permission for this queue (rabbitmqctl set_permissions)"
             }
             (_, Some(530)) => {
-                "check the virtual host in the URL: /%2f or nothing is the default one, / alone is none"
+                "check the virtual host in the URL (/%2f or nothing is the default one, / alone is none) and the user's right to it"
             }
             (_, Some(406)) => "make declare agree with the existing queue, or leave it out",
             _ => return None,
@@ -69,6 +77,9 @@ fn words(error: &lapin::Error) -> String {
     match error.kind() {
         ErrorKind::ProtocolError(error) => format!("{} ({})", error.get_message(), error.get_id()),
         ErrorKind::IOError(error) => error.to_string(),
+        ErrorKind::ParsingError(_) => {
+            "a message has a property or a header name that is not UTF-8".to_owned()
+        }
         _ => error.to_string(),
     }
 }

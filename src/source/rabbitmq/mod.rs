@@ -17,13 +17,17 @@ use tokio::sync::mpsc;
 
 use super::{Command, Delivery, Link, Settled, SourceError, SourceEvent};
 use crate::config::{Declare, RabbitmqSource};
-use crate::connect::rabbitmq;
+use crate::connect::rabbitmq::{self, Error};
 use crate::delivery::Epoch;
 use session::{Ended, Session};
 
 /// A session that lasted this long was a sound one: the next wait starts from the shortest again. A shorter one may
 /// have been ended by the very item that comes first again, and each round counts against a delivery limit.
 const SOUND_SESSION: Duration = Duration::from_secs(30);
+
+/// After a message that lapin cannot read. Every session that meets it returns its neighbours too, and each return
+/// counts against their delivery limit: at 20, the default of RabbitMQ 4, a quick retry would have them dropped.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(300);
 
 /// What to consume, and how.
 #[derive(Clone, Debug)]
@@ -123,17 +127,17 @@ impl super::Source for Source {
                 told = told(&mut port.commands, &port.events) => return stay_away(told, port).await,
                 opened = self.open(&port.events) => opened?,
             };
-            let mut closing = None;
+            let (mut closing, mut least) = (None, Duration::ZERO);
             if let Some(session) = opened {
                 self.proven = true;
                 self.epoch = session.epoch();
                 let began = Instant::now();
                 let (ended, connection) = session.run(&mut port, &self.settings).await;
-                let Ended::Lost { reason, taking } = ended else {
+                let Ended::Lost { error, taking } = ended else {
                     connection.close().await;
                     return Ok(());
                 };
-                self.lost(reason, &port.events);
+                self.lost(&error, &port.events);
                 if !taking {
                     let ((), told) = tokio::join!(connection.close(), told(&mut port.commands, &port.events));
                     return stay_away(told, port).await;
@@ -141,9 +145,12 @@ impl super::Source for Source {
                 if began.elapsed() >= SOUND_SESSION {
                     waits = self::waits();
                 }
+                if error.is_unreadable() {
+                    least = UNREADABLE_PAUSE;
+                }
                 closing = Some(connection);
             }
-            let wait = waits.next().unwrap_or_default();
+            let wait = waits.next().unwrap_or_default().max(least);
             let pause = async {
                 // What is left of the old session must go before the broker hands its items over again.
                 if let Some(connection) = closing {
@@ -161,10 +168,16 @@ impl super::Source for Source {
 }
 
 impl Source {
-    fn lost(&mut self, reason: String, events: &mpsc::UnboundedSender<SourceEvent>) {
+    fn lost(&mut self, error: &Error, events: &mpsc::UnboundedSender<SourceEvent>) {
         let (epoch, queue) = (self.epoch, &self.settings.queue);
-        tracing::warn!(%epoch, queue, error = reason, "session with RabbitMQ lost; connecting again");
-        let _ = events.send(SourceEvent::Lost { epoch, reason });
+        if error.is_unreadable() {
+            let hint =
+                "take that message out of the queue with another client; meanwhile the queue is tried rarely";
+            tracing::error!(%epoch, queue, %error, hint, "session with RabbitMQ lost to a message that cannot be read");
+        } else {
+            tracing::warn!(%epoch, queue, %error, "session with RabbitMQ lost; connecting again");
+        }
+        let _ = events.send(SourceEvent::Lost { epoch, reason: error.to_string() });
         let _ = events.send(SourceEvent::Connected(false));
     }
 }

@@ -4,6 +4,8 @@
 //! never waits for room in the bridge while something is to be settled, and it reads no delivery ahead of the one that
 //! waits: the prefetch bounds what can pile up in lapin, which has no bound of its own.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
 use lapin::types::FieldTable;
@@ -18,6 +20,8 @@ use crate::source::{Command, Delivery, SourceEvent};
 
 /// Commands taken in one go; acks among them may share a frame.
 const COMMANDS_AT_ONCE: usize = 256;
+/// Bound of the wait for the reason of a failed settle, which is there already or never comes.
+const VERDICT_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) struct Session {
     connection: Connection,
@@ -40,7 +44,7 @@ pub(super) enum Ended {
     /// As the bridge wished.
     Closed,
     Lost {
-        reason: String,
+        error: Error,
         /// Whether the intake was still open.
         taking: bool,
     },
@@ -49,7 +53,7 @@ pub(super) enum Ended {
 /// Why the loop was left.
 enum Left {
     Close,
-    Lost(String),
+    Lost(Error),
 }
 
 impl Session {
@@ -107,7 +111,7 @@ impl Session {
             never = backlog::watch(&self.connection, &settings.queue, &events) => match never {},
         };
         let ended = match left {
-            Left::Lost(reason) => Ended::Lost { reason, taking: self.subscription.taking },
+            Left::Lost(error) => Ended::Lost { error, taking: self.subscription.taking },
             Left::Close => {
                 if let Err(error) = self.subscription.goodbye(&port.events).await {
                     let (epoch, queue) = (self.epoch(), &settings.queue);
@@ -128,7 +132,7 @@ impl Subscription {
                 biased;
                 Some(written) = self.settler.written() => match written {
                     Ok(answers) => answers.into_iter().for_each(|answer| drop(port.events.send(answer))),
-                    Err(reason) => return Left::Lost(reason),
+                    Err(error) => return Left::Lost(self.cause(error).await),
                 },
                 count = port.commands.recv_many(&mut commands, COMMANDS_AT_ONCE) => {
                     if count == 0 {
@@ -150,8 +154,8 @@ impl Subscription {
                         self.settler.deliver(delivery.delivery_tag);
                         self.waiting = Some(message::delivery(self.epoch, queue, delivery));
                     }
-                    Some(Err(error)) => return Left::Lost(Error::from(error).to_string()),
-                    None => return Left::Lost("the broker cancelled the consumer (was the queue deleted?)".to_owned()),
+                    Some(Err(error)) => return Left::Lost(error.into()),
+                    None => return Left::Lost(Error::Cancelled),
                 }
             }
         }
@@ -173,7 +177,7 @@ impl Subscription {
                 Command::Note { .. } => {}
                 Command::StopIntake => {
                     if let Err(error) = self.stop_intake().await {
-                        left = Some(Left::Lost(error.to_string()));
+                        left = Some(Left::Lost(error));
                     }
                     let _ = events.send(SourceEvent::IntakeStopped);
                 }
@@ -182,6 +186,23 @@ impl Subscription {
         }
         self.settler.flush();
         left
+    }
+
+    /// A settle that fails says only that the channel is closed; what closed it comes through the consumer.
+    async fn cause(&mut self, failed: Error) -> Error {
+        let verdict = async {
+            loop {
+                match self.consumer.next().await {
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Some(error),
+                    None => return None,
+                }
+            }
+        };
+        match tokio::time::timeout(VERDICT_TIMEOUT, verdict).await {
+            Ok(Some(error)) => error.into(),
+            Ok(None) | Err(_) => failed,
+        }
     }
 
     /// Cancels the consumer and gives back what the bridge has not seen yet.

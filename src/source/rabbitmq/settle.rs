@@ -33,7 +33,7 @@ pub(super) struct Settler {
 }
 
 /// What one frame settles, once it is on the wire; or why the session is lost.
-type Written = Result<Vec<SourceEvent>, String>;
+type Written = Result<Vec<SourceEvent>, Error>;
 type Write = Pin<Box<dyn Future<Output = Written> + Send>>;
 
 impl Settler {
@@ -117,8 +117,8 @@ impl Settler {
         let mut write = async move {
             match timeout(WRITE_TIMEOUT, frame).await {
                 Ok(Ok(())) => Ok(tags.into_iter().map(|tag| sent(DeliveryId { epoch, tag })).collect()),
-                Ok(Err(error)) => Err(Error::from(error).to_string()),
-                Err(_) => Err(format!("a settle could not be written within {WRITE_TIMEOUT:?}")),
+                Ok(Err(error)) => Err(error.into()),
+                Err(_) => Err(Error::Silent("a settle", WRITE_TIMEOUT)),
             }
         }
         .boxed();

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -13,7 +12,6 @@ use tokio::task::JoinHandle;
 pub struct Relay {
     address: SocketAddr,
     control: Arc<watch::Sender<Control>>,
-    open: Arc<AtomicUsize>,
     accepting: JoinHandle<()>,
 }
 
@@ -43,9 +41,8 @@ impl Relay {
         let address = listener.local_addr().expect("bound");
         let (control, _) = watch::channel(Control { mode: Mode::Pass, generation: 0, junk: 0 });
         let control = Arc::new(control);
-        let open = Arc::new(AtomicUsize::new(0));
-        let accepting = tokio::spawn(accept(listener, upstream, Arc::clone(&control), Arc::clone(&open)));
-        Relay { address, control, open, accepting }
+        let accepting = tokio::spawn(accept(listener, upstream, Arc::clone(&control)));
+        Relay { address, control, accepting }
     }
 
     pub fn port(&self) -> u16 {
@@ -62,11 +59,6 @@ impl Relay {
         self.control.send_modify(|control| control.junk += 1);
     }
 
-    /// Connections that neither end has closed.
-    pub fn connections(&self) -> usize {
-        self.open.load(Ordering::SeqCst)
-    }
-
     pub fn set(&self, mode: Mode) {
         self.control.send_modify(|control| control.mode = mode);
     }
@@ -79,27 +71,20 @@ impl Drop for Relay {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    upstream: String,
-    control: Arc<watch::Sender<Control>>,
-    open: Arc<AtomicUsize>,
-) {
+async fn accept(listener: TcpListener, upstream: String, control: Arc<watch::Sender<Control>>) {
     while let Ok((client, _)) = listener.accept().await {
         let now = *control.borrow();
         if now.mode == Mode::Refuse {
             continue;
         }
         let mut changes = control.subscribe();
-        let (upstream, open) = (upstream.clone(), Arc::clone(&open));
-        open.fetch_add(1, Ordering::SeqCst);
+        let upstream = upstream.clone();
         tokio::spawn(async move {
             let passing = pass(client, upstream, changes.clone());
             tokio::select! {
                 () = passing => {}
                 _ = changes.wait_for(|control| control.generation != now.generation) => {}
             }
-            open.fetch_sub(1, Ordering::SeqCst);
         });
     }
 }
