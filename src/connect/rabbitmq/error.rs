@@ -18,6 +18,8 @@ pub enum Error {
     Silent(&'static str, Duration),
     #[error("the broker cancelled the consumer (was the queue deleted?)")]
     Cancelled,
+    #[error(transparent)]
+    TooLong(#[from] super::table::TooLong),
     #[error("{}", words(.0))]
     Amqp(#[from] lapin::Error),
 }
@@ -81,11 +83,5 @@ fn words(error: &lapin::Error) -> String {
             "a message has a property or a header name that is not UTF-8".to_owned()
         }
         _ => error.to_string(),
-    }
-}
-
-impl From<super::table::TooLong> for Error {
-    fn from(error: super::table::TooLong) -> Self {
-        Error::Amqp(std::io::Error::other(error).into())
     }
 }
