@@ -15,17 +15,54 @@ struct Source {
 fn rooms_know_only_whom_they_may() {
     // (where, what may not stand there, why)
     let rules: &[(&str, &[&str], &str)] = &[
-        ("delivery/", &["tokio", "tracing", "http::", "rdkafka", "lapin", "crate::", "rand", "SystemTime", "Instant"],
-            "the core is pure: std only, no clock, no randomness, nothing of the shell"),
-        ("config/", &["crate::delivery", "crate::event", "crate::source", "crate::sink", "crate::publish", "crate::bridge", "crate::app"],
-            "config knows no component; components make their settings from it"),
-        ("event/", &["lapin", "rdkafka", "crate::source", "crate::sink", "crate::publish", "crate::bridge"],
-            "an event knows no broker and no way to travel"),
-        ("source/", &["crate::sink", "crate::publish", "crate::bridge"], "a source knows neither sink nor shell"),
-        ("sink/", &["crate::source", "crate::publish", "crate::bridge"], "a sink knows neither source nor shell"),
-        ("publish/", &["crate::source", "crate::sink", "crate::bridge"], "a publisher knows neither source nor shell"),
-        ("knative/kpa/", &["tokio", "tracing", "serde", "crate::delivery", "crate::bridge"], "the arithmetic is pure"),
-        ("bridge/", &["lapin", "rdkafka", "reqwest", "crate::app", "crate::cli"], "the shell knows contracts, not brokers"),
+        (
+            "delivery/",
+            &["tokio", "tracing", "http::", "rdkafka", "lapin", "crate::", "rand", "SystemTime", "Instant"],
+            "the core is pure: std only, no clock, no randomness, nothing of the shell",
+        ),
+        (
+            "config/",
+            &[
+                "crate::delivery",
+                "crate::event",
+                "crate::source",
+                "crate::sink",
+                "crate::publish",
+                "crate::bridge",
+                "crate::app",
+            ],
+            "config knows no component; components make their settings from it",
+        ),
+        (
+            "event/",
+            &["lapin", "rdkafka", "crate::source", "crate::sink", "crate::publish", "crate::bridge"],
+            "an event knows no broker and no way to travel",
+        ),
+        (
+            "source/",
+            &["crate::sink", "crate::publish", "crate::bridge"],
+            "a source knows neither sink nor shell",
+        ),
+        (
+            "sink/",
+            &["crate::source", "crate::publish", "crate::bridge"],
+            "a sink knows neither source nor shell",
+        ),
+        (
+            "publish/",
+            &["crate::source", "crate::sink", "crate::bridge"],
+            "a publisher knows neither source nor shell",
+        ),
+        (
+            "knative/kpa/",
+            &["tokio", "tracing", "serde", "crate::delivery", "crate::bridge"],
+            "the arithmetic is pure",
+        ),
+        (
+            "bridge/",
+            &["lapin", "rdkafka", "reqwest", "crate::app", "crate::cli"],
+            "the shell knows contracts, not brokers",
+        ),
         ("admin/", &["crate::bridge", "crate::delivery", "crate::app"], "admin shows what telemetry holds"),
     ];
     let mut broken = Vec::new();
@@ -46,7 +83,11 @@ fn outside_crates_stay_in_their_modules() {
     for source in sources() {
         let modules: Vec<&str> = source.path.trim_end_matches(".rs").split('/').collect();
         for (krate, home) in homes.iter().filter(|(_, home)| !modules.contains(home)) {
-            broken.extend(places(&source, krate).into_iter().map(|place| format!("{place}: only in modules named {home}")));
+            broken.extend(
+                places(&source, krate)
+                    .into_iter()
+                    .map(|place| format!("{place}: only in modules named {home}")),
+            );
         }
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
@@ -77,8 +118,11 @@ fn only_the_shell_and_supervisors_spawn() {
 
 #[test]
 fn unsafe_is_in_one_file_at_most() {
-    let with_unsafe: Vec<String> =
-        sources().into_iter().filter(|source| uses(source, "unsafe {").next().is_some()).map(|source| source.path).collect();
+    let with_unsafe: Vec<String> = sources()
+        .into_iter()
+        .filter(|source| uses(source, "unsafe {").next().is_some())
+        .map(|source| source.path)
+        .collect();
     assert!(with_unsafe.len() <= 1, "unsafe in {with_unsafe:?}");
 }
 
@@ -100,12 +144,18 @@ fn places(source: &Source, word: &str) -> Vec<String> {
 /// The numbers of the lines of code, comments left out, in which `word` stands.
 fn uses<'a>(source: &'a Source, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let is_code = |line: &str| !line.trim_start().starts_with("//");
-    source.code.lines().enumerate().filter(move |(_, line)| is_code(line) && contains_word(line, word)).map(|(index, _)| index + 1)
+    source
+        .code
+        .lines()
+        .enumerate()
+        .filter(move |(_, line)| is_code(line) && contains_word(line, word))
+        .map(|(index, _)| index + 1)
 }
 
 /// Whether `word` stands in the line and does not begin inside another word.
 fn contains_word(line: &str, word: &str) -> bool {
-    line.match_indices(word).any(|(at, _)| !line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_'))
+    line.match_indices(word)
+        .any(|(at, _)| !line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_'))
 }
 
 fn sources() -> Vec<Source> {

@@ -65,14 +65,25 @@ fn policy() -> Policy {
         reply: false,
         breaker_failures: 3,
         breaker_open: second,
-        bounds: Bounds { item_bytes: 10, held_bytes: 100, held_max: 5, orphans_max: 10, orphan_age: Duration::MAX },
+        bounds: Bounds {
+            item_bytes: 10,
+            held_bytes: 100,
+            held_max: 5,
+            orphans_max: 10,
+            orphan_age: Duration::MAX,
+        },
         seed: 0,
     }
 }
 
 fn explore(setting: Setting) {
     let checker = Small(setting).checker().threads(2).spawn_dfs().join();
-    println!("{} states, {} of them unique, depth {}", checker.state_count(), checker.unique_state_count(), checker.max_depth());
+    println!(
+        "{} states, {} of them unique, depth {}",
+        checker.state_count(),
+        checker.unique_state_count(),
+        checker.max_depth()
+    );
     checker.assert_properties();
 }
 

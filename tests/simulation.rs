@@ -58,7 +58,8 @@ fn choose(steps: &[Step], rng: &mut fastrand::Rng) -> Option<Step> {
 fn setting(rng: &mut fastrand::Rng) -> Setting {
     let items = rng.usize(1..12);
     let unique = rng.bool();
-    let classes = (0..items).map(|index| if unique { index } else { rng.usize(0..items.div_ceil(2)) }).collect();
+    let classes =
+        (0..items).map(|index| if unique { index } else { rng.usize(0..items.div_ceil(2)) }).collect();
     let ordered = unique && rng.bool();
     let keys = (0..items).map(|_| ordered.then(|| u128::from(rng.u8(0..3)))).collect();
     let all = [

@@ -119,7 +119,8 @@ fn client() -> Result<ClientConfig> {
 }
 
 fn servers() -> Result<String> {
-    std::env::var("LONGHAUL_TEST_KAFKA_BOOTSTRAP").context("LONGHAUL_TEST_KAFKA_BOOTSTRAP is not set: use benches/run")
+    std::env::var("LONGHAUL_TEST_KAFKA_BOOTSTRAP")
+        .context("LONGHAUL_TEST_KAFKA_BOOTSTRAP is not set: use benches/run")
 }
 
 fn amqp_url() -> Result<String> {

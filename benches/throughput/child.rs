@@ -32,7 +32,8 @@ impl Child {
     pub fn cpu_seconds(&self) -> Result<f64> {
         let pid = self.process.id().context("the process has ended")?;
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let fields: Vec<&str> = stat.rsplit_once(')').context("an odd stat line")?.1.split_whitespace().collect();
+        let fields: Vec<&str> =
+            stat.rsplit_once(')').context("an odd stat line")?.1.split_whitespace().collect();
         let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
         Ok(ticks / 100.0)
     }

@@ -24,8 +24,11 @@ pub async fn send(url: &str, items: u64) -> Result<()> {
     let (slots, body) = (Arc::new(Semaphore::new(IN_FLIGHT)), Bytes::from(vec![b'x'; ITEM_BYTES]));
     let mut headers = HeaderMap::new();
     for (name, value) in [
-        ("ce-specversion", "1.0"), ("ce-id", "partition:0/offset:12345"), ("ce-type", "dev.knative.kafka.event"),
-        ("ce-source", "/apis/v1/namespaces/default/kafkasources/bench#topic"), ("ce-attempt", "1"),
+        ("ce-specversion", "1.0"),
+        ("ce-id", "partition:0/offset:12345"),
+        ("ce-type", "dev.knative.kafka.event"),
+        ("ce-source", "/apis/v1/namespaces/default/kafkasources/bench#topic"),
+        ("ce-attempt", "1"),
         ("ce-redelivered", "false"),
     ] {
         headers.insert(name, value.parse()?);

@@ -17,7 +17,9 @@ fn main() -> ExitCode {
     // The program starts itself again in these roles.
     let result = match arguments.get(1).map(String::as_str) {
         Some("sink") => runtime.block_on(sink::serve()),
-        Some("client") => runtime.block_on(client::send(&arguments[2], arguments[3].parse().expect("a number"))),
+        Some("client") => {
+            runtime.block_on(client::send(&arguments[2], arguments[3].parse().expect("a number")))
+        }
         _ => runtime.block_on(measure::all()),
     };
     match result {

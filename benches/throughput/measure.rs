@@ -28,7 +28,12 @@ pub async fn all() -> Result<()> {
     let url = format!("http://{address}/");
     println!("{items} items of {ITEM_BYTES} bytes, {IN_FLIGHT} in flight, a sink that does nothing");
     let mut rows = vec![wrk(&url).await?, memory(&url, items).await?];
-    for queue in [Queue::Kafka { partitions: 1 }, Queue::Kafka { partitions: 8 }, Queue::Rabbitmq("classic"), Queue::Rabbitmq("quorum")] {
+    for queue in [
+        Queue::Kafka { partitions: 1 },
+        Queue::Kafka { partitions: 8 },
+        Queue::Rabbitmq("classic"),
+        Queue::Rabbitmq("quorum"),
+    ] {
         rows.push(bridge(&url, items, queue).await?);
     }
     print(&rows);
@@ -37,7 +42,10 @@ pub async fn all() -> Result<()> {
 
 async fn wrk(url: &str) -> Result<Row> {
     let script = tempfile::NamedTempFile::with_suffix(".lua")?;
-    std::fs::write(script.path(), format!("wrk.method = 'POST'\nwrk.body = string.rep('x', {ITEM_BYTES})\n"))?;
+    std::fs::write(
+        script.path(),
+        format!("wrk.method = 'POST'\nwrk.body = string.rep('x', {ITEM_BYTES})\n"),
+    )?;
     let output = Command::new("wrk")
         .args(["-t1", &format!("-c{IN_FLIGHT}"), "-d5s", "-s"])
         .arg(script.path())
@@ -46,7 +54,8 @@ async fn wrk(url: &str) -> Result<Row> {
         .await
         .context("wrk")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().find_map(|line| line.strip_prefix("Requests/sec:")).context("wrk printed no rate")?;
+    let line =
+        text.lines().find_map(|line| line.strip_prefix("Requests/sec:")).context("wrk printed no rate")?;
     take(url).await?;
     Ok(Row { case: "wrk", per_second: line.trim().parse()?, cpu_micros: None })
 }
@@ -81,7 +90,11 @@ async fn bridge(url: &str, items: u64, queue: Queue) -> Result<Row> {
     let bridge = Child::start(command)?;
     while count(url).await? < items {
         if began.elapsed() > CASE_TIMEOUT {
-            bail!("{}: only {} of {items} items arrived in {CASE_TIMEOUT:?}", queue.name(), count(url).await?);
+            bail!(
+                "{}: only {} of {items} items arrived in {CASE_TIMEOUT:?}",
+                queue.name(),
+                count(url).await?
+            );
         }
         sleep(Duration::from_millis(50)).await;
     }
@@ -117,7 +130,10 @@ async fn get(url: &str) -> Result<String> {
 
 fn print(rows: &[Row]) {
     let rate = |index: usize| rows.get(index).map_or(f64::NAN, |row| row.per_second);
-    println!("\n{:<26} {:>9} {:>8} {:>16} {:>14}", "", "items/s", "of wrk", "of client alone", "CPU µs an item");
+    println!(
+        "\n{:<26} {:>9} {:>8} {:>16} {:>14}",
+        "", "items/s", "of wrk", "of client alone", "CPU µs an item"
+    );
     for row in rows {
         let cpu = row.cpu_micros.map_or("-".to_owned(), |micros| format!("{micros:.0}"));
         let (of_wrk, of_client) = (row.per_second / rate(0), row.per_second / rate(1));

@@ -40,7 +40,8 @@ impl Server {
 
     /// Answers until `stop` is cancelled.
     pub async fn run(self, view: View, stop: CancellationToken) {
-        let served = axum::serve(self.listener, router(view)).with_graceful_shutdown(stop.cancelled_owned()).await;
+        let served =
+            axum::serve(self.listener, router(view)).with_graceful_shutdown(stop.cancelled_owned()).await;
         if let Err(error) = served {
             tracing::error!(%error, "The admin server ended; health checks will fail");
         }
@@ -76,8 +77,10 @@ async fn readyz(State(view): State<Arc<View>>) -> Response {
 
 async fn metrics(State(view): State<Arc<View>>) -> Response {
     match view.metrics.render() {
-        Ok(text) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
-            .into_response(),
+        Ok(text) => {
+            ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+                .into_response()
+        }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::AnySource;
 use super::build::BuildError;
 use crate::config::{self, Secret};
+use crate::connect;
 #[cfg(feature = "kafka")]
 use crate::connect::kafka::Cluster;
 use crate::publish::{self, Publisher};
@@ -17,12 +18,17 @@ const NO_KAFKA: &str = "build longhaul with the feature `kafka`";
 pub(super) fn source(pipeline: &config::Pipeline) -> Result<AnySource, BuildError> {
     let name = &pipeline.name;
     if let Some(rabbitmq) = &pipeline.source.rabbitmq {
+        let shown = format!("longhaul {name} (consume)");
         let url = address(&rabbitmq.url);
-        let settings = source::rabbitmq::Settings::new(name, rabbitmq, pipeline.max_in_flight, url);
+        let settings = source::rabbitmq::Settings::new(rabbitmq, url, pipeline.max_in_flight, &shown);
         return Ok(AnySource::Rabbitmq(source::rabbitmq::Source::new(settings)));
     }
     let Some(kafka) = &pipeline.source.kafka else {
-        return Err(BuildError::config(name, "there is no source", "write `rabbitmq` or `kafka` under `source`"));
+        return Err(BuildError::config(
+            name,
+            "there is no source",
+            "write `rabbitmq` or `kafka` under `source`",
+        ));
     };
     #[cfg(feature = "kafka")]
     {
@@ -47,16 +53,26 @@ pub(super) fn publisher(
         let of_source = pipeline.source.rabbitmq.as_ref();
         let url = target.url.as_ref().or(of_source.map(|source| &source.url));
         let Some(url) = url else {
-            return Err(BuildError::config(name, "the RabbitMQ target has no url", "write `url` there: the source is no RabbitMQ"));
+            return Err(BuildError::config(
+                name,
+                "the RabbitMQ target has no url",
+                "write `url` there: the source is no RabbitMQ",
+            ));
         };
         let tls = match (&target.url, of_source) {
             (None, Some(source)) => source.tls.clone(),
             _ => target.tls.clone(),
         };
-        return Ok(Arc::new(publish::rabbitmq::Publisher::new(target, tls, address(url))));
+        let name = format!("longhaul {name} (publish)");
+        let connection = connect::rabbitmq::Settings { url: address(url), tls, name };
+        return Ok(Arc::new(publish::rabbitmq::Publisher::new(connection, target)));
     }
     let Some(target) = kafka else {
-        return Err(BuildError::config(name, "the target names no broker", "write `rabbitmq` or `kafka` there"));
+        return Err(BuildError::config(
+            name,
+            "the target names no broker",
+            "write `rabbitmq` or `kafka` there",
+        ));
     };
     #[cfg(feature = "kafka")]
     {
@@ -92,13 +108,17 @@ fn kafka_publisher(
 fn options(pipeline: &str, options: &BTreeMap<String, Secret>) -> Result<Vec<(String, String)>, BuildError> {
     let resolved = options.iter().map(|(name, value)| match value.resolve() {
         Ok(value) => Ok((name.clone(), value)),
-        Err(error) => Err(BuildError::config(pipeline, format!("options.{name}: {error}"), "set the variable, or make the file readable")),
+        Err(error) => Err(BuildError::config(
+            pipeline,
+            format!("options.{name}: {error}"),
+            "set the variable, or make the file readable",
+        )),
     });
     resolved.collect()
 }
 
 /// An address that is read anew at each connect, so that a rotated password is seen.
-fn address(url: &Secret) -> Arc<dyn Fn() -> Result<String, String> + Send + Sync> {
+fn address(url: &Secret) -> connect::rabbitmq::Url {
     let url = url.clone();
     Arc::new(move || url.resolve().map_err(|error| error.to_string()))
 }

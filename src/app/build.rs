@@ -30,7 +30,11 @@ pub struct BuildError {
 
 impl BuildError {
     pub(super) fn config(pipeline: &str, what: impl std::fmt::Display, hint: &str) -> Self {
-        BuildError { what: format!("pipeline {pipeline}: {what}"), hint: hint.to_owned(), exit_code: exit::CONFIG }
+        BuildError {
+            what: format!("pipeline {pipeline}: {what}"),
+            hint: hint.to_owned(),
+            exit_code: exit::CONFIG,
+        }
     }
 
     pub(super) fn listen(address: &str, error: std::io::Error) -> Self {
@@ -57,8 +61,9 @@ pub(super) fn parts(
     env: Env<'_>,
 ) -> Result<Parts, BuildError> {
     let name = &pipeline.name;
-    let overrides = Overrides::parse(&env("K_CE_OVERRIDES").unwrap_or_default())
-        .map_err(|error| BuildError::config(name, format!("K_CE_OVERRIDES: {error}"), "mend the SinkBinding's ceOverrides"))?;
+    let overrides = Overrides::parse(&env("K_CE_OVERRIDES").unwrap_or_default()).map_err(|error| {
+        BuildError::config(name, format!("K_CE_OVERRIDES: {error}"), "mend the SinkBinding's ceOverrides")
+    })?;
     let encoder = Encoder::new(event::Settings {
         namespace: env("NAMESPACE").filter(|value| !value.is_empty()).unwrap_or_else(|| "default".to_owned()),
         name: name.clone(),
@@ -69,12 +74,19 @@ pub(super) fn parts(
     .map_err(|error| BuildError::config(name, error, "mend the key `event` of the pipeline"))?;
     let sink = Client::new(Settings {
         sink: pipeline.sink.clone(),
-        headers: pipeline.sink.headers.iter().map(|(name, value)| (name.clone(), header_source(value))).collect(),
+        headers: pipeline
+            .sink
+            .headers
+            .iter()
+            .map(|(name, value)| (name.clone(), header_source(value)))
+            .collect(),
         max_in_flight: pipeline.max_in_flight as usize,
         replies: if pipeline.reply.is_some() { Replies::Used } else { Replies::Ignored },
         environment: Environment::from_variables(env),
     })
-    .map_err(|error| BuildError::config(name, error, "mend the key `sink` of the pipeline, or the file that it names"))?;
+    .map_err(|error| {
+        BuildError::config(name, error, "mend the key `sink` of the pipeline, or the file that it names")
+    })?;
     let dead_letter = match &pipeline.dead_letter {
         Some(target) => Some(brokers::publisher(pipeline, target.rabbitmq.as_ref(), target.kafka.as_ref())?),
         None => None,

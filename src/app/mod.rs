@@ -59,7 +59,9 @@ impl App {
             pipelines.push((parts, brokers::source(pipeline)?));
         }
         let admin = match &config.admin.listen {
-            Some(address) => Some(admin::Server::bind(address).await.map_err(|error| BuildError::listen(address, error))?),
+            Some(address) => {
+                Some(admin::Server::bind(address).await.map_err(|error| BuildError::listen(address, error))?)
+            }
             None => None,
         };
         Ok(App { pipelines, metrics, admin })
@@ -72,7 +74,8 @@ impl App {
 
     /// Runs until every pipeline has ended: after `drain` is cancelled, or because its broker refused.
     pub async fn run(self, drain: CancellationToken) -> End {
-        let statuses: Vec<Arc<Status>> = self.pipelines.iter().map(|(parts, _)| parts.status.clone()).collect();
+        let statuses: Vec<Arc<Status>> =
+            self.pipelines.iter().map(|(parts, _)| parts.status.clone()).collect();
         let stop_admin = CancellationToken::new();
         let admin = self.admin.map(|server| {
             let view = admin::View { metrics: self.metrics.clone(), pipelines: statuses };
@@ -99,12 +102,18 @@ impl App {
     }
 }
 
-async fn run_pipeline(parts: Parts, source: impl Source, drain: CancellationToken) -> Result<Report, SourceError> {
+async fn run_pipeline(
+    parts: Parts,
+    source: impl Source,
+    drain: CancellationToken,
+) -> Result<Report, SourceError> {
     let name = parts.name.clone();
     let result = Pipeline::run(parts, source, drain).await;
     match &result {
         Ok(report) => tracing::info!(pipeline = name, cut = report.cut, "Pipeline ended"),
-        Err(error) => tracing::error!(pipeline = name, %error, hint = error.hint, "Pipeline stopped for good"),
+        Err(error) => {
+            tracing::error!(pipeline = name, %error, hint = error.hint, "Pipeline stopped for good")
+        }
     }
     result
 }

@@ -31,7 +31,9 @@ impl Work {
         }
         match &self.message.origin {
             Origin::Kafka(origin) => format!("partition:{}/offset:{}", origin.partition, origin.offset),
-            Origin::Rabbitmq(origin) => origin.properties.message_id.clone().unwrap_or_else(|| "?".to_owned()),
+            Origin::Rabbitmq(origin) => {
+                origin.properties.message_id.clone().unwrap_or_else(|| "?".to_owned())
+            }
         }
     }
 

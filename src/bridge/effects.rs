@@ -37,7 +37,10 @@ impl Pipeline {
                 "Item failed for good and is held: it stays with the broker, unsettled"
             ),
             Effect::Retry { item, delay } => tracing::info!(
-                pipeline = self.name, id = self.id(item), seconds = delay.as_secs_f64(), "Item will be tried again"
+                pipeline = self.name,
+                id = self.id(item),
+                seconds = delay.as_secs_f64(),
+                "Item will be tried again"
             ),
             Effect::Forget { item } => {
                 self.works.remove(&item);
@@ -45,14 +48,18 @@ impl Pipeline {
             Effect::OrphanExpired { item } => {
                 self.shared.metrics.orphans_expired.inc();
                 tracing::warn!(
-                    pipeline = self.name, id = self.id(item),
+                    pipeline = self.name,
+                    id = self.id(item),
                     "No redelivery asked for this item's result; it will run again if it comes back"
                 );
             }
             Effect::Breaker { open } => {
                 self.shared.metrics.breaker_open.set(i64::from(open));
                 if open {
-                    tracing::warn!(pipeline = self.name, "Breaker open: the service only fails, nothing new starts until a probe ends well");
+                    tracing::warn!(
+                        pipeline = self.name,
+                        "Breaker open: the service only fails, nothing new starts until a probe ends well"
+                    );
                 } else {
                     tracing::info!(pipeline = self.name, "Breaker closed: the service works again");
                 }
@@ -66,15 +73,21 @@ impl Pipeline {
             Input::Completed { item, outcome, took } => {
                 if let Some(detail) = &ended.detail {
                     tracing::warn!(
-                        pipeline = self.name, id = self.id(*item), outcome = outcome.label(), seconds = took.as_secs_f64(),
-                        detail, "Attempt ended without success"
+                        pipeline = self.name,
+                        id = self.id(*item),
+                        outcome = outcome.label(),
+                        seconds = took.as_secs_f64(),
+                        detail,
+                        "Attempt ended without success"
                     );
                 }
             }
             Input::Written { item, written } if *written != Written::Confirmed => {
                 self.shared.metrics.write_failures.inc();
                 tracing::warn!(
-                    pipeline = self.name, id = self.id(*item), error = ended.detail,
+                    pipeline = self.name,
+                    id = self.id(*item),
+                    error = ended.detail,
                     "Write not confirmed; the item stays and is written again"
                 );
             }

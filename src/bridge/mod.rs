@@ -106,7 +106,11 @@ impl Pipeline {
     ///
     /// # Errors
     /// When the source gave up for good.
-    pub async fn run(parts: Parts, source: impl Source, drain: CancellationToken) -> Result<Report, SourceError> {
+    pub async fn run(
+        parts: Parts,
+        source: impl Source,
+        drain: CancellationToken,
+    ) -> Result<Report, SourceError> {
         let (port, link) = link(parts.policy.max_in_flight as usize);
         let source = tokio::spawn(source.run(link));
         let mut pipeline = Pipeline::new(parts, port);
@@ -257,7 +261,10 @@ impl Pipeline {
     }
 
     fn is_drained(&self) -> bool {
-        self.core.is_draining() && self.intake_stopped && self.core.is_empty() && self.port.deliveries.is_empty()
+        self.core.is_draining()
+            && self.intake_stopped
+            && self.core.is_empty()
+            && self.port.deliveries.is_empty()
     }
 
     /// Leaves the broker. Everything is settled by now, so that nothing is lost if it takes too long.
@@ -278,7 +285,8 @@ impl Pipeline {
     async fn cut_short(&mut self, source: JoinHandle<Result<(), SourceError>>) -> Report {
         let cut = self.works.len();
         tracing::error!(
-            pipeline = self.name, cut,
+            pipeline = self.name,
+            cut,
             "The drain timeout has passed: running requests are cut and their items run again elsewhere; raise drain.timeout"
         );
         self.tasks.abort_all();
@@ -317,11 +325,13 @@ impl Pipeline {
         self.status.held_full(no_room == Some(NoRoom::Held));
         match no_room {
             Some(NoRoom::Held) => tracing::error!(
-                pipeline = self.name, held = stats.held,
+                pipeline = self.name,
+                held = stats.held,
                 "No new items are taken: too many failed for good and are held; configure dead_letter (or on_failed: drop) and restart"
             ),
             Some(NoRoom::Bytes) => tracing::warn!(
-                pipeline = self.name, bytes = stats.bytes,
+                pipeline = self.name,
+                bytes = stats.bytes,
                 "No new items are taken: bodies in hand are at limits.held_bytes"
             ),
             _ => {}

@@ -46,7 +46,7 @@ async fn dead_letter(
         destination: shared.sink.destination().to_owned(),
         time: SystemTime::now(),
     };
-    publisher.publish(letter.into_outgoing()).await?;
+    publisher.publish(letter.outgoing()).await?;
     shared.metrics.dead_lettered(reason);
     tracing::warn!(pipeline, id = work.id(), %reason, attempts, "Item dead-lettered");
     Ok(())
@@ -56,7 +56,9 @@ async fn dead_letter(
 async fn reply(shared: &Shared, work: &Work, pipeline: &str) -> Result<(), PublishError> {
     let Some(target) = &shared.reply else { return Ok(()) };
     let response = work.answer().and_then(|answer| answer.response);
-    let Some(outgoing) = response.and_then(|response| answer_to_write(target, work, response)) else { return Ok(()) };
+    let Some(outgoing) = response.and_then(|response| answer_to_write(target, work, response)) else {
+        return Ok(());
+    };
     target.publisher.publish(outgoing).await?;
     shared.metrics.replies.inc();
     tracing::debug!(pipeline, id = work.id(), "Reply written");
@@ -70,16 +72,26 @@ fn answer_to_write(target: &ReplyTo, work: &Work, response: Response) -> Option<
         Ok(Some(_)) => {
             let attributes = response.headers.iter().filter_map(|(name, value)| {
                 let attribute = name.as_str().strip_prefix("ce-")?;
-                Some((attribute, percent_encoding::percent_decode(value.as_bytes()).decode_utf8_lossy().into_owned()))
+                Some((
+                    attribute,
+                    percent_encoding::percent_decode(value.as_bytes()).decode_utf8_lossy().into_owned(),
+                ))
             });
-            headers.extend(attributes.map(|(name, value)| (format!("{}{name}", target.prefix), Value::Text(value))));
+            headers.extend(
+                attributes.map(|(name, value)| (format!("{}{name}", target.prefix), Value::Text(value))),
+            );
         }
         _ if target.wrap && !response.body.is_empty() => {
-            let attributes =
-                [("specversion", "1.0"), ("id", &work.id()), ("source", &work.source()), ("type", "dev.longhaul.reply")];
-            headers.extend(
-                attributes.map(|(name, value)| (format!("{}{name}", target.prefix), Value::Text(value.to_owned()))),
-            );
+            let attributes = [
+                ("specversion", "1.0"),
+                ("id", &work.id()),
+                ("source", &work.source()),
+                ("type", "dev.longhaul.reply"),
+            ];
+            headers
+                .extend(attributes.map(|(name, value)| {
+                    (format!("{}{name}", target.prefix), Value::Text(value.to_owned()))
+                }));
         }
         _ => return None,
     }

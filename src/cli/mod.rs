@@ -78,7 +78,9 @@ pub fn main() -> io::Result<u8> {
     }
     // The demo shows its own progress; the log would only run through it.
     #[cfg(feature = "kafka")]
-    let quiet = matches!(cli.command, Command::Demo(_)) && std::env::var_os("LONGHAUL_LOG").is_none() && cli.log == "info";
+    let quiet = matches!(cli.command, Command::Demo(_))
+        && std::env::var_os("LONGHAUL_LOG").is_none()
+        && cli.log == "info";
     #[cfg(not(feature = "kafka"))]
     let quiet = false;
     if let Err(error) = init_logging(cli.log_format, if quiet { "error,rdkafka=off" } else { &cli.log }) {

@@ -2,3 +2,4 @@
 
 #[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod rabbitmq;

@@ -93,7 +93,8 @@ impl Dispatcher {
         if !self.live.remove(&epoch) {
             return;
         }
-        let of_epoch = |(delivery, item): (&super::DeliveryId, &ItemId)| (delivery.epoch == epoch).then_some(*item);
+        let of_epoch =
+            |(delivery, item): (&super::DeliveryId, &ItemId)| (delivery.epoch == epoch).then_some(*item);
         let lost: Vec<ItemId> = self.deliveries.iter().filter_map(of_epoch).collect();
         self.deliveries.retain(|delivery, _| delivery.epoch != epoch);
         for id in lost {

@@ -18,7 +18,13 @@ enum Next {
 }
 
 impl Dispatcher {
-    pub(super) fn completed(&mut self, id: ItemId, outcome: Outcome, took: Duration, effects: &mut Vec<Effect>) {
+    pub(super) fn completed(
+        &mut self,
+        id: ItemId,
+        outcome: Outcome,
+        took: Duration,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(item) = self.items.get_mut(&id) else { return };
         if item.phase != Phase::Running {
             return;
@@ -36,7 +42,9 @@ impl Dispatcher {
         let (delivery, attempts) = (item.delivery, item.attempts);
         self.breaker.ended(self.now, id, outcome);
         let next = self.next_step(id, outcome);
-        if let (Some(delivery), true, false) = (delivery, outcome.counts_as_attempt(), matches!(next, Next::Done)) {
+        if let (Some(delivery), true, false) =
+            (delivery, outcome.counts_as_attempt(), matches!(next, Next::Done))
+        {
             effects.push(Effect::Note { id: delivery, attempts });
         }
         match (next, delivery) {
@@ -80,8 +88,12 @@ impl Dispatcher {
                 }
                 (self.policy.backoff(id, tries), retry_after)
             }
-            Outcome::Unknown if self.policy.on_unknown == OnUnknown::DeadLetter => return Next::Fail(Reason::Unknown),
-            Outcome::Unknown if self.policy.on_unknown == OnUnknown::Hold => return Next::Hold(Reason::Unknown),
+            Outcome::Unknown if self.policy.on_unknown == OnUnknown::DeadLetter => {
+                return Next::Fail(Reason::Unknown);
+            }
+            Outcome::Unknown if self.policy.on_unknown == OnUnknown::Hold => {
+                return Next::Hold(Reason::Unknown);
+            }
             Outcome::Unknown => (self.policy.backoff(id, item.attempts).max(retry.unknown_backoff), None),
             Outcome::Failed { retry_after } => (self.policy.backoff(id, item.attempts), retry_after),
         };

@@ -202,7 +202,9 @@ impl Dispatcher {
             match item.phase {
                 Phase::Waiting { until } if until == time => self.make_ready(id),
                 Phase::WriteWait { write, until } if until == time => self.write(id, write, effects),
-                Phase::Pending { since, .. } if since.saturating_add(self.policy.bounds.orphan_age) <= time => {
+                Phase::Pending { since, .. }
+                    if since.saturating_add(self.policy.bounds.orphan_age) <= time =>
+                {
                     self.expire(id, effects);
                 }
                 _ => {}
@@ -224,7 +226,8 @@ impl Dispatcher {
     pub(super) fn leave_lane(&mut self, id: ItemId) {
         let Some(key) = self.items.get(&id).and_then(|item| item.order_key) else { return };
         let next = self.lanes.leave(key, id);
-        let next_is_ready = |next: &ItemId| self.items.get(next).is_some_and(|item| item.phase == Phase::Ready);
+        let next_is_ready =
+            |next: &ItemId| self.items.get(next).is_some_and(|item| item.phase == Phase::Ready);
         if let Some(next) = next.filter(next_is_ready) {
             self.ready.insert(next);
         }

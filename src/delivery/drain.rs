@@ -12,7 +12,8 @@ impl Dispatcher {
             return;
         }
         self.draining = true;
-        let idle: Vec<ItemId> = self.items.iter().filter(|(_, item)| is_idle(item.phase)).map(|(id, _)| *id).collect();
+        let idle: Vec<ItemId> =
+            self.items.iter().filter(|(_, item)| is_idle(item.phase)).map(|(id, _)| *id).collect();
         for id in idle {
             self.ready.remove(&id);
             let Some(item) = self.items.get(&id) else { continue };
@@ -31,9 +32,11 @@ impl Dispatcher {
 /// Whether nothing is under way for an item in this phase.
 fn is_idle(phase: Phase) -> bool {
     match phase {
-        Phase::Ready | Phase::Waiting { .. } | Phase::WriteWait { .. } | Phase::Held { .. } | Phase::Pending { .. } => {
-            true
-        }
+        Phase::Ready
+        | Phase::Waiting { .. }
+        | Phase::WriteWait { .. }
+        | Phase::Held { .. }
+        | Phase::Pending { .. } => true,
         Phase::Running | Phase::Writing(_) | Phase::Settling(_) => false,
     }
 }

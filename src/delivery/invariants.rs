@@ -25,7 +25,8 @@ impl fmt::Display for Broken {
 /// # Errors
 /// The first invariant that does not hold.
 pub fn check(dispatcher: &Dispatcher) -> Result<(), Broken> {
-    let count = |wanted: fn(Phase) -> bool| dispatcher.items.values().filter(|item| wanted(item.phase)).count();
+    let count =
+        |wanted: fn(Phase) -> bool| dispatcher.items.values().filter(|item| wanted(item.phase)).count();
     let running = count(|phase| phase == Phase::Running);
     let held = count(|phase| matches!(phase, Phase::Held { .. }));
     let pending = count(|phase| matches!(phase, Phase::Pending { .. }));
@@ -35,7 +36,12 @@ pub fn check(dispatcher: &Dispatcher) -> Result<(), Broken> {
     require("G2-slots", running <= dispatcher.policy.max_in_flight as usize, || {
         format!("{running} requests at once, {} allowed", dispatcher.policy.max_in_flight)
     })?;
-    let counters = (dispatcher.running as usize, dispatcher.held as usize, dispatcher.pending as usize, dispatcher.bytes);
+    let counters = (
+        dispatcher.running as usize,
+        dispatcher.held as usize,
+        dispatcher.pending as usize,
+        dispatcher.bytes,
+    );
     require("counters", counters == (running, held, pending, bytes), || {
         format!("counted {counters:?}, found {:?}", (running, held, pending, bytes))
     })?;
@@ -44,14 +50,18 @@ pub fn check(dispatcher: &Dispatcher) -> Result<(), Broken> {
     })?;
     for (delivery, id) in &dispatcher.deliveries {
         let item = dispatcher.items.get(id);
-        require("G7-live", dispatcher.live.contains(&delivery.epoch), || format!("{delivery} is of a lost session"))?;
+        require("G7-live", dispatcher.live.contains(&delivery.epoch), || {
+            format!("{delivery} is of a lost session")
+        })?;
         require("one-delivery", item.is_some_and(|item| item.delivery == Some(*delivery)), || {
             format!("{delivery} and {id:?} don't name each other")
         })?;
     }
     for (id, item) in &dispatcher.items {
         let listed = dispatcher.orphans.get(&item.identity).is_some_and(|orphans| orphans.contains(id));
-        require("G3-orphan", listed == item.delivery.is_none(), || format!("{id:?} {item:?} listed: {listed}"))?;
+        require("G3-orphan", listed == item.delivery.is_none(), || {
+            format!("{id:?} {item:?} listed: {listed}")
+        })?;
         let waits = matches!(item.phase, Phase::Pending { .. });
         require("pending-has-no-delivery", !waits || item.delivery.is_none(), || format!("{id:?} {item:?}"))?;
         let idle_in_drain = dispatcher.draining && matches!(item.phase, Phase::Ready | Phase::Waiting { .. });

@@ -55,10 +55,14 @@ pub(super) enum Verdict {
     /// Everything is done: ack at once.
     Ack,
     /// Try again, not before this time.
-    Retry { until: Time },
+    Retry {
+        until: Time,
+    },
     /// Write first, then ack.
     Write(Write),
-    Hold { reason: Reason },
+    Hold {
+        reason: Reason,
+    },
 }
 
 impl Item {

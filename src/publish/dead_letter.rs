@@ -1,80 +1,185 @@
-//! What a dead letter says: the item as it was, and why it was given up.
+//! What an item becomes when it failed for good: itself, with headers that say why.
+//!
+//! The body is the original one and not the event made of it, so that a redrive needs to undo nothing. The
+//! `knativeerror*` names are those of Knative's dead letter events, for consumers that know them already.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 
 use super::Outgoing;
 use crate::delivery::Reason;
-use crate::event::{Message, Origin, Value};
+use crate::event::{KafkaOrigin, Message, Origin, Properties, Value};
 
-/// How much of the worker's answer goes along, in bytes before the encoding (as Knative's sources do).
+/// Bytes of the worker's answer that go along, counted before they are encoded; Knative's own bound.
 const DATA_BYTES: usize = 1024;
 
-/// An item that failed for good.
+/// Characters of the line for people; headers must fit into one frame of the broker.
+const DETAIL_CHARS: usize = 1024;
+
+/// An item that failed for good, and what is known of its failure.
 #[derive(Clone, Debug)]
 pub struct Letter {
     pub message: Arc<Message>,
-    /// The CloudEvent's id, the same at every attempt.
+    /// The CloudEvent's id in every attempt.
     pub event_id: String,
     pub reason: Reason,
-    /// The last attempt's status, where there was an answer.
+    /// Status of the last answer, where there was one.
     pub code: Option<u16>,
-    /// The last attempt's ending in words.
+    /// One line for people about the last attempt.
     pub detail: String,
-    /// The last answer's body.
+    /// The beginning of the last answer's body.
     pub data: Bytes,
-    /// Runs of the worker that were made.
+    /// Attempts made, in all processes.
     pub attempts: u32,
-    /// The sink's address.
+    /// The address that the requests went to; no secret in it.
     pub destination: String,
     pub time: SystemTime,
 }
 
 impl Letter {
-    /// The original body, headers and properties, with our own headers (product section 4) and Knative's
-    /// `knativeerror*` extensions added. Those of an earlier death are replaced.
-    pub fn into_outgoing(self) -> Outgoing {
-        let added = self.added();
-        let is_added = |name: &str| added.iter().any(|(other, _)| other.eq_ignore_ascii_case(name));
+    /// The message to write.
+    pub fn outgoing(&self) -> Outgoing {
         let mut headers: Vec<(String, Value)> =
-            self.message.headers.iter().filter(|(name, _)| !is_added(name)).cloned().collect();
-        headers.extend(added);
+            self.message.headers.iter().filter(|(name, _)| !is_ours(name)).cloned().collect();
+        headers.extend(self.about());
         let (key, properties) = match &self.message.origin {
-            Origin::Rabbitmq(origin) => (None, origin.properties.clone()),
-            Origin::Kafka(origin) => (origin.key.clone(), Default::default()),
+            // A dead letter waits until a person looks at it, so it must not expire.
+            Origin::Rabbitmq(origin) => (None, Properties { expiration: None, ..origin.properties.clone() }),
+            Origin::Kafka(origin) => (origin.key.clone(), kafka_properties(origin)),
         };
         Outgoing { body: self.message.body.clone(), headers, key, properties }
     }
 
-    fn added(&self) -> Vec<(String, Value)> {
+    fn about(&self) -> Vec<(String, Value)> {
         let text = |name: &str, value: String| (name.to_owned(), Value::Text(value));
-        let seconds = self.time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let mut added = vec![
+        let mut about = vec![
             text("longhaul-id", self.event_id.clone()),
-            ("longhaul-attempts".to_owned(), Value::Int(i64::from(self.attempts))),
+            ("longhaul-attempts".to_owned(), Value::Int(self.attempts.into())),
             text("longhaul-origin", origin(&self.message.origin)),
             text("longhaul-reason", self.reason.to_string()),
-            ("longhaul-time".to_owned(), Value::Int(i64::try_from(seconds).unwrap_or(i64::MAX))),
+            text("longhaul-time", time(self.time)),
+            text("longhaul-detail", self.detail.chars().take(DETAIL_CHARS).collect()),
             text("knativeerrordest", self.destination.clone()),
         ];
         if let Some(code) = self.code {
-            added.push(("longhaul-code".to_owned(), Value::Int(i64::from(code))));
-            added.push(("knativeerrorcode".to_owned(), Value::Int(i64::from(code))));
+            about.push(("longhaul-code".to_owned(), Value::Int(code.into())));
+            about.push(("knativeerrorcode".to_owned(), Value::Int(code.into())));
         }
-        let data = if self.data.is_empty() { self.detail.as_bytes() } else { &self.data };
-        added.push(text("knativeerrordata", STANDARD.encode(&data[..data.len().min(DATA_BYTES)])));
-        added
+        if !self.data.is_empty() {
+            let data = &self.data[..self.data.len().min(DATA_BYTES)];
+            about.push(text("knativeerrordata", BASE64_STANDARD.encode(data)));
+        }
+        about
     }
 }
 
-/// Where the item was taken from: what a redrive needs to put it back.
+/// Headers of an earlier failure, which this one replaces, and the broker's count of deliveries, which would be taken
+/// for one of the queue that it is written to.
+fn is_ours(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.starts_with("longhaul-")
+        || matches!(name.as_str(), "knativeerrordest" | "knativeerrorcode" | "knativeerrordata")
+        || matches!(name.as_str(), "x-delivery-count" | "x-acquired-count")
+}
+
+fn kafka_properties(origin: &KafkaOrigin) -> Properties {
+    let timestamp = origin.timestamp.and_then(|millis| u64::try_from(millis / 1000).ok());
+    Properties { timestamp, ..Properties::default() }
+}
+
+/// Where the item came from, as a path from the broker's kind downwards.
 fn origin(origin: &Origin) -> String {
     match origin {
-        Origin::Rabbitmq(origin) => format!("rabbitmq:{}", origin.queue),
-        Origin::Kafka(origin) => format!("kafka:{}/{}/{}", origin.topic, origin.partition, origin.offset),
+        Origin::Rabbitmq(origin) => format!("rabbitmq/{}", origin.queue),
+        Origin::Kafka(KafkaOrigin { topic, partition, offset, .. }) => {
+            format!("kafka/{topic}/{partition}/{offset}")
+        }
+    }
+}
+
+/// RFC 3339, to the millisecond; a clock beyond the calendar is no reason to lose a letter.
+fn time(time: SystemTime) -> String {
+    let timestamp = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    format!("{timestamp:.3}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::event::RabbitmqOrigin;
+
+    fn letter(origin: Origin, headers: Vec<(String, Value)>) -> Letter {
+        Letter {
+            message: Arc::new(Message { body: "body".into(), headers, origin }),
+            event_id: "event-7".to_owned(),
+            reason: Reason::Attempts,
+            code: Some(502),
+            detail: "bad gateway".to_owned(),
+            data: vec![b'x'; 2000].into(),
+            attempts: 5,
+            destination: "http://thumbs".to_owned(),
+            time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_500),
+        }
+    }
+
+    fn header<'a>(outgoing: &'a Outgoing, name: &str) -> Vec<&'a Value> {
+        outgoing.headers.iter().filter(|(key, _)| key == name).map(|(_, value)| value).collect()
+    }
+
+    #[test]
+    fn keeps_the_item_and_says_why() {
+        let properties = Properties {
+            message_id: Some("m".into()),
+            expiration: Some("1000".into()),
+            ..Properties::default()
+        };
+        let origin = RabbitmqOrigin { queue: "thumbs".into(), properties, ..Default::default() };
+        let headers = vec![
+            ("shop".to_owned(), Value::Bytes(vec![0xff].into())),
+            ("Longhaul-Reason".to_owned(), Value::Text("rejected".into())),
+            ("x-delivery-count".to_owned(), Value::Int(7)),
+        ];
+        let outgoing = letter(Origin::Rabbitmq(origin), headers).outgoing();
+        assert_eq!(outgoing.body, "body");
+        assert_eq!(outgoing.properties.message_id.as_deref(), Some("m"));
+        assert_eq!(outgoing.properties.expiration, None);
+        let wanted = [
+            ("shop", Value::Bytes(vec![0xff].into())),
+            ("longhaul-id", Value::Text("event-7".into())),
+            ("longhaul-attempts", Value::Int(5)),
+            ("longhaul-origin", Value::Text("rabbitmq/thumbs".into())),
+            ("longhaul-reason", Value::Text("attempts".into())),
+            ("longhaul-code", Value::Int(502)),
+            ("longhaul-time", Value::Text("1970-01-01T00:00:01.500Z".into())),
+            ("longhaul-detail", Value::Text("bad gateway".into())),
+            ("knativeerrordest", Value::Text("http://thumbs".into())),
+            ("knativeerrorcode", Value::Int(502)),
+            ("knativeerrordata", Value::Text(BASE64_STANDARD.encode([b'x'; 1024]))),
+        ];
+        assert_eq!(outgoing.headers.len(), wanted.len(), "{:?}", outgoing.headers);
+        for (name, value) in &wanted {
+            assert_eq!(header(&outgoing, name), [value], "{name}");
+        }
+    }
+
+    #[test]
+    fn a_kafka_record_keeps_its_key_and_time() {
+        let key = Some(Bytes::from("key"));
+        let origin = KafkaOrigin {
+            topic: "t".into(),
+            partition: 2,
+            offset: 9,
+            key: key.clone(),
+            timestamp: Some(7_999),
+        };
+        let outgoing = letter(Origin::Kafka(origin), Vec::new()).outgoing();
+        assert_eq!((outgoing.key.clone(), outgoing.properties.timestamp), (key, Some(7)));
+        assert_eq!(header(&outgoing, "longhaul-origin"), [&Value::Text("kafka/t/2/9".into())]);
     }
 }

@@ -1,4 +1,253 @@
+//! Confirmed writes to a RabbitMQ queue or exchange.
+//!
+//! On a connection of its own: a broker short of memory blocks connections that publish, and a blocked connection
+//! would hold the acks of a consumer too. One channel in confirm mode, on which any number of writes are under way at
+//! once; what is no plain confirm is an error, an unroutable message in particular, which the broker confirms as well.
+
+use std::pin::Pin;
 use std::sync::Arc;
-pub struct Publisher;
-impl Publisher { pub fn new(_: &crate::config::RabbitmqTarget, _: crate::config::Tls, _: Arc<dyn Fn() -> Result<String, String> + Send + Sync>) -> Self { Publisher } }
-impl super::Publisher for Publisher { fn publish(&self, _: super::Outgoing) -> std::pin::Pin<Box<dyn Future<Output = Result<(), super::PublishError>> + Send + '_>> { Box::pin(async { Ok(()) }) } }
+use std::time::Duration;
+
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::ShortString;
+use lapin::{BasicProperties, Channel, Confirmation};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use super::{Outgoing, PublishError};
+use crate::config::RabbitmqTarget;
+use crate::connect::rabbitmq::{self, Connection, Error, answer, table};
+use crate::event::{Properties, Value};
+
+/// Bound of one write, confirm included. Quorum queues confirm in milliseconds; a blocked connection never does.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
+/// Delivery mode of a message that survives a restart of the broker.
+const PERSISTENT: u8 = 2;
+/// What a content header frame needs besides the headers: its own frame, flags, and the properties at their longest.
+const FRAME_RESERVE: usize = 4096;
+
+/// Writes to one place, connecting when there is something to write.
+pub struct Publisher {
+    connection: rabbitmq::Settings,
+    exchange: String,
+    routing_key: String,
+    link: Mutex<Option<Arc<Link>>>,
+}
+
+/// Shared by all writes under way on it; hung up when the last of them lets go.
+struct Link {
+    connection: Connection,
+    channel: Channel,
+}
+
+impl Publisher {
+    /// To an exchange with a routing key, or to a queue by name through the default exchange.
+    pub fn new(connection: rabbitmq::Settings, target: &RabbitmqTarget) -> Self {
+        let (exchange, routing_key) = match (&target.exchange, &target.queue) {
+            (Some(exchange), _) => (exchange.clone(), target.routing_key.clone().unwrap_or_default()),
+            (None, queue) => (String::new(), queue.clone().unwrap_or_default()),
+        };
+        Publisher { connection, exchange, routing_key, link: Mutex::new(None) }
+    }
+
+    /// Says goodbye to the broker. Writes may follow; they connect anew.
+    pub async fn close(&self) {
+        if let Some(link) = self.link.lock().await.take().and_then(Arc::into_inner) {
+            link.connection.close().await;
+        }
+    }
+
+    async fn write(&self, outgoing: Outgoing) -> Result<(), PublishError> {
+        let short = |what, text: &str| table::short(what, text).map_err(never);
+        let (exchange, key) =
+            (short("exchange name", &self.exchange)?, short("routing key", &self.routing_key)?);
+        let properties = properties(&outgoing)?;
+        let link = self.link().await.map_err(|error| self.later(&error))?;
+        let frame_max = link.connection.frame_max();
+        let headers = properties.headers().as_ref().map(table::size).unwrap_or_default();
+        if headers + FRAME_RESERVE > frame_max {
+            return Err(never(format!("headers of {headers} bytes do not fit into a frame of {frame_max}")));
+        }
+
+        let body = outgoing.body.len();
+        let writing = async {
+            // Mandatory: otherwise the broker confirms a message that no queue takes, and drops it.
+            let options = BasicPublishOptions { mandatory: true, immediate: false };
+            link.channel.basic_publish(exchange, key, options, &outgoing.body, properties).await?.await
+        };
+        match timeout(CONFIRM_TIMEOUT, writing).await {
+            Ok(Ok(Confirmation::Ack(None))) => Ok(()),
+            Ok(Ok(Confirmation::Ack(Some(returned)))) => {
+                let (code, text) = (returned.reply_code, &returned.reply_text);
+                Err(transient(format!("no queue takes {}: {text} ({code})", self.place())))
+            }
+            Ok(Ok(Confirmation::Nack(_))) => {
+                Err(transient(format!("{} is full or failing (nack)", self.place())))
+            }
+            Ok(Ok(Confirmation::NotRequested)) => {
+                Err(transient("the channel is not in confirm mode".to_owned()))
+            }
+            Ok(Err(error)) => Err(self.failed(&Error::from(error), body)),
+            Err(_) => {
+                // lapin keeps the frames of a blocked connection: leave it, so that what is given up does not pile up.
+                self.leave(&link).await;
+                Err(transient(format!(
+                    "no confirm within {CONFIRM_TIMEOUT:?} (is RabbitMQ short of memory or disk?)"
+                )))
+            }
+        }
+    }
+
+    /// The open link, or a new one. Connecting has its bounds, so the lock is never held for long.
+    async fn link(&self) -> Result<Arc<Link>, Error> {
+        let mut link = self.link.lock().await;
+        if let Some(open) = link.as_ref().filter(|link| link.is_open()) {
+            return Ok(Arc::clone(open));
+        }
+        *link = None;
+        let connection = self.connection.connect().await?;
+        let channel = connection.channel().await?;
+        answer("confirm.select", channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        let opened = Arc::new(Link { connection, channel });
+        *link = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    /// Uses this link no more, unless somebody left it before.
+    async fn leave(&self, left: &Arc<Link>) {
+        let mut link = self.link.lock().await;
+        if link.as_ref().is_some_and(|link| Arc::ptr_eq(link, left)) {
+            *link = None;
+        }
+    }
+
+    /// A fault closes the channel for all that is under way on it, so it must not be taken for this message's own.
+    fn failed(&self, error: &Error, body: usize) -> PublishError {
+        let error_text = error.to_string();
+        match size_limit(&error_text) {
+            Some(limit) if body as u64 > limit => never(error_text),
+            _ => self.later(error),
+        }
+    }
+
+    fn later(&self, error: &Error) -> PublishError {
+        transient(format!("cannot write to {}: {error}", self.place()))
+    }
+
+    fn place(&self) -> String {
+        match self.exchange.as_str() {
+            "" => format!("queue {}", self.routing_key),
+            exchange => format!("exchange {exchange} with routing key {:?}", self.routing_key),
+        }
+    }
+}
+
+impl Link {
+    fn is_open(&self) -> bool {
+        self.connection.is_open() && self.channel.status().connected()
+    }
+}
+
+impl super::Publisher for Publisher {
+    fn publish(
+        &self,
+        outgoing: Outgoing,
+    ) -> Pin<Box<dyn Future<Output = Result<(), PublishError>> + Send + '_>> {
+        Box::pin(self.write(outgoing))
+    }
+}
+
+/// The limit in `message size N is larger than configured max size M`, the broker's words with its code 406.
+fn size_limit(text: &str) -> Option<u64> {
+    let (_, rest) = text.split_once("larger than configured max size ")?;
+    let digits = rest.split(|character: char| !character.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
+
+fn properties(outgoing: &Outgoing) -> Result<BasicProperties, PublishError> {
+    // `CC` and `BCC` are orders to the broker to send copies elsewhere; whoever gave them had them carried out already.
+    let is_order = |name: &str| matches!(name, "CC" | "BCC");
+    let headers: Vec<(String, Value)> =
+        outgoing.headers.iter().filter(|(name, _)| !is_order(name)).cloned().collect();
+    let mut made = BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_headers(table::table(&headers).map_err(never)?);
+    let Properties {
+        content_type,
+        content_encoding,
+        delivery_mode: _,
+        priority,
+        correlation_id,
+        reply_to,
+        expiration,
+        message_id,
+        timestamp,
+        kind,
+        // The broker compares it with the user of the connection, and refuses another's.
+        user_id: _,
+        app_id,
+        cluster_id,
+    } = &outgoing.properties;
+    type With = fn(BasicProperties, ShortString) -> BasicProperties;
+    let texts: [(&str, &Option<String>, With); 9] = [
+        ("content_type", content_type, BasicProperties::with_content_type),
+        ("content_encoding", content_encoding, BasicProperties::with_content_encoding),
+        ("correlation_id", correlation_id, BasicProperties::with_correlation_id),
+        ("reply_to", reply_to, BasicProperties::with_reply_to),
+        ("expiration", expiration, BasicProperties::with_expiration),
+        ("message_id", message_id, BasicProperties::with_message_id),
+        ("type", kind, BasicProperties::with_type),
+        ("app_id", app_id, BasicProperties::with_app_id),
+        ("cluster_id", cluster_id, BasicProperties::with_cluster_id),
+    ];
+    for (name, text, with) in texts {
+        if let Some(text) = text {
+            made = with(made, table::short(name, text).map_err(never)?);
+        }
+    }
+    if let Some(priority) = priority {
+        made = made.with_priority(*priority);
+    }
+    if let Some(timestamp) = timestamp {
+        made = made.with_timestamp(*timestamp);
+    }
+    Ok(made)
+}
+
+fn transient(what: String) -> PublishError {
+    PublishError { what, transient: true }
+}
+
+/// This message can never be written there.
+fn never(what: impl ToString) -> PublishError {
+    PublishError { what: what.to_string(), transient: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_message_over_the_limit_is_to_blame() {
+        let text = "PRECONDITION_FAILED - message size 20 is larger than configured max size 16 (406)";
+        assert_eq!(size_limit(text), Some(16));
+        assert_eq!(size_limit("PRECONDITION_FAILED - unknown delivery tag 16"), None);
+    }
+
+    #[test]
+    fn neither_orders_to_the_broker_nor_another_user_are_passed_on() {
+        let properties =
+            Properties { user_id: Some("joe".into()), delivery_mode: Some(1), ..Default::default() };
+        let headers = vec![("CC".to_owned(), Value::Null), ("cc".to_owned(), Value::Int(1))];
+        let made = super::properties(&Outgoing { headers, properties, ..Default::default() }).unwrap();
+        assert_eq!((made.user_id(), made.delivery_mode()), (&None, &Some(PERSISTENT)));
+        assert!(made.headers().as_ref().unwrap().inner().keys().map(ShortString::as_str).eq(["cc"]));
+    }
+
+    #[test]
+    fn a_property_that_amqp_cannot_hold_is_for_good() {
+        let properties = Properties { correlation_id: Some("x".repeat(256)), ..Default::default() };
+        let error = super::properties(&Outgoing { properties, ..Default::default() }).unwrap_err();
+        assert!(!error.transient && error.what.contains("correlation_id"), "{error}");
+    }
+}

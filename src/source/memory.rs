@@ -1,1 +1,245 @@
+//! A queue in memory that keeps the whole contract of [`Source`](super::Source), for tests and for `plan`.
+//!
+//! It behaves like a RabbitMQ queue because that is the stricter broker: it bounds what is unsettled, hands an
+//! item over again with the redelivered flag set, and forgets every tag when its session is cut. The contract
+//! test that the real brokers pass is run on it as well, so that a test built on it says something about them.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, mpsc};
+
+use super::{Command, Delivery, Link, Settled, SourceError, SourceEvent};
+use crate::delivery::{DeliveryId, Epoch, Identity, Outline, Settlement};
+use crate::event::Message;
+
+/// The consuming end of the queue.
+pub struct Source {
+    queue: Handle,
+    max_in_flight: usize,
+}
+
+/// The queue itself, seen from outside: what a producer and an operator of a broker can do.
+#[derive(Clone, Default)]
+pub struct Handle {
+    state: Arc<Mutex<State>>,
+    /// Wakes the source. `Notify` keeps one permit, so a change while the source is busy is not missed.
+    changed: Arc<Notify>,
+}
+
+/// Where the items are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub ready: usize,
+    pub unacked: usize,
+    pub acked: usize,
+}
+
+#[derive(Default)]
+struct State {
+    /// By number of arrival, so that a returned item is again where it was.
+    ready: BTreeMap<u64, Item>,
+    /// By tag of the present session.
+    unacked: BTreeMap<u64, Item>,
+    acked: usize,
+    pushed: u64,
+    cut: bool,
+}
+
+struct Item {
+    number: u64,
+    identity: Identity,
+    message: Arc<Message>,
+    /// Times it was handed over and came back, as `x-delivery-count` of a quorum queue.
+    returns: u32,
+}
+
+/// How a session ended.
+enum Ended {
+    Cut,
+    Closed,
+}
+
+/// An empty queue, and a source that has at most `max_in_flight` of its items unsettled.
+pub fn queue(max_in_flight: usize) -> (Source, Handle) {
+    let queue = Handle::default();
+    (queue.source(max_in_flight), queue)
+}
+
+impl Handle {
+    /// A source of this queue. One at a time: a second one would need sessions of its own.
+    pub fn source(&self, max_in_flight: usize) -> Source {
+        Source { queue: self.clone(), max_in_flight }
+    }
+
+    /// Appends an item that has an identity of its own.
+    pub fn push(&self, message: Message) {
+        let identity = Identity::Header(format!("memory-{}", self.state().pushed).into());
+        self.push_as(identity, message);
+    }
+
+    /// Appends an item with this identity, so that several can be alike byte for byte.
+    pub fn push_as(&self, identity: Identity, message: Message) {
+        let mut state = self.state();
+        let number = state.pushed;
+        state.pushed += 1;
+        state.ready.insert(number, Item { number, identity, message: Arc::new(message), returns: 0 });
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Cuts the connection: the session is lost and what was not settled goes back to the queue.
+    pub fn cut(&self) {
+        self.state().cut = true;
+        self.changed.notify_one();
+    }
+
+    pub fn counts(&self) -> Counts {
+        let state = self.state();
+        Counts { ready: state.ready.len(), unacked: state.unacked.len(), acked: state.acked }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl super::Source for Source {
+    async fn run(self, mut link: Link) -> Result<(), SourceError> {
+        let mut epoch = Epoch(0);
+        let mut taking = true;
+        loop {
+            epoch = Epoch(epoch.0 + 1);
+            self.queue.state().cut = false;
+            let _ = link.events.send(SourceEvent::Connected(true));
+            let _ = link.events.send(SourceEvent::Up { epoch });
+            let ended = self.session(epoch, &mut link, &mut taking).await;
+            self.queue.state().give_back_all();
+            match ended {
+                Ended::Closed => return Ok(()),
+                Ended::Cut => {
+                    let reason = "the session was cut".to_owned();
+                    let _ = link.events.send(SourceEvent::Lost { epoch, reason });
+                }
+            }
+            if !taking {
+                idle(&mut link).await;
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Source {
+    async fn session(&self, epoch: Epoch, link: &mut Link, taking: &mut bool) -> Ended {
+        let mut tag = 0;
+        let mut backlog = None;
+        loop {
+            if self.queue.state().cut {
+                return Ended::Cut;
+            }
+            let ready = self.queue.counts().ready as u64;
+            if backlog != Some(ready) {
+                backlog = Some(ready);
+                let _ = link.events.send(SourceEvent::Backlog(ready));
+            }
+            let may_take = *taking && self.queue.state().may_take(self.max_in_flight);
+            tokio::select! {
+                biased;
+                () = self.queue.changed.notified() => {}
+                command = link.commands.recv() => match command {
+                    None | Some(Command::Close) => return Ended::Closed,
+                    Some(command) => self.obey(epoch, command, &link.events, taking),
+                },
+                permit = link.deliveries.reserve(), if may_take => {
+                    let Ok(permit) = permit else { return Ended::Closed };
+                    tag += 1;
+                    if let Some(delivery) = self.queue.state().take(DeliveryId { epoch, tag }) {
+                        permit.send(delivery);
+                    }
+                }
+            }
+        }
+    }
+
+    fn obey(
+        &self,
+        epoch: Epoch,
+        command: Command,
+        events: &mpsc::UnboundedSender<SourceEvent>,
+        taking: &mut bool,
+    ) {
+        match command {
+            Command::Settle { id, how } => {
+                let mut state = self.queue.state();
+                let known = id.epoch == epoch && !state.cut && state.settle(id.tag, how);
+                let settled = if known { Settled::Sent } else { Settled::Stale };
+                let _ = events.send(SourceEvent::Settled { id, settled });
+            }
+            Command::StopIntake => {
+                *taking = false;
+                let _ = events.send(SourceEvent::IntakeStopped);
+            }
+            Command::Note { .. } | Command::Close => {}
+        }
+    }
+}
+
+/// After a cut with the intake stopped: nothing can be settled, and a new session would only take again what
+/// nobody wants.
+async fn idle(link: &mut Link) {
+    while let Some(command) = link.commands.recv().await {
+        match command {
+            Command::Close => return,
+            Command::Settle { id, .. } => {
+                let _ = link.events.send(SourceEvent::Settled { id, settled: Settled::Stale });
+            }
+            Command::StopIntake => {
+                let _ = link.events.send(SourceEvent::IntakeStopped);
+            }
+            Command::Note { .. } => {}
+        }
+    }
+}
+
+impl State {
+    fn may_take(&self, max_in_flight: usize) -> bool {
+        !self.ready.is_empty() && self.unacked.len() < max_in_flight
+    }
+
+    fn take(&mut self, id: DeliveryId) -> Option<Delivery> {
+        let (_, item) = self.ready.pop_first()?;
+        let outline = Outline {
+            id,
+            identity: item.identity.clone(),
+            redelivered: item.returns > 0,
+            attempts_before: item.returns,
+            bytes: item.message.body.len() as u64,
+            order_key: None,
+        };
+        let message = Arc::clone(&item.message);
+        self.unacked.insert(id.tag, item);
+        Some(Delivery { outline, message })
+    }
+
+    /// False when the tag is unknown, as one that was settled before.
+    fn settle(&mut self, tag: u64, how: Settlement) -> bool {
+        let Some(item) = self.unacked.remove(&tag) else { return false };
+        match how {
+            Settlement::Ack => self.acked += 1,
+            Settlement::Return => self.give_back(item),
+        }
+        true
+    }
+
+    fn give_back(&mut self, mut item: Item) {
+        item.returns += 1;
+        self.ready.insert(item.number, item);
+    }
+
+    fn give_back_all(&mut self) {
+        for (_, item) in std::mem::take(&mut self.unacked) {
+            self.give_back(item);
+        }
+    }
+}

@@ -111,7 +111,8 @@ impl Metrics {
             let labels = OutcomeLabels { pipeline: name.to_owned(), outcome: outcome.label() };
             families.attempts.get_or_create_owned(&labels)
         };
-        let settled = |how| families.settled.get_or_create_owned(&HowLabels { pipeline: name.to_owned(), how });
+        let settled =
+            |how| families.settled.get_or_create_owned(&HowLabels { pipeline: name.to_owned(), how });
         let dead_lettered = |reason: Reason| {
             let labels = ReasonLabels { pipeline: name.to_owned(), reason: reason.as_str() };
             families.dead_lettered.get_or_create_owned(&labels)
@@ -228,13 +229,25 @@ impl Families {
         registry.register("items_held", "Items that failed for good and are kept", self.held.clone());
         registry.register("items_dead_lettered", "Confirmed dead letters", self.dead_lettered.clone());
         registry.register("replies_written", "Confirmed replies", self.replies.clone());
-        registry.register("write_failures", "Dead letters and replies not confirmed", self.write_failures.clone());
-        registry.register("redeliveries", "Deliveries that the broker made before", self.redeliveries.clone());
+        registry.register(
+            "write_failures",
+            "Dead letters and replies not confirmed",
+            self.write_failures.clone(),
+        );
+        registry.register(
+            "redeliveries",
+            "Deliveries that the broker made before",
+            self.redeliveries.clone(),
+        );
         registry.register("adopted", "Redeliveries that found their own work", self.adopted.clone());
         registry.register("orphans", "Verdicts kept for a redelivery", self.orphans.clone());
         registry.register("orphans_expired", "Verdicts given up unadopted", self.orphans_expired.clone());
         registry.register("stale_settles", "Settles that came too late to count", self.stale_settles.clone());
-        registry.register("items_blocked_by_key", "Items behind another of their key", self.blocked_by_key.clone());
+        registry.register(
+            "items_blocked_by_key",
+            "Items behind another of their key",
+            self.blocked_by_key.clone(),
+        );
         registry.register("breaker_open", "1 while the breaker is not closed", self.breaker_open.clone());
         registry.register("sessions_lost", "Broker sessions that ended", self.sessions_lost.clone());
         registry.register("backlog_items", "Items in the broker not handed over yet", self.backlog.clone());

@@ -45,7 +45,9 @@ impl Status {
         } else if !is(&self.connected) {
             Some("broker not connected")
         } else if is(&self.held_full) {
-            Some("limits.held_max items failed for good and are held: configure dead_letter, or on_failed: drop, and restart")
+            Some(
+                "limits.held_max items failed for good and are held: configure dead_letter, or on_failed: drop, and restart",
+            )
         } else {
             None
         }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use longhaul::delivery::{
-    DeliveryId, Dispatcher, Effect, Epoch, Identity, Input, ItemId, OrderKey, Outcome, Outline, Policy, Settlement,
-    Time, Write, Written, invariants,
+    DeliveryId, Dispatcher, Effect, Epoch, Identity, Input, ItemId, OrderKey, Outcome, Outline, Policy,
+    Settlement, Time, Write, Written, invariants,
 };
 
 /// Timers beyond it never fire: the age at which an orphan is given up, unless a test asks for it.
@@ -160,7 +160,8 @@ impl World {
             steps.push(Step::Answer);
         }
         for item in self.requests.keys() {
-            let outcomes = if self.failures > 0 { &self.setting.outcomes[..] } else { &self.setting.outcomes[..1] };
+            let outcomes =
+                if self.failures > 0 { &self.setting.outcomes[..] } else { &self.setting.outcomes[..1] };
             steps.extend(outcomes.iter().map(|outcome| Step::Complete(*item, *outcome)));
         }
         for item in self.writes.keys() {
@@ -267,7 +268,8 @@ impl World {
         let out = self.stored.iter().filter(|stored| matches!(stored, Stored::Out { .. })).count();
         let open = !self.core.is_draining() && self.setting.prefetch.is_none_or(|prefetch| out < prefetch);
         let takes = open && (self.setting.prefetch.is_some() || self.core.no_room().is_none());
-        let ready = |(index, stored): (usize, &Stored)| matches!(stored, Stored::Ready { .. }).then_some(index);
+        let ready =
+            |(index, stored): (usize, &Stored)| matches!(stored, Stored::Ready { .. }).then_some(index);
         let indexes: Vec<usize> = self.stored.iter().enumerate().filter_map(ready).collect();
         let most = match (takes, self.setting.any_order) {
             (false, _) => 0,
@@ -389,7 +391,10 @@ impl World {
         if let Err(broken) = invariants::check(&self.core) {
             self.broken.get_or_insert(broken.to_string());
         }
-        self.require("G2: requests at once", self.requests.len() <= self.setting.policy.max_in_flight as usize);
+        self.require(
+            "G2: requests at once",
+            self.requests.len() <= self.setting.policy.max_in_flight as usize,
+        );
         let attempts = self.setting.policy.retry.attempts;
         for class in 0..self.tallies.len() {
             let tally = self.tallies[class];
@@ -399,7 +404,10 @@ impl World {
             self.require("G3: never more requests than items", open <= items);
             // Only an ack whose fate nobody knows may make an item run again.
             self.require("G3: nothing done runs again", tally.finished <= items + tally.doubtful);
-            self.require("runs are bounded", tally.starts <= (items + tally.doubtful) * attempts + self.not_started());
+            self.require(
+                "runs are bounded",
+                tally.starts <= (items + tally.doubtful) * attempts + self.not_started(),
+            );
         }
         self.check_order();
     }
@@ -415,7 +423,8 @@ impl World {
             return;
         }
         // With an identity for each item its class is its index, so a request names its key.
-        let mut keys: Vec<u128> = self.requests.values().filter_map(|class| self.setting.keys[*class]).collect();
+        let mut keys: Vec<u128> =
+            self.requests.values().filter_map(|class| self.setting.keys[*class]).collect();
         let open = keys.len();
         keys.sort_unstable();
         keys.dedup();

@@ -43,8 +43,13 @@ impl<'a, W: Write> Board<'a, W> {
             writeln!(
                 self.out,
                 "{:>4} s  backlog {:>5}  in flight {:>4}  replicas {:>4} (+{} starting)  done {:>5}/{}",
-                picture.elapsed.as_secs(), picture.backlog, picture.in_flight, picture.replicas, picture.starting,
-                picture.done, picture.items
+                picture.elapsed.as_secs(),
+                picture.backlog,
+                picture.in_flight,
+                picture.replicas,
+                picture.starting,
+                picture.done,
+                picture.items
             )?;
         }
         self.shown = true;
@@ -57,7 +62,8 @@ impl<'a, W: Write> Board<'a, W> {
     }
 
     fn draw(&mut self, picture: &Picture) -> io::Result<()> {
-        let starting = if picture.starting > 0 { format!(" +{} starting", picture.starting) } else { String::new() };
+        let starting =
+            if picture.starting > 0 { format!(" +{} starting", picture.starting) } else { String::new() };
         let rows = [
             ("backlog", picture.backlog, picture.items, String::new()),
             ("in flight", picture.in_flight, picture.most_replicas, String::new()),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::error::KafkaError;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{DefaultProducerContext, FutureProducer, FutureRecord};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -15,7 +15,8 @@ use super::Failure;
 
 const PARTITIONS: i32 = 4;
 const TIMEOUT: Duration = Duration::from_secs(15);
-const HINT: &str = "check --broker: is Kafka running there, and does its advertised listener lead back to it?";
+const HINT: &str =
+    "check --broker: is Kafka running there, and does its advertised listener lead back to it?";
 
 pub struct Topic {
     servers: String,
@@ -39,7 +40,8 @@ impl Topic {
         let topic = Topic { servers: servers.to_owned(), name: topic_name(), embedded: None };
         let new = NewTopic::new(&topic.name, PARTITIONS, TopicReplication::Fixed(1));
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT));
-        let created = topic.admin()?.create_topics([&new], &options).await.map_err(failed("create a topic"))?;
+        let created =
+            topic.admin()?.create_topics([&new], &options).await.map_err(failed("create a topic"))?;
         match created.into_iter().next() {
             Some(Err((_, code))) => Err(failed("create a topic")(KafkaError::AdminOp(code))),
             _ => Ok(topic),
@@ -90,7 +92,8 @@ impl Topic {
             && let Ok(admin) = self.admin()
         {
             // A topic that stays is only untidy; its name says whose it is.
-            let _ = admin.delete_topics(&[&self.name], &AdminOptions::new().request_timeout(Some(TIMEOUT))).await;
+            let _ =
+                admin.delete_topics(&[&self.name], &AdminOptions::new().request_timeout(Some(TIMEOUT))).await;
         }
     }
 
@@ -100,7 +103,10 @@ impl Topic {
 
     fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
-        client.set("bootstrap.servers", &self.servers).set("group.id", &self.name).set("message.timeout.ms", "15000");
+        client
+            .set("bootstrap.servers", &self.servers)
+            .set("group.id", &self.name)
+            .set("message.timeout.ms", "15000");
         client
     }
 }

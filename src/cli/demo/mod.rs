@@ -89,7 +89,10 @@ async fn show(options: &Options, out: &mut impl Write) -> Result<u8, Failure> {
     writeln!(
         out,
         "longhaul demo: {} items of {:?}, {} at once, {}\n",
-        options.items, options.wait, options.max_in_flight, broker.describe()
+        options.items,
+        options.wait,
+        options.max_in_flight,
+        broker.describe()
     )?;
     broker.enqueue(options.items).await?;
 
@@ -127,8 +130,13 @@ async fn show(options: &Options, out: &mut impl Write) -> Result<u8, Failure> {
 
 fn refused(ended: Result<End, tokio::task::JoinError>) -> Failure {
     match ended {
-        Ok(End::Refused(error)) => Failure::part(error, "check --broker: address, user, password, virtual host"),
-        other => Failure::part(format!("the bridge ended early: {other:?}"), "please report it with LONGHAUL_LOG=debug"),
+        Ok(End::Refused(error)) => {
+            Failure::part(error, "check --broker: address, user, password, virtual host")
+        }
+        other => Failure::part(
+            format!("the bridge ended early: {other:?}"),
+            "please report it with LONGHAUL_LOG=debug",
+        ),
     }
 }
 
@@ -192,13 +200,23 @@ fn summarise(
     writeln!(out, "ran again        {}", tally.more_than_once)?;
     writeln!(out, "left in broker   {left}")?;
     writeln!(out, "most replicas    {most_replicas}, and none at the end")?;
-    writeln!(out, "time             {:.1} s from the first request to the last answer", tally.took.as_secs_f64())?;
-    writeln!(out, "ideal time       {:.1} s, with every replica there from the start", ideal(options).as_secs_f64())
+    writeln!(
+        out,
+        "time             {:.1} s from the first request to the last answer",
+        tally.took.as_secs_f64()
+    )?;
+    writeln!(
+        out,
+        "ideal time       {:.1} s, with every replica there from the start",
+        ideal(options).as_secs_f64()
+    )
 }
 
 fn configuration(broker: &Broker, service: &Handle, options: &Options) -> String {
     format!(
         "pipelines:\n  - name: demo\n    source: {}\n    sink: {{ url: \"http://{}/\", timeout: 1h, require_outcome: true }}\n    max_in_flight: {}\n    on_failed: hold\n",
-        broker.source(), service.address(), options.max_in_flight
+        broker.source(),
+        service.address(),
+        options.max_in_flight
     )
 }

@@ -10,7 +10,8 @@ use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProper
 use super::Failure;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
-const HINT: &str = "check --broker: is RabbitMQ running there, and are user, password and virtual host right?";
+const HINT: &str =
+    "check --broker: is RabbitMQ running there, and are user, password and virtual host right?";
 
 pub struct Queue {
     url: String,
@@ -48,13 +49,17 @@ impl Queue {
         let mut confirms = Vec::new();
         for number in 1..=items {
             let body = format!("item {number}");
-            let properties =
-                BasicProperties::default().with_delivery_mode(2).with_message_id(format!("item-{number}").into());
+            let properties = BasicProperties::default()
+                .with_delivery_mode(2)
+                .with_message_id(format!("item-{number}").into());
             let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
             let name = self.name.as_str().into();
             confirms.push(
-                within("publish", self.channel.basic_publish("".into(), name, options, body.as_bytes(), properties))
-                    .await?,
+                within(
+                    "publish",
+                    self.channel.basic_publish("".into(), name, options, body.as_bytes(), properties),
+                )
+                .await?,
             );
         }
         for confirm in confirms {
@@ -67,7 +72,8 @@ impl Queue {
 
     pub async fn left(&mut self) -> Option<u64> {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let declared = self.channel.queue_declare(self.name.as_str().into(), options, FieldTable::default()).await;
+        let declared =
+            self.channel.queue_declare(self.name.as_str().into(), options, FieldTable::default()).await;
         declared.ok().map(|queue| u64::from(queue.message_count()))
     }
 

@@ -75,7 +75,8 @@ pub async fn start(wait: Duration, max_scale: u32, runs: Arc<Runs>) -> Result<Ha
         ..hellotest::Settings::default()
     });
     let settings = Settings::new(Config::resolve(&cluster, &Default::default(), 1));
-    let settings = Settings { timeout: Duration::from_secs(3600), stop_grace: Duration::from_secs(1), ..settings };
+    let settings =
+        Settings { timeout: Duration::from_secs(3600), stop_grace: Duration::from_secs(1), ..settings };
     Service::start(settings, move |request: Request| {
         let id = request.headers().get("ce-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
         runs.begin(id);

@@ -1,0 +1,173 @@
+//! One AMQP 0-9-1 connection: address, credentials and certificates are read anew for each, so that a rotated
+//! password or certificate needs no restart, and every step has a bound.
+//!
+//! lapin's own recovery stays off: it hides where one session ends and the next begins, and it hangs on a channel
+//! that the broker closed.
+
+mod error;
+mod guard;
+pub mod table;
+mod tls;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lapin::tcp::AsyncTcpStream;
+use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::{Channel, ConnectionProperties};
+use tokio::time::timeout;
+
+use crate::config::Tls;
+pub use error::{Error, Refusal};
+use guard::Guard;
+
+/// Bound of TCP and TLS together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bound of the AMQP handshake after it. The broker may have to ask an authentication backend meanwhile.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bound of every request that the broker answers: declare, qos, consume, cancel, close.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Seconds, where the URI names none. The broker's own 60 would notice a dead peer after two minutes.
+const HEARTBEAT: u16 = 10;
+
+/// How to reach a broker.
+#[derive(Clone)]
+pub struct Settings {
+    /// Makes the AMQP URI, secrets included; called for each connection.
+    pub url: Url,
+    pub tls: Tls,
+    /// What the broker's management shows as the connection's name.
+    pub name: String,
+}
+
+/// Makes the AMQP URI, or says which secret cannot be read.
+pub type Url = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
+
+/// An open connection.
+pub struct Connection {
+    amqp: lapin::Connection,
+    guard: Guard,
+}
+
+impl Settings {
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// See [`Error::refusal`] for the ones that waiting does not mend. None of them shows the password.
+    pub async fn connect(&self) -> Result<Connection, Error> {
+        let url = (self.url)().map_err(Error::Secret)?;
+        let uri = parse(&url)?;
+        let tls = tls::read(&self.tls, &uri.scheme).await?;
+        let runtime = lapin::runtime::default_runtime()?;
+        let properties = ConnectionProperties::default()
+            .with_connection_name(self.name.as_str().into())
+            .with_client_property("product".into(), "longhaul".into())
+            .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
+
+        let guard = Guard::default();
+        let watched = guard.watcher();
+        let opening = lapin::Connection::connector(
+            uri,
+            runtime,
+            async move |uri, runtime| {
+                let opening = async {
+                    let address = (uri.authority.host.clone(), uri.authority.port);
+                    let stream = AsyncTcpStream::connect(&runtime, runtime.to_socket_addrs(address)).await?;
+                    if let AsyncTcpStream::Plain(socket) = &stream {
+                        watched.watch(socket.get_ref())?;
+                    }
+                    match uri.scheme {
+                        AMQPScheme::AMQP => Ok(stream),
+                        AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, tls.as_ref()).await,
+                    }
+                };
+                // lapin passes no timeout on to TCP or TLS, not even the URI's connection_timeout.
+                let opened = timeout(CONNECT_TIMEOUT, opening).await;
+                Ok(opened.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
+            },
+            properties,
+        );
+        // Dropped before it ends, the guard closes the socket: lapin's thread would wait for ever on a silent peer.
+        let bound = CONNECT_TIMEOUT + HANDSHAKE_TIMEOUT;
+        let amqp =
+            timeout(bound, opening).await.map_err(|_| Error::Silent("the AMQP handshake", bound))??;
+        Ok(Connection { amqp, guard })
+    }
+}
+
+impl Connection {
+    pub async fn channel(&self) -> Result<Channel, Error> {
+        answer("channel.open", self.amqp.create_channel()).await
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.amqp.status().connected()
+    }
+
+    /// The largest frame, in bytes; a message's headers and properties must fit into one.
+    pub fn frame_max(&self) -> usize {
+        self.amqp.configuration().frame_max() as usize
+    }
+
+    /// Says goodbye, and hangs up even where the broker does not answer.
+    pub async fn close(self) {
+        if self.is_open() {
+            let _ = answer("connection.close", self.amqp.close(200, "OK".into())).await;
+        }
+        drop(self.guard);
+    }
+}
+
+/// Awaits what the broker has to answer, with a bound.
+pub async fn answer<T>(
+    what: &'static str,
+    request: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, Error> {
+    match timeout(ANSWER_TIMEOUT, request).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Error::Silent(what, ANSWER_TIMEOUT)),
+    }
+}
+
+/// Reads an AMQP URI. The parser's own errors may repeat the text, and the password with it, so they are dropped.
+fn parse(text: &str) -> Result<AMQPUri, Error> {
+    let url = url::Url::parse(text).map_err(|_| Error::Uri)?;
+    let mut uri: AMQPUri = text.parse().map_err(|_| Error::Uri)?;
+    // lapin's parser knows names only and would take localhost for an IPv6 address.
+    if let Some(url::Host::Ipv6(address)) = url.host() {
+        uri.authority.host = address.to_string();
+    }
+    uri.query.heartbeat.get_or_insert(HEARTBEAT);
+    Ok(uri)
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Settings").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_error_shows_the_password() {
+        for bad in
+            ["amqp:user:hunter2@host", "http://user:hunter2@host", "amqp://user:hunter2@host:badport", ""]
+        {
+            let error = parse(bad).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn reads_what_the_uri_specification_allows() {
+        let uri = parse("amqps://a%40b:p%2Fw@[::1]:5/v%2Fh?heartbeat=3").unwrap();
+        assert_eq!(uri.authority.host, "::1");
+        assert_eq!((uri.authority.port, uri.vhost.as_str()), (5, "v/h"));
+        assert_eq!((uri.authority.userinfo.username.as_str(), uri.query.heartbeat), ("a@b", Some(3)));
+        assert_eq!(parse("amqp://host").unwrap().query.heartbeat, Some(HEARTBEAT));
+    }
+}

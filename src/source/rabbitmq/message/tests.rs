@@ -1,0 +1,62 @@
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
+
+use super::*;
+
+fn mock(body: &str, headers: &[(&str, AMQPValue)], properties: BasicProperties) -> Delivery {
+    let mut table = FieldTable::default();
+    for (name, value) in headers {
+        table.insert((*name).into(), value.clone());
+    }
+    let mut from = lapin::message::Delivery::mock(1, "".into(), "queue".into(), false, body.into());
+    from.properties = properties.with_headers(table);
+    delivery(Epoch(1), "queue", from)
+}
+
+fn id_of(body: &str, headers: &[(&str, AMQPValue)]) -> Identity {
+    mock(body, headers, BasicProperties::default()).outline.identity
+}
+
+#[test]
+fn a_redelivery_has_the_same_identity() {
+    let first = id_of("body", &[("shop", AMQPValue::LongInt(1))]);
+    let again =
+        id_of("body", &[("shop", AMQPValue::LongInt(1)), ("x-delivery-count", AMQPValue::LongLongInt(1))]);
+    assert_eq!(first, again);
+    assert!(!first.is_unique());
+}
+
+#[test]
+fn whatever_differs_makes_another_identity() {
+    let text = |text: &str| AMQPValue::LongString(text.into());
+    let identities = [
+        id_of("body", &[]),
+        id_of("bod", &[]),
+        id_of("body", &[("a", text(""))]),
+        id_of("body", &[("a", text("b"))]),
+        id_of("body", &[("ab", text(""))]),
+        id_of("body", &[("a", AMQPValue::Void)]),
+        id_of("body", &[("a", AMQPValue::LongInt(0))]),
+        id_of("body", &[("a", AMQPValue::Timestamp(0))]),
+        mock("body", &[], BasicProperties::default().with_message_id("a".into())).outline.identity,
+        mock("body", &[], BasicProperties::default().with_correlation_id("a".into())).outline.identity,
+        mock("body", &[], BasicProperties::default().with_timestamp(0)).outline.identity,
+    ];
+    for (index, identity) in identities.iter().enumerate() {
+        assert!(!identities[..index].contains(identity), "number {index} is not unique");
+    }
+}
+
+#[test]
+fn our_own_headers_win() {
+    let headers = [
+        ("longhaul-id", AMQPValue::LongString("42".into())),
+        ("longhaul-attempts", AMQPValue::LongInt(3)),
+        ("x-delivery-count", AMQPValue::LongLongInt(9)),
+    ];
+    let outline = mock("body", &headers, BasicProperties::default()).outline;
+    assert_eq!(outline.identity, Identity::Header("42".into()));
+    assert_eq!(outline.attempts_before, 3);
+    let outline = mock("body", &headers[2..], BasicProperties::default()).outline;
+    assert_eq!(outline.attempts_before, 9);
+}

@@ -1,0 +1,245 @@
+//! One session: a connection, a channel and a consumer, from the first delivery to the loss or the goodbye.
+//!
+//! One loop does it all, so that what is written to the broker is written in the order in which it was decided. It
+//! never waits for room in the bridge while something is to be settled, and it reads no delivery ahead of the one that
+//! waits: the prefetch bounds what can pile up in lapin, which has no bound of its own.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Consumer};
+use tokio::sync::mpsc;
+
+use super::settle::Settler;
+use super::{Complaint, Port, Settings, backlog, message, topology};
+use crate::connect::rabbitmq::{Connection, Error, answer, table};
+use crate::delivery::Epoch;
+use crate::source::{Command, Delivery, SourceEvent};
+
+/// Commands taken in one go; acks among them may share a frame.
+const COMMANDS_AT_ONCE: usize = 256;
+/// Bound of the wait for the reason of a failed settle, which is there already or never comes.
+const VERDICT_TIMEOUT: Duration = Duration::from_secs(1);
+
+pub(super) struct Session {
+    connection: Connection,
+    subscription: Subscription,
+}
+
+/// The consuming channel and what is out on it.
+struct Subscription {
+    epoch: Epoch,
+    channel: Channel,
+    consumer: Consumer,
+    settler: Settler,
+    /// Read from the consumer, and waiting for room in the bridge.
+    waiting: Option<Delivery>,
+    taking: bool,
+}
+
+/// How a session ended.
+pub(super) enum Ended {
+    /// As the bridge wished.
+    Closed,
+    Lost {
+        error: Error,
+        /// Whether the intake was still open.
+        taking: bool,
+    },
+}
+
+/// Why the loop was left.
+enum Left {
+    Close,
+    Lost(Error),
+}
+
+impl Session {
+    pub(super) async fn open(
+        settings: &Settings,
+        epoch: Epoch,
+        complaint: &mut Complaint,
+        events: &mpsc::UnboundedSender<SourceEvent>,
+    ) -> Result<Session, Error> {
+        let connection = settings.connection.connect().await?;
+        let _ = events.send(SourceEvent::Connected(true));
+        match Self::subscribe(&connection, settings, complaint).await {
+            Ok((channel, consumer)) => {
+                complaint.0 = None;
+                tracing::info!(%epoch, queue = settings.queue, "session with RabbitMQ is up");
+                let _ = events.send(SourceEvent::Up { epoch });
+                let settler = Settler::new(epoch, channel.clone());
+                let subscription =
+                    Subscription { epoch, channel, consumer, settler, waiting: None, taking: true };
+                Ok(Session { connection, subscription })
+            }
+            Err(error) => {
+                connection.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn subscribe(
+        connection: &Connection,
+        settings: &Settings,
+        complaint: &mut Complaint,
+    ) -> Result<(Channel, Consumer), Error> {
+        topology::ensure(connection, &settings.queue, settings.declare.as_ref(), complaint).await?;
+        let channel = connection.channel().await?;
+        // Before the consumer, as it holds for new ones only; never global, which quorum queues refuse.
+        let prefetch = channel.basic_qos(settings.max_in_flight, BasicQosOptions { global: false });
+        answer("basic.qos", prefetch).await?;
+        let queue = table::short("queue name", &settings.queue)?;
+        let consuming =
+            channel.basic_consume(queue, "".into(), BasicConsumeOptions::default(), FieldTable::default());
+        let consumer = answer("basic.consume", consuming).await?;
+        Ok((channel, consumer))
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.subscription.epoch
+    }
+
+    /// Runs to the end. The connection is given back where it was lost, for the caller to close: the news come first.
+    pub(super) async fn run(mut self, port: &mut Port, settings: &Settings) -> (Ended, Connection) {
+        let events = port.events.clone();
+        let left = tokio::select! {
+            left = self.subscription.work(port, &settings.queue) => left,
+            never = backlog::watch(&self.connection, &settings.queue, &events) => match never {},
+        };
+        let ended = match left {
+            Left::Lost(error) => Ended::Lost { error, taking: self.subscription.taking },
+            Left::Close => {
+                if let Err(error) = self.subscription.goodbye(&port.events).await {
+                    let (epoch, queue) = (self.epoch(), &settings.queue);
+                    tracing::warn!(%epoch, queue, %error, "the last settles are not confirmed; their items may come again");
+                }
+                Ended::Closed
+            }
+        };
+        (ended, self.connection)
+    }
+}
+
+impl Subscription {
+    async fn work(&mut self, port: &mut Port, queue: &str) -> Left {
+        let mut commands = Vec::with_capacity(COMMANDS_AT_ONCE);
+        loop {
+            tokio::select! {
+                biased;
+                Some(written) = self.settler.written() => match written {
+                    Ok(answers) => answers.into_iter().for_each(|answer| drop(port.events.send(answer))),
+                    Err(error) => return Left::Lost(self.cause(error).await),
+                },
+                count = port.commands.recv_many(&mut commands, COMMANDS_AT_ONCE) => {
+                    if count == 0 {
+                        return Left::Close;
+                    }
+                    if let Some(left) = self.obey(commands.drain(..), &port.events).await {
+                        return left;
+                    }
+                }
+                room = port.deliveries.reserve(), if self.waiting.is_some() => {
+                    let Ok(room) = room else { return Left::Close };
+                    if let Some(delivery) = self.waiting.take() {
+                        room.send(delivery);
+                    }
+                }
+                // Not fused: after `None` it would pend for ever, so both ends of it leave the loop.
+                next = self.consumer.next(), if self.taking && self.waiting.is_none() => match next {
+                    Some(Ok(delivery)) => {
+                        self.settler.deliver(delivery.delivery_tag);
+                        self.waiting = Some(message::delivery(self.epoch, queue, delivery));
+                    }
+                    Some(Err(error)) => return Left::Lost(error.into()),
+                    None => return Left::Lost(Error::Cancelled),
+                }
+            }
+        }
+    }
+
+    async fn obey(
+        &mut self,
+        commands: impl Iterator<Item = Command>,
+        events: &mpsc::UnboundedSender<SourceEvent>,
+    ) -> Option<Left> {
+        let mut left = None;
+        for command in commands {
+            match command {
+                Command::Settle { id, how } => {
+                    if let Some(answer) = self.settler.settle(id, how) {
+                        let _ = events.send(answer);
+                    }
+                }
+                Command::Note { .. } => {}
+                Command::StopIntake => {
+                    if let Err(error) = self.stop_intake().await {
+                        left = Some(Left::Lost(error));
+                    }
+                    let _ = events.send(SourceEvent::IntakeStopped);
+                }
+                Command::Close => left = Some(Left::Close),
+            }
+        }
+        self.settler.flush();
+        left
+    }
+
+    /// A settle that fails says only that the channel is closed; what closed it comes through the consumer.
+    async fn cause(&mut self, failed: Error) -> Error {
+        let verdict = async {
+            loop {
+                match self.consumer.next().await {
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Some(error),
+                    None => return None,
+                }
+            }
+        };
+        match tokio::time::timeout(VERDICT_TIMEOUT, verdict).await {
+            Ok(Some(error)) => error.into(),
+            Ok(None) | Err(_) => failed,
+        }
+    }
+
+    /// Cancels the consumer and gives back what the bridge has not seen yet.
+    async fn stop_intake(&mut self) -> Result<(), Error> {
+        if !self.taking {
+            return Ok(());
+        }
+        self.taking = false;
+        // By tag, as they were delivered. Not through the settler: nobody waits for an answer about them.
+        let mut unseen: Vec<u64> =
+            self.waiting.take().map(|delivery| delivery.outline.id.tag).into_iter().collect();
+        let cancel = self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
+        answer("basic.cancel", cancel).await?;
+        // What was on its way before the broker's answer, and then the end of the stream.
+        while let Some(delivery) = answer("the end of the deliveries", next(&mut self.consumer)).await? {
+            self.settler.deliver(delivery.delivery_tag);
+            unseen.push(delivery.delivery_tag);
+        }
+        for tag in unseen {
+            self.settler.forget(tag);
+            // Nack, never reject: from RabbitMQ 4.3 on only a reject counts against the delivery limit.
+            let nack = self.channel.basic_nack(tag, BasicNackOptions { multiple: false, requeue: true });
+            answer("basic.nack", nack).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is still to be written and closes the channel. The broker's answer to that proves that it has seen
+    /// every settle before it.
+    async fn goodbye(&mut self, events: &mpsc::UnboundedSender<SourceEvent>) -> Result<(), Error> {
+        while let Some(Ok(answers)) = self.settler.written().await {
+            answers.into_iter().for_each(|answer| drop(events.send(answer)));
+        }
+        answer("channel.close", self.channel.close(200, "OK".into())).await
+    }
+}
+
+async fn next(consumer: &mut Consumer) -> lapin::Result<Option<lapin::message::Delivery>> {
+    consumer.next().await.transpose()
+}

@@ -1,0 +1,136 @@
+//! Settles of one session: which deliveries are out, and what is being written about them.
+//!
+//! Written through the channel and not through lapin's `Acker`, for two reasons. An acker spawns a task for each ack,
+//! which costs more than the ack. And tasks overtake each other: an ack for many that arrives before the ack of one of
+//! them makes that one unknown to the broker, which closes the channel for it.
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::future::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use lapin::Channel;
+use lapin::options::{BasicAckOptions, BasicNackOptions};
+use tokio::time::timeout;
+
+use crate::connect::rabbitmq::Error;
+use crate::delivery::{DeliveryId, Epoch, Settlement};
+use crate::source::{Settled, SourceEvent};
+
+/// Bound of one write. A connection that takes none for this long is as good as lost.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) struct Settler {
+    epoch: Epoch,
+    channel: Channel,
+    /// Delivered in this session, and nothing decided yet.
+    unsettled: BTreeSet<u64>,
+    /// To be acked with the next flush.
+    acks: BTreeSet<u64>,
+    /// Handed to lapin and not yet on the wire. No longer than the prefetch allows.
+    writes: FuturesUnordered<Write>,
+}
+
+/// What one frame settles, once it is on the wire; or why the session is lost.
+type Written = Result<Vec<SourceEvent>, Error>;
+type Write = Pin<Box<dyn Future<Output = Written> + Send>>;
+
+impl Settler {
+    pub(super) fn new(epoch: Epoch, channel: Channel) -> Self {
+        Settler {
+            epoch,
+            channel,
+            unsettled: BTreeSet::new(),
+            acks: BTreeSet::new(),
+            writes: FuturesUnordered::new(),
+        }
+    }
+
+    pub(super) fn deliver(&mut self, tag: u64) {
+        self.unsettled.insert(tag);
+    }
+
+    /// Somebody else settles it.
+    pub(super) fn forget(&mut self, tag: u64) {
+        self.unsettled.remove(&tag);
+    }
+
+    /// Settles with the next [`flush`](Self::flush). The answer is given at once only where there is nothing to write:
+    /// a delivery of another session, or one that was settled before.
+    pub(super) fn settle(&mut self, id: DeliveryId, how: Settlement) -> Option<SourceEvent> {
+        if id.epoch != self.epoch || !self.unsettled.remove(&id.tag) {
+            return Some(SourceEvent::Settled { id, settled: Settled::Stale });
+        }
+        match how {
+            Settlement::Ack => {
+                self.acks.insert(id.tag);
+            }
+            Settlement::Return => self.nack(id.tag),
+        }
+        None
+    }
+
+    /// Hands the acks to lapin, those below everything that is still unsettled in one frame.
+    ///
+    /// Every tag up to the last of those was delivered here (tags come in order) and is acked by it or settled by an
+    /// earlier frame, so the frame acks nothing that nobody asked for.
+    pub(super) fn flush(&mut self) {
+        let mut acks = std::mem::take(&mut self.acks);
+        let single = match self.unsettled.first() {
+            Some(lowest) => acks.split_off(lowest),
+            None => BTreeSet::new(),
+        };
+        if let Some(last) = acks.last().copied() {
+            self.ack(last, acks.len() > 1, acks);
+        }
+        for tag in single {
+            self.ack(tag, false, BTreeSet::from([tag]));
+        }
+    }
+
+    /// The answers of the next write that ended; `None` when none is under way. Cancel safe.
+    pub(super) async fn written(&mut self) -> Option<Written> {
+        self.writes.next().await
+    }
+
+    fn ack(&mut self, tag: u64, multiple: bool, tags: BTreeSet<u64>) {
+        let channel = self.channel.clone();
+        let write = async move { channel.basic_ack(tag, BasicAckOptions { multiple }).await };
+        self.write(write, tags);
+    }
+
+    fn nack(&mut self, tag: u64) {
+        let channel = self.channel.clone();
+        // Nack, never reject: from RabbitMQ 4.3 on only a reject counts against the delivery limit.
+        let options = BasicNackOptions { multiple: false, requeue: true };
+        let write = async move { channel.basic_nack(tag, options).await };
+        self.write(write, BTreeSet::from([tag]));
+    }
+
+    fn write(
+        &mut self,
+        frame: impl Future<Output = lapin::Result<()>> + Send + 'static,
+        tags: BTreeSet<u64>,
+    ) {
+        let epoch = self.epoch;
+        let mut write = async move {
+            match timeout(WRITE_TIMEOUT, frame).await {
+                Ok(Ok(())) => Ok(tags.into_iter().map(|tag| sent(DeliveryId { epoch, tag })).collect()),
+                Ok(Err(error)) => Err(error.into()),
+                Err(_) => Err(Error::Silent("a settle", WRITE_TIMEOUT)),
+            }
+        }
+        .boxed();
+        // Polled once here, which is what puts the frame into lapin's queue: so the order of frames is the order of
+        // these calls, and not the order in which a set of futures happens to be polled.
+        match write.as_mut().now_or_never() {
+            Some(written) => self.writes.push(std::future::ready(written).boxed()),
+            None => self.writes.push(write),
+        }
+    }
+}
+
+fn sent(id: DeliveryId) -> SourceEvent {
+    SourceEvent::Settled { id, settled: Settled::Sent }
+}

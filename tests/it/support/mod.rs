@@ -1,0 +1,29 @@
+//! What several tests need: a source under test with its bridge end, brokers, and a relay that fails on demand.
+
+pub mod bridge;
+pub mod rabbitmq;
+pub mod relay;
+
+use std::future::Future;
+use std::time::Duration;
+
+/// Longer than anything that works ever takes; only a failing test waits for it.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Awaits `future`, and fails the test with `what` when it does not end.
+pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(DEADLINE, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("not within {DEADLINE:?}: {what}"),
+    }
+}
+
+/// Asks again and again until `probe` is true, and fails the test with `what` when it never is.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut probe: impl FnMut() -> F) {
+    within(what, async {
+        while !probe().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+}

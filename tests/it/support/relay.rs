@@ -1,0 +1,132 @@
+//! A TCP relay between a client and a server that fails on demand: cuts, falls silent or refuses.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Listens on a port of its own, and stops when it is dropped.
+pub struct Relay {
+    address: SocketAddr,
+    control: Arc<watch::Sender<Control>>,
+    accepting: JoinHandle<()>,
+}
+
+/// What the relay does with its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Bytes go both ways.
+    Pass,
+    /// Connections stay open, but every byte is swallowed. Cut before passing again: a stream with a hole is garbage.
+    Stall,
+    /// New connections are closed at once.
+    Refuse,
+}
+
+#[derive(Clone, Copy)]
+struct Control {
+    mode: Mode,
+    /// Connections accepted in an earlier generation are closed.
+    generation: u64,
+    /// Grows when junk is to be written to the servers.
+    junk: u64,
+}
+
+impl Relay {
+    pub async fn start(upstream: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (control, _) = watch::channel(Control { mode: Mode::Pass, generation: 0, junk: 0 });
+        let control = Arc::new(control);
+        let accepting = tokio::spawn(accept(listener, upstream, Arc::clone(&control)));
+        Relay { address, control, accepting }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Closes every connection, without a word to either end.
+    pub fn cut_all(&self) {
+        self.control.send_modify(|control| control.generation += 1);
+    }
+
+    /// Writes junk to the server on every connection, so that it closes them with words of its own.
+    pub fn confuse_server(&self) {
+        self.control.send_modify(|control| control.junk += 1);
+    }
+
+    pub fn set(&self, mode: Mode) {
+        self.control.send_modify(|control| control.mode = mode);
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.cut_all();
+    }
+}
+
+async fn accept(listener: TcpListener, upstream: String, control: Arc<watch::Sender<Control>>) {
+    while let Ok((client, _)) = listener.accept().await {
+        let now = *control.borrow();
+        if now.mode == Mode::Refuse {
+            continue;
+        }
+        let mut changes = control.subscribe();
+        let upstream = upstream.clone();
+        tokio::spawn(async move {
+            let passing = pass(client, upstream, changes.clone());
+            tokio::select! {
+                () = passing => {}
+                _ = changes.wait_for(|control| control.generation != now.generation) => {}
+            }
+        });
+    }
+}
+
+async fn pass(mut client: TcpStream, upstream: String, mut control: watch::Receiver<Control>) {
+    let Ok(mut server) = TcpStream::connect(upstream).await else { return };
+    let (client_read, client_write) = client.split();
+    let (server_read, mut server_write) = server.split();
+    let mode = control.clone();
+    // Either end's close closes both, as a broken network path would look to them.
+    tokio::select! {
+        () = copy(server_read, client_write, mode.clone()) => {}
+        () = async {
+            tokio::select! {
+                () = copy(client_read, &mut server_write, mode) => return,
+                () = junk(&mut control) => {}
+            }
+            // No frame of AMQP, nor the start of one. What the client says after it no longer matters.
+            let _ = server_write.write_all(&[0xff; 64]).await;
+            std::future::pending().await
+        } => {}
+    }
+}
+
+async fn junk(control: &mut watch::Receiver<Control>) {
+    let before = control.borrow().junk;
+    let _ = control.wait_for(|control| control.junk > before).await;
+}
+
+async fn copy(
+    mut from: impl AsyncReadExt + Unpin,
+    mut to: impl AsyncWriteExt + Unpin,
+    control: watch::Receiver<Control>,
+) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(count) = from.read(&mut buffer).await {
+        if count == 0 {
+            return;
+        }
+        let stalled = control.borrow().mode == Mode::Stall;
+        if !stalled && to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}
