@@ -1,6 +1,8 @@
 //! Who may know whom, and what else the house's rules say that a machine can see. Each rule has its
 //! reason beside it; whoever breaks one on purpose changes it here, in the open.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has said what it has to say")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -2,6 +2,8 @@
 //! byte for byte), three attempts, two session losses, a dead-letter write that fails once, and a drain
 //! at any point. Time is "the next timer fires".
 
+#![allow(clippy::print_stdout, reason = "the size of the world is worth seeing")]
+
 mod world;
 
 use std::time::Duration;

@@ -76,7 +76,7 @@ impl Signals {
         }
     }
 
-    #[expect(clippy::exit, reason = "the second signal asks for the end now, whatever still runs")]
+    /// The second signal asks for the end now, whatever still runs.
     async fn drain_then_exit(mut self, drain: CancellationToken) {
         self.next().await;
         drain.cancel();

@@ -1,5 +1,7 @@
 //! The one integration binary: a module for each concern, so that everything links once.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has said what it has to say")]
+
 mod contract;
 mod kafka;
 mod kpa;

@@ -4,7 +4,7 @@ use super::{Failure, kafka, rabbitmq};
 
 pub enum Broker {
     Kafka(kafka::Topic),
-    Rabbitmq(rabbitmq::Queue),
+    Rabbitmq(Box<rabbitmq::Queue>),
 }
 
 impl Broker {
@@ -12,7 +12,7 @@ impl Broker {
         match address {
             None => Ok(Broker::Kafka(kafka::Topic::embedded()?)),
             Some(url) if url.starts_with("amqp://") || url.starts_with("amqps://") => {
-                Ok(Broker::Rabbitmq(rabbitmq::Queue::create(url).await?))
+                Ok(Broker::Rabbitmq(Box::new(rabbitmq::Queue::create(url).await?)))
             }
             Some(address) => Ok(Broker::Kafka(kafka::Topic::create(address).await?)),
         }
