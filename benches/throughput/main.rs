@@ -3,6 +3,8 @@
 //!
 //! Each part is a process of its own, so that CPU time can be told apart. Run it with `benches/run`.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints what it measured")]
+
 use std::process::ExitCode;
 
 mod brokers;

@@ -9,5 +9,5 @@ mod flow;
 mod publishing;
 mod records;
 mod recovery;
-mod support;
+pub mod support;
 mod unreachable;

@@ -7,4 +7,5 @@ mod kafka;
 mod kpa;
 mod manifests;
 mod rabbitmq;
+mod run;
 mod support;

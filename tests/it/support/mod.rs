@@ -1,8 +1,10 @@
 //! What several tests need: a source under test with its bridge end, brokers, and a relay that fails on demand.
 
 pub mod bridge;
+pub mod process;
 pub mod rabbitmq;
 pub mod relay;
+pub mod worker;
 
 use std::future::Future;
 use std::time::Duration;

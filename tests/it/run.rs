@@ -1,0 +1,154 @@
+//! The main job, end to end: the program, a real broker, a worker.
+
+mod backlog;
+
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use longhaul::config::QueueKind;
+
+use crate::support::process::Longhaul;
+use crate::support::rabbitmq::{self as amqp, Queue};
+use crate::support::relay::Relay;
+use crate::support::worker::Worker;
+use crate::support::{eventually, within};
+use backlog::{Backlog, Kafka, Rabbitmq};
+
+/// Makes a test of each case for both brokers.
+macro_rules! for_both {
+    ($($case:ident),*) => {
+        mod rabbitmq { $(#[tokio::test(flavor = "multi_thread")] async fn $case() { super::$case::<super::Rabbitmq>().await; })* }
+        mod kafka { $(#[tokio::test(flavor = "multi_thread")] async fn $case() { super::$case::<super::Kafka>().await; })* }
+    };
+}
+
+for_both!(
+    all_items_are_done_once_and_never_too_many_at_once,
+    a_killed_bridge_loses_nothing,
+    a_drain_cuts_nothing_short,
+    rejected_items_go_to_the_dead_letter,
+    odd_bodies_go_through_whole
+);
+
+fn config(source: &str, worker: &Worker, max_in_flight: usize, more: &str) -> String {
+    format!(
+        "pipelines:\n  - name: test\n    source: {source}\n    sink: {{ url: \"{}\" }}\n    max_in_flight: {max_in_flight}\n{more}",
+        worker.url
+    )
+}
+
+async fn all_items_are_done_once_and_never_too_many_at_once<B: Backlog>() {
+    let backlog = B::create().await;
+    backlog.fill((0..100).map(|number| format!("item {number}").into_bytes())).await;
+    let worker = Worker::start(Duration::from_millis(100)).await;
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 20, ""));
+    eventually("all items to be done", async || worker.done() == 100).await;
+    bridge.stop().await;
+    let log = worker.log();
+    assert_eq!((log.second_runs(), log.most_open), (0, 20), "{:?}", log.started);
+    eventually("the broker to be empty", async || backlog.left().await == 0).await;
+    backlog.remove().await;
+}
+
+async fn a_killed_bridge_loses_nothing<B: Backlog>() {
+    let backlog = B::create().await;
+    backlog.fill((0..100).map(|number| format!("item {number}").into_bytes())).await;
+    let worker = Worker::start(Duration::from_millis(300)).await;
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 20, ""));
+    eventually("some items to be done", async || worker.done() >= 30).await;
+    bridge.kill().await;
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 20, ""));
+    eventually("all items to be done", async || worker.done() == 100).await;
+    bridge.stop().await;
+    let second_runs = worker.log().second_runs();
+    assert!(second_runs <= 20 + B::UNCOMMITTED, "{second_runs} second runs");
+    eventually("the broker to be empty", async || backlog.left().await == 0).await;
+    backlog.remove().await;
+}
+
+async fn a_drain_cuts_nothing_short<B: Backlog>() {
+    let backlog = B::create().await;
+    backlog.fill((0..50).map(|number| format!("item {number}").into_bytes())).await;
+    let worker = Worker::start(Duration::from_secs(2)).await;
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 20, ""));
+    eventually("all slots to be taken", async || worker.log().open == 20).await;
+    let asked = Instant::now();
+    bridge.stop().await;
+    let took = asked.elapsed();
+    let log = worker.log();
+    assert_eq!((log.started.len(), log.finished.len(), log.second_runs()), (20, 20, 0), "after {took:?}");
+    eventually("30 items to be left", async || backlog.left().await == 30).await;
+    backlog.remove().await;
+}
+
+async fn rejected_items_go_to_the_dead_letter<B: Backlog>() {
+    let (backlog, graveyard) = (B::create().await, B::create().await);
+    backlog.fill((0..20u8).map(|number| vec![number])).await;
+    let odd = |body: &[u8]| if body[0] % 2 == 1 { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+    let worker = Worker::with_verdict(Duration::from_millis(10), odd).await;
+    let more = format!("    dead_letter: {}\n", graveyard.target());
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 5, &more));
+    eventually("ten dead letters", async || graveyard.left().await == 10).await;
+    eventually("the broker to be empty", async || worker.done() == 20 && backlog.left().await == 0).await;
+    bridge.stop().await;
+    assert_eq!(worker.log().second_runs(), 0);
+    let letter = graveyard.take().await;
+    assert_eq!(letter["longhaul-reason"], "rejected");
+    assert_eq!((letter["longhaul-code"].as_str(), letter["longhaul-attempts"].as_str()), ("422", "1"));
+    backlog.remove().await;
+    graveyard.remove().await;
+}
+
+async fn odd_bodies_go_through_whole<B: Backlog>() {
+    let bodies = vec![Vec::new(), vec![0xff, 0xfe, 0x00], vec![b'x'; 1 << 20]];
+    let backlog = B::create().await;
+    backlog.fill(bodies.clone().into_iter()).await;
+    let worker = Worker::start(Duration::from_millis(10)).await;
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 2, ""));
+    eventually("all items to be done", async || worker.done() == 3).await;
+    bridge.stop().await;
+    let mut seen: Vec<Vec<u8>> = worker.log().bodies.into_values().collect();
+    seen.sort_by_key(Vec::len);
+    assert!(seen == bodies, "lengths {:?}", seen.iter().map(Vec::len).collect::<Vec<_>>());
+    eventually("the broker to be empty", async || backlog.left().await == 0).await;
+    backlog.remove().await;
+}
+
+/// A hand-written bridge makes 24 runs of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_connection_cut_three_times_runs_nothing_twice() {
+    for url in amqp::brokers() {
+        let queue = Queue::create(&url, QueueKind::Quorum).await;
+        let backlog = Rabbitmq::of(queue);
+        backlog.fill((0..8).map(|number| format!("item {number}").into_bytes())).await;
+        let worker = Worker::start(Duration::from_secs(5)).await;
+        let relay = Relay::start(amqp::address(&url)).await;
+        let source = backlog.source_at(&amqp::through(&url, relay.port()));
+        let bridge = Longhaul::run(&config(&source, &worker, 8, ""));
+        eventually("all slots to be taken", async || worker.log().open == 8).await;
+        for cut in 1..=3 {
+            relay.cut_all();
+            let adopted = || bridge.log().matches("Redelivery adopted").count();
+            eventually("the redeliveries to be adopted", async || adopted() >= 8 * cut).await;
+        }
+        eventually("all items to be done", async || worker.done() == 8).await;
+        bridge.stop().await;
+        assert_eq!(worker.log().started.values().sum::<u32>(), 8, "calls");
+        eventually("the broker to be empty", async || backlog.left().await == 0).await;
+        backlog.remove().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_wrong_password_ends_with_a_hint() {
+    let url = &amqp::brokers()[0];
+    let mut wrong = url::Url::parse(url).unwrap();
+    wrong.set_password(Some("hunter2")).unwrap();
+    let source = format!("{{ rabbitmq: {{ url: \"{wrong}\", queue: any }} }}");
+    let worker = Worker::start(Duration::ZERO).await;
+    let mut bridge = Longhaul::run(&config(&source, &worker, 1, ""));
+    let status = within("the end", bridge.wait()).await;
+    let log = bridge.log();
+    assert_eq!(status.code(), Some(69), "{log}");
+    assert!(log.contains("help: check user name and password") && !log.contains("hunter2"), "{log}");
+}

@@ -1,0 +1,144 @@
+//! A queue or topic of a test's own, filled and counted the same way for both brokers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lapin::BasicProperties;
+use lapin::types::AMQPValue;
+use longhaul::config::QueueKind;
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Headers, OwnedHeaders};
+use rdkafka::topic_partition_list::Offset;
+
+use crate::kafka::support::Broker;
+use crate::support::rabbitmq::{self, Queue};
+
+pub trait Backlog: Sized {
+    /// Items that finished and may run again after a kill, beside those in flight: what one commit interval holds.
+    const UNCOMMITTED: u32;
+
+    async fn create() -> Self;
+    async fn fill(&self, bodies: impl Iterator<Item = Vec<u8>>);
+    /// The key `source` of the configuration.
+    fn source(&self) -> String;
+    /// The key `dead_letter` of the configuration.
+    fn target(&self) -> String;
+    /// Items that nobody has settled. Asked while no bridge runs, or when all is done.
+    async fn left(&self) -> u64;
+    /// The headers of the first item, as text.
+    async fn take(&self) -> BTreeMap<String, String>;
+    async fn remove(self);
+}
+
+pub struct Rabbitmq(Queue);
+
+impl Rabbitmq {
+    pub fn of(queue: Queue) -> Self {
+        Rabbitmq(queue)
+    }
+
+    pub fn source_at(&self, url: &str) -> String {
+        format!("{{ rabbitmq: {{ url: \"{url}\", queue: {} }} }}", self.0.name)
+    }
+}
+
+impl Backlog for Rabbitmq {
+    const UNCOMMITTED: u32 = 0;
+
+    async fn create() -> Self {
+        Rabbitmq(Queue::create(&rabbitmq::brokers()[0], QueueKind::Quorum).await)
+    }
+
+    async fn fill(&self, bodies: impl Iterator<Item = Vec<u8>>) {
+        for (number, body) in bodies.enumerate() {
+            let properties = BasicProperties::default().with_message_id(format!("id-{number}").into());
+            self.0.publish(&body, properties).await;
+        }
+    }
+
+    fn source(&self) -> String {
+        self.source_at(&self.0.url)
+    }
+
+    fn target(&self) -> String {
+        format!("{{ rabbitmq: {{ url: \"{}\", queue: {} }} }}", self.0.url, self.0.name)
+    }
+
+    async fn left(&self) -> u64 {
+        self.0.ready().await
+    }
+
+    async fn take(&self) -> BTreeMap<String, String> {
+        let delivery = self.0.get().await.expect("an item");
+        let headers = delivery.properties.headers().clone().expect("headers");
+        let text = |value: &AMQPValue| match value {
+            AMQPValue::LongString(text) => text.to_string(),
+            AMQPValue::LongLongInt(number) => number.to_string(),
+            other => format!("{other:?}"),
+        };
+        headers.inner().iter().map(|(name, value)| (name.to_string(), text(value))).collect()
+    }
+
+    async fn remove(self) {
+        self.0.delete().await;
+    }
+}
+
+pub struct Kafka(Broker);
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Backlog for Kafka {
+    /// 20 in flight of 0.3 s each: a commit interval of 0.25 s holds no more than as many again.
+    const UNCOMMITTED: u32 = 20;
+
+    async fn create() -> Self {
+        let broker = Broker::real("run");
+        broker.create_topic(&broker.name, 1).await;
+        Kafka(broker)
+    }
+
+    async fn fill(&self, bodies: impl Iterator<Item = Vec<u8>>) {
+        for body in bodies {
+            self.0.produce_one(&self.0.name, None, Some(&body), OwnedHeaders::new()).await;
+        }
+    }
+
+    fn source(&self) -> String {
+        let Broker { bootstrap, name } = &self.0;
+        // A record of 1 MiB and its envelope are over what is fetched at once by default; librdkafka grows with it.
+        format!("{{ kafka: {{ bootstrap_servers: [\"{bootstrap}\"], topics: [{name}], group: {name} }} }}")
+    }
+
+    fn target(&self) -> String {
+        format!("{{ kafka: {{ bootstrap_servers: [\"{}\"], topic: {} }} }}", self.0.bootstrap, self.0.name)
+    }
+
+    /// Records above the committed offset, less those that its map has as finished: here all or none are.
+    async fn left(&self) -> u64 {
+        let (client, topic, committed) =
+            (self.0.client(), self.0.name.clone(), self.0.committed(&self.0.name).0);
+        let end = tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = client.create().unwrap();
+            consumer.fetch_watermarks(&topic, 0, PATIENCE).unwrap().1
+        });
+        // Without a commit the offset is negative.
+        u64::try_from(end.await.unwrap() - committed.max(0)).unwrap()
+    }
+
+    async fn take(&self) -> BTreeMap<String, String> {
+        let consumer: BaseConsumer = self.0.client().create().unwrap();
+        let mut list = rdkafka::TopicPartitionList::new();
+        list.add_partition_offset(&self.0.name, 0, Offset::Beginning).unwrap();
+        consumer.assign(&list).unwrap();
+        let record = consumer.poll(PATIENCE).expect("a record").unwrap().detach();
+        let text = |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
+        let headers = record.headers().expect("headers");
+        headers.iter().map(|header| (header.key.to_owned(), text(header.value))).collect()
+    }
+
+    async fn remove(self) {
+        self.0.delete_topic(&self.0.name).await;
+    }
+}

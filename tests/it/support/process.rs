@@ -1,0 +1,51 @@
+//! The program itself, as a process that can be told to stop, or killed.
+
+use std::process::{ExitStatus, Stdio};
+
+use tokio::process::{Child, Command};
+
+use super::within;
+
+pub struct Longhaul {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Longhaul {
+    /// Starts `longhaul run` with this configuration.
+    pub fn run(config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("longhaul.yaml");
+        std::fs::write(&file, config).unwrap();
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_longhaul"));
+        command.args(["run", "-c"]).arg(&file).stderr(log).stdout(Stdio::null()).kill_on_drop(true);
+        Longhaul { child: command.spawn().unwrap(), folder }
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    pub fn terminate(&self) {
+        let pid = self.child.id().expect("it runs").to_string();
+        let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    pub async fn wait(&mut self) -> ExitStatus {
+        within("the end of the process", self.child.wait()).await.unwrap()
+    }
+
+    /// Asks it to drain, and expects that it ends well.
+    pub async fn stop(mut self) {
+        self.terminate();
+        let status = self.wait().await;
+        assert!(status.success(), "{status}\n{}", self.log());
+    }
+}

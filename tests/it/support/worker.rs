@@ -1,0 +1,104 @@
+//! A service that takes any number of items at once, and remembers what it was asked.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+
+/// What it answers to a body, after the work.
+pub type Verdict = fn(&[u8]) -> StatusCode;
+
+pub struct Worker {
+    pub url: String,
+    log: Arc<Mutex<Log>>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Clone, Default)]
+pub struct Log {
+    /// Requests by the event's id.
+    pub started: BTreeMap<String, u32>,
+    pub finished: BTreeMap<String, u32>,
+    pub bodies: BTreeMap<String, Vec<u8>>,
+    pub open: usize,
+    pub most_open: usize,
+}
+
+/// Counts a request that ends, however it ends.
+struct Open(Arc<Mutex<Log>>);
+
+impl Worker {
+    /// Takes `wait` for each item and answers 200.
+    pub async fn start(wait: Duration) -> Self {
+        Worker::with_verdict(wait, |_| StatusCode::OK).await
+    }
+
+    pub async fn with_verdict(wait: Duration, verdict: Verdict) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let log: Arc<Mutex<Log>> = Arc::default();
+        let shared = log.clone();
+        let router =
+            Router::new().fallback(move |request: Request| work(shared.clone(), request, wait, verdict));
+        let server = tokio::spawn(async move {
+            axum::serve(listener, router).await.unwrap();
+        });
+        Worker { url, log, server }
+    }
+
+    pub fn log(&self) -> Log {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Items whose work was done at least once.
+    pub fn done(&self) -> usize {
+        self.log.lock().unwrap().finished.len()
+    }
+}
+
+impl Log {
+    /// Requests beyond the first of each item.
+    pub fn second_runs(&self) -> u32 {
+        self.started.values().map(|runs| runs - 1).sum()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().open -= 1;
+    }
+}
+
+async fn work(log: Arc<Mutex<Log>>, request: Request, wait: Duration, verdict: Verdict) -> Response {
+    let (parts, body) = request.into_parts();
+    let mut bytes = Vec::new();
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        bytes.extend(chunk.unwrap());
+    }
+    let id = String::from_utf8(parts.headers["ce-id"].as_bytes().to_vec()).unwrap();
+    let answer = verdict(&bytes);
+    let _open = {
+        let mut seen = log.lock().unwrap();
+        *seen.started.entry(id.clone()).or_default() += 1;
+        seen.bodies.insert(id.clone(), bytes);
+        seen.open += 1;
+        seen.most_open = seen.most_open.max(seen.open);
+        Open(log.clone())
+    };
+    tokio::time::sleep(wait).await;
+    let mut seen = log.lock().unwrap();
+    *seen.finished.entry(id).or_default() += 1;
+    answer.into_response()
+}
