@@ -39,6 +39,9 @@ impl Dispatcher {
         let Some(item) = self.items.get_mut(&id) else { return };
         item.delivery = Some(outline.id);
         item.redelivered = true;
+        if item.phase == Phase::Running {
+            self.running_orphans -= 1;
+        }
         let Phase::Pending { verdict, .. } = item.phase else { return };
         self.pending -= 1;
         self.bytes += item.bytes;
@@ -110,6 +113,9 @@ impl Dispatcher {
         let verdict = match item.phase {
             // These end by themselves and then become pending.
             Phase::Running | Phase::Writing(_) => {
+                if item.phase == Phase::Running {
+                    self.running_orphans += 1;
+                }
                 self.orphans.entry(item.identity.clone()).or_default().push_back(id);
                 return;
             }

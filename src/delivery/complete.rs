@@ -30,6 +30,9 @@ impl Dispatcher {
             return;
         }
         self.running -= 1;
+        if item.delivery.is_none() {
+            self.running_orphans -= 1;
+        }
         item.phase = Phase::Ready;
         if outcome.counts_as_attempt() {
             item.attempts += 1;

@@ -28,6 +28,8 @@ pub struct Dispatcher {
     pub(super) timers: BTreeSet<(Time, ItemId)>,
     pub(super) breaker: Breaker,
     pub(super) running: u32,
+    /// Of those, the ones whose delivery is gone.
+    pub(super) running_orphans: u32,
     pub(super) held: u32,
     pub(super) pending: u32,
     /// Bodies of all items that are not pending. Those wait for a redelivery: if their bytes kept it
@@ -82,6 +84,7 @@ impl Dispatcher {
             timers: BTreeSet::new(),
             breaker,
             running: 0,
+            running_orphans: 0,
             held: 0,
             pending: 0,
             bytes: 0,
@@ -139,7 +142,10 @@ impl Dispatcher {
         if !self.breaker.is_closed() && (!self.breaker.may_start() || waiting > 0) {
             return Some(NoRoom::Breaker);
         }
-        if self.running.saturating_add(waiting) >= self.policy.max_in_flight {
+        // Orphans don't count: each waits for a redelivery, which has to be taken for it to be adopted.
+        // Whatever else comes instead waits for a slot.
+        let owned = self.running - self.running_orphans;
+        if owned.saturating_add(waiting) >= self.policy.max_in_flight {
             return Some(NoRoom::Slots);
         }
         None

@@ -28,6 +28,9 @@ pub fn check(dispatcher: &Dispatcher) -> Result<(), Broken> {
     let count =
         |wanted: fn(Phase) -> bool| dispatcher.items.values().filter(|item| wanted(item.phase)).count();
     let running = count(|phase| phase == Phase::Running);
+    let is_running_orphan =
+        |item: &&super::item::Item| item.phase == Phase::Running && item.delivery.is_none();
+    let running_orphans = dispatcher.items.values().filter(is_running_orphan).count();
     let held = count(|phase| matches!(phase, Phase::Held { .. }));
     let pending = count(|phase| matches!(phase, Phase::Pending { .. }));
     let in_hand = dispatcher.items.values().filter(|item| !matches!(item.phase, Phase::Pending { .. }));
@@ -38,12 +41,13 @@ pub fn check(dispatcher: &Dispatcher) -> Result<(), Broken> {
     })?;
     let counters = (
         dispatcher.running as usize,
+        dispatcher.running_orphans as usize,
         dispatcher.held as usize,
         dispatcher.pending as usize,
         dispatcher.bytes,
     );
-    require("counters", counters == (running, held, pending, bytes), || {
-        format!("counted {counters:?}, found {:?}", (running, held, pending, bytes))
+    require("counters", counters == (running, running_orphans, held, pending, bytes), || {
+        format!("counted {counters:?}, found {:?}", (running, running_orphans, held, pending, bytes))
     })?;
     require("G9-orphans", pending <= dispatcher.policy.bounds.orphans_max as usize, || {
         format!("{pending} orphans kept, {} allowed", dispatcher.policy.bounds.orphans_max)

@@ -100,7 +100,7 @@ async fn rejected_items_go_to_the_dead_letter<B: Backlog>() {
 }
 
 async fn odd_bodies_go_through_whole<B: Backlog>() {
-    let bodies = vec![Vec::new(), vec![0xff, 0xfe, 0x00], vec![b'x'; 1 << 20]];
+    let bodies = vec![Vec::new(), vec![0xff, 0xfe, 0x00], vec![b'x'; 1_000_000]];
     let backlog = B::create().await;
     backlog.fill(bodies.clone().into_iter()).await;
     let worker = Worker::start(Duration::from_millis(10)).await;
