@@ -16,7 +16,10 @@ pub enum LogFormat {
 /// # Errors
 /// When the filter can't be read, with the reason.
 pub fn init_logging(format: LogFormat, filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log filter `{filter}`: {error}"))?;
+    // lapin logs each lost connection as an ERROR of its own; the source says it in our words. A later
+    // directive for the same target wins, so `lapin=debug` still shows its lines.
+    let filter = EnvFilter::try_new(format!("lapin=off,{filter}"))
+        .map_err(|error| format!("log filter `{filter}`: {error}"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
