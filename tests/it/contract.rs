@@ -2,6 +2,7 @@
 //!
 //! A source joins by implementing [`Harness`] and by one line of [`contract!`].
 
+mod kafka;
 mod memory;
 mod rabbitmq;
 

@@ -14,12 +14,10 @@ use super::thread::Worker;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Worker {
-    /// Ends all sessions and leaves the group. Nothing is committed here.
+    /// Ends all sessions and leaves the group. Nothing is committed here. Sessions that are closed as asked
+    /// are not lost, so nobody is told.
     pub(super) fn leave(mut self) {
-        let sessions: Vec<_> = self.sessions.drain().collect();
-        for partition in &sessions {
-            self.end(partition, "the source was closed");
-        }
+        drop(self.sessions.drain());
         let consumer = Arc::clone(&self.consumer);
         consumer.context().close();
         // Takes along the queues, which must not outlive the consumer.

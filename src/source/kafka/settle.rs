@@ -20,15 +20,20 @@ impl Worker {
         let Some(partition) = self.sessions.get(id.epoch) else {
             return self.send(SourceEvent::Settled { id, settled: Settled::Stale });
         };
-        if how == Settlement::Ack
-            && partition.tracker().is_some_and(|tracker| tracker.complete(id.tag.cast_signed()))
-        {
+        let offset = id.tag.cast_signed();
+        let counts = partition.tracker().is_some_and(|tracker| match how {
+            Settlement::Ack => tracker.complete(offset),
+            Settlement::Return => !tracker.is_done(offset),
+        });
+        if counts && how == Settlement::Ack {
             self.committer.touch(now);
             if partition.is_held_back() {
                 partition.release().into_iter().for_each(|delivery| self.intake.push(delivery));
             }
         }
-        self.send(SourceEvent::Settled { id, settled: Settled::Sent });
+        // A second settle of the same delivery changes nothing.
+        let settled = if counts { Settled::Sent } else { Settled::Stale };
+        self.send(SourceEvent::Settled { id, settled });
     }
 
     pub fn note(&mut self, id: DeliveryId, attempts: u32, now: Instant) {
