@@ -317,6 +317,7 @@ impl Pipeline {
         self.shared.metrics.in_flight.set(i64::from(stats.running));
         self.shared.metrics.held.set(i64::from(stats.held));
         self.shared.metrics.orphans.set(i64::from(stats.pending));
+        self.shared.metrics.blocked_by_key.set(i64::from(stats.blocked_by_key));
         let no_room = self.core.no_room();
         if no_room == self.no_room {
             return;

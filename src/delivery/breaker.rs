@@ -16,7 +16,7 @@ pub(super) struct Breaker {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
+enum State {
     /// All is well, after this many failures in a row.
     Closed { failures: u32 },
     /// Nothing starts before this time.
@@ -28,10 +28,6 @@ pub enum State {
 impl Breaker {
     pub fn new(threshold: u32, open_for: Duration) -> Self {
         Breaker { threshold, open_for, state: State::Closed { failures: 0 } }
-    }
-
-    pub fn state(&self) -> State {
-        self.state
     }
 
     pub fn is_closed(&self) -> bool {

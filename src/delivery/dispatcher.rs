@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::breaker::{self, Breaker};
+use super::breaker::Breaker;
 use super::item::{Item, ItemId, Phase};
 use super::order::Lanes;
 use super::policy::Policy;
@@ -160,10 +160,6 @@ impl Dispatcher {
             blocked_by_key: self.lanes.blocked() as u32,
             bytes: self.bytes,
         }
-    }
-
-    pub fn breaker(&self) -> breaker::State {
-        self.breaker.state()
     }
 
     /// Whether nothing at all is in hand: after a drain, the moment to leave the broker.

@@ -31,7 +31,6 @@ mod policy;
 mod protocol;
 mod session;
 
-pub use breaker::State as BreakerState;
 pub use dispatcher::{Dispatcher, NoRoom, Stats};
 pub use item::ItemId;
 pub use outcome::{Outcome, Reason};

@@ -7,38 +7,45 @@ use super::session::OrderKey;
 
 /// For each key, the items that are not finished. Only the first of each may run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Lanes(BTreeMap<OrderKey, VecDeque<ItemId>>);
+pub(super) struct Lanes {
+    lanes: BTreeMap<OrderKey, VecDeque<ItemId>>,
+    /// Items in all lanes, so that asking for the blocked ones costs nothing.
+    items: usize,
+}
 
 impl Lanes {
     /// Puts `item` at the end of its key's lane; whether it is the first there.
     pub fn enter(&mut self, key: OrderKey, item: ItemId) -> bool {
-        let lane = self.0.entry(key).or_default();
+        self.items += 1;
+        let lane = self.lanes.entry(key).or_default();
         lane.push_back(item);
         lane.len() == 1
     }
 
     /// Takes `item` out; the item that is first now, where that changed.
     pub fn leave(&mut self, key: OrderKey, item: ItemId) -> Option<ItemId> {
-        let lane = self.0.get_mut(&key)?;
+        let lane = self.lanes.get_mut(&key)?;
+        let before = lane.len();
         let was_first = lane.front() == Some(&item);
         if was_first {
             lane.pop_front();
         } else {
             lane.retain(|other| *other != item);
         }
+        self.items -= before - lane.len();
         let next = lane.front().copied();
         if lane.is_empty() {
-            self.0.remove(&key);
+            self.lanes.remove(&key);
         }
         next.filter(|_| was_first)
     }
 
     pub fn is_first(&self, key: OrderKey, item: ItemId) -> bool {
-        self.0.get(&key).and_then(VecDeque::front) == Some(&item)
+        self.lanes.get(&key).and_then(VecDeque::front) == Some(&item)
     }
 
     /// Items that wait for another of their key.
     pub fn blocked(&self) -> usize {
-        self.0.values().map(|lane| lane.len() - 1).sum()
+        self.items - self.lanes.len()
     }
 }
