@@ -76,26 +76,37 @@ pub(super) struct Attempt {
 }
 
 /// Sends the request and waits for its end, however long that takes.
-pub(super) async fn run(shared: &Shared, work: &Work, attempt: Attempt, pipeline: &str) -> Ended {
+pub(super) async fn run(shared: &Shared, work: &Work, attempt: Attempt) -> Ended {
     let began = Instant::now();
-    let answer = send(shared, work, &attempt, pipeline).await;
+    let answer = send(shared, work, &attempt).await;
     let took = began.elapsed();
     let outcome = answer.outcome;
     let seconds = took.as_secs_f64();
     shared.metrics.attempt(outcome);
     shared.metrics.duration.observe(seconds);
     if outcome == Outcome::Done {
-        tracing::info!(pipeline, id = work.id(), attempt = attempt.number, seconds, "Item done");
+        tracing::info!(
+            pipeline = shared.name,
+            id = work.id(),
+            attempt = attempt.number,
+            seconds,
+            "Item done"
+        );
     }
     let detail = (outcome != Outcome::Done).then(|| answer.detail.clone());
     work.keep_answer(answer);
     Ended { input: Input::Completed { item: attempt.item, outcome, took }, detail }
 }
 
-async fn send(shared: &Shared, work: &Work, attempt: &Attempt, pipeline: &str) -> Answer {
+async fn send(shared: &Shared, work: &Work, attempt: &Attempt) -> Answer {
     match work.event(shared) {
         Ok(event) => {
-            tracing::info!(pipeline, id = event.id(), attempt = attempt.number, "Request started");
+            tracing::info!(
+                pipeline = shared.name,
+                id = event.id(),
+                attempt = attempt.number,
+                "Request started"
+            );
             let (headers, body) = event.for_attempt(attempt.number, Redelivered(attempt.redelivered));
             shared.sink.send(Request { headers, body }).await
         }

@@ -17,7 +17,7 @@ impl Pipeline {
             }
             Effect::Adopt { item, id } => {
                 self.shared.metrics.adopted.inc();
-                tracing::info!(pipeline = self.name, id = self.id(item), delivery = %id, "Redelivery adopted: its work was begun before");
+                tracing::info!(pipeline = self.shared.name, id = self.id(item), delivery = %id, "Redelivery adopted: its work was begun before");
             }
             Effect::Dispatch { item, attempt, redelivered } => {
                 self.request(Attempt { item, number: attempt, redelivered });
@@ -25,7 +25,7 @@ impl Pipeline {
             Effect::Write { item, write } => self.write(item, write),
             Effect::Settle { id, how, dropped } => {
                 self.shared.metrics.settled(how, dropped);
-                tracing::debug!(pipeline = self.name, delivery = %id, ?how, "Settling");
+                tracing::debug!(pipeline = self.shared.name, delivery = %id, ?how, "Settling");
                 // A source that has ended settles nothing any more; its end is noticed by itself.
                 let _ = self.port.commands.send(Command::Settle { id, how });
             }
@@ -33,11 +33,11 @@ impl Pipeline {
                 let _ = self.port.commands.send(Command::Note { id, attempts });
             }
             Effect::Hold { item, reason } => tracing::error!(
-                pipeline = self.name, id = self.id(item), %reason,
+                pipeline = self.shared.name, id = self.id(item), %reason,
                 "Item failed for good and is held: it stays with the broker, unsettled"
             ),
             Effect::Retry { item, delay } => tracing::info!(
-                pipeline = self.name,
+                pipeline = self.shared.name,
                 id = self.id(item),
                 seconds = delay.as_secs_f64(),
                 "Item will be tried again"
@@ -48,7 +48,7 @@ impl Pipeline {
             Effect::OrphanExpired { item } => {
                 self.shared.metrics.orphans_expired.inc();
                 tracing::warn!(
-                    pipeline = self.name,
+                    pipeline = self.shared.name,
                     id = self.id(item),
                     "No redelivery asked for this item's result; it will run again if it comes back"
                 );
@@ -57,11 +57,11 @@ impl Pipeline {
                 self.shared.metrics.breaker_open.set(i64::from(open));
                 if open {
                     tracing::warn!(
-                        pipeline = self.name,
+                        pipeline = self.shared.name,
                         "Breaker open: the service only fails, nothing new starts until a probe ends well"
                     );
                 } else {
-                    tracing::info!(pipeline = self.name, "Breaker closed: the service works again");
+                    tracing::info!(pipeline = self.shared.name, "Breaker closed: the service works again");
                 }
             }
         }
@@ -73,7 +73,7 @@ impl Pipeline {
             Input::Completed { item, outcome, took } => {
                 if let Some(detail) = &ended.detail {
                     tracing::warn!(
-                        pipeline = self.name,
+                        pipeline = self.shared.name,
                         id = self.id(*item),
                         outcome = outcome.label(),
                         seconds = took.as_secs_f64(),
@@ -85,7 +85,7 @@ impl Pipeline {
             Input::Written { item, written } if *written != Written::Confirmed => {
                 self.shared.metrics.write_failures.inc();
                 tracing::warn!(
-                    pipeline = self.name,
+                    pipeline = self.shared.name,
                     id = self.id(*item),
                     error = ended.detail,
                     "Write not confirmed; the item stays and is written again"
@@ -98,19 +98,18 @@ impl Pipeline {
 
     fn request(&mut self, attempt: Attempt) {
         let Some(work) = self.works.get(&attempt.item).cloned() else { return };
-        let (shared, ended, name) = (self.shared.clone(), self.ended.clone(), self.name.clone());
+        let (shared, ended) = (self.shared.clone(), self.ended.clone());
         self.tasks.spawn(async move {
             // The pipeline holds the receiver for as long as it holds this task.
-            let _ = ended.send(attempt::run(&shared, &work, attempt, &name).await);
+            let _ = ended.send(attempt::run(&shared, &work, attempt).await);
         });
     }
 
     fn write(&mut self, item: ItemId, write: Write) {
         let Some(work) = self.works.get(&item).cloned() else { return };
         let (shared, ended) = (self.shared.clone(), self.ended.clone());
-        let name = self.name.clone();
         self.tasks.spawn(async move {
-            let _ = ended.send(writes::run(&shared, &work, item, write, &name).await);
+            let _ = ended.send(writes::run(&shared, &work, item, write).await);
         });
     }
 

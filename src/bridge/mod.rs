@@ -65,7 +65,6 @@ pub struct Report {
 
 /// A running pipeline.
 pub struct Pipeline {
-    name: String,
     core: Dispatcher,
     started: Instant,
     port: Port,
@@ -86,6 +85,8 @@ pub struct Pipeline {
 
 /// What request and write tasks need of their pipeline.
 struct Shared {
+    /// The pipeline's name, for log lines.
+    name: String,
     encoder: Encoder,
     sink: Arc<dyn Sink>,
     dead_letter: Option<Arc<dyn Publisher>>,
@@ -122,6 +123,7 @@ impl Pipeline {
     fn new(parts: Parts, port: Port) -> Self {
         let (ended, endings) = mpsc::unbounded_channel();
         let shared = Shared {
+            name: parts.name,
             encoder: parts.encoder,
             sink: parts.sink,
             dead_letter: parts.dead_letter,
@@ -129,7 +131,6 @@ impl Pipeline {
             metrics: parts.metrics,
         };
         Pipeline {
-            name: parts.name,
             core: Dispatcher::new(parts.policy),
             started: Instant::now(),
             port,
@@ -225,7 +226,7 @@ impl Pipeline {
                 self.shared.metrics.sessions_lost.inc();
                 let running = self.core.stats().running;
                 tracing::warn!(
-                    pipeline = self.name, %epoch, reason, running,
+                    pipeline = self.shared.name, %epoch, reason, running,
                     "Session lost; running requests go on and wait for their redelivery"
                 );
                 self.handle(Input::SessionLost(epoch));
@@ -251,7 +252,7 @@ impl Pipeline {
     fn begin_drain(&mut self) {
         let stats = self.core.stats();
         tracing::info!(
-            pipeline = self.name, running = stats.running, timeout = ?self.drain_timeout,
+            pipeline = self.shared.name, running = stats.running, timeout = ?self.drain_timeout,
             "Draining: nothing new starts, running requests finish"
         );
         self.status.draining();
@@ -274,7 +275,10 @@ impl Pipeline {
         match timeout(CLOSE_TIMEOUT, source.as_mut()).await {
             Ok(ended) => self.source_ended(ended),
             Err(_) => {
-                tracing::warn!(pipeline = self.name, "The broker's client did not close in time; leaving it");
+                tracing::warn!(
+                    pipeline = self.shared.name,
+                    "The broker's client did not close in time; leaving it"
+                );
                 source.abort();
                 Ok(Report::default())
             }
@@ -285,14 +289,14 @@ impl Pipeline {
     async fn cut_short(&mut self, source: JoinHandle<Result<(), SourceError>>) -> Report {
         let cut = self.works.len();
         tracing::error!(
-            pipeline = self.name,
+            pipeline = self.shared.name,
             cut,
             "The drain timeout has passed: running requests are cut and their items run again elsewhere; raise drain.timeout"
         );
         self.tasks.abort_all();
         let closed = self.close(source).await;
         if let Err(error) = closed {
-            tracing::warn!(pipeline = self.name, %error, "The source ended with an error");
+            tracing::warn!(pipeline = self.shared.name, %error, "The source ended with an error");
         }
         Report { cut }
     }
@@ -326,12 +330,12 @@ impl Pipeline {
         self.status.held_full(no_room == Some(NoRoom::Held));
         match no_room {
             Some(NoRoom::Held) => tracing::error!(
-                pipeline = self.name,
+                pipeline = self.shared.name,
                 held = stats.held,
                 "No new items are taken: too many failed for good and are held; configure dead_letter (or on_failed: drop) and restart"
             ),
             Some(NoRoom::Bytes) => tracing::warn!(
-                pipeline = self.name,
+                pipeline = self.shared.name,
                 bytes = stats.bytes,
                 "No new items are taken: bodies in hand are at limits.held_bytes"
             ),

@@ -11,10 +11,10 @@ use crate::publish::{Outgoing, PublishError};
 use crate::sink::Response;
 
 /// Writes what `write` asks for and waits until it is confirmed.
-pub(super) async fn run(shared: &Shared, work: &Work, item: ItemId, write: Write, pipeline: &str) -> Ended {
+pub(super) async fn run(shared: &Shared, work: &Work, item: ItemId, write: Write) -> Ended {
     let result = match write {
-        Write::DeadLetter { reason, attempts } => dead_letter(shared, work, reason, attempts, pipeline).await,
-        Write::Reply => reply(shared, work, pipeline).await,
+        Write::DeadLetter { reason, attempts } => dead_letter(shared, work, reason, attempts).await,
+        Write::Reply => reply(shared, work).await,
     };
     let (written, detail) = match result {
         Ok(()) => (Written::Confirmed, None),
@@ -29,7 +29,6 @@ async fn dead_letter(
     work: &Work,
     reason: Reason,
     attempts: u32,
-    pipeline: &str,
 ) -> Result<(), PublishError> {
     let Some(publisher) = &shared.dead_letter else {
         return Err(PublishError { what: "no dead_letter is configured".to_owned(), transient: false });
@@ -48,12 +47,12 @@ async fn dead_letter(
     };
     publisher.publish(letter.outgoing()).await?;
     shared.metrics.dead_lettered(reason);
-    tracing::warn!(pipeline, id = work.id(), %reason, attempts, "Item dead-lettered");
+    tracing::warn!(pipeline = shared.name, id = work.id(), %reason, attempts, "Item dead-lettered");
     Ok(())
 }
 
 /// Publishes the worker's answer where it is a CloudEvent, or any answer with a body if `wrap` is on.
-async fn reply(shared: &Shared, work: &Work, pipeline: &str) -> Result<(), PublishError> {
+async fn reply(shared: &Shared, work: &Work) -> Result<(), PublishError> {
     let Some(target) = &shared.reply else { return Ok(()) };
     let response = work.answer().and_then(|answer| answer.response);
     let Some(outgoing) = response.and_then(|response| answer_to_write(target, work, response)) else {
@@ -61,7 +60,7 @@ async fn reply(shared: &Shared, work: &Work, pipeline: &str) -> Result<(), Publi
     };
     target.publisher.publish(outgoing).await?;
     shared.metrics.replies.inc();
-    tracing::debug!(pipeline, id = work.id(), "Reply written");
+    tracing::debug!(pipeline = shared.name, id = work.id(), "Reply written");
     Ok(())
 }
 
