@@ -19,6 +19,9 @@ const ORPHANS_MIN: u32 = 1_000;
 /// A redelivery normally comes within seconds of the reconnect; a broker may be away for hours.
 const ORPHAN_AGE: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
+/// The working limit is back at `max_in_flight` after at most twenty of these.
+const LIMIT_STEP: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// What can't be built, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
@@ -106,6 +109,7 @@ pub(super) fn parts(
         sink: Arc::new(sink),
         dead_letter,
         reply,
+        copies: brokers::copies(pipeline)?,
         metrics: metrics.pipeline(name, pipeline.max_in_flight),
         status: Arc::new(Status::new(name)),
         drain_timeout: config.drain.timeout.get(),
@@ -136,6 +140,9 @@ pub fn policy(pipeline: &config::Pipeline) -> Policy {
             (None, config::OnFailed::Drop) => OnFailed::Drop,
         },
         reply: pipeline.reply.is_some(),
+        park: retry.queue.is_some(),
+        peers: false,
+        limit_step: LIMIT_STEP,
         breaker_failures: pipeline.breaker.failures,
         breaker_open: pipeline.breaker.open.get(),
         bounds: Bounds {

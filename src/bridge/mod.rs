@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::delivery::{Dispatcher, Effect, Input, ItemId, NoRoom, Policy};
 use crate::event::{Encoder, Message};
 use crate::publish::Publisher;
+use crate::publish::copy::Copies;
 use crate::sink::Sink;
 use crate::source::{Command, Delivery, Port, Settled, Source, SourceError, SourceEvent, link};
 use crate::telemetry::{PipelineMetrics, Status};
@@ -40,6 +41,8 @@ pub struct Parts {
     pub sink: Arc<dyn Sink>,
     pub dead_letter: Option<Arc<dyn Publisher>>,
     pub reply: Option<ReplyTo>,
+    /// Where items are written anew; none where the broker has no use for it (Kafka).
+    pub copies: Option<Copies>,
     pub metrics: PipelineMetrics,
     pub status: Arc<Status>,
     /// How long running requests may go on after a drain began.
@@ -81,6 +84,8 @@ pub struct Pipeline {
     drain_timeout: Duration,
     intake_stopped: bool,
     no_room: Option<NoRoom>,
+    /// The working limit that was shown last.
+    limit: u32,
 }
 
 /// What request and write tasks need of their pipeline.
@@ -91,6 +96,7 @@ struct Shared {
     sink: Arc<dyn Sink>,
     dead_letter: Option<Arc<dyn Publisher>>,
     reply: Option<ReplyTo>,
+    copies: Option<Copies>,
     metrics: PipelineMetrics,
 }
 
@@ -128,9 +134,11 @@ impl Pipeline {
             sink: parts.sink,
             dead_letter: parts.dead_letter,
             reply: parts.reply,
+            copies: parts.copies,
             metrics: parts.metrics,
         };
         Pipeline {
+            limit: parts.policy.max_in_flight,
             core: Dispatcher::new(parts.policy),
             started: Instant::now(),
             port,
@@ -238,6 +246,12 @@ impl Pipeline {
                 }
                 self.handle(Input::Settled { id, stale });
             }
+            SourceEvent::Proven(ids) => {
+                for id in ids {
+                    self.handle(Input::Proven { id });
+                }
+            }
+            SourceEvent::Alive { .. } => {}
             SourceEvent::Connected(connected) => {
                 self.shared.metrics.connected.set(i64::from(connected));
                 self.status.connected(connected);
@@ -315,6 +329,26 @@ impl Pipeline {
         }
     }
 
+    /// Says once that the working limit fell, and that it is back.
+    fn show_limit(&mut self, limit: u32) {
+        if limit == self.limit {
+            return;
+        }
+        let (ceiling, fell) = (self.core.max_in_flight(), limit < self.limit);
+        if fell && self.limit == ceiling {
+            tracing::warn!(
+                pipeline = self.shared.name,
+                limit,
+                max_in_flight = ceiling,
+                "Fewer requests at once: the service did not start them all; the limit rises again with time"
+            );
+        } else if limit == ceiling {
+            tracing::info!(pipeline = self.shared.name, limit, "Back at max_in_flight");
+        }
+        self.limit = limit;
+        self.shared.metrics.in_flight_limit.set(i64::from(limit));
+    }
+
     /// Brings metrics and readiness up to date.
     fn show(&mut self) {
         let stats = self.core.stats();
@@ -322,6 +356,7 @@ impl Pipeline {
         self.shared.metrics.held.set(i64::from(stats.held));
         self.shared.metrics.orphans.set(i64::from(stats.pending));
         self.shared.metrics.blocked_by_key.set(i64::from(stats.blocked_by_key));
+        self.show_limit(stats.limit);
         let no_room = self.core.no_room();
         if no_room == self.no_room {
             return;

@@ -1,11 +1,12 @@
 //! Dead letters and replies: what is written, and what the core hears of it.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::attempt::Work;
 use super::{Ended, ReplyTo, Shared};
 use crate::delivery::{Input, ItemId, Reason, Write, Written};
 use crate::event::{Properties, Value, decode_response};
+use crate::publish::copy::{Parked, copy};
 use crate::publish::dead_letter::Letter;
 use crate::publish::{Outgoing, PublishError};
 use crate::sink::Response;
@@ -15,13 +16,39 @@ pub(super) async fn run(shared: &Shared, work: &Work, item: ItemId, write: Write
     let result = match write {
         Write::DeadLetter { reason, attempts } => dead_letter(shared, work, reason, attempts).await,
         Write::Reply => reply(shared, work).await,
+        Write::Park { attempts, delay } => park(shared, work, attempts, delay).await,
     };
-    let (written, detail) = match result {
+    let (written, detail) = verdict(result);
+    Ended { input: Input::Written { item, written }, detail }
+}
+
+/// Writes the item anew to its own queue and waits until that is confirmed.
+pub(super) async fn rewrite(shared: &Shared, work: &Work, item: ItemId, attempts: u32) -> Ended {
+    let result = match &shared.copies {
+        Some(copies) => copies.queue.publish(copy(&work.message, work.name(), attempts, Parked(false))).await,
+        None => Err(PublishError { what: "this broker takes no copies".to_owned(), transient: false }),
+    };
+    let (written, detail) = verdict(result);
+    Ended { input: Input::Rewritten { item, written }, detail }
+}
+
+fn verdict(result: Result<(), PublishError>) -> (Written, Option<String>) {
+    match result {
         Ok(()) => (Written::Confirmed, None),
         Err(error) if error.transient => (Written::Failed, Some(error.what)),
         Err(error) => (Written::Impossible, Some(error.what)),
+    }
+}
+
+async fn park(shared: &Shared, work: &Work, attempts: u32, delay: Duration) -> Result<(), PublishError> {
+    let place = shared.copies.as_ref().and_then(|copies| copies.parked_for(delay));
+    let Some(place) = place else {
+        return Err(PublishError { what: "no retry.queue is configured".to_owned(), transient: false });
     };
-    Ended { input: Input::Written { item, written }, detail }
+    place.publish(copy(&work.message, work.name(), attempts, Parked(true))).await?;
+    shared.metrics.parked.inc();
+    tracing::debug!(pipeline = shared.name, id = work.id(), "Item parked until its next attempt");
+    Ok(())
 }
 
 async fn dead_letter(

@@ -266,6 +266,11 @@ pub struct Retry {
     pub worker_time_budget: Span,
     /// How long an item may wait for a worker that can't be reached. Such tries cost no attempt.
     pub not_started_for: Span,
+    /// RabbitMQ only: park waits in the broker, in queues of this name with the delay behind it (`thumbnails.retry.10s`,
+    /// one for each step of the backoff), which are created when they are needed. A parked item holds no slot, and its
+    /// count of attempts survives a restart. Without this key an item waits in memory and keeps its slot.
+    #[schemars(length(min = 1, max = 200))]
+    pub queue: Option<String>,
 }
 
 /// What to do when nobody can tell whether the worker finished.
@@ -442,6 +447,7 @@ mod defaults {
                 unknown_backoff: Span::from_secs(30),
                 worker_time_budget: Span::from_hours(6),
                 not_started_for: Span::from_hours(24),
+                queue: None,
             }
         }
     }

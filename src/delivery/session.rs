@@ -59,6 +59,10 @@ pub struct Outline {
     pub bytes: u64,
     /// Items of one key run one at a time and in order of arrival; none is ordered against nothing.
     pub order_key: Option<OrderKey>,
+    /// The broker drops the item after a few more returns: it is written anew to its queue.
+    pub near_limit: bool,
+    /// Another replica may be at work on it: that one is asked before anything starts here.
+    pub ask_peers: bool,
 }
 
 /// A digest of (topic, partition, key): equal keys stay in order.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::event::{Properties, Value};
 
+pub mod copy;
 pub mod dead_letter;
 #[cfg(feature = "kafka")]
 pub mod kafka;

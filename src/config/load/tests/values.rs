@@ -62,7 +62,6 @@ fn what_is_declared_and_published_to() {
             "dead_letter: { kafka: { topic: t } }",
             "kafka.bootstrap_servers: the key `bootstrap_servers` is missing",
         ),
-        ("retry: { queue: parked }", "retry.queue: `queue` is not supported by this version yet"),
     ] {
         refused(&rabbitmq(&format!("{SINK}  {keys}")), &[expected]);
     }
