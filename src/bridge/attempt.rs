@@ -59,7 +59,7 @@ impl Work {
     }
 
     /// The event, encoded now if it was not before.
-    fn event(&self, shared: &Shared) -> Result<&EncodedEvent, String> {
+    pub fn event(&self, shared: &Shared) -> Result<&EncodedEvent, String> {
         if let Some(event) = self.event.get() {
             return Ok(event);
         }

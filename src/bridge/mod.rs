@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::delivery::{Dispatcher, Effect, Input, ItemId, NoRoom, Policy};
 use crate::event::{Encoder, Message};
-use crate::publish::Publisher;
+use crate::publish::{Publisher, dead_letter};
 use crate::sink::Sink;
 use crate::source::{Command, Delivery, Port, Settled, Source, SourceError, SourceEvent, link};
 use crate::telemetry::{PipelineMetrics, Status};
@@ -38,7 +38,7 @@ pub struct Parts {
     pub policy: Policy,
     pub encoder: Encoder,
     pub sink: Arc<dyn Sink>,
-    pub dead_letter: Option<Arc<dyn Publisher>>,
+    pub dead_letter: Option<dead_letter::Target>,
     pub reply: Option<ReplyTo>,
     pub metrics: PipelineMetrics,
     pub status: Arc<Status>,
@@ -89,7 +89,7 @@ struct Shared {
     name: String,
     encoder: Encoder,
     sink: Arc<dyn Sink>,
-    dead_letter: Option<Arc<dyn Publisher>>,
+    dead_letter: Option<dead_letter::Target>,
     reply: Option<ReplyTo>,
     metrics: PipelineMetrics,
 }

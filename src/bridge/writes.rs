@@ -30,7 +30,7 @@ async fn dead_letter(
     reason: Reason,
     attempts: u32,
 ) -> Result<(), PublishError> {
-    let Some(publisher) = &shared.dead_letter else {
+    let Some(target) = &shared.dead_letter else {
         return Err(PublishError { what: "no dead_letter is configured".to_owned(), transient: false });
     };
     let answer = work.answer();
@@ -45,7 +45,7 @@ async fn dead_letter(
         destination: shared.sink.destination().to_owned(),
         time: SystemTime::now(),
     };
-    publisher.publish(letter.outgoing()).await?;
+    target.write(&letter, || work.event(shared).cloned()).await?;
     shared.metrics.dead_lettered(reason);
     tracing::warn!(pipeline = shared.name, id = work.id(), %reason, attempts, "Item dead-lettered");
     Ok(())

@@ -17,6 +17,11 @@ pub(super) fn one_broker(schema: &mut Schema) {
     exactly_one(schema, &["rabbitmq", "kafka"]);
 }
 
+/// Exactly one broker or service.
+pub(super) fn one_target(schema: &mut Schema) {
+    exactly_one(schema, &["rabbitmq", "kafka", "http"]);
+}
+
 /// Either a queue, through the default exchange, or an exchange.
 pub(super) fn one_destination(schema: &mut Schema) {
     exactly_one(schema, &["queue", "exchange"]);

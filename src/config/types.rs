@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::schema::{one_broker, one_destination};
+use super::schema::{one_broker, one_destination, one_target};
 use super::secret::{OptionValue, Secret};
 use super::units::{ByteCount, Span};
 
@@ -295,12 +295,36 @@ pub enum OnFailed {
 /// Exactly one place to write to.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(transform = one_broker)]
+#[schemars(transform = one_target)]
 pub struct Target {
     /// A RabbitMQ queue or exchange.
     pub rabbitmq: Option<RabbitmqTarget>,
     /// A Kafka topic.
     pub kafka: Option<KafkaTarget>,
+    /// A service, as Knative's deadLetterSink is one.
+    pub http: Option<HttpTarget>,
+}
+
+/// A service that takes the CloudEvent of an item that failed for good, with `knativeerrordest`, `knativeerrorcode` and
+/// `knativeerrordata`. Only an answer of 2xx confirms it; everything else is sent again until it does.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpTarget {
+    /// Address to POST to.
+    pub url: String,
+    /// `Host` header, when `url` is the address of the ingress.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// How long one write may take in all, 1s to 10m.
+    #[serde(default = "defaults::http_target_timeout")]
+    pub timeout: Span,
+    /// Headers added to every request. Files named in them are read again when they change. The sink's headers, and the
+    /// token that SinkBinding mounts for the sink, are not sent here.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Secret>,
+    /// Certificates for `https://`, beside those of `K_CA_CERTS` and of the cluster's trust bundles.
+    #[serde(default)]
+    pub tls: Tls,
 }
 
 /// A RabbitMQ queue (by name, through the default exchange) or an exchange with a routing key.
@@ -411,6 +435,10 @@ pub struct Drain {
 
 mod defaults {
     use super::*;
+
+    pub fn http_target_timeout() -> Span {
+        Span::from_secs(30)
+    }
 
     pub fn session_timeout() -> Span {
         Span::from_secs(6)

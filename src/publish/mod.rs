@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::event::{Properties, Value};
 
 pub mod dead_letter;
+pub mod http;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod rabbitmq;
