@@ -27,6 +27,11 @@ pub(super) fn one_destination(schema: &mut Schema) {
     exactly_one(schema, &["queue", "exchange"]);
 }
 
+/// Either a name or a list.
+pub(super) fn one_discovery(schema: &mut Schema) {
+    exactly_one(schema, &["dns", "addresses"]);
+}
+
 fn exactly_one(schema: &mut Schema, keys: &[&str]) {
     let alternatives = keys.iter().map(|key| json!({ "required": [key] })).collect();
     schema.insert("oneOf".into(), Value::Array(alternatives));

@@ -13,6 +13,7 @@ mod admin;
 mod event;
 mod kafka;
 mod options;
+mod peers;
 mod rabbitmq;
 mod sink;
 mod times;
@@ -27,6 +28,9 @@ pub(super) fn check(config: &Config, features: Features, env: Env<'_>, report: &
         context.pipeline(pipeline, config, &path);
     }
     context.admin(&config.admin, &root.key("admin"));
+    if let Some(peers) = &config.peers {
+        context.peers(peers, &config.admin, &root.key("peers"));
+    }
 }
 
 /// What every check needs.

@@ -7,7 +7,7 @@ use crate::config::path::{self, Path};
 use crate::config::yaml::{Entry, Node, Range};
 
 /// Keys of the published design that this version lacks. Their names are taken, so they are never mere typing errors.
-const RESERVED: [&str; 2] = ["peers", "pipelines[].retry.queue"];
+const RESERVED: [&str; 1] = ["pipelines[].retry.queue"];
 
 /// Schema of the value of a key; None where the key is unknown.
 pub(super) fn schema_of<'a>(schema: &'a Value, key: &str) -> Option<&'a Value> {

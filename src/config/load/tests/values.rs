@@ -213,3 +213,30 @@ fn event_and_admin() {
     );
     refused(&format!("{}admin: {{ token: \"a\\u00e9\" }}", rabbitmq(SINK)), &["cannot stand in a header"]);
 }
+
+#[test]
+fn peers() {
+    let with = |admin: &str, peers: &str| format!("{}admin: {{{admin}}}\npeers: {{{peers}}}", rabbitmq(SINK));
+    let admin = "listen: '0.0.0.0:9090', token: t";
+    for right in [
+        "dns: 'longhaul-headless.default.svc:9090'",
+        "addresses: ['http://10.0.0.7:9090', 'http://b:80/']",
+        "dns: 'a:1', token: own, timeout: 500ms",
+    ] {
+        loaded(&with(admin, right));
+    }
+    refused(&with(admin, "dns: 'http://a:9090'"), &["peers.dns: this is no `host:port`"]);
+    refused(
+        &with(admin, "addresses: ['https://a:9090', 'a:9090', 'http://a/path', 'http://u:p@a']"),
+        &["addresses[0]: this is no address", "addresses[1]: ", "addresses[2]: ", "addresses[3]: "],
+    );
+    refused(&with(admin, "timeout: 1s"), &["one of `dns` or `addresses` must be given"]);
+    refused(&with(admin, "dns: 'a:1', timeout: 1m, token: ''"), &["`1m` is out of range", "token is empty"]);
+    refused(
+        &with("", "dns: 'a:1'"),
+        &[
+            "admin.token: the key `token` is missing: replicas (`peers`) hand results only to those",
+            "admin.listen: the key `listen` is missing: the other replicas (`peers`) ask at the admin",
+        ],
+    );
+}
