@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::brokers;
-use crate::bridge::{Parts, ReplyTo};
+use crate::bridge::Parts;
 use crate::cli::exit;
 use crate::config::{self, Config, Env, Secret};
 use crate::delivery::{Bounds, OnFailed, OnUnknown, Policy, Retry};
 use crate::event::{self, Encoder, Overrides};
-use crate::publish::{self, dead_letter};
+use crate::publish::reply::{self, Wrap};
+use crate::publish::{self, Broker, dead_letter};
 use crate::sink::http::{Client, Environment, HeaderSource, Replies, Settings};
 use crate::telemetry::{Metrics, Status};
 
@@ -87,10 +88,10 @@ pub(super) fn parts(
         None => None,
     };
     let reply = match &pipeline.reply {
-        Some(reply) => Some(ReplyTo {
+        Some(reply) => Some(reply::Target {
             publisher: brokers::publisher(pipeline, reply.rabbitmq.as_ref(), reply.kafka.as_ref())?,
-            wrap: reply.wrap,
-            prefix: if reply.kafka.is_some() { "ce_" } else { "cloudEvents_" },
+            broker: if reply.kafka.is_some() { Broker::Kafka } else { Broker::Rabbitmq },
+            wrap: if reply.wrap { Wrap::Any } else { Wrap::Never },
         }),
         None => None,
     };

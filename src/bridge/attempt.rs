@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Ended, Shared};
@@ -40,14 +39,6 @@ impl Work {
     /// The event's attribute `source`; empty before the first attempt.
     pub fn source(&self) -> String {
         self.event.get().map(|event| event.source().to_owned()).unwrap_or_default()
-    }
-
-    /// The Kafka record's key, which an answer to it keeps.
-    pub fn key(&self) -> Option<Bytes> {
-        match &self.message.origin {
-            Origin::Kafka(origin) => origin.key.clone(),
-            Origin::Rabbitmq(_) => None,
-        }
     }
 
     pub fn answer(&self) -> Option<Answer> {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::delivery::{Dispatcher, Effect, Input, ItemId, NoRoom, Policy};
 use crate::event::{Encoder, Message};
-use crate::publish::{Publisher, dead_letter};
+use crate::publish::{dead_letter, reply};
 use crate::sink::Sink;
 use crate::source::{Command, Delivery, Port, Settled, Source, SourceError, SourceEvent, link};
 use crate::telemetry::{PipelineMetrics, Status};
@@ -39,21 +39,11 @@ pub struct Parts {
     pub encoder: Encoder,
     pub sink: Arc<dyn Sink>,
     pub dead_letter: Option<dead_letter::Target>,
-    pub reply: Option<ReplyTo>,
+    pub reply: Option<reply::Target>,
     pub metrics: PipelineMetrics,
     pub status: Arc<Status>,
     /// How long running requests may go on after a drain began.
     pub drain_timeout: Duration,
-}
-
-/// Where a worker's answers go.
-#[derive(Clone)]
-pub struct ReplyTo {
-    pub publisher: Arc<dyn Publisher>,
-    /// Also publish an answer that is no CloudEvent.
-    pub wrap: bool,
-    /// What goes before an attribute's name in a header: `ce_` in Kafka, `cloudEvents_` in AMQP.
-    pub prefix: &'static str,
 }
 
 /// How a pipeline ended.
@@ -90,7 +80,7 @@ struct Shared {
     encoder: Encoder,
     sink: Arc<dyn Sink>,
     dead_letter: Option<dead_letter::Target>,
-    reply: Option<ReplyTo>,
+    reply: Option<reply::Target>,
     metrics: PipelineMetrics,
 }
 
