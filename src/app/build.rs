@@ -1,17 +1,18 @@
 //! From the configuration to the parts of a pipeline.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::brokers;
-use crate::bridge::{Parts, ReplyTo};
+use crate::bridge::Parts;
 use crate::cli::exit;
 use crate::config::{self, Config, Env, Secret};
 use crate::delivery::{Bounds, OnFailed, OnUnknown, Policy, Retry};
 use crate::event::{self, Encoder, Overrides};
-
+use crate::publish::reply::{self, Wrap};
+use crate::publish::{self, Broker, dead_letter};
 use crate::sink::http::{Client, Environment, HeaderSource, Replies, Settings};
-
 use crate::telemetry::{Metrics, Status};
 
 /// Verdicts that are kept for redeliveries: at least this many, and ten for each slot.
@@ -77,12 +78,7 @@ pub(super) fn parts(
     .map_err(|error| BuildError::config(name, error, "mend the key `event` of the pipeline"))?;
     let sink = Client::new(Settings {
         sink: pipeline.sink.clone(),
-        headers: pipeline
-            .sink
-            .headers
-            .iter()
-            .map(|(name, value)| (name.clone(), header_source(value)))
-            .collect(),
+        headers: header_sources(&pipeline.sink.headers),
         max_in_flight: pipeline.max_in_flight as usize,
         replies: if pipeline.reply.is_some() { Replies::Used } else { Replies::Ignored },
         environment: Environment::from_variables(env),
@@ -91,14 +87,14 @@ pub(super) fn parts(
         BuildError::config(name, error, "mend the key `sink` of the pipeline, or the file that it names")
     })?;
     let dead_letter = match &pipeline.dead_letter {
-        Some(target) => Some(brokers::publisher(pipeline, target.rabbitmq.as_ref(), target.kafka.as_ref())?),
+        Some(target) => Some(dead_letter(pipeline, target, env)?),
         None => None,
     };
     let reply = match &pipeline.reply {
-        Some(reply) => Some(ReplyTo {
+        Some(reply) => Some(reply::Target {
             publisher: brokers::publisher(pipeline, reply.rabbitmq.as_ref(), reply.kafka.as_ref())?,
-            wrap: reply.wrap,
-            prefix: if reply.kafka.is_some() { "ce_" } else { "cloudEvents_" },
+            broker: if reply.kafka.is_some() { Broker::Kafka } else { Broker::Rabbitmq },
+            wrap: if reply.wrap { Wrap::Any } else { Wrap::Never },
         }),
         None => None,
     };
@@ -114,6 +110,29 @@ pub(super) fn parts(
         status: Arc::new(Status::new(name)),
         drain_timeout: config.drain.timeout.get(),
     })
+}
+
+fn dead_letter(
+    pipeline: &config::Pipeline,
+    target: &config::Target,
+    env: Env<'_>,
+) -> Result<dead_letter::Target, BuildError> {
+    let Some(http) = &target.http else {
+        let publisher = brokers::publisher(pipeline, target.rabbitmq.as_ref(), target.kafka.as_ref())?;
+        return Ok(dead_letter::Target::Broker(publisher));
+    };
+    let environment = Environment::from_variables(env);
+    let settings = publish::http::Settings {
+        target: http.clone(),
+        headers: header_sources(&http.headers),
+        ca_certs: environment.k_ca_certs,
+        trust_bundles: environment.trust_bundles,
+        namespace: environment.namespace,
+    };
+    let client = publish::http::Client::new(settings).map_err(|error| {
+        BuildError::config(&pipeline.name, error, "mend the key `dead_letter.http` of the pipeline")
+    })?;
+    Ok(dead_letter::Target::Http(Arc::new(client)))
 }
 
 /// The core's rules for a pipeline.
@@ -169,6 +188,7 @@ impl HeaderSource for SecretHeader {
     }
 }
 
-fn header_source(value: &Secret) -> Arc<dyn HeaderSource> {
-    Arc::new(SecretHeader(value.clone()))
+fn header_sources(headers: &BTreeMap<String, Secret>) -> Vec<(String, Arc<dyn HeaderSource>)> {
+    let source = |value: &Secret| Arc::new(SecretHeader(value.clone())) as Arc<dyn HeaderSource>;
+    headers.iter().map(|(name, value)| (name.clone(), source(value))).collect()
 }

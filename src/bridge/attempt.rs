@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Ended, Shared};
@@ -53,14 +52,6 @@ impl Work {
         self.event.get().map(|event| event.source().to_owned()).unwrap_or_default()
     }
 
-    /// The Kafka record's key, which an answer to it keeps.
-    pub fn key(&self) -> Option<Bytes> {
-        match &self.message.origin {
-            Origin::Kafka(origin) => origin.key.clone(),
-            Origin::Rabbitmq(_) => None,
-        }
-    }
-
     pub fn answer(&self) -> Option<Answer> {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -70,7 +61,7 @@ impl Work {
     }
 
     /// The event, encoded now if it was not before.
-    fn event(&self, shared: &Shared) -> Result<&EncodedEvent, String> {
+    pub fn event(&self, shared: &Shared) -> Result<&EncodedEvent, String> {
         if let Some(event) = self.event.get() {
             return Ok(event);
         }

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::delivery::{Dispatcher, Effect, Input, ItemId, NoRoom, Policy};
 use crate::event::{Encoder, Message};
-use crate::publish::Publisher;
 use crate::publish::copy::Copies;
+use crate::publish::{dead_letter, reply};
 use crate::sink::Sink;
 use crate::source::{Command, Delivery, Port, Settled, Source, SourceError, SourceEvent, link};
 use crate::telemetry::{PipelineMetrics, Status};
@@ -39,24 +39,14 @@ pub struct Parts {
     pub policy: Policy,
     pub encoder: Encoder,
     pub sink: Arc<dyn Sink>,
-    pub dead_letter: Option<Arc<dyn Publisher>>,
-    pub reply: Option<ReplyTo>,
+    pub dead_letter: Option<dead_letter::Target>,
+    pub reply: Option<reply::Target>,
     /// Where items are written anew; none where the broker has no use for it (Kafka).
     pub copies: Option<Copies>,
     pub metrics: PipelineMetrics,
     pub status: Arc<Status>,
     /// How long running requests may go on after a drain began.
     pub drain_timeout: Duration,
-}
-
-/// Where a worker's answers go.
-#[derive(Clone)]
-pub struct ReplyTo {
-    pub publisher: Arc<dyn Publisher>,
-    /// Also publish an answer that is no CloudEvent.
-    pub wrap: bool,
-    /// What goes before an attribute's name in a header: `ce_` in Kafka, `cloudEvents_` in AMQP.
-    pub prefix: &'static str,
 }
 
 /// How a pipeline ended.
@@ -94,8 +84,8 @@ struct Shared {
     name: String,
     encoder: Encoder,
     sink: Arc<dyn Sink>,
-    dead_letter: Option<Arc<dyn Publisher>>,
-    reply: Option<ReplyTo>,
+    dead_letter: Option<dead_letter::Target>,
+    reply: Option<reply::Target>,
     copies: Option<Copies>,
     metrics: PipelineMetrics,
 }
