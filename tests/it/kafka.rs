@@ -6,6 +6,7 @@
 mod assignment;
 mod faults;
 mod flow;
+mod kill;
 mod publishing;
 mod records;
 mod recovery;

@@ -1,5 +1,6 @@
 //! Topics, producers, committed offsets, and a bridge's end of a running source.
 
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use longhaul::config::{Order, Start};
@@ -13,8 +14,11 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::support::relay::Relay;
 
 /// How long anything may take that has to happen.
 pub const PATIENCE: Duration = Duration::from_secs(40);
@@ -23,6 +27,17 @@ pub const PATIENCE: Duration = Duration::from_secs(40);
 pub struct Broker {
     pub bootstrap: String,
     pub name: String,
+}
+
+/// A broker whose every connection goes through a relay. A broker tells its clients where to come to, so
+/// there is one such address, and one test at a time that has it.
+pub struct Relayed {
+    /// Reached through the relay.
+    pub broker: Broker,
+    /// The same broker, reached directly.
+    pub direct: Broker,
+    pub relay: Relay,
+    _turn: OwnedMutexGuard<()>,
 }
 
 /// A source and the bridge's end of its link. Remembers what it was told.
@@ -68,8 +83,10 @@ impl Broker {
 
     /// Writes records to one partition, in order, and waits until they are there.
     pub async fn produce(&self, topic: &str, partition: i32, bodies: impl IntoIterator<Item = String>) {
-        let producer: FutureProducer =
-            self.client().set("linger.ms", "5").set("enable.idempotence", "true").create().unwrap();
+        let mut client = self.client();
+        // Batches as large as the Java client makes them: a broker hands out no less than one.
+        client.set("linger.ms", "5").set("enable.idempotence", "true").set("batch.size", "16384");
+        let producer: FutureProducer = client.create().unwrap();
         let mut confirmed = Vec::new();
         for body in bodies {
             let record = FutureRecord::<str, str>::to(topic).partition(partition).payload(&body);
@@ -129,6 +146,23 @@ impl Broker {
 
     pub fn start(&self, topics: &[&str]) -> Running {
         Running::start(self.settings(topics))
+    }
+}
+
+impl Relayed {
+    /// Nothing where the broker is the caller's own, which has no such listener.
+    pub async fn start(test: &str) -> Option<Self> {
+        static TURN: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
+        let Ok(addresses) = std::env::var("LONGHAUL_TEST_KAFKA_RELAYED") else {
+            eprintln!("left out: LONGHAUL_TEST_KAFKA_RELAYED is not set; tests/brokers sets it");
+            return None;
+        };
+        let (upstream, relay) = addresses.split_once(' ').expect("two addresses");
+        let turn = TURN.clone().lock_owned().await;
+        let direct = Broker::real(test);
+        let broker = Broker { bootstrap: relay.to_owned(), name: direct.name.clone() };
+        let relay = Relay::start_at(relay, upstream.to_owned()).await;
+        Some(Relayed { broker, direct, relay, _turn: turn })
     }
 }
 
