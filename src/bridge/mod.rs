@@ -222,6 +222,7 @@ impl Pipeline {
     fn event(&mut self, event: SourceEvent) {
         match event {
             SourceEvent::Up { epoch } => self.handle(Input::SessionUp(epoch)),
+            SourceEvent::Assigned(_) | SourceEvent::Releasing { .. } => {}
             SourceEvent::Lost { epoch, reason } => {
                 self.shared.metrics.sessions_lost.inc();
                 let running = self.core.stats().running;

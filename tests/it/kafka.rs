@@ -2,6 +2,7 @@
 //! broker has to fail on command.
 
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures, and what was left out")]
 
 mod assignment;
 mod faults;
@@ -10,5 +11,6 @@ mod kill;
 mod publishing;
 mod records;
 mod recovery;
+mod release;
 pub mod support;
 mod unreachable;

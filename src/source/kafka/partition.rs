@@ -24,6 +24,10 @@ pub struct Partition {
     start: Start,
     /// The offset polled last. librdkafka hands out rising offsets, also across pauses and seeks.
     last: Option<i64>,
+    /// Records that were received and that nobody works on: returned, or never handed over.
+    idle: usize,
+    /// Nothing more is taken: the group wants it back.
+    retired: bool,
     /// Records that the tracker did not admit. Pausing bounds them to what one turn of the loop polls.
     held_back: VecDeque<Delivery>,
 }
@@ -32,7 +36,7 @@ pub struct Partition {
 #[derive(Debug)]
 pub enum Taken {
     Deliver(Delivery),
-    /// It is done already.
+    /// It is done already, or for the next owner.
     Skipped,
     /// The partition has as much unfinished work as its map can hold.
     HeldBack,
@@ -40,7 +44,16 @@ pub enum Taken {
 
 impl Partition {
     pub fn new(place: Place, tracker: Option<Tracker>, start: Start) -> Self {
-        Partition { place, paused: false, tracker, start, last: None, held_back: VecDeque::new() }
+        Partition {
+            place,
+            paused: false,
+            tracker,
+            start,
+            last: None,
+            idle: 0,
+            retired: false,
+            held_back: VecDeque::new(),
+        }
     }
 
     /// Whether this offset can only come from another log than the one that we know: the topic was
@@ -59,6 +72,9 @@ impl Partition {
         record: &BorrowedMessage<'_>,
         log_bounds: impl FnOnce() -> Option<(i64, i64)>,
     ) -> Taken {
+        if self.retired {
+            return Taken::Skipped;
+        }
         let offset = record.offset();
         if self.last.is_none()
             && let Some((_, log_end)) = log_bounds()
@@ -114,6 +130,28 @@ impl Partition {
             released.push(delivery);
         }
         released
+    }
+
+    /// Takes nothing more. `unclaimed` records were received and are not handed over.
+    pub fn retire(&mut self, unclaimed: usize) {
+        self.idle += unclaimed;
+        self.retired = true;
+        self.held_back.clear();
+    }
+
+    /// A record that was received will not be worked on in this session.
+    pub fn returned(&mut self) {
+        self.idle += 1;
+    }
+
+    /// Records in the bridge's hands.
+    pub fn in_flight(&self) -> usize {
+        self.tracker.as_ref().map_or(0, Tracker::received).saturating_sub(self.idle)
+    }
+
+    /// Whether nothing should be fetched now.
+    pub fn holds(&self) -> bool {
+        self.retired || !self.held_back.is_empty()
     }
 
     pub fn is_held_back(&self) -> bool {

@@ -66,7 +66,8 @@ impl Settings {
         if !self.uses_consumer_protocol() {
             owned.extend([
                 ("session.timeout.ms", session.to_string()),
-                ("heartbeat.interval.ms", (session / 3).max(1).to_string()),
+                // Also how long a member does not hear of a rebalance, which all others wait for.
+                ("heartbeat.interval.ms", (session / 3).clamp(1, 1000).to_string()),
                 // Partitions are started one by one, which only a cooperative group allows.
                 ("partition.assignment.strategy", "cooperative-sticky".to_owned()),
             ]);

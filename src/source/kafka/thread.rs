@@ -21,11 +21,13 @@ use super::Settings;
 use super::backlog::Backlog;
 use super::commit::Committer;
 use super::context::{Consumer, Context, Notice};
+use super::drain::Drain;
 use super::health::{self, Health};
 use super::intake::Intake;
 use super::partition::Taken;
 use super::raw::{self, LatestOffsets, Queue};
 use super::rebalance::Waiting;
+use super::release::Release;
 use super::sessions::Sessions;
 use crate::connect;
 use crate::source::{Command, Link, SourceError, SourceEvent};
@@ -46,6 +48,10 @@ pub struct Worker {
     pub(super) queue: Queue,
     pub(super) sessions: Sessions,
     pub(super) waiting: Waiting,
+    /// A revocation that waits for our answer.
+    pub(super) release: Option<Release>,
+    /// Set by `StopIntake`.
+    pub(super) drain: Option<Drain>,
     pub(super) intake: Intake,
     pub(super) committer: Committer,
     pub(super) health: Health,
@@ -100,6 +106,8 @@ impl Worker {
             queue,
             sessions: Sessions::default(),
             waiting: Waiting::default(),
+            release: None,
+            drain: None,
             intake: Intake::new(link.deliveries),
             committer: Committer::default(),
             health: Health::default(),
@@ -123,6 +131,8 @@ impl Worker {
             self.intake.adjust(now);
             self.pause_and_resume();
             self.commit_when_due(now);
+            self.release_when_ready(now);
+            self.leave_to_others(now);
             self.tell_backlog(now);
             if self.is_finished(now) {
                 return Ok(());
@@ -141,7 +151,8 @@ impl Worker {
                 Poll::Ready(Some(Command::Settle { id, how })) => self.settle(id, how, now),
                 Poll::Ready(Some(Command::Note { id, attempts })) => self.note(id, attempts, now),
                 Poll::Ready(Some(Command::StopIntake)) => {
-                    self.intake.stop();
+                    self.stop_intake();
+                    self.begin_drain(now);
                     self.send(SourceEvent::IntakeStopped);
                 }
                 Poll::Ready(Some(Command::Close)) => self.close(now),
@@ -160,7 +171,7 @@ impl Worker {
         while let Some(notice) = self.consumer.context().take() {
             match notice {
                 Notice::Assigned(partitions) => self.assigned(&partitions, now),
-                Notice::Revoked { partitions, lost } => self.revoked(&partitions, lost),
+                Notice::Revoked { partitions, lost } => self.revoked(&partitions, lost, now),
                 Notice::Committed { partitions, error } => self.committed(&partitions, error, now),
                 Notice::Reachable(reachable) => self.set_reachable(reachable),
                 Notice::Failed { code, reason } => self.health.failed(code, reason)?,
@@ -220,7 +231,7 @@ impl Worker {
         let (mut pause, mut resume) = (TopicPartitionList::new(), TopicPartitionList::new());
         let hold_all = self.intake.holds_all();
         for partition in self.sessions.iter_mut() {
-            let wanted = hold_all || partition.is_held_back();
+            let wanted = hold_all || partition.holds();
             if wanted != partition.paused {
                 partition.paused = wanted;
                 let list = if wanted { &mut pause } else { &mut resume };
@@ -252,11 +263,19 @@ impl Worker {
         let _ = self.events.send(event);
     }
 
+    fn stop_intake(&mut self) {
+        for delivery in self.intake.stop() {
+            if let Some(partition) = self.sessions.get(delivery.outline.id.epoch) {
+                partition.returned();
+            }
+        }
+    }
+
     fn close(&mut self, now: Instant) {
         if self.leave_by.is_some() {
             return;
         }
-        self.intake.stop();
+        self.stop_intake();
         self.committer.hurry();
         let patience = if self.health.is_reachable() { LAST_COMMIT } else { LAST_COMMIT_UNREACHABLE };
         self.leave_by = Some(now + patience);
@@ -274,6 +293,7 @@ impl Worker {
         let dues = [
             self.commit_due(),
             self.waiting.due(),
+            self.drain_due(),
             self.intake.next_change(),
             Some(self.backlog.due()),
             self.leave_by,

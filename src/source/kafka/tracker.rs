@@ -253,6 +253,11 @@ impl Tracker {
         self.incomplete
     }
 
+    /// Incomplete offsets that were received in this assignment.
+    pub fn received(&self) -> usize {
+        self.received
+    }
+
     /// Incomplete offsets that the map told of and that were not received in this assignment yet.
     pub fn awaited(&self) -> usize {
         self.incomplete - self.received
