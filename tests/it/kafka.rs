@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures, and what was left out")]
 
 mod assignment;
+mod chaos;
 mod faults;
 mod flow;
 mod kill;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use longhaul::source::{Command, Settled, SourceEvent};
 
-use super::support::{Broker, Running, offsets, until};
+use super::support::{Broker, offsets, until};
 
 /// Both are well below what is promised: released within 5 s, started elsewhere within 10 s.
 const RELEASED_WITHIN: Duration = Duration::from_secs(5);
