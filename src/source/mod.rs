@@ -8,6 +8,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -65,6 +66,9 @@ pub enum SourceEvent {
     Connected(bool),
     /// Items in the broker that were not handed over yet, as far as it tells.
     Backlog(u64),
+    /// How long the oldest of the records that hold up a partition's committed offset has been in our
+    /// hands; zero without any. Kafka only.
+    HeadAge(Duration),
     /// After [`Command::StopIntake`]: no delivery will follow, in any session.
     IntakeStopped,
 }

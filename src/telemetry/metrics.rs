@@ -68,6 +68,7 @@ struct Families {
     sessions_lost: Family<PipelineLabel, Counter>,
     backlog: Family<PipelineLabel, Gauge>,
     connected: Family<PipelineLabel, Gauge>,
+    kafka_head_age: Family<PipelineLabel, Gauge>,
 }
 
 /// One pipeline's metrics, resolved once so that counting costs no look-up.
@@ -87,6 +88,7 @@ pub struct PipelineMetrics {
     pub sessions_lost: Counter,
     pub backlog: Gauge,
     pub connected: Gauge,
+    pub kafka_head_age: Gauge,
     pub duration: Histogram,
     attempts: [Counter; 5],
     acked: Counter,
@@ -134,6 +136,7 @@ impl Metrics {
             sessions_lost: families.sessions_lost.get_or_create_owned(&pipeline),
             backlog: families.backlog.get_or_create_owned(&pipeline),
             connected: families.connected.get_or_create_owned(&pipeline),
+            kafka_head_age: families.kafka_head_age.get_or_create_owned(&pipeline),
             duration: families.duration.get_or_create_owned(&pipeline),
             attempts: OUTCOMES.map(attempts),
             acked: settled("ack"),
@@ -215,6 +218,7 @@ impl Families {
             sessions_lost: Family::default(),
             backlog: Family::default(),
             connected: Family::default(),
+            kafka_head_age: Family::default(),
         }
     }
 
@@ -252,6 +256,11 @@ impl Families {
         registry.register("sessions_lost", "Broker sessions that ended", self.sessions_lost.clone());
         registry.register("backlog_items", "Items in the broker not handed over yet", self.backlog.clone());
         registry.register("broker_connected", "1 while the broker can be reached", self.connected.clone());
+        registry.register(
+            "kafka_head_age_seconds",
+            "Age of the oldest record that holds up a committed offset",
+            self.kafka_head_age.clone(),
+        );
     }
 }
 

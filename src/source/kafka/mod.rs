@@ -14,6 +14,7 @@ mod backlog;
 mod commit;
 mod context;
 mod drain;
+mod head;
 mod health;
 mod intake;
 mod leave;

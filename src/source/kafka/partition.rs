@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use rdkafka::Message as _;
 use rdkafka::message::BorrowedMessage;
 
+use super::head::{Ages, Threat};
 use super::record::Place;
 use super::tracker::{Received, Tracker};
 use crate::config::Start;
@@ -22,6 +23,14 @@ pub struct Partition {
     tracker: Option<Tracker>,
     /// Where that first record is looked for.
     start: Start,
+    /// When its records were received.
+    pub(super) ages: Ages,
+    /// Where the log ended when that was last asked for, and began when it was first asked for.
+    pub(super) log_end: i64,
+    pub(super) first_start: Option<i64>,
+    /// Heads that were told of already: because of their age, and because of retention.
+    pub(super) stuck: Option<i64>,
+    pub(super) threatened: Option<(i64, Threat)>,
     /// The offset polled last. librdkafka hands out rising offsets, also across pauses and seeks.
     last: Option<i64>,
     /// Records that were received and that nobody works on: returned, or never handed over.
@@ -49,6 +58,11 @@ impl Partition {
             paused: false,
             tracker,
             start,
+            ages: Ages::default(),
+            log_end: 0,
+            first_start: None,
+            stuck: None,
+            threatened: None,
             last: None,
             idle: 0,
             retired: false,
@@ -149,6 +163,12 @@ impl Partition {
         self.tracker.as_ref().map_or(0, Tracker::received).saturating_sub(self.idle)
     }
 
+    /// From the lowest unfinished record to the one received next, if there is any in our hands.
+    pub fn window(&self) -> Option<(i64, i64)> {
+        let tracker = self.tracker.as_ref().filter(|tracker| tracker.received() > 0)?;
+        Some((tracker.base(), tracker.next()))
+    }
+
     /// Whether nothing should be fetched now.
     pub fn holds(&self) -> bool {
         self.retired || !self.held_back.is_empty()
@@ -168,7 +188,8 @@ impl Partition {
 
     /// Records that were not polled yet, in a log that ends at `log_end`. `log_start` is asked where
     /// nothing was polled or committed yet.
-    pub fn backlog(&self, log_end: i64, log_start: impl FnOnce() -> i64) -> u64 {
+    pub fn backlog(&mut self, log_end: i64, log_start: impl FnOnce() -> i64) -> u64 {
+        self.log_end = log_end;
         let Some(tracker) = &self.tracker else {
             return match self.start {
                 Start::Earliest => u64::try_from(log_end - log_start()).unwrap_or(0),

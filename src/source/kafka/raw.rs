@@ -30,8 +30,15 @@ pub struct Entry {
 /// A queue of librdkafka's events. It must be dropped before its client is.
 pub struct Queue(NonNull<rd::rd_kafka_queue_t>);
 
-/// A question for the ends of logs that does not block.
-pub struct LatestOffsets {
+/// An end of a log.
+#[derive(Clone, Copy, Debug)]
+pub enum Side {
+    Start,
+    End,
+}
+
+/// A question for the starts or ends of logs that does not block.
+pub struct LogOffsets {
     queue: Queue,
     pending: bool,
 }
@@ -136,11 +143,11 @@ impl Drop for Queue {
     }
 }
 
-impl LatestOffsets {
+impl LogOffsets {
     pub fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<Self> {
         // SAFETY: the client is alive; the call returns a queue of our own.
         let queue = unsafe { rd::rd_kafka_queue_new(consumer.client().native_ptr()) };
-        NonNull::new(queue).map(|queue| LatestOffsets { queue: Queue(queue), pending: false })
+        NonNull::new(queue).map(|queue| LogOffsets { queue: Queue(queue), pending: false })
     }
 
     /// Asks, unless the last question is still open. An answer comes within `timeout`.
@@ -148,11 +155,16 @@ impl LatestOffsets {
         &mut self,
         consumer: &BaseConsumer<C>,
         partitions: &[(&str, i32)],
+        side: Side,
         timeout: Duration,
     ) {
         if self.pending || partitions.is_empty() {
             return;
         }
+        let wanted = match side {
+            Side::Start => rd::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST,
+            Side::End => rd::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST,
+        };
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for &(topic, partition) in partitions {
             list.add_partition(topic, partition);
@@ -161,7 +173,7 @@ impl LatestOffsets {
         // SAFETY: the list has `cnt` elements; librdkafka copies it and the options before it returns.
         unsafe {
             for element in slice::from_raw_parts_mut((*list.ptr()).elems, list.count()) {
-                element.offset = rd::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST as i64;
+                element.offset = wanted as i64;
             }
             let options =
                 rd::rd_kafka_AdminOptions_new(client, rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS);

@@ -21,6 +21,8 @@ pub struct Settings {
     /// Static membership; must be unique in the group.
     pub instance_id: Option<String>,
     pub session_timeout: Duration,
+    /// The age from which an unfinished record at the head of its partition is told of.
+    pub stuck_head_report_after: Duration,
 }
 
 impl Settings {
@@ -35,6 +37,7 @@ impl Settings {
             start: source.start,
             instance_id: source.instance_id.clone(),
             session_timeout: source.session_timeout.get(),
+            stuck_head_report_after: source.stuck_head.report_after.get(),
         }
     }
 

@@ -22,10 +22,11 @@ use super::backlog::Backlog;
 use super::commit::Committer;
 use super::context::{Consumer, Context, Notice};
 use super::drain::Drain;
+use super::head::Heads;
 use super::health::{self, Health};
 use super::intake::Intake;
 use super::partition::Taken;
-use super::raw::{self, LatestOffsets, Queue};
+use super::raw::{self, LogOffsets, Queue};
 use super::rebalance::Waiting;
 use super::release::Release;
 use super::sessions::Sessions;
@@ -55,6 +56,7 @@ pub struct Worker {
     pub(super) intake: Intake,
     pub(super) committer: Committer,
     pub(super) health: Health,
+    pub(super) heads: Heads,
     backlog: Backlog,
     commands: mpsc::UnboundedReceiver<Command>,
     events: mpsc::UnboundedSender<SourceEvent>,
@@ -96,8 +98,10 @@ impl Worker {
             settings.client().create_with_context(Context::default()).map_err(refuse)?;
         let thread = thread::current();
         consumer.set_nonempty_callback(move || thread.unpark());
-        let queues = Queue::of_consumer(&consumer).zip(LatestOffsets::new(&consumer));
-        let (queue, ends) = queues.ok_or_else(|| refuse(KafkaError::ClientCreation("no queue".into())))?;
+        let no_queue = || refuse(KafkaError::ClientCreation("no queue".into()));
+        let queue = Queue::of_consumer(&consumer).ok_or_else(no_queue)?;
+        let starts = LogOffsets::new(&consumer).ok_or_else(no_queue)?;
+        let ends = LogOffsets::new(&consumer).ok_or_else(no_queue)?;
         let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(refuse)?;
         Ok(Worker {
@@ -111,6 +115,7 @@ impl Worker {
             intake: Intake::new(link.deliveries),
             committer: Committer::default(),
             health: Health::default(),
+            heads: Heads::new(starts, Instant::now()),
             backlog: Backlog::new(ends, Instant::now()),
             commands: link.commands,
             events: link.events,
@@ -134,6 +139,7 @@ impl Worker {
             self.release_when_ready(now);
             self.leave_to_others(now);
             self.tell_backlog(now);
+            self.look_at_heads(now);
             if self.is_finished(now) {
                 return Ok(());
             }
@@ -296,6 +302,7 @@ impl Worker {
             self.drain_due(),
             self.intake.next_change(),
             Some(self.backlog.due()),
+            Some(self.heads.due()),
             self.leave_by,
         ];
         let next = dues.into_iter().flatten().min().unwrap_or(now + NAP);

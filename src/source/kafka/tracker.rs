@@ -249,6 +249,11 @@ impl Tracker {
         self.end
     }
 
+    /// One above the highest offset received in this assignment.
+    pub fn next(&self) -> i64 {
+        self.next
+    }
+
     pub fn incomplete(&self) -> usize {
         self.incomplete
     }

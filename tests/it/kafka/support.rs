@@ -141,6 +141,7 @@ impl Broker {
             start: Start::Earliest,
             instance_id: None,
             session_timeout: Duration::from_secs(6),
+            stuck_head_report_after: Duration::from_secs(3600),
         }
     }
 
