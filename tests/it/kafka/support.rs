@@ -24,6 +24,7 @@ use crate::support::relay::Relay;
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A broker under test, with a name of its own for whatever the test creates.
+#[derive(Clone)]
 pub struct Broker {
     pub bootstrap: String,
     pub name: String,
