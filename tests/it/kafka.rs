@@ -9,6 +9,7 @@ mod chaos;
 mod faults;
 mod flow;
 mod kill;
+mod odd_logs;
 mod publishing;
 mod records;
 mod recovery;

@@ -43,10 +43,6 @@ impl Settings {
 
     pub(super) fn client(&self) -> ClientConfig {
         let session = self.session_timeout.as_millis();
-        let start = match self.start {
-            Start::Earliest => "earliest",
-            Start::Latest => "latest",
-        };
         let defaults = [
             // Enough to keep 25,000 small records a second flowing, little enough to throw away at a pause.
             ("queued.min.messages", "1000".to_owned()),
@@ -58,7 +54,9 @@ impl Settings {
         ];
         let mut owned = vec![
             ("group.id", self.group.clone()),
-            ("auto.offset.reset", start.to_owned()),
+            // For a committed offset that the log does not have any more. What `start` says is for partitions
+            // without one, and with `latest` here whatever is left of the log would be skipped.
+            ("auto.offset.reset", "earliest".to_owned()),
             // Offsets are committed by hand, with their maps.
             ("enable.auto.commit", "false".to_owned()),
             ("enable.auto.offset.store", "false".to_owned()),

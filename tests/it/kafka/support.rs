@@ -13,7 +13,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -78,7 +78,7 @@ impl Broker {
         self.admin().delete_topics(&[topic], &options()).await.unwrap().remove(0).unwrap();
     }
 
-    fn admin(&self) -> AdminClient<DefaultClientContext> {
+    pub fn admin(&self) -> AdminClient<DefaultClientContext> {
         self.client().create().unwrap()
     }
 
@@ -120,6 +120,20 @@ impl Broker {
         let read = consumer.committed_offsets(list, PATIENCE).unwrap();
         let element = &read.elements()[0];
         (element.offset().to_raw().unwrap(), element.metadata().to_owned())
+    }
+
+    /// The offset of the oldest record that can be read.
+    pub async fn first_offset(&self, topic: &str) -> i64 {
+        let (mut client, topic) = (self.client(), topic.to_owned());
+        client.set("enable.auto.commit", "false");
+        let reading = tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = client.create().unwrap();
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(&topic, 0, Offset::Beginning).unwrap();
+            consumer.assign(&list).unwrap();
+            consumer.poll(PATIENCE).expect("a record").unwrap().offset()
+        });
+        reading.await.unwrap()
     }
 
     /// Commits for the group as some other client would.
