@@ -16,7 +16,7 @@ use crate::sink::http::{Client, Environment, HeaderSource, Replies, Settings};
 use crate::telemetry::{Metrics, Status};
 
 /// Verdicts that are kept for redeliveries: at least this many, and ten for each slot.
-const ORPHANS_MIN: u32 = 1_000;
+const ORPHANS_MIN: u32 = 20_000;
 /// A redelivery normally comes within seconds of the reconnect; a broker may be away for hours.
 const ORPHAN_AGE: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
@@ -39,6 +39,10 @@ impl BuildError {
             hint: hint.to_owned(),
             exit_code: exit::CONFIG,
         }
+    }
+
+    pub(super) fn whole(what: impl std::fmt::Display, hint: &str) -> Self {
+        BuildError { what: what.to_string(), hint: hint.to_owned(), exit_code: exit::CONFIG }
     }
 
     pub(super) fn listen(address: &str, error: std::io::Error) -> Self {
@@ -100,12 +104,13 @@ pub(super) fn parts(
     };
     Ok(Parts {
         name: name.clone(),
-        policy: policy(pipeline),
+        policy: Policy { peers: config.peers.is_some(), ..policy(pipeline) },
         encoder,
         sink: Arc::new(sink),
         dead_letter,
         reply,
         copies: brokers::copies(pipeline)?,
+        replicas: None,
         metrics: metrics.pipeline(name, pipeline.max_in_flight),
         status: Arc::new(Status::new(name)),
         drain_timeout: config.drain.timeout.get(),

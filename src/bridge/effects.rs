@@ -16,6 +16,10 @@ impl Pipeline {
                 }
             }
             Effect::Adopt { item, id } => {
+                // What another replica gave back came without its message.
+                if let Some(message) = self.incoming.take() {
+                    self.works.entry(item).or_insert_with(|| Arc::new(Work::new(message)));
+                }
                 self.shared.metrics.adopted.inc();
                 tracing::info!(pipeline = self.shared.name, id = self.id(item), delivery = %id, "Redelivery adopted: its work was begun before");
             }
@@ -37,8 +41,8 @@ impl Pipeline {
                     "Item written anew to its queue, whose delivery limit was near; its old delivery is acked"
                 );
             }
-            Effect::Ask { item } => self.handle_later(Input::Answered { item, handed: None }),
-            Effect::Claimed { .. } => {}
+            Effect::Ask { item, id, identity } => self.ask(item, id, &identity),
+            Effect::Claimed { claim, standing } => self.claimed(claim, standing),
             Effect::Settle { id, how, dropped } => {
                 self.shared.metrics.settled(how, dropped);
                 tracing::debug!(pipeline = self.shared.name, delivery = %id, ?how, "Settling");
@@ -150,7 +154,7 @@ impl Pipeline {
     }
 
     /// Answers the core after it has answered us.
-    fn handle_later(&mut self, input: Input) {
+    pub(super) fn handle_later(&mut self, input: Input) {
         // The pipeline holds the receiver.
         let _ = self.ended.send(Ended { input, detail: None });
     }

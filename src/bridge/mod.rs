@@ -15,20 +15,29 @@ use tokio_util::sync::CancellationToken;
 
 use crate::delivery::{Dispatcher, Effect, Input, ItemId, NoRoom, Policy};
 use crate::event::{Encoder, Message};
+use crate::peers::Peers;
 use crate::publish::copy::Copies;
 use crate::publish::{dead_letter, reply};
 use crate::sink::Sink;
 use crate::source::{Command, Delivery, Port, Settled, Source, SourceError, SourceEvent, link};
 use crate::telemetry::{PipelineMetrics, Status};
 
+mod answer;
+mod ask;
 mod attempt;
 mod effects;
+mod verdict;
 mod writes;
 
+pub use answer::{Asker, Question, When};
+use ask::{Asking, PartitionAnswer};
 use attempt::Work;
 
 /// How long a source may take to leave its broker once everything is settled.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a drain looks whether results that others are about to fetch were fetched.
+const FETCH_CHECK: Duration = Duration::from_millis(100);
 
 /// How many ended requests, or deliveries, are handled before the loop looks at everything else.
 const BATCH: usize = 64;
@@ -43,10 +52,19 @@ pub struct Parts {
     pub reply: Option<reply::Target>,
     /// Where items are written anew; none where the broker has no use for it (Kafka).
     pub copies: Option<Copies>,
+    /// The other replicas, and what they ask.
+    pub replicas: Option<Replicas>,
     pub metrics: PipelineMetrics,
     pub status: Arc<Status>,
     /// How long running requests may go on after a drain began.
     pub drain_timeout: Duration,
+}
+
+/// The other replicas of this bridge, for one pipeline.
+pub struct Replicas {
+    pub peers: Arc<Peers>,
+    /// Their questions about this pipeline.
+    pub questions: mpsc::Receiver<Question>,
 }
 
 /// How a pipeline ended.
@@ -69,6 +87,12 @@ pub struct Pipeline {
     tasks: JoinSet<()>,
     ended: mpsc::UnboundedSender<Ended>,
     endings: mpsc::UnboundedReceiver<Ended>,
+    /// The asking side of several replicas, and the answering one.
+    asking: Option<Asking>,
+    partition_answers: mpsc::UnboundedSender<PartitionAnswer>,
+    partitions_answered: mpsc::UnboundedReceiver<PartitionAnswer>,
+    questions: Option<mpsc::Receiver<Question>>,
+    claims: answer::Claims,
     shared: Arc<Shared>,
     status: Arc<Status>,
     drain_timeout: Duration,
@@ -118,6 +142,11 @@ impl Pipeline {
 
     fn new(parts: Parts, port: Port) -> Self {
         let (ended, endings) = mpsc::unbounded_channel();
+        let (partition_answers, partitions_answered) = mpsc::unbounded_channel();
+        let (asking, questions) = match parts.replicas {
+            Some(Replicas { peers, questions }) => (Some(Asking::new(peers)), Some(questions)),
+            None => (None, None),
+        };
         let shared = Shared {
             name: parts.name,
             encoder: parts.encoder,
@@ -138,6 +167,11 @@ impl Pipeline {
             tasks: JoinSet::new(),
             ended,
             endings,
+            asking,
+            partition_answers,
+            partitions_answered,
+            questions,
+            claims: answer::Claims::default(),
             shared: Arc::new(shared),
             status: parts.status,
             drain_timeout: parts.drain_timeout,
@@ -156,7 +190,9 @@ impl Pipeline {
         let mut endings = Vec::with_capacity(BATCH);
         loop {
             let wake = self.core.poll_timeout().map(|after| self.started + after);
-            let takes = self.no_room.is_none() || self.core.is_draining();
+            let owed = self.core.is_draining() && self.claims.are_owed();
+            let wake = if owed { Some(Instant::now() + FETCH_CHECK) } else { wake };
+            let takes = self.core.is_draining() || (self.no_room.is_none() && !self.waits_for_peers());
             let batch = if self.core.is_draining() { BATCH } else { 1 };
             tokio::select! {
                 biased;
@@ -168,6 +204,8 @@ impl Pipeline {
                         self.ended(ended);
                     }
                 }
+                Some(answer) = self.partitions_answered.recv() => self.partition_answered(answer),
+                Some(question) = next(&mut self.questions) => self.question(question),
                 _ = drain.cancelled(), if !self.core.is_draining() => {
                     deadline = Some(Instant::now() + self.drain_timeout);
                     self.begin_drain();
@@ -212,6 +250,7 @@ impl Pipeline {
         if delivery.outline.redelivered {
             self.shared.metrics.redeliveries.inc();
         }
+        let Some(delivery) = self.sort(delivery) else { return };
         self.incoming = Some(delivery.message);
         self.handle(Input::Received(delivery.outline));
         self.incoming = None;
@@ -219,6 +258,11 @@ impl Pipeline {
 
     fn event(&mut self, event: SourceEvent) {
         match event {
+            SourceEvent::Assigned(assignments) => self.assigned(assignments),
+            SourceEvent::Releasing { epoch } => {
+                self.forget_partition(epoch);
+                self.handle(Input::SessionEnding(epoch));
+            }
             SourceEvent::Up { epoch } => self.handle(Input::SessionUp(epoch)),
             SourceEvent::Lost { epoch, reason } => {
                 self.shared.metrics.sessions_lost.inc();
@@ -227,7 +271,9 @@ impl Pipeline {
                     pipeline = self.shared.name, %epoch, reason, running,
                     "Session lost; running requests go on and wait for their redelivery"
                 );
+                self.forget_partition(epoch);
                 self.handle(Input::SessionLost(epoch));
+                self.claim_lost(epoch);
             }
             SourceEvent::Settled { id, settled } => {
                 let stale = settled == Settled::Stale;
@@ -241,13 +287,16 @@ impl Pipeline {
                     self.handle(Input::Proven { id });
                 }
             }
-            SourceEvent::Alive { .. } => {}
+            SourceEvent::Alive { epoch } => self.alive(epoch),
             SourceEvent::Connected(connected) => {
                 self.shared.metrics.connected.set(i64::from(connected));
                 self.status.connected(connected);
             }
             SourceEvent::Backlog(items) => {
                 self.shared.metrics.backlog.set(i64::try_from(items).unwrap_or(i64::MAX));
+            }
+            SourceEvent::HeadAge(age) => {
+                self.shared.metrics.kafka_head_age.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
             }
             SourceEvent::IntakeStopped => self.intake_stopped = true,
         }
@@ -263,6 +312,7 @@ impl Pipeline {
         // A source that has ended can't be told, and its end is noticed by itself.
         let _ = self.port.commands.send(Command::StopIntake);
         self.handle(Input::Drain);
+        self.stop_waiting();
     }
 
     fn is_drained(&self) -> bool {
@@ -270,6 +320,7 @@ impl Pipeline {
             && self.intake_stopped
             && self.core.is_empty()
             && self.port.deliveries.is_empty()
+            && !self.claims.are_owed()
     }
 
     /// Leaves the broker. Everything is settled by now, so that nothing is lost if it takes too long.
@@ -366,6 +417,14 @@ impl Pipeline {
             ),
             _ => {}
         }
+    }
+}
+
+/// The next question, or never where nobody asks.
+async fn next(questions: &mut Option<mpsc::Receiver<Question>>) -> Option<Question> {
+    match questions {
+        Some(questions) => questions.recv().await,
+        None => None,
     }
 }
 

@@ -177,10 +177,21 @@ pub struct KafkaSource {
     /// How long the group waits for a member that died, 1s to 5m. Each restart after a kill waits this long.
     #[serde(default = "defaults::session_timeout")]
     pub session_timeout: Span,
+    /// What to do about a record that holds up its partition's committed offset for long.
+    #[serde(default)]
+    pub stuck_head: StuckHead,
     /// Further librdkafka options, passed through as they are (`security.protocol`, `sasl.*`, …).
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, OptionValue>")]
     pub options: BTreeMap<String, Secret>,
+}
+
+/// The lowest unfinished record of a partition. Those behind it go on meanwhile, up to 900 unfinished at once.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StuckHead {
+    /// Age from which it is told of in the log. Its age is always in the metric `longhaul_kafka_head_age_seconds`.
+    pub report_after: Span,
 }
 
 /// Which Kafka records run one at a time and in order.
@@ -382,6 +393,12 @@ mod defaults {
                 require_outcome: false,
                 response_bytes: ByteCount::from_kib(64),
             }
+        }
+    }
+
+    impl Default for StuckHead {
+        fn default() -> Self {
+            StuckHead { report_after: Span::from_hours(6) }
         }
     }
 

@@ -97,7 +97,7 @@ impl Dispatcher {
 
     fn begin(&mut self, id: ItemId, outline: &Outline, effects: &mut Vec<Effect>) {
         let attempts = self.items.get(&id).map_or(0, |item| item.attempts);
-        if self.draining {
+        if self.draining || self.ending.contains(&outline.id.epoch) {
             self.settle(id, Settlement::Return, false, effects);
         } else if outline.bytes > self.policy.bounds.item_bytes {
             self.fail(id, Reason::TooLarge, effects);

@@ -4,7 +4,7 @@
 //! Handing over is a move: a claimed item is no orphan any more, so its result goes to the claimant and nowhere else.
 
 use super::dispatcher::Dispatcher;
-use super::item::{ItemId, Phase, Verdict};
+use super::item::{Item, ItemId, Phase, Verdict};
 use super::outcome::Reason;
 use super::protocol::{ClaimId, Effect, Handed, Standing, Write};
 use super::session::{Epoch, Identity, Settlement};
@@ -13,8 +13,9 @@ impl Dispatcher {
     /// Asks before it starts: the item waits without a slot, as it may hold one elsewhere.
     pub(super) fn ask(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
         if let Some(item) = self.items.get_mut(&id) {
+            let Some(delivery) = item.delivery else { return };
             item.phase = Phase::Asking;
-            effects.push(Effect::Ask { item: id });
+            effects.push(Effect::Ask { item: id, id: delivery, identity: item.identity.clone() });
         }
     }
 
@@ -25,21 +26,12 @@ impl Dispatcher {
             return;
         }
         item.phase = Phase::Ready;
+        let before = item.attempts;
         let (verdict, attempts) = match handed {
-            None => (Verdict::Retry { until: now }, item.attempts),
-            Some(Handed::Done) => (Verdict::Ack, item.attempts),
-            // Another replica may have been given other rules.
-            Some(Handed::Retry { attempts, .. }) if attempts >= self.policy.retry.attempts => {
-                (Verdict::Write(Write::DeadLetter { reason: Reason::Attempts, attempts }), attempts)
-            }
-            Some(Handed::Retry { attempts, delay }) => {
-                (Verdict::Retry { until: now.saturating_add(delay) }, attempts)
-            }
-            Some(Handed::Failed { reason, attempts }) => {
-                (Verdict::Write(Write::DeadLetter { reason, attempts }), attempts)
-            }
-            Some(Handed::Held { reason, attempts }) => (Verdict::Hold { reason }, attempts),
+            None => (Verdict::Retry { until: now }, before),
+            Some(handed) => self.verdict_of(handed, before),
         };
+        let Some(item) = self.items.get_mut(&id) else { return };
         item.attempts = attempts;
         match item.delivery {
             Some(_) if self.draining && matches!(verdict, Verdict::Retry { .. }) => {
@@ -55,11 +47,33 @@ impl Dispatcher {
         }
     }
 
+    /// What to do, and the attempts made so far, where `Done` leaves them as they were.
+    fn verdict_of(&self, handed: Handed, before: u32) -> (Verdict, u32) {
+        match handed {
+            Handed::Done => (Verdict::Ack, before),
+            // Another replica may have been given other rules.
+            Handed::Retry { attempts, .. } if attempts >= self.policy.retry.attempts => {
+                (Verdict::Write(Write::DeadLetter { reason: Reason::Attempts, attempts }), attempts)
+            }
+            Handed::Retry { attempts, delay } => {
+                (Verdict::Retry { until: self.now.saturating_add(delay) }, attempts)
+            }
+            Handed::Failed { reason, attempts } => {
+                (Verdict::Write(Write::DeadLetter { reason, attempts }), attempts)
+            }
+            Handed::Held { reason, attempts } => (Verdict::Hold { reason }, attempts),
+        }
+    }
+
     /// The session under whose delivery an item like this is in hand. It may be dead without our knowing: prove it
     /// alive, and then [claim](super::Input::Claim).
     pub fn in_hand(&self, identity: &Identity) -> Option<Epoch> {
         let same = self.items.values().filter(|item| item.identity == *identity);
         same.filter_map(|item| item.delivery).map(|delivery| delivery.epoch).next()
+    }
+
+    pub fn has_orphan(&self, identity: &Identity) -> bool {
+        self.orphans.contains_key(identity)
     }
 
     /// Records of a partition that are in hand, whatever their state: the offsets that another replica has to
@@ -78,6 +92,15 @@ impl Dispatcher {
             .filter(|item| is_begun(item.phase))
             .filter_map(|item| offset(&item.identity))
             .collect()
+    }
+
+    /// What was handed over is not needed there after all, so it is for whoever asks next.
+    pub(super) fn take_back(&mut self, identity: Identity, handed: Handed, effects: &mut Vec<Effect>) {
+        let id = self.new_item_id();
+        let (verdict, attempts) = self.verdict_of(handed, 0);
+        self.items.insert(id, Item::orphan(identity, attempts));
+        self.list_orphan(id);
+        self.make_pending(id, verdict, effects);
     }
 
     pub(super) fn claim(&mut self, claim: ClaimId, identity: &Identity, effects: &mut Vec<Effect>) {

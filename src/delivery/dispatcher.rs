@@ -21,6 +21,8 @@ pub struct Dispatcher {
     /// Which item a live delivery belongs to.
     pub(super) deliveries: BTreeMap<DeliveryId, ItemId>,
     pub(super) live: BTreeSet<Epoch>,
+    /// Of those, the ones that take nothing more.
+    pub(super) ending: BTreeSet<Epoch>,
     /// Items that wait for a slot, oldest first; those behind another of their key are not in it.
     pub(super) ready: BTreeSet<ItemId>,
     pub(super) lanes: Lanes,
@@ -91,6 +93,7 @@ impl Dispatcher {
             items: BTreeMap::new(),
             deliveries: BTreeMap::new(),
             live: BTreeSet::new(),
+            ending: BTreeSet::new(),
             ready: BTreeSet::new(),
             lanes: Lanes::default(),
             orphans: BTreeMap::new(),
@@ -118,6 +121,7 @@ impl Dispatcher {
             Input::SessionUp(epoch) => {
                 self.live.insert(epoch);
             }
+            Input::SessionEnding(epoch) => self.session_ending(epoch, effects),
             Input::SessionLost(epoch) => self.session_lost(epoch, effects),
             Input::Received(outline) => self.received(outline, effects),
             Input::Completed { item, outcome, took } => self.completed(item, outcome, took, effects),
@@ -127,6 +131,7 @@ impl Dispatcher {
             Input::Proven { id } => self.proven(id, effects),
             Input::Answered { item, handed } => self.answered(item, handed, effects),
             Input::Claim { claim, identity } => self.claim(claim, &identity, effects),
+            Input::TakeBack { identity, handed } => self.take_back(identity, handed, effects),
             Input::Unclaim { claim } => self.unclaim(claim, effects),
             Input::Drain => self.drain(effects),
             Input::Timer => {}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::outcome::Reason;
 use super::protocol::{ClaimId, Time, Write};
-use super::session::{DeliveryId, Identity, OrderKey, Outline, Settlement};
+use super::session::{DeliveryId, Epoch, Identity, OrderKey, Outline, Settlement};
 
 /// The core's name of an item, in order of arrival. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -116,6 +116,22 @@ impl Item {
             claim: None,
             phase: Phase::Ready,
         }
+    }
+
+    /// What is known of an item whose message is not here.
+    pub fn orphan(identity: Identity, attempts: u32) -> Self {
+        let id = DeliveryId { epoch: Epoch(0), tag: 0 };
+        let outline = Outline {
+            id,
+            identity,
+            redelivered: true,
+            attempts_before: 0,
+            bytes: 0,
+            order_key: None,
+            near_limit: false,
+            ask_peers: false,
+        };
+        Item { delivery: None, ..Item::new(&outline, attempts) }
     }
 
     /// Nothing but the old delivery of `item`, which goes on under the name of its copy.

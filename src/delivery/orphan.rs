@@ -11,13 +11,27 @@ use super::session::{Epoch, Identity, Settlement};
 const HAND_OVER: Duration = Duration::from_secs(30);
 
 impl Dispatcher {
+    /// Gives back what did not start, while that can still be told.
+    pub(super) fn session_ending(&mut self, epoch: Epoch, effects: &mut Vec<Effect>) {
+        if self.live.contains(&epoch) && self.ending.insert(epoch) {
+            for id in self.items_of(epoch) {
+                self.give_back(id, effects);
+            }
+        }
+    }
+
+    fn items_of(&self, epoch: Epoch) -> Vec<ItemId> {
+        let of_epoch =
+            |(delivery, item): (&super::DeliveryId, &ItemId)| (delivery.epoch == epoch).then_some(*item);
+        self.deliveries.iter().filter_map(of_epoch).collect()
+    }
+
     pub(super) fn session_lost(&mut self, epoch: Epoch, effects: &mut Vec<Effect>) {
         if !self.live.remove(&epoch) {
             return;
         }
-        let of_epoch =
-            |(delivery, item): (&super::DeliveryId, &ItemId)| (delivery.epoch == epoch).then_some(*item);
-        let lost: Vec<ItemId> = self.deliveries.iter().filter_map(of_epoch).collect();
+        self.ending.remove(&epoch);
+        let lost = self.items_of(epoch);
         self.deliveries.retain(|delivery, _| delivery.epoch != epoch);
         for id in lost {
             if let Some(item) = self.items.get_mut(&id) {

@@ -14,6 +14,9 @@ pub type Time = Duration;
 pub enum Input {
     /// A session came up; its deliveries follow.
     SessionUp(Epoch),
+    /// A session will be lost within seconds, as planned: nothing of it starts any more, and what did not start
+    /// is given back.
+    SessionEnding(Epoch),
     /// A session is gone and its deliveries can't be settled any more.
     SessionLost(Epoch),
     /// The broker handed an item over.
@@ -33,6 +36,8 @@ pub enum Input {
     Answered { item: ItemId, handed: Option<Handed> },
     /// Another replica was handed this item and asks for the work that was begun here.
     Claim { claim: ClaimId, identity: Identity },
+    /// What was handed over is not needed there after all.
+    TakeBack { identity: Identity, handed: Handed },
     /// Whoever made the claim is gone.
     Unclaim { claim: ClaimId },
     /// Start nothing new, give back what did not start, finish the rest.
@@ -56,7 +61,7 @@ pub enum Effect {
     /// [`super::Dispatcher::name`] before the write begins; answered by exactly one [`Input::Rewritten`].
     Rewrite { item: ItemId, attempts: u32 },
     /// Ask the other replicas for the item; answered by exactly one [`Input::Answered`].
-    Ask { item: ItemId },
+    Ask { item: ItemId, id: DeliveryId, identity: Identity },
     /// Where the claim stands. `Running` is followed by another word once the request has ended.
     Claimed { claim: ClaimId, standing: Standing },
     /// Settle a delivery; answered by one [`Input::Settled`], unless its session is lost first.

@@ -8,6 +8,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -36,11 +37,26 @@ pub struct Delivery {
     pub message: Arc<Message>,
 }
 
+/// A Kafka partition that was given to us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    pub epoch: Epoch,
+    pub topic: Arc<str>,
+    pub partition: i32,
+}
+
 /// What a source tells the bridge, apart from deliveries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceEvent {
     /// A session came up. Sent before its first delivery.
     Up { epoch: Epoch },
+    /// Partitions whose sessions just came up, before any of their records: the time to ask who else
+    /// works on them. Kafka only.
+    Assigned(Vec<Assignment>),
+    /// A session will be lost within seconds, as planned: no delivery of it should be started any more,
+    /// and what runs can still be settled until then. A delivery that is not started is best returned
+    /// at once, since the release waits for what is in the bridge's hands. Kafka only.
+    Releasing { epoch: Epoch },
     /// A session is gone: none of its deliveries can be settled any more, and the broker will hand
     /// over again what was not settled. Sent once for each `Up`.
     Lost { epoch: Epoch, reason: String },
@@ -55,6 +71,9 @@ pub enum SourceEvent {
     Connected(bool),
     /// Items in the broker that were not handed over yet, as far as it tells.
     Backlog(u64),
+    /// How long the oldest of the records that hold up a partition's committed offset has been in our
+    /// hands; zero without any. Kafka only.
+    HeadAge(Duration),
     /// After [`Command::StopIntake`]: no delivery will follow, in any session.
     IntakeStopped,
 }

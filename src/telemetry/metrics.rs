@@ -61,6 +61,8 @@ struct Families {
     redeliveries: Family<PipelineLabel, Counter>,
     adopted: Family<PipelineLabel, Counter>,
     rewritten: Family<PipelineLabel, Counter>,
+    handed_over: Family<PipelineLabel, Counter>,
+    claims_handed: Family<PipelineLabel, Counter>,
     parked: Family<PipelineLabel, Counter>,
     orphans: Family<PipelineLabel, Gauge>,
     orphans_expired: Family<PipelineLabel, Counter>,
@@ -70,6 +72,7 @@ struct Families {
     sessions_lost: Family<PipelineLabel, Counter>,
     backlog: Family<PipelineLabel, Gauge>,
     connected: Family<PipelineLabel, Gauge>,
+    kafka_head_age: Family<PipelineLabel, Gauge>,
 }
 
 /// One pipeline's metrics, resolved once so that counting costs no look-up.
@@ -83,6 +86,10 @@ pub struct PipelineMetrics {
     pub redeliveries: Counter,
     pub adopted: Counter,
     pub rewritten: Counter,
+    /// Results that other replicas handed to this one.
+    pub handed_over: Counter,
+    /// Results that this replica handed to others.
+    pub claims_handed: Counter,
     pub parked: Counter,
     pub orphans: Gauge,
     pub orphans_expired: Counter,
@@ -92,6 +99,7 @@ pub struct PipelineMetrics {
     pub sessions_lost: Counter,
     pub backlog: Gauge,
     pub connected: Gauge,
+    pub kafka_head_age: Gauge,
     pub duration: Histogram,
     attempts: [Counter; 5],
     acked: Counter,
@@ -133,6 +141,8 @@ impl Metrics {
             write_failures: families.write_failures.get_or_create_owned(&pipeline),
             redeliveries: families.redeliveries.get_or_create_owned(&pipeline),
             adopted: families.adopted.get_or_create_owned(&pipeline),
+            handed_over: families.handed_over.get_or_create_owned(&pipeline),
+            claims_handed: families.claims_handed.get_or_create_owned(&pipeline),
             rewritten: families.rewritten.get_or_create_owned(&pipeline),
             parked: families.parked.get_or_create_owned(&pipeline),
             orphans: families.orphans.get_or_create_owned(&pipeline),
@@ -143,6 +153,7 @@ impl Metrics {
             sessions_lost: families.sessions_lost.get_or_create_owned(&pipeline),
             backlog: families.backlog.get_or_create_owned(&pipeline),
             connected: families.connected.get_or_create_owned(&pipeline),
+            kafka_head_age: families.kafka_head_age.get_or_create_owned(&pipeline),
             duration: families.duration.get_or_create_owned(&pipeline),
             attempts: OUTCOMES.map(attempts),
             acked: settled("ack"),
@@ -217,6 +228,8 @@ impl Families {
             redeliveries: Family::default(),
             adopted: Family::default(),
             rewritten: Family::default(),
+            handed_over: Family::default(),
+            claims_handed: Family::default(),
             parked: Family::default(),
             orphans: Family::default(),
             orphans_expired: Family::default(),
@@ -226,6 +239,7 @@ impl Families {
             sessions_lost: Family::default(),
             backlog: Family::default(),
             connected: Family::default(),
+            kafka_head_age: Family::default(),
         }
     }
 
@@ -252,6 +266,12 @@ impl Families {
         );
         registry.register("adopted", "Redeliveries that found their own work", self.adopted.clone());
         registry.register("items_rewritten", "Copies before a delivery limit", self.rewritten.clone());
+        registry.register("results_taken_over", "Results had from other replicas", self.handed_over.clone());
+        registry.register(
+            "results_handed_over",
+            "Results given to other replicas",
+            self.claims_handed.clone(),
+        );
         registry.register("items_parked", "Waits spent in the broker", self.parked.clone());
         registry.register("orphans", "Verdicts kept for a redelivery", self.orphans.clone());
         registry.register("orphans_expired", "Verdicts given up unadopted", self.orphans_expired.clone());
@@ -265,6 +285,11 @@ impl Families {
         registry.register("sessions_lost", "Broker sessions that ended", self.sessions_lost.clone());
         registry.register("backlog_items", "Items in the broker not handed over yet", self.backlog.clone());
         registry.register("broker_connected", "1 while the broker can be reached", self.connected.clone());
+        registry.register(
+            "kafka_head_age_seconds",
+            "Age of the oldest record that holds up a committed offset",
+            self.kafka_head_age.clone(),
+        );
     }
 }
 

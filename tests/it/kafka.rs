@@ -2,12 +2,17 @@
 //! broker has to fail on command.
 
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures, and what was left out")]
 
 mod assignment;
+mod chaos;
 mod faults;
 mod flow;
+mod kill;
+mod odd_logs;
 mod publishing;
 mod records;
 mod recovery;
+mod release;
 pub mod support;
 mod unreachable;

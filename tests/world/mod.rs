@@ -564,7 +564,7 @@ impl World {
                 let class = self.class(item);
                 self.classes.insert(twin, class);
             }
-            Effect::Ask { item } => {
+            Effect::Ask { item, .. } => {
                 self.asks.insert(item);
             }
             Effect::Claimed { claim, standing } => self.claimed(claim, standing),

@@ -25,6 +25,10 @@ impl Context<'_> {
             Span::from_secs(1),
             Span::from_secs(300),
         );
+        // A second is how exact the age is.
+        let stuck_head = path.key("stuck_head");
+        let least = Span::from_secs(1);
+        self.range(&stuck_head.key("report_after"), source.stuck_head.report_after, least, Span::MAX);
         self.options(&source.options, options::CONSUMER, &path.key("options"));
     }
 

@@ -6,19 +6,19 @@
 use std::time::{Duration, Instant};
 
 use super::context::Consumer;
-use super::raw::{self, LatestOffsets};
+use super::raw::{self, LogOffsets, Side};
 use super::sessions::Sessions;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(4);
 
 pub struct Backlog {
-    ends: LatestOffsets,
+    ends: LogOffsets,
     ask_at: Instant,
 }
 
 impl Backlog {
-    pub fn new(ends: LatestOffsets, now: Instant) -> Self {
+    pub fn new(ends: LogOffsets, now: Instant) -> Self {
         Backlog { ends, ask_at: now }
     }
 
@@ -31,7 +31,7 @@ impl Backlog {
             if partitions.is_empty() {
                 return Some(0);
             }
-            self.ends.ask(consumer, &partitions, TIMEOUT);
+            self.ends.ask(consumer, &partitions, Side::End, TIMEOUT);
         }
         // Nothing at all means that no broker answered, not that nothing waits.
         let ends = self.ends.take().filter(|ends| !ends.is_empty())?;

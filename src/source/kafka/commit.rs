@@ -90,8 +90,8 @@ impl Committer {
         self.dirty_since = None;
     }
 
-    /// Finds the parts that an answer belongs to. None when it is the answer to a commit that was sent
-    /// on the side, for partitions that are given back: nobody waits for that one.
+    /// Finds the parts that an answer belongs to. None when it is the answer to a commit that was given
+    /// up as failed: nobody waits for that one.
     pub fn answered(&mut self, entries: &[Entry]) -> Option<Vec<Part>> {
         let under_way = self.under_way.take_if(|under_way| {
             let found = |part: &Part| {

@@ -84,18 +84,21 @@ impl Intake {
         };
     }
 
-    /// Takes nothing new any more. What was kept ahead stays incomplete, and comes again elsewhere.
-    pub fn stop(&mut self) {
+    /// Takes nothing new any more, and hands out what was kept ahead: it stays incomplete, and comes
+    /// again elsewhere.
+    pub fn stop(&mut self) -> impl Iterator<Item = Delivery> + use<> {
         self.flow = Flow::Stopped;
-        self.ahead.clear();
         self.bytes = 0;
         self.sender.abort_send();
+        std::mem::take(&mut self.ahead).into_iter()
     }
 
-    /// Drops what belongs to a session that is over.
-    pub fn forget(&mut self, epoch: Epoch) {
+    /// Drops what belongs to a session that is over, and tells how many that were.
+    pub fn forget(&mut self, epoch: Epoch) -> usize {
+        let before = self.ahead.len();
         self.ahead.retain(|delivery| delivery.outline.id.epoch != epoch);
         self.bytes = self.ahead.iter().map(|delivery| delivery.outline.bytes).sum();
+        before - self.ahead.len()
     }
 
     pub fn may_poll(&self) -> bool {

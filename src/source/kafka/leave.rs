@@ -17,6 +17,8 @@ impl Worker {
     /// Ends all sessions and leaves the group. Nothing is committed here. Sessions that are closed as asked
     /// are not lost, so nobody is told.
     pub(super) fn leave(mut self) {
+        // A consumer that closes waits for this answer for ever.
+        self.finish_release();
         drop(self.sessions.drain());
         let consumer = Arc::clone(&self.consumer);
         consumer.context().close();

@@ -4,7 +4,8 @@
 //! [`thread`] owns librdkafka's consumer and is the only one that touches it; everything else here is
 //! a part of it with one job. A record's way: `poll` → [`partition`] (is it done? is there room in the
 //! [`tracker`]?) → [`intake`] → the bridge → [`settle`] → the tracker again → [`commit`], with the map
-//! of what is unfinished in the [`metadata`]. [`rebalance`] reads it back.
+//! of what is unfinished in the [`metadata`]. [`rebalance`] reads it back; [`release`] and [`drain`] give
+//! partitions away.
 //!
 //! Each assignment of a partition is a session with an epoch of its own, so a settle that comes back
 //! late finds no session and changes nothing (guarantee G7).
@@ -12,6 +13,8 @@
 mod backlog;
 mod commit;
 mod context;
+mod drain;
+mod head;
 mod health;
 mod intake;
 mod leave;
@@ -21,6 +24,7 @@ mod partition;
 mod raw;
 mod rebalance;
 mod record;
+mod release;
 mod sessions;
 mod settings;
 mod settle;

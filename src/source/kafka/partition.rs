@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use rdkafka::Message as _;
 use rdkafka::message::BorrowedMessage;
 
+use super::head::{Ages, Threat};
 use super::record::Place;
 use super::tracker::{Received, Tracker};
 use crate::config::Start;
@@ -23,8 +24,20 @@ pub struct Partition {
     tracker: Option<Tracker>,
     /// Where that first record is looked for.
     start: Start,
+    /// When its records were received.
+    pub(super) ages: Ages,
+    /// Where the log ended when that was last asked for, and began when it was first asked for.
+    pub(super) log_end: i64,
+    pub(super) first_start: Option<i64>,
+    /// Heads that were told of already: because of their age, and because of retention.
+    pub(super) stuck: Option<i64>,
+    pub(super) threatened: Option<(i64, Threat)>,
     /// The offset polled last. librdkafka hands out rising offsets, also across pauses and seeks.
     last: Option<i64>,
+    /// Records that were received and that nobody works on: returned, or never handed over.
+    idle: usize,
+    /// Nothing more is taken: the group wants it back.
+    retired: bool,
     /// Records that the tracker did not admit. Pausing bounds them to what one turn of the loop polls.
     held_back: VecDeque<Delivery>,
     /// Acked, with the change of the map that says so, until a commit of that change was taken.
@@ -35,7 +48,7 @@ pub struct Partition {
 #[derive(Debug)]
 pub enum Taken {
     Deliver(Delivery),
-    /// It is done already.
+    /// It is done already, or for the next owner.
     Skipped,
     /// The partition has as much unfinished work as its map can hold.
     HeldBack,
@@ -48,7 +61,14 @@ impl Partition {
             paused: false,
             tracker,
             start,
+            ages: Ages::default(),
+            log_end: 0,
+            first_start: None,
+            stuck: None,
+            threatened: None,
             last: None,
+            idle: 0,
+            retired: false,
             held_back: VecDeque::new(),
             unproven: VecDeque::new(),
         }
@@ -70,6 +90,9 @@ impl Partition {
         record: &BorrowedMessage<'_>,
         log_bounds: impl FnOnce() -> Option<(i64, i64)>,
     ) -> Taken {
+        if self.retired {
+            return Taken::Skipped;
+        }
         let offset = record.offset();
         if self.last.is_none()
             && let Some((_, log_end)) = log_bounds()
@@ -147,6 +170,34 @@ impl Partition {
         self.unproven.drain(..count).map(|(_, tag)| DeliveryId { epoch, tag }).collect()
     }
 
+    /// Takes nothing more. `unclaimed` records were received and are not handed over.
+    pub fn retire(&mut self, unclaimed: usize) {
+        self.idle += unclaimed;
+        self.retired = true;
+        self.held_back.clear();
+    }
+
+    /// A record that was received will not be worked on in this session.
+    pub fn returned(&mut self) {
+        self.idle += 1;
+    }
+
+    /// Records in the bridge's hands.
+    pub fn in_flight(&self) -> usize {
+        self.tracker.as_ref().map_or(0, Tracker::received).saturating_sub(self.idle)
+    }
+
+    /// From the lowest unfinished record to the one received next, if there is any in our hands.
+    pub fn window(&self) -> Option<(i64, i64)> {
+        let tracker = self.tracker.as_ref().filter(|tracker| tracker.received() > 0)?;
+        Some((tracker.base(), tracker.next()))
+    }
+
+    /// Whether nothing should be fetched now.
+    pub fn holds(&self) -> bool {
+        self.retired || !self.held_back.is_empty()
+    }
+
     pub fn is_held_back(&self) -> bool {
         !self.held_back.is_empty()
     }
@@ -161,7 +212,8 @@ impl Partition {
 
     /// Records that were not polled yet, in a log that ends at `log_end`. `log_start` is asked where
     /// nothing was polled or committed yet.
-    pub fn backlog(&self, log_end: i64, log_start: impl FnOnce() -> i64) -> u64 {
+    pub fn backlog(&mut self, log_end: i64, log_start: impl FnOnce() -> i64) -> u64 {
+        self.log_end = log_end;
         let Some(tracker) = &self.tracker else {
             return match self.start {
                 Start::Earliest => u64::try_from(log_end - log_start()).unwrap_or(0),

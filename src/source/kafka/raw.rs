@@ -2,7 +2,8 @@
 //!
 //! - `Consumer::commit` tells nobody how an asynchronous commit ended; a commit with a queue does.
 //! - Reading metadata or header names panics when they are not UTF-8, and both are other people's bytes.
-//! - The end of a log can only be asked for by a call that blocks; the admin request does not.
+//! - The end of a log, and who is in the group, can only be asked for by calls that block; the admin
+//!   requests do not.
 
 use std::ffi::{CStr, CString};
 use std::ptr::{self, NonNull};
@@ -29,8 +30,21 @@ pub struct Entry {
 /// A queue of librdkafka's events. It must be dropped before its client is.
 pub struct Queue(NonNull<rd::rd_kafka_queue_t>);
 
-/// A question for the ends of logs that does not block.
-pub struct LatestOffsets {
+/// An end of a log.
+#[derive(Clone, Copy, Debug)]
+pub enum Side {
+    Start,
+    End,
+}
+
+/// A question for the starts or ends of logs that does not block.
+pub struct LogOffsets {
+    queue: Queue,
+    pending: bool,
+}
+
+/// A question for the size of a group that does not block.
+pub struct GroupMembers {
     queue: Queue,
     pending: bool,
 }
@@ -129,11 +143,11 @@ impl Drop for Queue {
     }
 }
 
-impl LatestOffsets {
+impl LogOffsets {
     pub fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<Self> {
         // SAFETY: the client is alive; the call returns a queue of our own.
         let queue = unsafe { rd::rd_kafka_queue_new(consumer.client().native_ptr()) };
-        NonNull::new(queue).map(|queue| LatestOffsets { queue: Queue(queue), pending: false })
+        NonNull::new(queue).map(|queue| LogOffsets { queue: Queue(queue), pending: false })
     }
 
     /// Asks, unless the last question is still open. An answer comes within `timeout`.
@@ -141,11 +155,16 @@ impl LatestOffsets {
         &mut self,
         consumer: &BaseConsumer<C>,
         partitions: &[(&str, i32)],
+        side: Side,
         timeout: Duration,
     ) {
         if self.pending || partitions.is_empty() {
             return;
         }
+        let wanted = match side {
+            Side::Start => rd::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST,
+            Side::End => rd::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST,
+        };
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for &(topic, partition) in partitions {
             list.add_partition(topic, partition);
@@ -154,7 +173,7 @@ impl LatestOffsets {
         // SAFETY: the list has `cnt` elements; librdkafka copies it and the options before it returns.
         unsafe {
             for element in slice::from_raw_parts_mut((*list.ptr()).elems, list.count()) {
-                element.offset = rd::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST as i64;
+                element.offset = wanted as i64;
             }
             let options =
                 rd::rd_kafka_AdminOptions_new(client, rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS);
@@ -191,6 +210,69 @@ impl LatestOffsets {
             rd::rd_kafka_event_destroy(event);
             found.retain(|entry| entry.error.is_none());
             Some(found)
+        }
+    }
+}
+
+impl GroupMembers {
+    pub fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<Self> {
+        // SAFETY: the client is alive; the call returns a queue of our own.
+        let queue = unsafe { rd::rd_kafka_queue_new(consumer.client().native_ptr()) };
+        NonNull::new(queue).map(|queue| GroupMembers { queue: Queue(queue), pending: false })
+    }
+
+    /// Asks, unless the last question is still open. An answer comes within `timeout`.
+    pub fn ask<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>, group: &str, timeout: Duration) {
+        let Ok(group) = CString::new(group) else { return };
+        if self.pending {
+            return;
+        }
+        let client = consumer.client().native_ptr();
+        // SAFETY: all are alive, and librdkafka copies the name and the options before it returns.
+        unsafe {
+            let options = rd::rd_kafka_AdminOptions_new(
+                client,
+                rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS,
+            );
+            let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+            rd::rd_kafka_AdminOptions_set_request_timeout(options, milliseconds, ptr::null_mut(), 0);
+            let mut groups = [group.as_ptr()];
+            rd::rd_kafka_DescribeConsumerGroups(
+                client,
+                groups.as_mut_ptr(),
+                1,
+                options,
+                self.queue.0.as_ptr(),
+            );
+            rd::rd_kafka_AdminOptions_destroy(options);
+        }
+        self.pending = true;
+    }
+
+    /// The answer, once it is there: how many members the group has, ourselves included. Nothing where
+    /// the broker does not tell.
+    pub fn take(&mut self) -> Option<usize> {
+        if !self.pending {
+            return None;
+        }
+        // SAFETY: the queue is alive; whatever the event lends is read before the event is destroyed.
+        unsafe {
+            let event = rd::rd_kafka_queue_poll(self.queue.0.as_ptr(), 0);
+            if event.is_null() {
+                return None;
+            }
+            self.pending = false;
+            let mut members = None;
+            let result = rd::rd_kafka_event_DescribeConsumerGroups_result(event);
+            if !result.is_null() {
+                let mut count = 0;
+                let groups = rd::rd_kafka_DescribeConsumerGroups_result_groups(result, &mut count);
+                if count == 1 && rd::rd_kafka_ConsumerGroupDescription_error(*groups).is_null() {
+                    members = Some(rd::rd_kafka_ConsumerGroupDescription_member_count(*groups));
+                }
+            }
+            rd::rd_kafka_event_destroy(event);
+            members
         }
     }
 }

@@ -97,6 +97,7 @@ impl Worker {
             list.add_partition_offset(&entry.topic, entry.partition, offset)?;
         }
         self.consumer.incremental_assign(&list)?;
+        let mut assigned = Vec::with_capacity(readable.len());
         for entry in readable {
             let place = Place {
                 topic: Arc::from(entry.topic.as_str()),
@@ -104,27 +105,36 @@ impl Worker {
                 epoch: super::next_epoch(),
                 order: self.settings.order,
             };
+            assigned.push(place.assignment());
             let tracker = (entry.offset >= 0).then(|| restore(entry));
             self.begin(Partition::new(place, tracker, self.settings.start));
+        }
+        if !assigned.is_empty() {
+            self.send(SourceEvent::Assigned(assigned));
         }
         Ok(())
     }
 
-    /// The group takes partitions back. What is done is committed first, unless others have them
-    /// already; librdkafka sends that commit before it gives them up.
-    pub fn revoked(&mut self, partitions: &[Entry], lost: bool) {
-        if !lost {
-            self.commit_aside(partitions);
+    /// The group takes partitions back. A planned release is put off a little, see
+    /// [`release`](super::release); what is `lost` others may have already, so it ends at once.
+    pub fn revoked(&mut self, partitions: &[Entry], lost: bool, now: Instant) {
+        self.waiting.partitions.retain(|(topic, number)| {
+            !partitions.iter().any(|entry| (&entry.topic, entry.partition) == (topic, *number))
+        });
+        let partitions = partitions.iter().map(|entry| (entry.topic.clone(), entry.partition)).collect();
+        if lost {
+            self.give_back(partitions, "the group went on without us");
+        } else {
+            self.begin_release(partitions, now);
         }
+    }
+
+    /// Ends the sessions of these partitions and answers the group.
+    pub fn give_back(&mut self, partitions: Vec<(String, i32)>, reason: &str) {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
-        let reason =
-            if lost { "the group went on without us" } else { "the group gave it to another member" };
-        for entry in partitions {
-            self.waiting.partitions.retain(|(topic, number)| {
-                (topic.as_str(), *number) != (entry.topic.as_str(), entry.partition)
-            });
-            if let Some(partition) = self.sessions.remove(&entry.topic, entry.partition) {
-                list.add_partition(&entry.topic, entry.partition);
+        for (topic, number) in partitions {
+            if let Some(partition) = self.sessions.remove(&topic, number) {
+                list.add_partition(&topic, number);
                 self.end(&partition, reason);
             }
         }
@@ -143,6 +153,7 @@ impl Worker {
             "the log went back to an earlier offset: the topic was created anew or cut short"
         );
         self.end(&old, "the log went back to an earlier offset");
+        // Not told as assigned: other replicas know these offsets as other records.
         let place = Place { epoch: super::next_epoch(), ..old.place.clone() };
         let mut renewed = Partition::new(place, None, self.settings.start);
         renewed.paused = old.paused;

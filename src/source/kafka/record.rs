@@ -12,7 +12,7 @@ use super::raw;
 use crate::config::types::Order;
 use crate::delivery::{DeliveryId, Epoch, Identity, OrderKey, Outline};
 use crate::event::{KafkaOrigin, Message, Origin, Value};
-use crate::source::Delivery;
+use crate::source::{Assignment, Delivery};
 
 /// What a record's delivery needs to know of the session it came in.
 #[derive(Clone, Debug)]
@@ -24,6 +24,10 @@ pub struct Place {
 }
 
 impl Place {
+    pub fn assignment(&self) -> Assignment {
+        Assignment { epoch: self.epoch, topic: self.topic.clone(), partition: self.partition }
+    }
+
     pub fn delivery(&self, record: &BorrowedMessage<'_>, attempts_before: u32) -> Delivery {
         let body = record.payload().map(Bytes::copy_from_slice).unwrap_or_default();
         let offset = record.offset();

@@ -21,6 +21,8 @@ pub struct Settings {
     /// Static membership; must be unique in the group.
     pub instance_id: Option<String>,
     pub session_timeout: Duration,
+    /// The age from which an unfinished record at the head of its partition is told of.
+    pub stuck_head_report_after: Duration,
 }
 
 impl Settings {
@@ -35,15 +37,12 @@ impl Settings {
             start: source.start,
             instance_id: source.instance_id.clone(),
             session_timeout: source.session_timeout.get(),
+            stuck_head_report_after: source.stuck_head.report_after.get(),
         }
     }
 
     pub(super) fn client(&self) -> ClientConfig {
         let session = self.session_timeout.as_millis();
-        let start = match self.start {
-            Start::Earliest => "earliest",
-            Start::Latest => "latest",
-        };
         let defaults = [
             // Enough to keep 25,000 small records a second flowing, little enough to throw away at a pause.
             ("queued.min.messages", "1000".to_owned()),
@@ -55,7 +54,9 @@ impl Settings {
         ];
         let mut owned = vec![
             ("group.id", self.group.clone()),
-            ("auto.offset.reset", start.to_owned()),
+            // For a committed offset that the log does not have any more. What `start` says is for partitions
+            // without one, and with `latest` here whatever is left of the log would be skipped.
+            ("auto.offset.reset", "earliest".to_owned()),
             // Offsets are committed by hand, with their maps.
             ("enable.auto.commit", "false".to_owned()),
             ("enable.auto.offset.store", "false".to_owned()),
@@ -66,7 +67,8 @@ impl Settings {
         if !self.uses_consumer_protocol() {
             owned.extend([
                 ("session.timeout.ms", session.to_string()),
-                ("heartbeat.interval.ms", (session / 3).max(1).to_string()),
+                // Also how long a member does not hear of a rebalance, which all others wait for.
+                ("heartbeat.interval.ms", (session / 3).clamp(1, 1000).to_string()),
                 // Partitions are started one by one, which only a cooperative group allows.
                 ("partition.assignment.strategy", "cooperative-sticky".to_owned()),
             ]);

@@ -25,6 +25,9 @@ impl Worker {
             Settlement::Ack => partition.complete(id.tag),
             Settlement::Return => partition.tracker().is_some_and(|tracker| !tracker.is_done(offset)),
         };
+        if counts && how == Settlement::Return {
+            partition.returned();
+        }
         if counts && how == Settlement::Ack {
             self.committer.touch(now);
             if partition.is_held_back() {
@@ -70,27 +73,9 @@ impl Worker {
         }
     }
 
-    /// Commits what is dirty in these partitions, whatever else is under way: they are about to go.
-    pub fn commit_aside(&mut self, partitions: &[Entry]) {
-        let mut list = TopicPartitionList::new();
-        for entry in partitions {
-            if let Some(partition) = self.sessions.find(&entry.topic, entry.partition)
-                && partition.is_dirty()
-            {
-                add(&mut list, partition);
-            }
-        }
-        if list.count() == 0 {
-            return;
-        }
-        if let Err(error) = raw::commit(&self.consumer, &list, &self.queue) {
-            tracing::warn!(%error, "could not commit before partitions are given back");
-        }
-    }
-
     pub fn committed(&mut self, entries: &[Entry], error: Option<RDKafkaErrorCode>, now: Instant) {
         let Some(parts) = self.committer.answered(entries) else {
-            return tracing::debug!(?error, "answer to a commit of partitions that are given back");
+            return tracing::debug!(?error, "answer to a commit that was given up");
         };
         let mut failure = error;
         for part in parts {

@@ -21,11 +21,14 @@ use super::Settings;
 use super::backlog::Backlog;
 use super::commit::Committer;
 use super::context::{Consumer, Context, Notice};
+use super::drain::Drain;
+use super::head::Heads;
 use super::health::{self, Health};
 use super::intake::Intake;
 use super::partition::Taken;
-use super::raw::{self, LatestOffsets, Queue};
+use super::raw::{self, LogOffsets, Queue};
 use super::rebalance::Waiting;
+use super::release::Release;
 use super::sessions::Sessions;
 use crate::connect;
 use crate::source::{Command, Link, SourceError, SourceEvent};
@@ -46,9 +49,14 @@ pub struct Worker {
     pub(super) queue: Queue,
     pub(super) sessions: Sessions,
     pub(super) waiting: Waiting,
+    /// A revocation that waits for our answer.
+    pub(super) release: Option<Release>,
+    /// Set by `StopIntake`.
+    pub(super) drain: Option<Drain>,
     pub(super) intake: Intake,
     pub(super) committer: Committer,
     pub(super) health: Health,
+    pub(super) heads: Heads,
     backlog: Backlog,
     commands: mpsc::UnboundedReceiver<Command>,
     events: mpsc::UnboundedSender<SourceEvent>,
@@ -90,8 +98,10 @@ impl Worker {
             settings.client().create_with_context(Context::default()).map_err(refuse)?;
         let thread = thread::current();
         consumer.set_nonempty_callback(move || thread.unpark());
-        let queues = Queue::of_consumer(&consumer).zip(LatestOffsets::new(&consumer));
-        let (queue, ends) = queues.ok_or_else(|| refuse(KafkaError::ClientCreation("no queue".into())))?;
+        let no_queue = || refuse(KafkaError::ClientCreation("no queue".into()));
+        let queue = Queue::of_consumer(&consumer).ok_or_else(no_queue)?;
+        let starts = LogOffsets::new(&consumer).ok_or_else(no_queue)?;
+        let ends = LogOffsets::new(&consumer).ok_or_else(no_queue)?;
         let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(refuse)?;
         Ok(Worker {
@@ -100,9 +110,12 @@ impl Worker {
             queue,
             sessions: Sessions::default(),
             waiting: Waiting::default(),
+            release: None,
+            drain: None,
             intake: Intake::new(link.deliveries),
             committer: Committer::default(),
             health: Health::default(),
+            heads: Heads::new(starts, Instant::now()),
             backlog: Backlog::new(ends, Instant::now()),
             commands: link.commands,
             events: link.events,
@@ -123,7 +136,10 @@ impl Worker {
             self.intake.adjust(now);
             self.pause_and_resume();
             self.commit_when_due(now);
+            self.release_when_ready(now);
+            self.leave_to_others(now);
             self.tell_backlog(now);
+            self.look_at_heads(now);
             if self.is_finished(now) {
                 return Ok(());
             }
@@ -143,7 +159,8 @@ impl Worker {
                 // The group says who owns a partition, and tells us when that changes.
                 Poll::Ready(Some(Command::Prove { epoch })) => self.send(SourceEvent::Alive { epoch }),
                 Poll::Ready(Some(Command::StopIntake)) => {
-                    self.intake.stop();
+                    self.stop_intake();
+                    self.begin_drain(now);
                     self.send(SourceEvent::IntakeStopped);
                 }
                 Poll::Ready(Some(Command::Close)) => self.close(now),
@@ -162,7 +179,7 @@ impl Worker {
         while let Some(notice) = self.consumer.context().take() {
             match notice {
                 Notice::Assigned(partitions) => self.assigned(&partitions, now),
-                Notice::Revoked { partitions, lost } => self.revoked(&partitions, lost),
+                Notice::Revoked { partitions, lost } => self.revoked(&partitions, lost, now),
                 Notice::Committed { partitions, error } => self.committed(&partitions, error, now),
                 Notice::Reachable(reachable) => self.set_reachable(reachable),
                 Notice::Failed { code, reason } => self.health.failed(code, reason)?,
@@ -222,7 +239,7 @@ impl Worker {
         let (mut pause, mut resume) = (TopicPartitionList::new(), TopicPartitionList::new());
         let hold_all = self.intake.holds_all();
         for partition in self.sessions.iter_mut() {
-            let wanted = hold_all || partition.is_held_back();
+            let wanted = hold_all || partition.holds();
             if wanted != partition.paused {
                 partition.paused = wanted;
                 let list = if wanted { &mut pause } else { &mut resume };
@@ -254,11 +271,19 @@ impl Worker {
         let _ = self.events.send(event);
     }
 
+    fn stop_intake(&mut self) {
+        for delivery in self.intake.stop() {
+            if let Some(partition) = self.sessions.get(delivery.outline.id.epoch) {
+                partition.returned();
+            }
+        }
+    }
+
     fn close(&mut self, now: Instant) {
         if self.leave_by.is_some() {
             return;
         }
-        self.intake.stop();
+        self.stop_intake();
         self.committer.hurry();
         let patience = if self.health.is_reachable() { LAST_COMMIT } else { LAST_COMMIT_UNREACHABLE };
         self.leave_by = Some(now + patience);
@@ -276,8 +301,10 @@ impl Worker {
         let dues = [
             self.commit_due(),
             self.waiting.due(),
+            self.drain_due(),
             self.intake.next_change(),
             Some(self.backlog.due()),
+            Some(self.heads.due()),
             self.leave_by,
         ];
         let next = dues.into_iter().flatten().min().unwrap_or(now + NAP);

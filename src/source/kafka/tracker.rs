@@ -208,6 +208,10 @@ impl Tracker {
         let mut incomplete = Vec::new();
         let mut offset = self.next_needed(self.base);
         while offset < end {
+            // Only after the broker refused a longer map: what is done above this is forgotten.
+            if incomplete.len() == self.cap {
+                return Snapshot { base: self.base, end: offset, incomplete, change: self.changes };
+            }
             incomplete.push((offset, self.attempts.get(&offset).copied().unwrap_or(0)));
             offset = self.next_needed(offset + 1);
         }
@@ -235,7 +239,8 @@ impl Tracker {
         self.changes += 1;
     }
 
-    /// Lowers the bound on incomplete offsets, after the broker refused a commit as too large.
+    /// Lowers the bound on incomplete offsets, after the broker refused a commit as too large. A map
+    /// names no more than that either, so that a commit goes through after a few refusals.
     pub fn shrink_cap(&mut self) -> usize {
         self.cap = (self.cap / 2).max(1);
         self.cap
@@ -254,8 +259,18 @@ impl Tracker {
         self.end
     }
 
+    /// One above the highest offset received in this assignment.
+    pub fn next(&self) -> i64 {
+        self.next
+    }
+
     pub fn incomplete(&self) -> usize {
         self.incomplete
+    }
+
+    /// Incomplete offsets that were received in this assignment.
+    pub fn received(&self) -> usize {
+        self.received
     }
 
     /// Incomplete offsets that the map told of and that were not received in this assignment yet.

@@ -30,6 +30,10 @@ impl Harness for Memory {
         self.0.source(max_in_flight.into())
     }
 
+    async fn acked(&self, count: u64) {
+        assert_eq!(self.0.counts().acked as u64, count);
+    }
+
     async fn cut(&self) {
         self.0.cut();
     }

@@ -42,6 +42,9 @@ impl Harness for Rabbitmq {
         rabbitmq::Source::new(self.queue.source(&url, max_in_flight))
     }
 
+    /// The next delivery, which the caller has, came for the last ack.
+    async fn acked(&self, _count: u64) {}
+
     async fn cut(&self) {
         self.relay.cut_all();
     }

@@ -1,12 +1,12 @@
-//! Errors of the broker that the mock cluster injects.
+//! Connections that break, and errors of the broker that the mock cluster injects.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use longhaul::source::SourceEvent;
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
-use super::support::{Broker, offsets, until};
+use super::support::{Broker, Relayed, Running, offsets, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_commit_is_made_again() {
@@ -48,4 +48,86 @@ async fn a_partition_waits_for_its_map() {
     assert_eq!(offsets(&again.take(1).await), [0]);
     assert!(again.anything_within(Duration::from_millis(500)).await.is_empty());
     again.close().await;
+}
+
+/// A group waits for a member as long as its session timeout, so a cut costs nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_cut_loses_no_session() {
+    let Some(relayed) = Relayed::start("short-cut").await else { return };
+    let Relayed { broker, direct, relay, .. } = &relayed;
+    let topic = &direct.name;
+    direct.create_topic(topic, 1).await;
+    direct.produce(topic, 0, (0..3).map(|number| format!("{number}"))).await;
+    let mut source = broker.start(&[topic]);
+    let taken = source.take(3).await;
+    for delivery in &taken {
+        relay.cut_all();
+        source.ack(delivery.outline.id);
+        let committed = delivery.outline.id.tag + 1;
+        until("it is committed", || direct.committed(topic).0.cast_unsigned() == committed).await;
+    }
+    assert_eq!(source.up().len(), 1);
+    assert!(
+        !source.events.iter().any(|event| matches!(event, SourceEvent::Lost { .. })),
+        "{:?}",
+        source.events
+    );
+    source.close().await;
+}
+
+/// Others wait for the release, so a coordinator that refuses every commit must not hold it up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_does_not_wait_for_a_commit_for_ever() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 2, 1).unwrap();
+    let broker = Broker { bootstrap: cluster.bootstrap_servers(), name: "stubborn".to_owned() };
+    for partition in 0..2 {
+        broker.produce("t", partition, ["item".to_owned()]).await;
+    }
+    let mut first = broker.start(&["t"]);
+    let taken = first.take(2).await;
+    let refusals = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS; 100];
+    cluster.request_errors(RDKafkaApiKey::OffsetCommit, &refusals);
+    taken.iter().for_each(|delivery| first.ack(delivery.outline.id));
+    let mut second = Running::start(broker.settings(&["t"]));
+    first.wait_for(|event| matches!(event, SourceEvent::Releasing { .. })).await;
+    let asked = Instant::now();
+    first.wait_for(|event| matches!(event, SourceEvent::Lost { .. })).await;
+    let waited = asked.elapsed();
+    assert!(waited < Duration::from_secs(6), "{waited:?}");
+    // What could not be committed runs again; it is not lost.
+    assert_eq!(offsets(&second.take(1).await), [0]);
+    second.close().await;
+    first.close().await;
+}
+
+/// Partitions that come while the bridge is full wait like the others, and all go on when it has room.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_paused_goes_on_after_rebalances() {
+    let broker = Broker::real("paused");
+    let topic = &broker.name;
+    broker.create_topic(topic, 4).await;
+    for partition in 0..4 {
+        broker.produce(topic, partition, (0..200).map(|number| format!("{number}"))).await;
+    }
+    let mut first = Running::with_room(broker.settings(&[topic]), 1);
+    first.wait_for(|event| matches!(event, SourceEvent::Backlog(waiting) if *waiting > 0)).await;
+    // Longer than the grace, so that everything is paused.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut second = Running::with_room(broker.settings(&[topic]), 1);
+    until("two partitions each", || first.up().len() == 2 && second.up().len() == 2).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    second.close().await;
+    until("all four again", || first.up().len() == 4).await;
+    let sessions = first.up();
+    let mut taken = std::collections::BTreeSet::new();
+    while taken.len() < 800 {
+        let delivery = first.take(1).await.remove(0);
+        let id = delivery.outline.id;
+        if sessions.contains(&id.epoch) {
+            assert!(taken.insert(id), "{id} came twice");
+            first.ack(id);
+        }
+    }
+    first.close().await;
 }

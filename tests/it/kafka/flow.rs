@@ -103,3 +103,25 @@ async fn the_backlog_counts_every_partition() {
     source.wait_for(|event| *event == SourceEvent::Backlog(799)).await;
     source.close().await;
 }
+
+/// The age counts from the receipt, whatever was the lowest then.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_age_of_the_lowest_unfinished_record_is_told() {
+    let broker = Broker::real("head");
+    let topic = &broker.name;
+    broker.create_topic(topic, 2).await;
+    broker.produce(topic, 0, (0..3).map(|number| format!("{number}"))).await;
+    let mut source = broker.start(&[topic]);
+    let taken = source.take(3).await;
+    source.ack(taken[1].outline.id);
+    let old =
+        |event: &SourceEvent| matches!(event, SourceEvent::HeadAge(age) if *age >= Duration::from_secs(2));
+    source.wait_for(old).await;
+    source.ack(taken[0].outline.id);
+    source.events.clear();
+    source.wait_for(old).await;
+    source.ack(taken[2].outline.id);
+    source.events.clear();
+    source.wait_for(|event| *event == SourceEvent::HeadAge(Duration::ZERO)).await;
+    source.close().await;
+}

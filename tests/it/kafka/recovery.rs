@@ -1,15 +1,10 @@
 //! What is remembered across a restart.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command as Process, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use longhaul::source::{Command, SourceEvent};
 
-use super::support::{Broker, Running, offsets, until};
-
-/// Names topic and group for [`victim`], in the child process.
-const VICTIM: &str = "LONGHAUL_TEST_VICTIM";
+use super::support::{Broker, offsets, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_unfinished_come_again_after_a_restart() {
@@ -42,59 +37,6 @@ async fn only_the_unfinished_come_again_after_a_restart() {
     until("everything is committed", || broker.committed(topic).0 == 200).await;
     again.wait_for(|event| *event == SourceEvent::Backlog(0)).await;
     again.close().await;
-}
-
-/// Killed without any warning, a process loses at most what it did since its last commit, and the next
-/// one starts within the session timeout.
-#[tokio::test(flavor = "multi_thread")]
-async fn kill_repeats_at_most_the_last_commit_interval() {
-    let broker = Broker::real("kill");
-    let topic = &broker.name;
-    broker.create_topic(topic, 1).await;
-    broker.produce(topic, 0, (0..2000).map(|number| format!("item {number}"))).await;
-
-    let mut victim = Process::new(std::env::current_exe().unwrap())
-        .args(["--exact", "kafka::recovery::victim", "--ignored", "--nocapture"])
-        .env(VICTIM, topic)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let output = BufReader::new(victim.stdout.take().unwrap());
-    let line = output.lines().map(Result::unwrap).find(|line| line.contains("done 1000"));
-    assert!(line.is_some(), "the victim ended early");
-    victim.kill().unwrap();
-    victim.wait().unwrap();
-
-    let restarted = Instant::now();
-    let mut source = broker.start(&[topic]);
-    assert_eq!(offsets(&source.take(1).await), [0]);
-    let waited = restarted.elapsed();
-    assert!(waited < Duration::from_secs(10), "{waited:?} to the first record");
-    let next = source.take(1).await.remove(0).outline.id.tag;
-    let repeated = 1 + 1000_u64.saturating_sub(next);
-    println!("first record after {waited:?}, {repeated} of 1,001 again");
-    // A millisecond each, so 200 ms are 200 records; twice that for a slow machine.
-    assert!(repeated <= 400, "{repeated} again");
-    source.close().await;
-}
-
-/// Finishes everything but the first record, a millisecond each, and then waits to be killed.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "runs in a process that kill_repeats_at_most_the_last_commit_interval starts and kills"]
-async fn victim() {
-    let topic = std::env::var(VICTIM).unwrap();
-    let broker = Broker { name: topic.clone(), ..Broker::real("victim") };
-    let mut source = Running::start(broker.settings(&[&topic]));
-    source.take(1).await;
-    for done in 1..=1000 {
-        let delivery = source.take(1).await.remove(0);
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        source.ack(delivery.outline.id);
-        if done == 1000 {
-            println!("done 1000");
-        }
-    }
-    std::future::pending::<()>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

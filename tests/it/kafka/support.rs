@@ -1,5 +1,6 @@
 //! Topics, producers, committed offsets, and a bridge's end of a running source.
 
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use longhaul::config::{Order, Start};
@@ -12,17 +13,32 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::support::relay::Relay;
 
 /// How long anything may take that has to happen.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A broker under test, with a name of its own for whatever the test creates.
+#[derive(Clone)]
 pub struct Broker {
     pub bootstrap: String,
     pub name: String,
+}
+
+/// A broker whose every connection goes through a relay. A broker tells its clients where to come to, so
+/// there is one such address, and one test at a time that has it.
+pub struct Relayed {
+    /// Reached through the relay.
+    pub broker: Broker,
+    /// The same broker, reached directly.
+    pub direct: Broker,
+    pub relay: Relay,
+    _turn: OwnedMutexGuard<()>,
 }
 
 /// A source and the bridge's end of its link. Remembers what it was told.
@@ -62,14 +78,16 @@ impl Broker {
         self.admin().delete_topics(&[topic], &options()).await.unwrap().remove(0).unwrap();
     }
 
-    fn admin(&self) -> AdminClient<DefaultClientContext> {
+    pub fn admin(&self) -> AdminClient<DefaultClientContext> {
         self.client().create().unwrap()
     }
 
     /// Writes records to one partition, in order, and waits until they are there.
     pub async fn produce(&self, topic: &str, partition: i32, bodies: impl IntoIterator<Item = String>) {
-        let producer: FutureProducer =
-            self.client().set("linger.ms", "5").set("enable.idempotence", "true").create().unwrap();
+        let mut client = self.client();
+        // Batches as large as the Java client makes them: a broker hands out no less than one.
+        client.set("linger.ms", "5").set("enable.idempotence", "true").set("batch.size", "16384");
+        let producer: FutureProducer = client.create().unwrap();
         let mut confirmed = Vec::new();
         for body in bodies {
             let record = FutureRecord::<str, str>::to(topic).partition(partition).payload(&body);
@@ -104,6 +122,20 @@ impl Broker {
         (element.offset().to_raw().unwrap(), element.metadata().to_owned())
     }
 
+    /// The offset of the oldest record that can be read.
+    pub async fn first_offset(&self, topic: &str) -> i64 {
+        let (mut client, topic) = (self.client(), topic.to_owned());
+        client.set("enable.auto.commit", "false");
+        let reading = tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = client.create().unwrap();
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(&topic, 0, Offset::Beginning).unwrap();
+            consumer.assign(&list).unwrap();
+            consumer.poll(PATIENCE).expect("a record").unwrap().offset()
+        });
+        reading.await.unwrap()
+    }
+
     /// Commits for the group as some other client would.
     pub fn commit(&self, topic: &str, offset: i64, metadata: &str) {
         let consumer: BaseConsumer = self.client().create().unwrap();
@@ -124,11 +156,29 @@ impl Broker {
             start: Start::Earliest,
             instance_id: None,
             session_timeout: Duration::from_secs(6),
+            stuck_head_report_after: Duration::from_secs(3600),
         }
     }
 
     pub fn start(&self, topics: &[&str]) -> Running {
         Running::start(self.settings(topics))
+    }
+}
+
+impl Relayed {
+    /// Nothing where the broker is the caller's own, which has no such listener.
+    pub async fn start(test: &str) -> Option<Self> {
+        static TURN: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
+        let Ok(addresses) = std::env::var("LONGHAUL_TEST_KAFKA_RELAYED") else {
+            eprintln!("left out: LONGHAUL_TEST_KAFKA_RELAYED is not set; tests/brokers sets it");
+            return None;
+        };
+        let (upstream, relay) = addresses.split_once(' ').expect("two addresses");
+        let turn = TURN.clone().lock_owned().await;
+        let direct = Broker::real(test);
+        let broker = Broker { bootstrap: relay.to_owned(), name: direct.name.clone() };
+        let relay = Relay::start_at(relay, upstream.to_owned()).await;
+        Some(Relayed { broker, direct, relay, _turn: turn })
     }
 }
 

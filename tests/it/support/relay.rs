@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -12,6 +13,7 @@ use tokio::task::JoinHandle;
 pub struct Relay {
     address: SocketAddr,
     control: Arc<watch::Sender<Control>>,
+    answered: Arc<AtomicU64>,
     accepting: JoinHandle<()>,
 }
 
@@ -37,12 +39,18 @@ struct Control {
 
 impl Relay {
     pub async fn start(upstream: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Relay::start_at("127.0.0.1:0", upstream).await
+    }
+
+    /// Listens where the server tells its clients to come to.
+    pub async fn start_at(listen: &str, upstream: String) -> Self {
+        let listener = TcpListener::bind(listen).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (control, _) = watch::channel(Control { mode: Mode::Pass, generation: 0, junk: 0 });
         let control = Arc::new(control);
-        let accepting = tokio::spawn(accept(listener, upstream, Arc::clone(&control)));
-        Relay { address, control, accepting }
+        let answered = Arc::<AtomicU64>::default();
+        let accepting = tokio::spawn(accept(listener, upstream, Arc::clone(&control), Arc::clone(&answered)));
+        Relay { address, control, answered, accepting }
     }
 
     pub fn port(&self) -> u16 {
@@ -59,6 +67,11 @@ impl Relay {
         self.control.send_modify(|control| control.junk += 1);
     }
 
+    /// Bytes that went from the server to its clients so far.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
     pub fn set(&self, mode: Mode) {
         self.control.send_modify(|control| control.mode = mode);
     }
@@ -71,16 +84,21 @@ impl Drop for Relay {
     }
 }
 
-async fn accept(listener: TcpListener, upstream: String, control: Arc<watch::Sender<Control>>) {
+async fn accept(
+    listener: TcpListener,
+    upstream: String,
+    control: Arc<watch::Sender<Control>>,
+    answered: Arc<AtomicU64>,
+) {
     while let Ok((client, _)) = listener.accept().await {
         let now = *control.borrow();
         if now.mode == Mode::Refuse {
             continue;
         }
         let mut changes = control.subscribe();
-        let upstream = upstream.clone();
+        let (upstream, answered) = (upstream.clone(), Arc::clone(&answered));
         tokio::spawn(async move {
-            let passing = pass(client, upstream, changes.clone());
+            let passing = pass(client, upstream, changes.clone(), &answered);
             tokio::select! {
                 () = passing => {}
                 _ = changes.wait_for(|control| control.generation != now.generation) => {}
@@ -89,17 +107,22 @@ async fn accept(listener: TcpListener, upstream: String, control: Arc<watch::Sen
     }
 }
 
-async fn pass(mut client: TcpStream, upstream: String, mut control: watch::Receiver<Control>) {
+async fn pass(
+    mut client: TcpStream,
+    upstream: String,
+    mut control: watch::Receiver<Control>,
+    answered: &AtomicU64,
+) {
     let Ok(mut server) = TcpStream::connect(upstream).await else { return };
     let (client_read, client_write) = client.split();
     let (server_read, mut server_write) = server.split();
-    let mode = control.clone();
+    let (mode, asked) = (control.clone(), AtomicU64::new(0));
     // Either end's close closes both, as a broken network path would look to them.
     tokio::select! {
-        () = copy(server_read, client_write, mode.clone()) => {}
+        () = copy(server_read, client_write, mode.clone(), answered) => {}
         () = async {
             tokio::select! {
-                () = copy(client_read, &mut server_write, mode) => return,
+                () = copy(client_read, &mut server_write, mode, &asked) => return,
                 () = junk(&mut control) => {}
             }
             // No frame of AMQP, nor the start of one. What the client says after it no longer matters.
@@ -118,12 +141,14 @@ async fn copy(
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin,
     control: watch::Receiver<Control>,
+    passed: &AtomicU64,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count) = from.read(&mut buffer).await {
         if count == 0 {
             return;
         }
+        passed.fetch_add(count as u64, Ordering::Relaxed);
         let stalled = control.borrow().mode == Mode::Stall;
         if !stalled && to.write_all(&buffer[..count]).await.is_err() {
             return;

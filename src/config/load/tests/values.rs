@@ -91,6 +91,7 @@ fn kafka_brokers_topics_and_options() {
         &["topics[0]: this cannot be", "topics[1]: this", "topics[2]: this is no reg"],
     );
     refused(&with("session_timeout: 999ms"), &["`999ms` is out of range | write a duration from 1s to 5m"]);
+    refused(&with("stuck_head: { report_after: 0s }"), &["`0s` is out of range"]);
     refused(&with("instance_id: ''"), &["instance_id: the text is empty"]);
     for option in options_owned() {
         refused(&with(&format!("options: {{ {option}: x }}")), &[option]);

@@ -76,7 +76,7 @@ fn large_records_fill_it_by_their_bytes() {
 fn a_lost_session_takes_its_records_along() {
     let (mut intake, mut bridge) = filled(4, 2);
     intake.push(delivery(2, 9, 10));
-    intake.forget(Epoch(1));
+    assert_eq!(intake.forget(Epoch(1)), 2);
     hand_over(&mut intake);
     assert_eq!(bridge.try_recv().unwrap().outline.id, DeliveryId { epoch: Epoch(2), tag: 9 });
     assert!(bridge.try_recv().is_err());
@@ -85,7 +85,7 @@ fn a_lost_session_takes_its_records_along() {
 #[test]
 fn nothing_follows_a_stop() {
     let (mut intake, mut bridge) = filled(4, 2);
-    intake.stop();
+    assert_eq!(intake.stop().count(), 2);
     intake.push(delivery(1, 3, 10));
     hand_over(&mut intake);
     intake.adjust(Instant::now());

@@ -22,6 +22,22 @@ fn round_trips_in_every_shape() {
     round_trip(0, 1800, &with_attempts);
 }
 
+/// Maps that are in brokers already must be read by every later version.
+#[test]
+fn reads_what_earlier_versions_wrote() {
+    let gaps = Map { base: 2, end: 100, incomplete: [2, 3, 6, 8].map(|offset| (offset, 0)).into() };
+    let attempts = Map { base: 123, end: 1_000_000, incomplete: vec![(123, 0), (2345, 3), (8765, 0)] };
+    let bitmap = Map { base: 0, end: 64, incomplete: (0..64).step_by(2).map(|offset| (offset, 0)).collect() };
+    for (text, map) in [
+        ("k1.AQDFCINCAmIAAAIB", gaps),
+        ("k1.AQHCLBfPe8WDPQCtEZMyAAMA", attempts),
+        ("k1.AQJfzRqoAECqqqqqqqqqqg", bitmap),
+    ] {
+        assert_eq!(encode(&snapshot(map.base, map.end, &map.incomplete)), text);
+        assert_eq!(decode(text.as_bytes(), map.base), Ok(Some(map)));
+    }
+}
+
 #[test]
 fn takes_the_shorter_of_gaps_and_bitmap() {
     assert!(round_trip(0, 1 << 20, &[(0, 0)]).len() <= 28);

@@ -1,0 +1,87 @@
+//! What the tracker costs for each record: with as many in flight as it admits, one record is received
+//! and one at random is completed. One core; the bound is 20 ns for the pair.
+//!
+//! ```text
+//! cargo bench --bench tracker
+//! ```
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use longhaul::source::kafka::metadata;
+use longhaul::source::kafka::tracker::{MAX_INCOMPLETE, Tracker};
+
+/// Completions drawn ahead, so that no random number is drawn in the measured loop.
+const DRAWS: usize = 1 << 16;
+
+/// A tracker with all of `in_flight` taken, and which of them to complete next.
+struct Load {
+    tracker: Tracker,
+    in_flight: Vec<i64>,
+    draws: Vec<u16>,
+    next: i64,
+    turn: usize,
+}
+
+impl Load {
+    fn new(in_flight: usize) -> Self {
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut tracker = Tracker::new(0);
+        let offsets: Vec<i64> = (0..in_flight as i64).collect();
+        for &offset in &offsets {
+            tracker.receive(offset);
+        }
+        let draws = (0..DRAWS).map(|_| random.u16(..in_flight as u16)).collect();
+        Load { tracker, next: in_flight as i64, in_flight: offsets, draws, turn: 0 }
+    }
+
+    /// Completes one at random and receives another, as the poll thread does. The oldest is drawn long
+    /// before the window is as long as it may be, so that the next is always admitted.
+    fn turn(&mut self) {
+        let slot = usize::from(self.draws[self.turn % DRAWS]);
+        self.turn += 1;
+        let done = std::mem::replace(&mut self.in_flight[slot], self.next);
+        black_box(self.tracker.complete(done));
+        assert!(self.tracker.admits(self.next));
+        black_box(self.tracker.receive(self.next));
+        self.next += 1;
+    }
+}
+
+fn tracker(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("tracker");
+    group.throughput(Throughput::Elements(1));
+    for in_flight in [20, 200, MAX_INCOMPLETE] {
+        let mut load = Load::new(in_flight);
+        group.bench_function(format!("receive and complete, {in_flight} in flight"), |bencher| {
+            bencher.iter(|| load.turn());
+        });
+    }
+    group.finish();
+}
+
+/// A commit makes one snapshot of each partition that changed, five times a second at most.
+fn commit(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("commit");
+    let mut load = Load::new(MAX_INCOMPLETE);
+    for _ in 0..100_000 {
+        load.turn();
+    }
+    group.bench_function("snapshot and encode, 900 in flight", |bencher| {
+        bencher.iter(|| metadata::encode(&black_box(&load.tracker).snapshot()));
+    });
+    let mut stuck = Tracker::new(0);
+    for offset in 0..1_000_000 {
+        stuck.receive(offset);
+        if offset > 0 {
+            stuck.complete(offset);
+        }
+    }
+    group.bench_function("snapshot and encode, 10^6 done behind one", |bencher| {
+        bencher.iter(|| metadata::encode(&black_box(&stuck).snapshot()));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, tracker, commit);
+criterion_main!(benches);

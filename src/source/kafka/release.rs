@@ -1,0 +1,72 @@
+//! Giving partitions back as planned: to a member that joined, or to all others at a drain.
+//!
+//! The group waits for our answer, and polling goes on meanwhile, so the release is put off a little:
+//! no record is taken any more, what is about to end may end, and what is done is committed, so that
+//! the next owner does not run it again. Requests that run longer go on as orphans. The wait is short
+//! because the group stands still in it: who joins then gets nothing until we have answered.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer as _;
+
+use super::thread::Worker;
+use crate::source::SourceEvent;
+
+/// How long running requests may go on before their partitions are given up.
+const RUN_OUT: Duration = Duration::from_secs(2);
+/// The longest that a release is put off, for a broker that does not answer commits.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// A revocation that was not answered yet.
+pub struct Release {
+    partitions: Vec<(String, i32)>,
+    began: Instant,
+}
+
+impl Worker {
+    /// Takes nothing more from these partitions, and gives them back when that costs nothing, or in time.
+    pub fn begin_release(&mut self, partitions: Vec<(String, i32)>, now: Instant) {
+        for (topic, number) in &partitions {
+            let Some(partition) = self.sessions.find(topic, *number) else { continue };
+            let epoch = partition.place.epoch;
+            partition.retire(self.intake.forget(epoch));
+            self.send(SourceEvent::Releasing { epoch });
+        }
+        self.committer.hurry();
+        // librdkafka revokes nothing more before the answer; should it, both are answered at once.
+        let before = self.release.take();
+        let (mut all, began) = before.map_or((Vec::new(), now), |one| (one.partitions, one.began));
+        all.extend(partitions);
+        self.release = Some(Release { partitions: all, began });
+        self.release_when_ready(now);
+    }
+
+    pub fn release_when_ready(&mut self, now: Instant) {
+        let Some(release) = &self.release else { return };
+        let waited = now.saturating_duration_since(release.began);
+        let (mut busy, mut dirty) = (0, false);
+        for (topic, number) in &release.partitions {
+            let Some(partition) = self.sessions.find(topic, *number) else { continue };
+            busy += partition.in_flight();
+            dirty |= partition.is_dirty();
+        }
+        let committed = !dirty && self.committer.is_idle();
+        let ready = committed && (busy == 0 || waited >= RUN_OUT);
+        if !ready && waited < LONGEST && !self.consumer.assignment_lost() {
+            return;
+        }
+        if !committed {
+            tracing::warn!(
+                "partitions are given back before their last commit; what finished last may run again"
+            );
+        }
+        self.finish_release();
+    }
+
+    /// Answers the group, whatever is still under way.
+    pub fn finish_release(&mut self) {
+        if let Some(release) = self.release.take() {
+            self.give_back(release.partitions, "the group gave it to another member");
+        }
+    }
+}

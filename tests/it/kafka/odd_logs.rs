@@ -1,0 +1,187 @@
+//! Logs with holes, logs that retention shortened, and committed offsets that others moved: every record
+//! that is there comes at least once, and nothing is fatal.
+
+use std::time::Duration;
+
+use longhaul::config::Start;
+use longhaul::source::kafka::metadata;
+use longhaul::source::kafka::tracker::Snapshot;
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::support::{Broker, PATIENCE, Running, offsets, until};
+
+async fn ten_records(test: &str) -> Broker {
+    let broker = Broker::real(test);
+    broker.create_topic(&broker.name, 1).await;
+    broker.produce(&broker.name, 0, (0..10).map(|number| format!("{number}"))).await;
+    broker
+}
+
+/// The text that tells of these unfinished offsets.
+fn map(base: i64, end: i64, incomplete: &[i64]) -> String {
+    let incomplete = incomplete.iter().map(|&offset| (offset, 0)).collect();
+    metadata::encode(&Snapshot { base, end, incomplete, change: 0 })
+}
+
+/// Markers of transactions take offsets of their own, at the end of the log too; aborted records do not come.
+#[tokio::test(flavor = "multi_thread")]
+async fn markers_of_transactions_count_as_done() {
+    let broker = Broker::real("transactions");
+    let topic = &broker.name;
+    broker.create_topic(topic, 1).await;
+    let producer: BaseProducer = broker.client().set("transactional.id", topic).create().unwrap();
+    producer.init_transactions(PATIENCE).unwrap();
+    let mut offset = 0;
+    let mut wanted = Vec::new();
+    for (records, commits) in [(1, true), (2, false), (3, true), (0, true), (1, true), (1, false)] {
+        producer.begin_transaction().unwrap();
+        for _ in 0..records {
+            producer.send(BaseRecord::<str, str>::to(topic).partition(0).payload("item")).unwrap();
+        }
+        producer.flush(PATIENCE).unwrap();
+        match commits {
+            true => producer.commit_transaction(PATIENCE).unwrap(),
+            false => producer.abort_transaction(PATIENCE).unwrap(),
+        }
+        if commits {
+            wanted.extend(offset..offset + records);
+        }
+        // Nothing is written for a transaction without records.
+        offset += records + u64::from(records > 0);
+    }
+    let mut source = broker.start(&[topic]);
+    let taken = source.take(wanted.len()).await;
+    assert_eq!(offsets(&taken), wanted);
+    taken.iter().for_each(|delivery| source.ack(delivery.outline.id));
+    let after_last = wanted.last().unwrap() + 1;
+    until("all is committed", || broker.committed(topic).0.cast_unsigned() == after_last).await;
+    source.close().await;
+    let mut again = broker.start(&[topic]);
+    assert!(again.anything_within(Duration::from_secs(1)).await.is_empty());
+    again.close().await;
+}
+
+/// Records that a later one of their key replaced are gone from the log, unfinished ones too.
+#[tokio::test(flavor = "multi_thread")]
+async fn compacted_records_count_as_done() {
+    let broker = Broker::real("compacted");
+    let topic = &broker.name;
+    let new = NewTopic::new(topic, 1, TopicReplication::Fixed(1))
+        .set("cleanup.policy", "compact")
+        .set("min.cleanable.dirty.ratio", "0.001")
+        .set("segment.ms", "100")
+        // Long enough for the first source to read them all.
+        .set("min.compaction.lag.ms", "3000");
+    broker.admin().create_topics([&new], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
+    let write = async |key: &str| {
+        broker.produce_one(topic, Some(key.as_bytes()), Some(b"item"), Default::default()).await;
+    };
+    let mut source = broker.start(&[topic]);
+    until("it is assigned", || source.up().len() == 1).await;
+    for key in ["a", "b", "a", "c", "a", "d"] {
+        write(key).await;
+    }
+    let taken = source.take(6).await;
+    // Unfinished are 0 (which compaction takes), 1 and 4.
+    for delivery in taken.iter().filter(|one| [2, 3, 5].contains(&one.outline.id.tag)) {
+        source.ack(delivery.outline.id);
+    }
+    until("it is committed", || broker.committed(topic).1.starts_with("k1.")).await;
+    source.close().await;
+
+    // A write makes a new segment, and only closed ones are compacted.
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while broker.first_offset(topic).await < 1 {
+        assert!(tokio::time::Instant::now() < deadline, "the log is not compacted");
+        write("z").await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    let mut again = broker.start(&[topic]);
+    assert_eq!(offsets(&again.take(2).await), [1, 4]);
+    until("the base moved past what is gone", || broker.committed(topic).0 == 1).await;
+    again.close().await;
+}
+
+/// Retention went past the committed offset: reading goes on at the oldest record, also with `start: latest`.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offset_that_retention_took_goes_on_at_the_oldest_record() {
+    for start in [Start::Earliest, Start::Latest] {
+        let broker = ten_records("retention").await;
+        let topic = &broker.name;
+        broker.commit(topic, 1, &map(1, 4, &[1, 3]));
+        let mut gone = TopicPartitionList::new();
+        gone.add_partition_offset(topic, 0, Offset::Offset(6)).unwrap();
+        broker.admin().delete_records(&gone, &AdminOptions::new()).await.unwrap();
+        let mut settings = broker.settings(&[topic]);
+        settings.start = start;
+        let mut source = Running::start(settings);
+        let taken = source.take(4).await;
+        assert_eq!(offsets(&taken), [6, 7, 8, 9], "{start:?}");
+        taken.iter().for_each(|delivery| source.ack(delivery.outline.id));
+        until("all is committed", || broker.committed(topic).0 == 10).await;
+        source.close().await;
+    }
+}
+
+/// Other tools move offsets and leave the map behind, or take it along.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offset_that_others_moved_is_followed() {
+    let ours = map(2, 8, &[2, 5]);
+    for (moved_to, text, wanted) in [
+        // As we left it.
+        (2, ours.as_str(), vec![2, 5, 8, 9]),
+        // `kafka-consumer-groups --reset-offsets` writes no metadata.
+        (0, "", (0..10).collect()),
+        (7, "", vec![7, 8, 9]),
+        // A mirror may keep it although the offsets are others.
+        (0, ours.as_str(), (0..10).collect()),
+        (7, ours.as_str(), vec![7, 8, 9]),
+    ] {
+        let broker = ten_records("moved").await;
+        broker.commit(&broker.name, moved_to, text);
+        let mut source = broker.start(&[&broker.name]);
+        assert_eq!(offsets(&source.take(wanted.len()).await), wanted, "moved to {moved_to}, {text:?}");
+        assert!(source.anything_within(Duration::from_millis(200)).await.is_empty());
+        source.close().await;
+    }
+}
+
+/// A map that tells of offsets the log does not have would pass off the records to come as done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_map_past_the_end_of_the_log_is_ignored() {
+    let broker = ten_records("past-the-end").await;
+    broker.commit(&broker.name, 5, &map(5, 1000, &[5]));
+    let mut source = broker.start(&[&broker.name]);
+    assert_eq!(offsets(&source.take(5).await), [5, 6, 7, 8, 9]);
+    source.close().await;
+}
+
+/// Where nothing is committed `start` decides, and once something was it does no longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn start_decides_only_where_nothing_is_committed() {
+    let broker = ten_records("start").await;
+    let topic = &broker.name;
+    let mut settings = broker.settings(&[topic]);
+    settings.start = Start::Latest;
+    let mut source = Running::start(settings.clone());
+    until("it is assigned", || source.up().len() == 1).await;
+    // The end is looked for after the assignment, so a record may be written too early to come.
+    let first = loop {
+        broker.produce(topic, 0, ["new".to_owned()]).await;
+        if let Some(first) = source.anything_within(Duration::from_millis(200)).await.into_iter().next() {
+            break first;
+        }
+    };
+    assert!(first.outline.id.tag >= 10);
+    // It goes on running, and what comes meanwhile is not skipped by the next start.
+    until("its offset is committed", || broker.committed(topic).0.cast_unsigned() == first.outline.id.tag)
+        .await;
+    source.close().await;
+    broker.produce(topic, 0, ["newer".to_owned()]).await;
+    let mut again = Running::start(settings);
+    let taken = again.take(2).await;
+    assert_eq!(taken[0].outline.id.tag, first.outline.id.tag);
+    again.close().await;
+}
