@@ -44,6 +44,15 @@ impl Rabbitmq {
         Rabbitmq(queue)
     }
 
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The same queue over a new connection, after its broker was away.
+    pub async fn again(self, url: &str) -> Self {
+        Rabbitmq(Queue::existing(url, self.0.name).await)
+    }
+
     pub fn source_at(&self, url: &str) -> String {
         format!("{{ rabbitmq: {{ url: \"{url}\", queue: {} }} }}", self.0.name)
     }
@@ -100,6 +109,13 @@ impl Backlog for Rabbitmq {
 }
 
 pub struct Kafka(Broker);
+
+impl Kafka {
+    /// What the group has committed beside the offset.
+    pub fn metadata(&self) -> String {
+        self.0.committed(&self.0.name).1
+    }
+}
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
