@@ -37,7 +37,7 @@ pub trait Backlog: Sized {
     async fn remove(self);
 }
 
-pub struct Rabbitmq(Queue);
+pub struct Rabbitmq(pub Queue);
 
 impl Rabbitmq {
     pub fn of(queue: Queue) -> Self {
@@ -99,7 +99,7 @@ impl Backlog for Rabbitmq {
     }
 }
 
-pub struct Kafka(Broker);
+pub struct Kafka(pub Broker);
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
