@@ -20,7 +20,7 @@ mod original;
 mod restore;
 
 use original::Original;
-pub use restore::{From, RestoreError, Restored, restore};
+pub use restore::{Place, RestoreError, Restored, restore};
 
 /// Where the item was taken from.
 const ORIGIN_HEADER: &str = "longhaul-origin";

@@ -12,7 +12,7 @@ use crate::publish::Outgoing;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Restored {
     /// Where it was taken from.
-    pub from: From,
+    pub from: Place,
     /// Body, key, headers and properties as they were, without any of ours. Two things stay as the dead letter has them:
     /// RabbitMQ is told to keep the message on disk whatever it was told before, and `CC` and `BCC`, which ask it to send
     /// copies elsewhere, are gone, since those were sent.
@@ -21,7 +21,7 @@ pub struct Restored {
 
 /// Where an item was taken from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum From {
+pub enum Place {
     Rabbitmq { queue: String },
     Kafka { topic: String, partition: i32, offset: i64 },
 }
@@ -44,7 +44,7 @@ pub enum RestoreError {
 pub fn restore(letter: &Message) -> Result<Restored, RestoreError> {
     let text = |name| letter.header(name).and_then(Value::as_text);
     let from = text(ORIGIN_HEADER).ok_or(RestoreError::NoOrigin)?;
-    let from = From::parse(from).ok_or_else(|| RestoreError::Origin(from.to_owned()))?;
+    let from = Place::parse(from).ok_or_else(|| RestoreError::Origin(from.to_owned()))?;
     let unreadable = |error: String| RestoreError::Original(error);
     let original: Original = match text(ORIGINAL_HEADER) {
         Some(json) => serde_json::from_str(json).map_err(|error| unreadable(error.to_string()))?,
@@ -55,14 +55,14 @@ pub fn restore(letter: &Message) -> Result<Restored, RestoreError> {
         None => letter.headers.iter().filter(|(name, _)| !is_ours(name)).cloned().collect(),
     };
     let (key, properties) = match (&from, &letter.origin) {
-        (From::Kafka { .. }, Origin::Kafka(origin)) => (origin.key.clone(), Properties::default()),
-        (From::Kafka { .. }, Origin::Rabbitmq(_)) => {
+        (Place::Kafka { .. }, Origin::Kafka(origin)) => (origin.key.clone(), Properties::default()),
+        (Place::Kafka { .. }, Origin::Rabbitmq(_)) => {
             let key = original.key.map(|key| BASE64_STANDARD.decode(key)).transpose();
             let key = key.map_err(|error| unreadable(error.to_string()))?;
             (key.map(Into::into), Properties::default())
         }
-        (From::Rabbitmq { .. }, Origin::Kafka(_)) => (None, original.properties),
-        (From::Rabbitmq { .. }, Origin::Rabbitmq(origin)) => {
+        (Place::Rabbitmq { .. }, Origin::Kafka(_)) => (None, original.properties),
+        (Place::Rabbitmq { .. }, Origin::Rabbitmq(origin)) => {
             let Properties { expiration, user_id, .. } = original.properties;
             (None, Properties { expiration, user_id, ..origin.properties.clone() })
         }
@@ -71,17 +71,17 @@ pub fn restore(letter: &Message) -> Result<Restored, RestoreError> {
     Ok(Restored { from, outgoing })
 }
 
-impl From {
+impl Place {
     /// Reads what [`super::origin`] writes. A queue may have `/` in its name, a topic may not.
     fn parse(text: &str) -> Option<Self> {
         let (kind, place) = text.split_once('/')?;
         if kind == "rabbitmq" {
-            return Some(From::Rabbitmq { queue: place.to_owned() });
+            return Some(Place::Rabbitmq { queue: place.to_owned() });
         }
         let mut parts = Some(place).filter(|_| kind == "kafka")?.split('/');
         let (topic, partition, offset) = (parts.next()?, parts.next()?, parts.next()?);
         let (partition, offset) = (partition.parse().ok()?, offset.parse().ok()?);
-        parts.next().is_none().then(|| From::Kafka { topic: topic.to_owned(), partition, offset })
+        parts.next().is_none().then(|| Place::Kafka { topic: topic.to_owned(), partition, offset })
     }
 }
 
@@ -99,8 +99,8 @@ mod tests {
     #[test]
     fn where_it_was_taken_from() {
         let from = |text| restore(&letter(&[("longhaul-origin", text)])).map(|restored| restored.from);
-        assert_eq!(from("rabbitmq/a/b"), Ok(From::Rabbitmq { queue: "a/b".to_owned() }));
-        assert_eq!(from("kafka/t/2/9"), Ok(From::Kafka { topic: "t".to_owned(), partition: 2, offset: 9 }));
+        assert_eq!(from("rabbitmq/a/b"), Ok(Place::Rabbitmq { queue: "a/b".to_owned() }));
+        assert_eq!(from("kafka/t/2/9"), Ok(Place::Kafka { topic: "t".to_owned(), partition: 2, offset: 9 }));
         for wrong in ["", "kafka/t/2", "kafka/t/2/9/1", "kafka/t/x/9", "nats/t/2/9"] {
             assert_eq!(from(wrong), Err(RestoreError::Origin(wrong.to_owned())));
         }

@@ -8,7 +8,7 @@ use longhaul::config::RabbitmqTarget;
 use longhaul::connect::kafka::Cluster;
 use longhaul::delivery::Reason;
 use longhaul::event::{KafkaOrigin, Message, Origin, Properties, RabbitmqOrigin, Value};
-use longhaul::publish::dead_letter::{From, Letter, Restored, restore};
+use longhaul::publish::dead_letter::{Letter, Place, Restored, restore};
 use longhaul::publish::{self, Broker, Outgoing, Publisher};
 
 use crate::run::backlog::{Backlog, Kafka, Rabbitmq};
@@ -53,7 +53,7 @@ fn of_rabbitmq() -> (Message, Restored) {
     all.push(("x-delivery-count".to_owned(), Value::Int(3)));
     let message = Message { body: Bytes::from_static(BODY), headers: all, origin: Origin::Rabbitmq(origin) };
     let outgoing = Outgoing { body: Bytes::from_static(BODY), headers, key: None, properties };
-    (message, Restored { from: From::Rabbitmq { queue: "jobs/eu".to_owned() }, outgoing })
+    (message, Restored { from: Place::Rabbitmq { queue: "jobs/eu".to_owned() }, outgoing })
 }
 
 /// A Kafka item with names that repeat and are in no order, and what it is restored to.
@@ -76,7 +76,7 @@ fn of_kafka() -> (Message, Restored) {
     let message =
         Message { body: Bytes::from_static(BODY), headers: headers.clone(), origin: Origin::Kafka(origin) };
     let outgoing = Outgoing { body: Bytes::from_static(BODY), headers, key, ..Outgoing::default() };
-    (message, Restored { from: From::Kafka { topic: "jobs".to_owned(), partition: 2, offset: 9 }, outgoing })
+    (message, Restored { from: Place::Kafka { topic: "jobs".to_owned(), partition: 2, offset: 9 }, outgoing })
 }
 
 fn letter(message: Message) -> Letter {
