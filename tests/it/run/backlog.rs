@@ -37,7 +37,7 @@ pub trait Backlog: Sized {
     async fn remove(self);
 }
 
-pub struct Rabbitmq(Queue);
+pub struct Rabbitmq(pub Queue);
 
 impl Rabbitmq {
     pub fn of(queue: Queue) -> Self {
@@ -108,7 +108,7 @@ impl Backlog for Rabbitmq {
     }
 }
 
-pub struct Kafka(Broker);
+pub struct Kafka(pub Broker);
 
 impl Kafka {
     /// What the group has committed beside the offset.
