@@ -66,7 +66,8 @@ async fn rolling_restart<B: Backlog>() {
     eventually("work in the replicas", async || worker.log().open >= 5).await;
     for port in &all[3..] {
         let fresh = start(*port);
-        eventually("the new replica", async || std::net::TcpStream::connect(("127.0.0.1", *port)).is_ok()).await;
+        eventually("the new replica", async || std::net::TcpStream::connect(("127.0.0.1", *port)).is_ok())
+            .await;
         let old = std::mem::replace(&mut replicas[0], fresh);
         replicas.rotate_left(1);
         old.stop().await;

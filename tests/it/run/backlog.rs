@@ -9,6 +9,7 @@ use lapin::types::AMQPValue;
 use longhaul::config::QueueKind;
 use longhaul::event::Message;
 use longhaul::source;
+use longhaul::source::kafka::metadata;
 use rdkafka::Message as _;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, OwnedHeaders};
@@ -111,9 +112,11 @@ impl Backlog for Rabbitmq {
 pub struct Kafka(pub Broker);
 
 impl Kafka {
-    /// What the group has committed beside the offset.
-    pub fn metadata(&self) -> String {
-        self.0.committed(&self.0.name).1
+    /// Failed attempts at unfinished items, as the group has committed them.
+    pub fn attempts(&self) -> u32 {
+        let (offset, text) = self.0.committed(&self.0.name);
+        let map = metadata::decode(text.as_bytes(), offset).unwrap();
+        map.map_or(0, |map| map.incomplete.iter().map(|(_, attempts)| u32::from(*attempts)).sum())
     }
 }
 

@@ -49,5 +49,10 @@ impl Drop for OwnRabbitmq {
 
 fn script(verb: &[&str], folder: &Path, rest: &[&str]) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/brokers");
-    Command::new(script).args(verb).arg(folder).args(rest).output().unwrap()
+    let mut command = Command::new(script);
+    // Otherwise it would take the brokers of the other tests for the wanted ones.
+    for name in ["LONGHAUL_TEST_AMQP_URL", "LONGHAUL_TEST_AMQP_URL_4", "LONGHAUL_TEST_KAFKA_BOOTSTRAP"] {
+        command.env_remove(name);
+    }
+    command.args(verb).arg(folder).args(rest).output().unwrap()
 }
