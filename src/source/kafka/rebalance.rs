@@ -132,11 +132,21 @@ impl Worker {
     /// Ends the sessions of these partitions and answers the group.
     pub fn give_back(&mut self, partitions: Vec<(String, i32)>, reason: &str) {
         let mut list = TopicPartitionList::with_capacity(partitions.len());
+        let mut paused = TopicPartitionList::new();
         for (topic, number) in partitions {
             if let Some(partition) = self.sessions.remove(&topic, number) {
                 list.add_partition(&topic, number);
+                if partition.paused {
+                    paused.add_partition(&topic, number);
+                }
                 self.end(&partition, reason);
             }
+        }
+        // librdkafka keeps a partition paused across assignments: when it came back, nothing would be fetched.
+        if paused.count() > 0
+            && let Err(error) = self.consumer.resume(&paused)
+        {
+            tracing::warn!(%error, "could not resume partitions that are given back");
         }
         if let Err(error) = unassign(&self.consumer, &list) {
             tracing::warn!(%error, "could not give partitions back");

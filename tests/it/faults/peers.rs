@@ -91,3 +91,27 @@ async fn rabbitmq_rolling_restart_loses_nothing_and_runs_nothing_twice() {
 async fn kafka_rolling_restart_loses_nothing_and_runs_nothing_twice() {
     rolling_restart::<Kafka>().await;
 }
+
+/// With 200 records in flight, a hand-written consumer ran 185 of them again when a second member joined.
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_rebalance_runs_nothing_twice_and_new_records_start_at_once() {
+    let backlog = Kafka::with_partitions(8).await;
+    backlog.spread(0..100, 8).await;
+    let worker = Worker::start(Duration::from_secs(8)).await;
+    let all = ports::<2>();
+    let first = Longhaul::run(&replica(&backlog.source(), &worker, 120, all[0], &all));
+    eventually("all records in flight", async || worker.log().open == 100).await;
+    let second = Longhaul::run(&replica(&backlog.source(), &worker, 120, all[1], &all));
+    let partitions = || second.log().matches("partition is up").count();
+    eventually("partitions at the second member", async || partitions() >= 4).await;
+    assert_eq!(worker.done(), 0, "the rebalance does not wait for running requests");
+    // What comes now starts at once, wherever its partition is.
+    backlog.spread(100..140, 8).await;
+    eventually("new records of all partitions", async || worker.log().started.len() == 140).await;
+    second.stop().await;
+    eventually("all items to be done", async || worker.done() == 140).await;
+    let log = first.log();
+    first.stop().await;
+    assert_eq!(worker.log().second_runs(), 0, "{log}");
+    backlog.remove().await;
+}

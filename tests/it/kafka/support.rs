@@ -105,8 +105,19 @@ impl Broker {
         body: Option<&[u8]>,
         headers: OwnedHeaders,
     ) {
+        self.produce_to(topic, 0, key, body, headers).await;
+    }
+
+    pub async fn produce_to(
+        &self,
+        topic: &str,
+        partition: i32,
+        key: Option<&[u8]>,
+        body: Option<&[u8]>,
+        headers: OwnedHeaders,
+    ) {
         let producer: FutureProducer = self.client().set("message.max.bytes", "2000000").create().unwrap();
-        let mut record = FutureRecord::<[u8], [u8]>::to(topic).partition(0).headers(headers);
+        let mut record = FutureRecord::<[u8], [u8]>::to(topic).partition(partition).headers(headers);
         record.key = key;
         record.payload = body;
         producer.send(record, PATIENCE).await.unwrap();

@@ -112,6 +112,22 @@ impl Backlog for Rabbitmq {
 pub struct Kafka(pub Broker);
 
 impl Kafka {
+    pub async fn with_partitions(partitions: i32) -> Self {
+        let broker = Broker::real("run");
+        broker.create_topic(&broker.name, partitions).await;
+        Kafka(broker)
+    }
+
+    /// Items for all partitions in turn.
+    pub async fn spread(&self, numbers: std::ops::Range<usize>, partitions: usize) {
+        for number in numbers {
+            let text = format!("item {number}");
+            let partition = (number % partitions) as i32;
+            let (topic, body) = (&self.0.name, Some(text.as_bytes()));
+            self.0.produce_to(topic, partition, None, body, OwnedHeaders::new()).await;
+        }
+    }
+
     /// Failed attempts at unfinished items, as the group has committed them.
     pub fn attempts(&self) -> u32 {
         let (offset, text) = self.0.committed(&self.0.name);
@@ -127,9 +143,7 @@ impl Backlog for Kafka {
     const UNCOMMITTED: u32 = 20;
 
     async fn create() -> Self {
-        let broker = Broker::real("run");
-        broker.create_topic(&broker.name, 1).await;
-        Kafka(broker)
+        Kafka::with_partitions(1).await
     }
 
     async fn fill(&self, bodies: impl Iterator<Item = Vec<u8>>) {

@@ -4,7 +4,7 @@ use std::process::{ExitStatus, Stdio};
 
 use tokio::process::{Child, Command};
 
-use super::within;
+use super::DEADLINE;
 
 pub struct Longhaul {
     child: Child,
@@ -39,7 +39,10 @@ impl Longhaul {
     }
 
     pub async fn wait(&mut self) -> ExitStatus {
-        within("the end of the process", self.child.wait()).await.unwrap()
+        match tokio::time::timeout(DEADLINE, self.child.wait()).await {
+            Ok(status) => status.unwrap(),
+            Err(_) => panic!("not within {DEADLINE:?}: the end of the process\n{}", self.log()),
+        }
     }
 
     /// Asks it to drain, and expects that it ends well.
