@@ -3,4 +3,5 @@
 pub mod duration;
 pub mod hellotest;
 pub mod kpa;
+pub mod manifest;
 pub mod service;

@@ -4,6 +4,9 @@
 //! Read in this order: [`Config`] (what one revision's decisions depend on), [`Buckets`] (a metric over a window), [`Decider`] (one
 //! decision), [`Autoscaler`] (all three), [`Applied`] (from a decision to replicas), [`Scaler`] (the whole, driven by reports and time).
 
+/// The class of this autoscaler, as `pod-autoscaler-class` and the annotation `class` name it.
+pub const CLASS: &str = "kpa.autoscaling.knative.dev";
+
 mod activity;
 pub mod annotations;
 mod apply;
