@@ -12,6 +12,7 @@ pub mod check;
 #[cfg(feature = "kafka")]
 pub mod demo;
 pub mod exit;
+pub mod plan;
 pub mod run;
 pub mod schema;
 
@@ -43,6 +44,8 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration file.
     Schema,
+    /// Say what a backlog will do to a Knative Service: time to drain, replicas, cost, and settings that hurt.
+    Plan(Box<plan::Options>),
     /// Show the whole thing on this machine, with nothing else installed.
     #[cfg(feature = "kafka")]
     Demo(demo::Options),
@@ -74,6 +77,7 @@ pub fn main() -> io::Result<u8> {
             schema::print(&mut out)?;
             return Ok(exit::OK);
         }
+        Command::Plan(options) => return plan::run(&options, &mut out, &mut err),
         _ => drop(out),
     }
     // The demo shows its own progress; the log would only run through it.
@@ -91,6 +95,6 @@ pub fn main() -> io::Result<u8> {
         Command::Run { file } => run::run(&file.config, &mut err),
         #[cfg(feature = "kafka")]
         Command::Demo(options) => demo::run(&options, &mut io::stdout(), &mut err),
-        Command::Check { .. } | Command::Schema => Ok(exit::OK),
+        Command::Check { .. } | Command::Schema | Command::Plan(_) => Ok(exit::OK),
     }
 }

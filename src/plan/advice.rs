@@ -51,12 +51,13 @@ const RERUN_MAX: usize = 20_000;
 
 /// Everything that is to be said about a forecast, the worst first.
 pub fn advise(forecast: &Forecast) -> Vec<Advice> {
-    let cheap = forecast.typical().items <= RERUN_MAX;
+    let typical = forecast.typical();
+    let cheap = typical.items <= RERUN_MAX;
     let mut all: Vec<Advice> = rules::ALL
         .iter()
         .filter_map(|rule| rule(forecast))
         .map(|found| {
-            let then = found.mended.filter(|_| cheap).and_then(|mended| then(&mended));
+            let then = found.mended.filter(|_| cheap).and_then(|mended| then(&mended, typical.seed));
             Advice { weight: found.weight, setting: found.setting, why: found.why, mend: found.mend, then }
         })
         .collect();
@@ -64,8 +65,8 @@ pub fn advise(forecast: &Forecast) -> Vec<Advice> {
     all
 }
 
-fn then(mended: &Scenario) -> Option<Then> {
-    let run = run(mended, 1).ok()?;
+fn then(mended: &Scenario, seed: u64) -> Option<Then> {
+    let run = run(mended, seed).ok()?;
     Some(Then {
         drain_seconds: run.drained.map(|drained| rounded(drained.as_secs_f64())),
         replica_seconds: rounded(run.replica_seconds),

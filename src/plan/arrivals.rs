@@ -40,6 +40,19 @@ pub fn times(parts: &[Arrivals], random: Random) -> Result<Vec<Duration>, TooMan
 }
 
 impl Arrivals {
+    /// How many these are; of a rate, about how many.
+    pub fn about(&self) -> usize {
+        match self {
+            Arrivals::Backlog(count) => *count,
+            Arrivals::Times(times) => times.len(),
+            Arrivals::Rate { per_second, lasting } => (per_second * lasting.as_secs_f64()) as usize,
+            Arrivals::Bursts { count, every, lasting } => {
+                let bursts = lasting.as_nanos().div_ceil(every.as_nanos().max(1)).max(1);
+                count.saturating_mul(usize::try_from(bursts).unwrap_or(usize::MAX))
+            }
+        }
+    }
+
     fn append(&self, all: &mut Vec<Duration>, random: Random, part: u64) -> Result<(), TooMany> {
         let mut add = |count: usize, at: Duration| {
             if count > ITEMS_MAX - all.len() {

@@ -9,6 +9,7 @@
 pub mod advice;
 mod arrivals;
 mod curve;
+pub mod drawing;
 mod durations;
 mod forecast;
 mod ideal;

@@ -16,6 +16,7 @@ use crate::knative::service::Counts;
 /// What came of it. All times count from the start of the load; sums are in seconds.
 #[derive(Clone, Debug)]
 pub struct Run {
+    pub seed: u64,
     pub items: usize,
     pub totals: Totals,
     /// When the last item was settled; none if that did not come within [`HORIZON`] of the last arrival, or if items are held.
@@ -71,7 +72,7 @@ pub fn run(scenario: &Scenario, seed: u64) -> Result<Run, TooMany> {
         asked: Vec::new(),
         now: Duration::ZERO,
         counts: Counts::default(),
-        run: Run::new(arrivals.len(), ideal),
+        run: Run::new(seed, arrivals.len(), ideal),
     };
     world.counts = world.requests.counts();
     let give_up = arrivals.last().copied().unwrap_or_default().saturating_add(HORIZON);
@@ -206,8 +207,9 @@ impl World<'_> {
 }
 
 impl Run {
-    fn new(items: usize, ideal: Duration) -> Self {
+    fn new(seed: u64, items: usize, ideal: Duration) -> Self {
         Run {
+            seed,
             items,
             totals: Totals::default(),
             drained: None,

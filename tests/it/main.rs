@@ -6,6 +6,7 @@ mod contract;
 mod kafka;
 mod kpa;
 mod manifests;
+mod plan;
 mod rabbitmq;
 mod run;
 mod support;
