@@ -5,9 +5,9 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use super::random::{Purpose, Random};
-use super::scenario::Scenario;
+use super::scenario::{Scenario, Start};
 use crate::delivery::{ItemId, Outcome};
-use crate::knative::kpa::Time;
+use crate::knative::kpa::{TICK, Time};
 use crate::knative::service::{Counts, Pool, ReplicaId, Revision, Ticket};
 
 /// Open requests and the revision that serves them. Times are counted from the first item's arrival, `origin` on the revision's clock.
@@ -188,23 +188,25 @@ pub fn item_key(bridge: usize, number: u64) -> u64 {
 }
 
 /// A revision that has come to where the first item finds it, and the time of that on its clock.
+///
+/// The autoscaler ticks every two seconds, the activator reports every second, and the autoscaler's buckets are seconds of the Unix
+/// clock. Each has its own beat; how a load lies to them is chance, and so the seed's.
 pub fn prepared(scenario: &Scenario, random: Random) -> (Revision<usize>, Time) {
     let service = &scenario.service;
+    let phase = |of: u64, span: Duration| span.mul_f64(random.unit(Purpose::Phase, [of, 0]));
+    let age = match scenario.start {
+        Start::Fresh(age) => age,
+        Start::Idle => settled_after(scenario),
+    };
+    let created = Time::from_unix_nanos(EPOCH) + phase(0, SECOND);
+    let origin = created + age + phase(1, TICK);
     // The activator's own bound of ten thousand is for each of its replicas; memory is what limits it.
     let pool = Pool::new(service.container_concurrency as usize, service.cold_start, usize::MAX);
-    let created = Time::from_unix_nanos(EPOCH);
-    let mut revision = Revision::new(service.autoscaling.clone(), pool, created);
-    let age = match scenario.start {
-        super::Start::Fresh(age) => age,
-        super::Start::Idle => {
-            let tick = crate::knative::kpa::TICK;
-            settled_after(scenario) + tick.mul_f64(random.unit(Purpose::Phase, [0, 0]))
-        }
-    };
-    let origin = created + age;
+    let mut revision =
+        Revision::new(service.autoscaling.clone(), pool, created).reporting_from(created + phase(2, SECOND));
     loop {
         let next = revision.next_turn();
-        if next > origin {
+        if next >= origin {
             return (revision, origin);
         }
         revision.turn(next);
@@ -213,6 +215,7 @@ pub fn prepared(scenario: &Scenario, random: Random) -> (Revision<usize>, Time) 
 
 /// A whole second; which one has no meaning.
 const EPOCH: i64 = 1_700_000_000_000_000_000;
+const SECOND: Duration = Duration::from_secs(1);
 
 /// After how long without work a revision certainly does not change any more.
 fn settled_after(scenario: &Scenario) -> Duration {

@@ -68,7 +68,7 @@ pub enum ResponseStart {
 pub enum Start {
     /// It has been idle for long, so it is at its smallest scale.
     Idle,
-    /// It was deployed this long ago, with its initial scale.
+    /// It was deployed about this long ago, with its initial scale.
     Fresh(Duration),
 }
 

@@ -17,6 +17,8 @@ pub struct Scaler {
     autoscaler: Autoscaler,
     applied: Applied,
     next_tick: Time,
+    /// A decision is due before the next tick, because there is load at zero.
+    poked: Option<Time>,
     /// The newest decision, and the ready count that it was last applied with.
     observed: Option<Observed>,
     desired: i32,
@@ -30,23 +32,24 @@ impl Scaler {
             excess_burst_capacity: initial_excess(&config),
             autoscaler: Autoscaler::new(config, now, 0),
             next_tick: now + TICK,
+            poked: None,
             observed: None,
             desired: -1,
         }
     }
 
-    /// Takes one report of the metric. Load on a revision that stands at zero makes the next decision due at once.
+    /// Takes one report of the metric. Load on a revision that stands at zero makes a decision due at once, beside the ticks: those keep
+    /// their own beat (`pkg/autoscaler/scaling/multiscaler.go`, `runScalerTicker`).
     pub fn report(&mut self, now: Time, value: f64) {
         self.autoscaler.record(now, value);
         if self.desired == 0 && value != 0.0 {
-            self.next_tick = now;
+            self.poked = Some(now);
         }
     }
 
     /// Decides and applies what is due, and answers how many replicas are to be there. `ready` leaves out those that terminate.
     pub fn poll(&mut self, now: Time, ready: u32) -> u32 {
-        if now >= self.next_tick {
-            self.next_tick = now + TICK;
+        if self.takes_tick(now) | self.poked.take().is_some() {
             if let Some(decision) = self.autoscaler.decide(now, ready) {
                 self.desired = decision.desired;
                 self.excess_burst_capacity = decision.excess_burst_capacity;
@@ -64,7 +67,8 @@ impl Scaler {
 
     /// When to poll again if nothing happens before.
     pub fn next_poll(&self) -> Time {
-        self.applied.again().map_or(self.next_tick, |again| again.min(self.next_tick))
+        let asked_for = [self.applied.again(), self.poked];
+        asked_for.into_iter().flatten().fold(self.next_tick, Time::min)
     }
 
     pub fn config(&self) -> &Config {
@@ -77,6 +81,16 @@ impl Scaler {
 
     pub fn condition(&self) -> Condition {
         self.applied.condition()
+    }
+
+    /// Whether a tick is due. Of those that were missed one is made up for, as a ticker of Go does.
+    fn takes_tick(&mut self, now: Time) -> bool {
+        if now < self.next_tick {
+            return false;
+        }
+        let missed = now.since(self.next_tick).as_nanos() / TICK.as_nanos();
+        self.next_tick = self.next_tick + TICK * u32::try_from(missed + 1).unwrap_or(u32::MAX);
+        true
     }
 }
 
