@@ -72,3 +72,6 @@ fn then(mended: &Scenario, seed: u64) -> Option<Then> {
         replica_seconds: rounded(run.replica_seconds),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,9 +8,11 @@ use super::forecast::Forecast;
 use super::text::human;
 
 const WIDTH: u32 = 1000;
-const PANEL_HEIGHT: u32 = 320;
+const LEGEND_HEIGHT: u32 = 34;
+const PANEL_HEIGHT: u32 = 300;
 /// Colours that are told apart by people who do not see all of them (Okabe and Ito).
 const PAID: RGBColor = RGBColor(86, 180, 233);
+const PAID_OPACITY: f64 = 0.35;
 const READY: RGBColor = RGBColor(0, 114, 178);
 const IN_FLIGHT: RGBColor = RGBColor(213, 94, 0);
 const BACKLOG: RGBColor = RGBColor(110, 110, 110);
@@ -33,12 +35,14 @@ pub fn svg(forecasts: &[&Forecast]) -> Result<String, Error> {
 }
 
 fn draw(forecasts: &[&Forecast], text: &mut String) -> Drawn<()> {
-    let height = PANEL_HEIGHT * forecasts.len().max(1) as u32;
+    let height = LEGEND_HEIGHT + PANEL_HEIGHT * forecasts.len().max(1) as u32;
     let root = SVGBackend::with_string(text, (WIDTH, height)).into_drawing_area();
     root.fill(&WHITE)?;
     let end = forecasts.iter().filter_map(|forecast| points(forecast).last()).map(|last| last.at).max();
     let end = end.unwrap_or_default().as_secs_f64().max(1.0);
-    for (forecast, panel) in forecasts.iter().zip(root.split_evenly((forecasts.len().max(1), 1))) {
+    let (legend, panels) = root.split_vertically(LEGEND_HEIGHT);
+    draw_legend(&legend)?;
+    for (forecast, panel) in forecasts.iter().zip(panels.split_evenly((forecasts.len().max(1), 1))) {
         draw_panel(forecast, &panel, end)?;
     }
     root.present()?;
@@ -65,35 +69,39 @@ fn draw_panel(forecast: &Forecast, panel: &DrawingArea<SVGBackend<'_>, Shift>, e
         .light_line_style(WHITE)
         .x_desc(format!("time ({unit})"))
         .y_desc("replicas, requests")
+        .y_label_formatter(&|value| format!("{value:.0}"))
         .draw()?;
-    chart.configure_secondary_axes().y_desc("items in the queue").draw()?;
+    chart
+        .configure_secondary_axes()
+        .y_desc("items in the queue")
+        .y_label_formatter(&|value| format!("{value:.0}"))
+        .draw()?;
 
     let steps = |value: fn(&Point) -> f64| steps(points, scale, end, value);
-    let paid = AreaSeries::new(steps(|point| f64::from(point.replicas())), 0.0, PAID.mix(0.35));
-    chart
-        .draw_series(paid)?
-        .label("replicas paid for")
-        .legend(|(x, y)| Rectangle::new([(x, y - 5), (x + 16, y + 5)], PAID.mix(0.35).filled()));
-    for (label, colour, value) in [
-        ("replicas ready", READY, (|point| f64::from(point.ready)) as fn(&Point) -> f64),
-        ("requests held open", IN_FLIGHT, |point| point.in_flight as f64),
-    ] {
-        let line = LineSeries::new(steps(value), colour.stroke_width(2));
-        chart
-            .draw_series(line)?
-            .label(label)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
+    chart.draw_series(AreaSeries::new(
+        steps(|point| f64::from(point.replicas())),
+        0.0,
+        PAID.mix(PAID_OPACITY),
+    ))?;
+    chart.draw_secondary_series(LineSeries::new(steps(|point| point.backlog as f64), BACKLOG))?;
+    chart.draw_series(LineSeries::new(steps(|point| f64::from(point.ready)), READY.stroke_width(2)))?;
+    chart.draw_series(LineSeries::new(steps(|point| point.in_flight as f64), IN_FLIGHT.stroke_width(2)))?;
+    Ok(())
+}
+
+/// One line for all panels, above them: within a panel it would cover what it explains.
+fn draw_legend(area: &DrawingArea<SVGBackend<'_>, Shift>) -> Drawn<()> {
+    let entries = [
+        ("replicas paid for", PAID.mix(PAID_OPACITY)),
+        ("replicas ready", READY.mix(1.0)),
+        ("requests held open", IN_FLIGHT.mix(1.0)),
+        ("items in the queue (right)", BACKLOG.mix(1.0)),
+    ];
+    for (column, (label, colour)) in (0..).zip(entries) {
+        let left = 64 + column * 215;
+        area.draw(&Rectangle::new([(left, 14), (left + 18, 24)], colour.filled()))?;
+        area.draw(&Text::new(label, (left + 26, 13), ("sans-serif", 13)))?;
     }
-    let line = LineSeries::new(steps(|point| point.backlog as f64), BACKLOG);
-    chart
-        .draw_secondary_series(line)?
-        .label("items in the queue (right)")
-        .legend(|(x, y)| PathElement::new([(x, y), (x + 16, y)], BACKLOG));
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .background_style(WHITE.mix(0.8))
-        .draw()?;
     Ok(())
 }
 

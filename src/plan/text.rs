@@ -86,6 +86,7 @@ fn details(forecast: &Forecast, advice: &[Advice]) -> String {
     let limits: Vec<String> = forecast
         .limits()
         .iter()
+        .filter(|(_, share)| *share >= 0.005)
         .map(|(limit, share)| format!("{} {:.0} %", limit.as_str(), share * 100.0))
         .collect();
     push(&mut text, format_args!("  limited by  {}\n", limits.join(", ")));

@@ -27,7 +27,7 @@ pub struct Options {
     /// Compare with a variant of the first scenario: `KEY=VALUE,…`, where KEY is an `autoscaling.knative.dev/` annotation without that
     /// prefix, a field of the manifest (containerConcurrency, timeoutSeconds, responseStartTimeoutSeconds, idleTimeoutSeconds), or
     /// max-in-flight, bridges, cold-start, failure-rate, price.
-    #[arg(long = "try", value_name = "KEY=VALUE,…", value_parser = Variant::parse)]
+    #[arg(long = "try", env = "LONGHAUL_TRY", value_name = "KEY=VALUE,…", value_parser = Variant::parse)]
     tries: Vec<Variant>,
 
     /// Items that are in the queue at the start.

@@ -12,7 +12,7 @@ pub struct Found {
     pub mended: Option<Scenario>,
 }
 
-pub const ALL: [fn(&Forecast) -> Option<Found>; 9] = [
+pub const ALL: [fn(&Forecast) -> Option<Found>; 10] = [
     response_start,
     timeout_below_duration,
     timeout_below_wait,
@@ -22,6 +22,7 @@ pub const ALL: [fn(&Forecast) -> Option<Found>; 9] = [
     panic_threshold,
     max_scale_high,
     busy_replicas_stopped,
+    idle_after_the_work,
 ];
 
 /// Left out, it cuts silent work after five minutes (Knative Serving, `revision_defaults.go`).
@@ -150,14 +151,18 @@ fn utilization(forecast: &Forecast) -> Option<Found> {
         return None;
     }
     let in_flight = scenario.bridge.in_flight();
-    let asked = (f64::from(in_flight) / config.target_value).ceil();
+    let asked = (f64::from(in_flight) / config.target_value).ceil() as u32;
+    // A bound that holds the surplus back is worth knowing before it is raised.
+    let held_back = config.max_scale != 0 && config.max_scale <= in_flight;
     Some(Found {
-        weight: Weight::Cost,
+        weight: if held_back { Weight::Note } else { Weight::Cost },
         setting: "target-utilization-percentage",
         why: format!(
-            "is {} with one request per replica: {} ask for {asked} replicas, and the rest stands idle",
+            "is {} with one request per replica: {} ask for {}, and {}",
             (config.target_value * 100.0).round(),
             plural(in_flight as usize, "request"),
+            plural(asked as usize, "replica"),
+            if held_back { "only max-scale holds that back" } else { "the surplus stands idle" },
         ),
         mend: "target-utilization-percentage: \"100\"".to_owned(),
         mended: Some(changed(scenario, |mended| {
@@ -231,6 +236,28 @@ fn busy_replicas_stopped(forecast: &Forecast) -> Option<Found> {
         ),
         mend: "trap SIGTERM in the worker and finish; scale-down-delay: \"5m\" makes it rare".to_owned(),
         mended: None,
+    })
+}
+
+/// What the delay buys is fewer stops of busy replicas; what it costs is this.
+fn idle_after_the_work(forecast: &Forecast) -> Option<Found> {
+    let scenario = &forecast.scenario;
+    let (delay, idle) = (scenario.service.autoscaling.scale_down_delay, forecast.typical().idle_share());
+    if delay.is_zero() || idle < 0.5 {
+        return None;
+    }
+    Some(Found {
+        weight: Weight::Cost,
+        setting: "scale-down-delay",
+        why: format!(
+            "is {}: for a load as short as this one, replicas stand idle for {:.0} % of their time",
+            human(delay),
+            idle * 100.0
+        ),
+        mend: "scale-down-delay: \"0s\", where the worker traps SIGTERM".to_owned(),
+        mended: Some(changed(scenario, |mended| {
+            mended.service.autoscaling.scale_down_delay = Duration::ZERO
+        })),
     })
 }
 

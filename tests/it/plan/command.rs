@@ -59,7 +59,7 @@ fn manifests_and_variants_are_compared_and_what_hurts_is_named() {
     assert!(advised(0).iter().all(|one| !one.starts_with("harm")), "{:?}", advised(0));
     assert_eq!(advised(1)[0], "harm responseStartTimeoutSeconds");
     assert!(report["scenarios"][1]["dead_lettered"]["median"] == 100.0, "every item is cut at five minutes");
-    for expected in ["cost max-scale", "cost target-utilization-percentage"] {
+    for expected in ["cost max-scale", "note target-utilization-percentage"] {
         assert!(advised(2).iter().any(|one| one == expected), "{expected} is missing in {:?}", advised(2));
     }
     assert_eq!(report["scenarios"][2]["limits"][0]["limit"], "max-scale");
