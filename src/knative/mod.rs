@@ -4,4 +4,5 @@ pub mod duration;
 pub mod hellotest;
 pub mod kpa;
 pub mod manifest;
+pub mod serve;
 pub mod service;

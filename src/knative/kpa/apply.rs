@@ -92,6 +92,11 @@ impl Applied {
         self.condition
     }
 
+    /// Whether the activator is in the path.
+    pub fn is_proxied(&self) -> bool {
+        self.proxied_since.is_some()
+    }
+
     pub fn again(&self) -> Option<Time> {
         self.again
     }

@@ -22,7 +22,7 @@ mod scaler;
 mod text;
 mod time;
 
-pub use activity::Activity;
+pub use activity::{Activity, Load};
 pub use annotations::Annotations;
 pub use apply::{Applied, Condition, Observed};
 pub use autoscaler::Autoscaler;
@@ -31,5 +31,5 @@ pub use cluster::Cluster;
 pub use config::{Config, Metric};
 pub use decide::{Decider, Decision};
 pub use error::{Error, Problem};
-pub use scaler::{Scaler, TICK};
+pub use scaler::{Averages, Scaler, TICK};
 pub use time::Time;

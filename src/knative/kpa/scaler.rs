@@ -23,6 +23,15 @@ pub struct Scaler {
     observed: Option<Observed>,
     desired: i32,
     excess_burst_capacity: i32,
+    /// Those of the last decision.
+    averages: Averages,
+}
+
+/// The metric's means over the two windows.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Averages {
+    pub stable: f64,
+    pub panic: f64,
 }
 
 impl Scaler {
@@ -35,6 +44,7 @@ impl Scaler {
             poked: None,
             observed: None,
             desired: -1,
+            averages: Averages::default(),
         }
     }
 
@@ -53,6 +63,7 @@ impl Scaler {
             if let Some(decision) = self.autoscaler.decide(now, ready) {
                 self.desired = decision.desired;
                 self.excess_burst_capacity = decision.excess_burst_capacity;
+                self.averages = Averages { stable: decision.stable, panic: decision.panic };
             }
         }
         let observed =
@@ -77,6 +88,16 @@ impl Scaler {
 
     pub fn is_panicking(&self) -> bool {
         self.autoscaler.is_panicking()
+    }
+
+    /// Those that the last decision was made from.
+    pub fn averages(&self) -> Averages {
+        self.averages
+    }
+
+    /// Whether requests go through the activator, rather than past it.
+    pub fn is_proxied(&self) -> bool {
+        self.applied.is_proxied()
     }
 
     pub fn condition(&self) -> Condition {

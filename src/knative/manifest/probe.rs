@@ -16,6 +16,8 @@ pub struct Probe {
     pub timeout: Duration,
     /// How many answers in a row make it ready; at least 1.
     pub success_threshold: u32,
+    /// How many failures in a row make one that was ready unready; at least 1.
+    pub failure_threshold: u32,
 }
 
 /// What is asked.
@@ -35,6 +37,7 @@ impl Default for Probe {
             period: None,
             timeout: Duration::from_secs(1),
             success_threshold: 1,
+            failure_threshold: 3,
         }
     }
 }
@@ -85,6 +88,7 @@ pub fn read(container: &Mapping<'_>, port: &Port, report: &mut Report) -> Probe 
         period: period.map(seconds),
         timeout: seconds(timeout),
         success_threshold,
+        failure_threshold: if failure_threshold == 0 { 3 } else { failure_threshold },
     }
 }
 
