@@ -189,8 +189,8 @@ pub fn item_key(bridge: usize, number: u64) -> u64 {
 
 /// A revision that has come to where the first item finds it, and the time of that on its clock.
 ///
-/// The autoscaler ticks every two seconds, and its buckets are seconds of the Unix clock. Each has its own beat; how a load lies to
-/// them is chance, and so the seed's.
+/// The autoscaler ticks every two seconds, the activator reports every second, and the autoscaler's buckets are seconds of the Unix
+/// clock. Each has its own beat; how a load lies to them is chance, and so the seed's.
 pub fn prepared(scenario: &Scenario, random: Random) -> (Revision<usize>, Time) {
     let service = &scenario.service;
     let phase = |of: u64, span: Duration| span.mul_f64(random.unit(Purpose::Phase, [of, 0]));
@@ -202,7 +202,8 @@ pub fn prepared(scenario: &Scenario, random: Random) -> (Revision<usize>, Time) 
     let origin = created + age + phase(1, TICK);
     // The activator's own bound of ten thousand is for each of its replicas; memory is what limits it.
     let pool = Pool::new(service.container_concurrency as usize, service.cold_start, usize::MAX);
-    let mut revision = Revision::new(service.autoscaling.clone(), pool, created);
+    let mut revision =
+        Revision::new(service.autoscaling.clone(), pool, created).reporting_from(created + phase(2, SECOND));
     loop {
         let next = revision.next_turn();
         if next >= origin {

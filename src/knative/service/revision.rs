@@ -52,6 +52,12 @@ impl<W> Revision<W> {
         }
     }
 
+    /// The activator is a process of its own, whose reports do not keep the beat of the autoscaler's ticks: the first comes at `first`.
+    pub fn reporting_from(mut self, first: Time) -> Self {
+        self.next_report = first;
+        self
+    }
+
     /// A request came in. It counts as load until [`leave`](Self::leave), whether it waits or runs.
     ///
     /// # Errors
