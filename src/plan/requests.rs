@@ -83,7 +83,7 @@ impl<'a> Requests<'a> {
             return Some(Ended { asked, outcome, waited: Duration::ZERO, ran: Duration::ZERO });
         };
         self.open[slot] = Some(Open { asked, arrived: now, ticket, running: None });
-        self.deadlines.push_back((self.scenario.service.deadline(now), slot, ticket));
+        self.deadlines.push_back((self.scenario.deadline(now), slot, ticket));
         None
     }
 
@@ -173,7 +173,7 @@ fn ending(
 ) -> (Duration, Outcome) {
     let item = item_key(asked.bridge, asked.item.0);
     let end = now.saturating_add(scenario.load.durations.draw(random, item, asked.attempt));
-    let deadline = scenario.service.deadline_of_run(arrived, now);
+    let deadline = scenario.deadline_of_run(arrived, now);
     if end > deadline {
         return (deadline.max(now), Outcome::Unknown);
     }

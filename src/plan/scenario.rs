@@ -33,6 +33,8 @@ pub struct Load {
 pub struct Bridge {
     /// Replicas of the bridge on one queue, at least 1.
     pub replicas: u32,
+    /// After how long it gives a request up (`sink.timeout`), waiting and running together.
+    pub timeout: Duration,
     /// The rules of each; `max_in_flight` is for one replica.
     pub policy: Policy,
 }
@@ -93,6 +95,20 @@ impl ResponseStart {
     }
 }
 
+impl Scenario {
+    /// The latest end of a request that arrived at `arrived`, however long it waits and runs.
+    pub fn deadline(&self, arrived: Duration) -> Duration {
+        let most = self.service.timeout.min(self.bridge.timeout);
+        arrived.saturating_add(self.service.response_start.limit().map_or(most, |limit| limit.min(most)))
+    }
+
+    /// The latest end of one that also began to run at `started`.
+    pub fn deadline_of_run(&self, arrived: Duration, started: Duration) -> Duration {
+        let idle = self.service.idle_timeout.map_or(Duration::MAX, |idle| started.saturating_add(idle));
+        self.deadline(arrived).min(idle)
+    }
+}
+
 impl Service {
     /// Knative's defaults around `autoscaling`, with one request per replica and a cold start of a second.
     pub fn new(autoscaling: kpa::Config) -> Self {
@@ -105,18 +121,6 @@ impl Service {
             idle_timeout: None,
             cold_start: Duration::from_secs(1),
         }
-    }
-
-    /// The latest end of a request that arrived at `arrived`, however long it waits and runs.
-    pub fn deadline(&self, arrived: Duration) -> Duration {
-        arrived
-            .saturating_add(self.response_start.limit().map_or(self.timeout, |limit| limit.min(self.timeout)))
-    }
-
-    /// The latest end of one that also began to run at `started`.
-    pub fn deadline_of_run(&self, arrived: Duration, started: Duration) -> Duration {
-        let idle = self.idle_timeout.map_or(Duration::MAX, |idle| started.saturating_add(idle));
-        self.deadline(arrived).min(idle)
     }
 
     /// The scale that it goes back to without work.
@@ -153,7 +157,7 @@ impl Bridge {
             },
             seed: 0,
         };
-        Bridge { replicas: 1, policy }
+        Bridge { replicas: 1, timeout: Duration::from_secs(4 * 3600), policy }
     }
 
     /// Requests that all replicas of the bridge hold open at most.

@@ -66,15 +66,28 @@ pub fn build(options: &Options) -> Result<Load, Refused> {
             "add --items, --arrivals, --rate or --burst; given together they add up",
         ));
     }
-    let durations = match &options.durations {
-        None => options.duration.clone(),
-        Some(file) => Durations::parse_observed(&read(file)?).map_err(|error| Refused {
-            code: exit::CONFIG,
-            what: format!("{}: {error}", file.display()),
-            hint: "write one duration on each line",
-        })?,
-    };
+    let durations = durations(&options.duration)?;
     Ok(Load { arrivals, durations, failure_rate: options.failure_rate })
+}
+
+/// A distribution, or the file that holds one.
+fn durations(text: &str) -> Result<Durations, Refused> {
+    let file = Path::new(text);
+    let no_duration = match Durations::parse(text) {
+        Ok(durations) => return Ok(durations),
+        Err(error) => error,
+    };
+    if !file.is_file() {
+        return Err(Refused::usage(
+            format!("--duration is neither a duration ({no_duration}) nor a file"),
+            "write 60s, 60s±20s, or the name of a file with a duration on each line",
+        ));
+    }
+    Durations::parse_observed(&read(file)?).map_err(|error| Refused {
+        code: exit::CONFIG,
+        what: format!("{}: {error}", file.display()),
+        hint: "write one duration on each line",
+    })
 }
 
 /// Arrivals after the first of them.

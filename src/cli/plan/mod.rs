@@ -9,6 +9,7 @@ use crate::knative::duration;
 use crate::plan::advice::{Advice, advise};
 use crate::plan::{Forecast, Scenario, drawing, json, text};
 
+mod bridge;
 mod load;
 mod scenarios;
 mod variant;
@@ -45,19 +46,23 @@ pub struct Options {
     /// For how long `--rate` and `--burst` go on.
     #[arg(long = "for", id = "lasting", env = "LONGHAUL_FOR", value_name = "DURATION", value_parser = duration::parse)]
     lasting: Option<Duration>,
-    /// How long the work on an item takes: `60s`, or `60s±20s` (or `60s+-20s`) for anything between 40 s and 80 s.
-    #[arg(long, env = "LONGHAUL_DURATION", default_value = "60s", value_parser = crate::plan::Durations::parse)]
-    duration: crate::plan::Durations,
-    /// A file of observed durations in place of `--duration`, one on each line: `61.5s`, or `61.5` for seconds.
-    #[arg(long, env = "LONGHAUL_DURATIONS", value_name = "FILE", conflicts_with = "duration")]
-    durations: Option<PathBuf>,
+    /// How long the work on an item takes: `60s`; `60s±20s` (or `60s+-20s`) for anything between 40 s and 80 s; or a file of observed
+    /// durations, one on each line: `61.5s`, or `61.5` for seconds.
+    #[arg(long, env = "LONGHAUL_DURATION", default_value = "60s", value_name = "DURATION|FILE")]
+    duration: String,
     /// The share of attempts that fail, such as `0.02` or `2%`.
     #[arg(long, env = "LONGHAUL_FAILURE_RATE", default_value = "0", value_parser = load::share)]
     failure_rate: f64,
 
-    /// Requests that one replica of the bridge holds open at once.
-    #[arg(long, env = "LONGHAUL_MAX_IN_FLIGHT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    max_in_flight: u32,
+    /// The bridge's configuration file, for its retry rules, its sink's timeout and its max_in_flight. Without it: their defaults.
+    #[arg(short, long = "config", env = "LONGHAUL_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The pipeline of that file; the first one if left out.
+    #[arg(long, env = "LONGHAUL_PIPELINE", requires = "config")]
+    pipeline: Option<String>,
+    /// Requests that one replica of the bridge holds open at once. Left out: the pipeline's, or 10.
+    #[arg(long, env = "LONGHAUL_MAX_IN_FLIGHT", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    max_in_flight: Option<u32>,
     /// Replicas of the bridge.
     #[arg(long, env = "LONGHAUL_BRIDGES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     bridges: u32,

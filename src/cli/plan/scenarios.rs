@@ -5,10 +5,10 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Options, Refused, exit, load};
+use super::{Options, Refused, bridge, exit, load};
 use crate::knative::kpa::Cluster;
 use crate::knative::manifest::{self, Loaded};
-use crate::plan::{Bridge, ResponseStart, Scenario, Service, Start};
+use crate::plan::{Bridge, Load, ResponseStart, Scenario, Service, Start};
 
 /// A scenario, and what its service was read from, so that a variant can resolve it again.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ spec: { template: { spec: { containerConcurrency: 1, containers: [{ image: worke
 ";
 
 pub fn build(options: &Options, err: &mut dyn Write) -> Result<Vec<Scenario>, Refused> {
-    let frame = Frame { options, load: load::build(options)? };
+    let frame = Frame { options, load: load::build(options)?, bridge: bridge::build(options)? };
     let files: Vec<Option<&Path>> = each(&options.files);
     let clusters: Vec<Option<&Path>> = each(&options.autoscaler);
     let mut bases = Vec::new();
@@ -59,7 +59,8 @@ pub fn build(options: &Options, err: &mut dyn Write) -> Result<Vec<Scenario>, Re
 /// What all scenarios share.
 struct Frame<'a> {
     options: &'a Options,
-    load: crate::plan::Load,
+    load: Load,
+    bridge: Bridge,
 }
 
 impl Frame<'_> {
@@ -71,12 +72,10 @@ impl Frame<'_> {
             Some(limit) => ResponseStart::Limit(limit),
             None => ResponseStart::Unlimited,
         };
-        let mut bridge = Bridge::new(options.max_in_flight);
-        bridge.replicas = options.bridges;
         let scenario = Scenario {
             name,
             load: self.load.clone(),
-            bridge,
+            bridge: self.bridge.clone(),
             service: Service {
                 autoscaling: loaded.service.autoscaling,
                 container_concurrency: loaded.service.container_concurrency,

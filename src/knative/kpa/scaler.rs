@@ -59,12 +59,11 @@ impl Scaler {
 
     /// Decides and applies what is due, and answers how many replicas are to be there. `ready` leaves out those that terminate.
     pub fn poll(&mut self, now: Time, ready: u32) -> u32 {
-        if self.takes_tick(now) | self.poked.take().is_some() {
-            if let Some(decision) = self.autoscaler.decide(now, ready) {
-                self.desired = decision.desired;
-                self.excess_burst_capacity = decision.excess_burst_capacity;
-                self.averages = Averages { stable: decision.stable, panic: decision.panic };
-            }
+        let due = self.takes_tick(now) | self.poked.take().is_some();
+        if due && let Some(decision) = self.autoscaler.decide(now, ready) {
+            self.desired = decision.desired;
+            self.excess_burst_capacity = decision.excess_burst_capacity;
+            self.averages = Averages { stable: decision.stable, panic: decision.panic };
         }
         let observed =
             Observed { desired: self.desired, excess_burst_capacity: self.excess_burst_capacity, ready };

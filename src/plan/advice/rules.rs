@@ -12,11 +12,12 @@ pub struct Found {
     pub mended: Option<Scenario>,
 }
 
-pub const ALL: [fn(&Forecast) -> Option<Found>; 10] = [
+pub const ALL: [fn(&Forecast) -> Option<Found>; 11] = [
     response_start,
     timeout_below_duration,
     timeout_below_wait,
     idle_timeout,
+    sink_timeout,
     max_scale_low,
     utilization,
     panic_threshold,
@@ -117,6 +118,23 @@ fn idle_timeout(forecast: &Forecast) -> Option<Found> {
         ),
         mend: "idleTimeoutSeconds: 0".to_owned(),
         mended: Some(changed(scenario, |mended| mended.service.idle_timeout = None)),
+    })
+}
+
+/// The bridge gives a request up by itself.
+fn sink_timeout(forecast: &Forecast) -> Option<Found> {
+    let scenario = &forecast.scenario;
+    let (timeout, needed) =
+        (scenario.bridge.timeout, scenario.load.durations.longest() + longest_wait(forecast));
+    if needed <= timeout {
+        return None;
+    }
+    Some(Found {
+        weight: Weight::Harm,
+        setting: "sink.timeout",
+        why: format!("is {}, and a request takes up to {}, waiting included", human(timeout), human(needed)),
+        mend: "sink.timeout: a little more than timeoutSeconds".to_owned(),
+        mended: None,
     })
 }
 

@@ -67,10 +67,43 @@ fn manifests_and_variants_are_compared_and_what_hurts_is_named() {
 }
 
 #[test]
+fn arrivals_durations_and_retries_come_from_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let arrivals = write(
+        "arrivals",
+        "2026-01-31T12:00:30Z\n2026-01-31T12:00:00Z\n# and one more\n2026-01-31T12:01:00Z\n",
+    );
+    let durations = write("durations", "10\n10s\n");
+    let config = write(
+        "longhaul.yaml",
+        "pipelines:\n  - name: a\n    source: { rabbitmq: { url: amqp://localhost, queue: a } }\n    sink: { url: http://localhost, timeout: 5s }\n    max_in_flight: 2\n    retry: { attempts: 3 }\n    on_failed: drop\n",
+    );
+    let plan = |more: &[&str]| -> serde_json::Value {
+        let arguments =
+            [&["--json", "--seeds=1", "--arrivals", &arrivals, "--duration", &durations][..], more].concat();
+        let report: serde_json::Value = serde_json::from_str(&stdout(&plan(&arguments))).unwrap();
+        report["scenarios"][0].clone()
+    };
+    let good = plan(&[]);
+    assert_eq!((&good["items"], &good["ideal_seconds"]), (&3.into(), &70.0.into()));
+    // Given up after five seconds, three times each.
+    let given_up = plan(&["-c", &config]);
+    assert_eq!((&given_up["max_in_flight"], &given_up["cut_attempts"]["median"]), (&2.into(), &9.0.into()));
+    assert!(given_up["advice"].as_array().unwrap().iter().any(|one| one["setting"] == "sink.timeout"));
+}
+
+#[test]
 fn mistakes_say_what_to_do() {
     for (arguments, code, said) in [
         (&["--duration=2s"][..], 64, "add --items"),
         (&["--items=1", "--duration=2"], 64, "missing unit"),
+        (&["--items=1", "--duration=/"], 64, "nor a file"),
+        (&["--items=1", "-c", "/no/such.yaml"], 78, "cannot be read"),
         (&["--rate=5/s"], 64, "--for"),
         (&["--items=1", "--try", "max-scales=3"], 64, "no key"),
         (&["--items=1", "--try", "window=1s"], 64, "6s..1h"),
