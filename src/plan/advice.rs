@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::forecast::Forecast;
-use super::run::run;
 use super::scenario::{ResponseStart, Scenario};
 use super::units::rounded;
+use super::world::run;
 use crate::knative::kpa::Metric;
 
 mod rules;

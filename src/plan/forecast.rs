@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use super::arrivals::TooMany;
 use super::limit::Limit;
-use super::run::{Run, run};
+use super::run::Run;
 use super::scenario::Scenario;
 use super::units::rounded;
+use super::world::run;
 
 /// A scenario and its runs, one for each seed; never empty.
 #[derive(Clone, Debug)]

@@ -22,6 +22,7 @@ mod run;
 mod scenario;
 pub mod text;
 mod units;
+mod world;
 
 pub use arrivals::{Arrivals, ITEMS_MAX, TooMany};
 pub use curve::{Curve, Point};
@@ -29,5 +30,6 @@ pub use durations::{Durations, Error as DurationsError};
 pub use forecast::{Forecast, Spread};
 pub use limit::{Limit, Limits};
 pub use queue::Totals;
-pub use run::{Run, run};
+pub use run::Run;
 pub use scenario::{Bridge, Load, ResponseStart, Scenario, Service, Start};
+pub use world::run;

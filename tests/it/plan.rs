@@ -112,6 +112,21 @@ fn failures_are_retried_by_the_core_and_dead_lettered_in_the_end() {
 }
 
 #[test]
+fn what_nobody_may_drop_is_held_and_the_load_never_drains() {
+    let mut scenario = backlog(100, SECOND, 10, service(&Cluster::default(), &[]));
+    scenario.load.failure_rate = 1.0;
+    scenario.bridge.policy.on_failed = longhaul::delivery::OnFailed::Hold;
+    let run = run(&scenario, 1).unwrap();
+    assert_eq!((run.drained, run.totals.settled), (None, 0));
+    assert!(
+        (5..20).contains(&run.totals.held),
+        "five, and those that were running then: {}",
+        run.totals.held
+    );
+    assert!(run.to_floor.is_some(), "the replicas go all the same");
+}
+
+#[test]
 fn several_bridges_share_one_queue_and_add_up() {
     let mut scenario = backlog(60, 10 * SECOND, 5, service(&Cluster::default(), &[]));
     scenario.bridge.replicas = 2;
