@@ -8,4 +8,5 @@ mod kpa;
 mod manifests;
 mod rabbitmq;
 mod run;
+mod serve;
 mod support;
