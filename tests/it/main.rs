@@ -9,4 +9,5 @@ mod manifests;
 mod plan;
 mod rabbitmq;
 mod run;
+mod serve;
 mod support;

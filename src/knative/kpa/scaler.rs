@@ -17,7 +17,7 @@ pub struct Scaler {
     autoscaler: Autoscaler,
     applied: Applied,
     next_tick: Time,
-    /// A decision is due before the next tick, because there is load at zero.
+    /// Load came in at zero replicas: a decision is due between the ticks, whose rhythm stays.
     poked: Option<Time>,
     /// The newest decision, and the ready count that it was last applied with.
     observed: Option<Observed>,
@@ -48,8 +48,7 @@ impl Scaler {
         }
     }
 
-    /// Takes one report of the metric. Load on a revision that stands at zero makes a decision due at once, beside the ticks: those keep
-    /// their own beat (`pkg/autoscaler/scaling/multiscaler.go`, `runScalerTicker`).
+    /// Takes one report of the metric. Load on a revision that stands at zero makes the next decision due at once.
     pub fn report(&mut self, now: Time, value: f64) {
         self.autoscaler.record(now, value);
         if self.desired == 0 && value != 0.0 {
@@ -59,8 +58,12 @@ impl Scaler {
 
     /// Decides and applies what is due, and answers how many replicas are to be there. `ready` leaves out those that terminate.
     pub fn poll(&mut self, now: Time, ready: u32) -> u32 {
-        let due = self.takes_tick(now) | self.poked.take().is_some();
-        if due && let Some(decision) = self.autoscaler.decide(now, ready) {
+        let ticks = now >= self.next_tick;
+        while self.next_tick <= now {
+            self.next_tick = self.next_tick + TICK;
+        }
+        let due = self.poked.take().is_some() || ticks;
+        if let Some(decision) = due.then(|| self.autoscaler.decide(now, ready)).flatten() {
             self.desired = decision.desired;
             self.excess_burst_capacity = decision.excess_burst_capacity;
             self.averages = Averages { stable: decision.stable, panic: decision.panic };
@@ -77,8 +80,8 @@ impl Scaler {
 
     /// When to poll again if nothing happens before.
     pub fn next_poll(&self) -> Time {
-        let asked_for = [self.applied.again(), self.poked];
-        asked_for.into_iter().flatten().fold(self.next_tick, Time::min)
+        let next = self.poked.map_or(self.next_tick, |poked| poked.min(self.next_tick));
+        self.applied.again().map_or(next, |again| again.min(next))
     }
 
     pub fn config(&self) -> &Config {
@@ -101,16 +104,6 @@ impl Scaler {
 
     pub fn condition(&self) -> Condition {
         self.applied.condition()
-    }
-
-    /// Whether a tick is due. Of those that were missed one is made up for, as a ticker of Go does.
-    fn takes_tick(&mut self, now: Time) -> bool {
-        if now < self.next_tick {
-            return false;
-        }
-        let missed = now.since(self.next_tick).as_nanos() / TICK.as_nanos();
-        self.next_tick = self.next_tick + TICK * u32::try_from(missed + 1).unwrap_or(u32::MAX);
-        true
     }
 }
 

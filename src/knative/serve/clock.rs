@@ -19,7 +19,8 @@ impl Clock {
     /// `speed` is above 0; 1 is real time.
     pub fn start(speed: f64) -> Self {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        let origin_time = Time::from_unix_nanos(i64::try_from(unix.as_nanos()).unwrap_or(0));
+        // Whole seconds: what is due each second then falls early into its second, and is not counted to the next one when it is late.
+        let origin_time = Time::from_unix_nanos(0) + Duration::from_secs(unix.as_secs());
         Clock { origin: Instant::now(), origin_time, speed }
     }
 

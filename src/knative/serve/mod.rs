@@ -132,3 +132,6 @@ impl Drop for Handle {
         self.driver.abort();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -149,7 +149,10 @@ impl<W> Revision<W> {
         if now < self.next_report {
             return;
         }
-        self.next_report = now + REPORT_INTERVAL;
+        // The rhythm stays, however late a turn comes: otherwise some second would get no report.
+        while self.next_report <= now {
+            self.next_report = self.next_report + REPORT_INTERVAL;
+        }
         if let Some(mean) = self.activity.report(now) {
             self.scaler.report(now, mean);
         }

@@ -20,8 +20,7 @@ pub async fn pass_on(from: impl AsyncRead + Unpin, stream: Stream, replica: Arc<
         output(Line { replica: &replica, stream, text: text.trim_end_matches('\r') });
         line.clear();
     };
-    loop {
-        let Ok(bytes) = reader.fill_buf().await else { break };
+    while let Ok(bytes) = reader.fill_buf().await {
         if bytes.is_empty() {
             break;
         }
