@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Options, Refused, bridge, exit, load};
-use crate::knative::kpa::Cluster;
+use crate::knative::kpa::{Cluster, Metric};
 use crate::knative::manifest::{self, Loaded};
 use crate::plan::{Bridge, Load, ResponseStart, Scenario, Service, Start};
 
@@ -107,6 +107,13 @@ fn read(file: Option<&Path>, cluster: Option<&Path>, err: &mut dyn Write) -> Res
         what: format!("there are mistakes\n{error}"),
         hint: "mend them: a cluster refuses them too",
     })?;
+    if loaded.service.autoscaling.metric != Metric::Concurrency {
+        return Err(Refused {
+            code: exit::CONFIG,
+            what: format!("{name}: metric `rps` can't be planned"),
+            hint: "scale on concurrency: requests held open for long say nothing by their rate",
+        });
+    }
     for warning in &loaded.warnings {
         // The plan is worth more than the warning.
         let _ = writeln!(err, "{warning}");

@@ -6,7 +6,7 @@ use super::load;
 use super::scenarios::Base;
 use crate::knative::duration;
 use crate::knative::kpa::annotations::{ALL, GROUP};
-use crate::knative::kpa::{Annotations, Config};
+use crate::knative::kpa::{Annotations, Config, Metric};
 use crate::plan::{ResponseStart, Scenario};
 
 /// The settings, in the order in which they were written.
@@ -39,6 +39,9 @@ impl Variant {
         let mut scenario = base.scenario;
         let concurrency = scenario.service.container_concurrency;
         scenario.service.autoscaling = Config::resolve(&base.cluster, &base.annotations, concurrency);
+        if scenario.service.autoscaling.metric != Metric::Concurrency {
+            return Err("metric=rps can't be planned: only concurrency can".to_owned());
+        }
         scenario.name = self.text.clone();
         Ok(scenario)
     }

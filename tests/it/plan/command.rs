@@ -107,6 +107,7 @@ fn mistakes_say_what_to_do() {
         (&["--rate=5/s"], 64, "--for"),
         (&["--items=1", "--try", "max-scales=3"], 64, "no key"),
         (&["--items=1", "--try", "window=1s"], 64, "6s..1h"),
+        (&["--items=1", "--try", "metric=rps"], 64, "only concurrency"),
         (&["--items=1", "-f", "/no/such.yaml"], 78, "can't be read"),
     ] {
         let output = plan(arguments);
