@@ -9,6 +9,7 @@
 //! * [`peers`]: other replicas of this bridge, and what runs there.
 //! * [`config`], [`telemetry`], [`admin`]: what people write and what they see.
 //! * [`knative`]: Knative's arithmetic, and a service that is scaled by it on this machine.
+//! * [`plan`]: the core and the arithmetic in virtual time: what a backlog will do.
 //! * [`app`]: puts all of it together; [`cli`]: the commands.
 //!
 //! Who may know whom is checked by `tests/architecture.rs`.
@@ -23,6 +24,7 @@ pub mod delivery;
 pub mod event;
 pub mod knative;
 pub mod peers;
+pub mod plan;
 pub mod publish;
 pub mod sink;
 pub mod source;

@@ -66,6 +66,27 @@ fn rooms_know_only_whom_they_may() {
             "the arithmetic is pure",
         ),
         (
+            "plan/",
+            &[
+                "tokio",
+                "lapin",
+                "rdkafka",
+                "reqwest",
+                "SystemTime",
+                "Instant",
+                "std::fs",
+                "fastrand",
+                "crate::app",
+                "crate::bridge",
+                "crate::config",
+                "crate::sink",
+                "crate::publish",
+                "crate::source",
+                "crate::knative::serve",
+            ],
+            "a plan is the core and the arithmetic: no clock, no file, no broker, one seed for one result",
+        ),
+        (
             "bridge/",
             &["lapin", "rdkafka", "reqwest", "crate::app", "crate::cli"],
             "the shell knows contracts, not brokers",
@@ -117,7 +138,7 @@ fn only_the_command_line_prints_or_exits() {
 
 #[test]
 fn only_the_shell_and_supervisors_spawn() {
-    let homes = ["app/", "bridge/", "cli/", "source/", "publish/", "connect/", "knative/service/"];
+    let homes = ["app/", "bridge/", "cli/", "source/", "publish/", "connect/", "knative/serve/"];
     let broken: Vec<String> = sources()
         .iter()
         .filter(|source| !homes.iter().any(|home| source.path.starts_with(home)))

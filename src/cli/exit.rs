@@ -9,6 +9,8 @@ pub const USAGE: u8 = 64;
 pub const UNAVAILABLE: u8 = 69;
 /// `EX_TEMPFAIL`: drained, but work was cut short or given back late.
 pub const CUT: u8 = 75;
+/// The worker of a replica cannot be started, as a shell says it.
+pub const NO_PROGRAM: u8 = 127;
 /// `EX_CONFIG`: the configuration file.
 pub const CONFIG: u8 = 78;
 

@@ -6,14 +6,17 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::config::process_env;
+use crate::knative::serve::guard;
 use crate::telemetry::{LogFormat, init_logging};
 
 pub mod check;
 #[cfg(feature = "kafka")]
 pub mod demo;
 pub mod exit;
+pub mod plan;
 pub mod run;
 pub mod schema;
+pub mod serve;
 
 /// Turns a RabbitMQ queue or a Kafka topic into long HTTP requests to a Knative Service, one item a replica.
 #[derive(Debug, Parser)]
@@ -43,6 +46,20 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration file.
     Schema,
+    /// Say what a backlog will do to a Knative Service: time to drain, replicas, cost, and settings that hurt.
+    Plan(Box<plan::Options>),
+    /// Run a Knative Service on this machine: real manifest, one process for each replica, scaled as Knative scales.
+    Serve(serve::Options),
+    #[command(name = guard::GUARD_COMMAND, hide = true)]
+    WorkerGuard,
+    #[command(name = guard::WORKER_COMMAND, hide = true)]
+    WorkerStart {
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
+    #[cfg(feature = "kafka")]
+    #[command(name = demo::WORKER_COMMAND, hide = true)]
+    DemoWorker,
     /// Show the whole thing on this machine, with nothing else installed.
     #[cfg(feature = "kafka")]
     Demo(demo::Options),
@@ -74,6 +91,14 @@ pub fn main() -> io::Result<u8> {
             schema::print(&mut out)?;
             return Ok(exit::OK);
         }
+        Command::Plan(options) => return plan::run(&options, &mut out, &mut err),
+        Command::WorkerGuard => return serve::worker::watch(),
+        Command::WorkerStart { command } => return serve::worker::become_worker(&command, &mut err),
+        #[cfg(feature = "kafka")]
+        Command::DemoWorker => {
+            drop(out);
+            return demo::work(&mut err);
+        }
         _ => drop(out),
     }
     // The demo shows its own progress; the log would only run through it.
@@ -91,6 +116,8 @@ pub fn main() -> io::Result<u8> {
         Command::Run { file } => run::run(&file.config, &mut err),
         #[cfg(feature = "kafka")]
         Command::Demo(options) => demo::run(&options, &mut io::stdout(), &mut err),
-        Command::Check { .. } | Command::Schema => Ok(exit::OK),
+        Command::Serve(options) => serve::run(options, &mut err),
+        // Done above, before the log.
+        _ => Ok(exit::OK),
     }
 }

@@ -8,16 +8,16 @@
 
 pub mod load;
 mod mistake;
-mod path;
-mod report;
+pub(crate) mod path;
+pub(crate) mod report;
 pub mod schema;
 pub mod secret;
-mod shape;
+pub(crate) mod shape;
 mod template;
 pub mod types;
 pub mod units;
 mod validate;
-mod yaml;
+pub(crate) mod yaml;
 
 pub use load::{Features, LoadError, Loaded, load, read};
 pub use mistake::{Mistake, Mistakes, Severity};

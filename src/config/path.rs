@@ -55,7 +55,7 @@ fn push_key(text: &mut String, name: &str) {
 /// A key as far as it reads like one. In `{ token:"x" }`, without a space behind the colon, the key is
 /// `token:"x"`, and nobody should see the rest of it.
 pub fn shown(key: &str) -> Cow<'_, str> {
-    match key.find(|letter: char| !letter.is_alphanumeric() && !"_-.$<>".contains(letter)) {
+    match key.find(|letter: char| !letter.is_alphanumeric() && !"_-./$<>".contains(letter)) {
         Some(end) => Cow::Owned(format!("{}…", &key[..end])),
         None => Cow::Borrowed(key),
     }

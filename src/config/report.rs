@@ -8,7 +8,7 @@ use super::yaml::{Range, Spot};
 
 /// Everything found so far. Filled by the walk over the tree, then by the checks of values.
 #[derive(Default)]
-pub(super) struct Report {
+pub(crate) struct Report {
     findings: Vec<Finding>,
     places: HashMap<Path, Place>,
     /// Paths with a mistake of shape. What the checks of values say about them follows from that mistake.

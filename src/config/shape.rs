@@ -13,8 +13,8 @@ use super::template::{Env, Template};
 use super::units::{ByteCount, Span, UnitError};
 use super::yaml::{Content, Entry, Node};
 
-mod keys;
-mod scalar;
+pub(crate) mod keys;
+pub(crate) mod scalar;
 mod words;
 
 /// The tree as JSON that the types of the configuration can always be read from: what is wrong is reported and

@@ -62,28 +62,40 @@ pub struct Error {
     pub mend: String,
 }
 
-/// The tree of the first document, and the mistakes that do not stop the reading.
+/// The tree of one document, and the mistakes that do not stop the reading.
 pub struct Document {
+    pub start: Range,
     pub root: Node,
     pub errors: Vec<Error>,
     /// Values that the tree does not place, as those of duplicate keys: they may be secrets, so nobody shows them.
     pub private: Vec<Range>,
 }
 
+/// The one document of a file.
 pub fn parse(text: &str) -> Result<Document, Error> {
+    let mut documents = documents(text)?;
+    if documents.len() > 1 {
+        return Err(Error {
+            at: documents[1].start,
+            reason: "a second YAML document starts here".into(),
+            mend: "keep everything in one document: remove the line `---`".into(),
+        });
+    }
+    documents.pop().ok_or_else(|| Error {
+        at: Range::START,
+        reason: "the file is empty".into(),
+        mend: "write at least `pipelines:` with one pipeline".into(),
+    })
+}
+
+/// All documents of a file, as manifests of Kubernetes have them.
+pub fn documents(text: &str) -> Result<Vec<Document>, Error> {
     let mut builder = Builder { text, ..Builder::default() };
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| hints::explain(&error, text))?;
         builder.take(event, span.into())?;
     }
-    let Some(root) = builder.root else {
-        return Err(Error {
-            at: Range::START,
-            reason: "the file is empty".into(),
-            mend: "write at least `pipelines:` with one pipeline".into(),
-        });
-    };
-    Ok(Document { root, errors: builder.errors, private: builder.private })
+    Ok(builder.documents)
 }
 
 /// A list or mapping that is not complete yet.
@@ -104,7 +116,8 @@ struct Builder<'a> {
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
-    documents: usize,
+    documents: Vec<Document>,
+    start: Option<Range>,
     root: Option<Node>,
     errors: Vec<Error>,
     private: Vec<Range>,
@@ -113,16 +126,8 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn take(&mut self, event: Event<'_>, range: Range) -> Result<(), Error> {
         match event {
-            Event::DocumentStart(_) => {
-                self.documents += 1;
-                if self.documents > 1 {
-                    return Err(Error {
-                        at: range,
-                        reason: "a second YAML document starts here".into(),
-                        mend: "keep everything in one document: remove the line `---`".into(),
-                    });
-                }
-            }
+            Event::DocumentStart(_) => self.start = Some(range),
+            Event::DocumentEnd => self.finish_document(),
             Event::Scalar(text, style, anchor, tag) => {
                 if tag.is_some() {
                     return Err(hints::tag(range));
@@ -151,9 +156,19 @@ impl Builder<'_> {
                 self.nodes += node.size();
                 self.add(0, node)?;
             }
-            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+            Event::Nothing | Event::StreamStart | Event::StreamEnd => {}
         }
         Ok(())
+    }
+
+    /// Anchors end with their document.
+    fn finish_document(&mut self) {
+        self.anchors.clear();
+        let start = self.start.take().unwrap_or(Range::START);
+        let (errors, private) = (std::mem::take(&mut self.errors), std::mem::take(&mut self.private));
+        if let Some(root) = self.root.take() {
+            self.documents.push(Document { start, root, errors, private });
+        }
     }
 
     fn push(&mut self, anchor: usize, range: Range, tagged: bool, content: OpenContent) -> Result<(), Error> {

@@ -3,4 +3,6 @@
 pub mod duration;
 pub mod hellotest;
 pub mod kpa;
+pub mod manifest;
+pub mod serve;
 pub mod service;

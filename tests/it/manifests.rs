@@ -109,3 +109,14 @@ fn what_the_bridge_sends_at_once_fits_the_workers_greatest_scale() {
         );
     }
 }
+
+#[test]
+fn the_workers_manifest_loads_as_a_cluster_would_take_it() {
+    let file = root("deploy/base/worker.yaml");
+    let loaded = longhaul::knative::manifest::read(&file, None).unwrap_or_else(|error| panic!("{error}"));
+    let service = loaded.service;
+    assert_eq!((service.name.as_str(), service.container_concurrency), ("worker", 1));
+    assert_eq!(service.timeouts.request.as_secs(), 14_400);
+    assert_eq!((service.timeouts.response_start, service.timeouts.idle), (None, None));
+    assert_eq!((service.autoscaling.max_scale, service.autoscaling.target_value), (20, 1.0));
+}

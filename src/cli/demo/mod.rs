@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::exit;
 use crate::app::{App, End};
 use crate::config::{self, process_env};
-use crate::knative::service::Handle;
+use crate::knative::serve::Handle;
 use crate::telemetry::PipelineMetrics;
 
 mod board;
@@ -19,10 +19,12 @@ mod broker;
 mod kafka;
 mod rabbitmq;
 mod service;
+mod worker;
 
 use board::{Board, Picture};
 use broker::Broker;
 use service::{Runs, Tally};
+pub use worker::{WORKER_COMMAND, work};
 
 /// How long the demo waits beyond the ideal time before it gives up.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -117,7 +119,7 @@ async fn show(options: &Options, out: &mut impl Write) -> Result<u8, Failure> {
     let end = bridge.await;
     let left = timeout(COUNT_TIMEOUT, broker.left()).await.ok().flatten();
     broker.clean_up().await;
-    let most_replicas = service.replicas().borrow().most_ready_ever;
+    let most_replicas = service.counts().borrow().most_ready_ever;
     let drained = matches!(end, Ok(End::Drained));
     service.stop().await;
     let tally = runs.tally();
@@ -150,7 +152,7 @@ struct Scene<'a> {
 
 impl Scene<'_> {
     fn picture(&self) -> Picture {
-        let counts = *self.service.replicas().borrow();
+        let counts = *self.service.counts().borrow();
         Picture {
             elapsed: self.started.elapsed(),
             items: u64::from(self.options.items),

@@ -1,16 +1,15 @@
-//! The demo's service: hellotest behind the in-process activator and autoscaler.
+//! The demo's service: what `longhaul serve` runs, with this program as its worker.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::extract::Request;
 use tokio::time::Instant;
 
 use super::Failure;
-use crate::knative::hellotest::{self, OutcomeHeader, Wait};
-use crate::knative::kpa::{Cluster, Config};
-use crate::knative::service::{Handle, Service, Settings};
+use super::worker::{BEGIN, END, WORKER_COMMAND};
+use crate::knative::manifest;
+use crate::knative::serve::{Command, Handle, Line, Program, Server, Settings};
 
 /// How often each item ran, by the CloudEvent's id: the worker's own word, not the bridge's.
 #[derive(Default)]
@@ -37,6 +36,15 @@ impl Runs {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes a line of a worker.
+    fn note(&self, line: &str) {
+        if let Some(id) = line.strip_prefix(BEGIN) {
+            self.begin(id);
+        } else if line.starts_with(END) {
+            self.end();
+        }
+    }
+
     fn begin(&self, id: &str) {
         let mut log = self.log();
         *log.by_id.entry(id.to_owned()).or_default() += 1;
@@ -56,37 +64,63 @@ impl Runs {
 }
 
 /// Starts the service at zero replicas, with the settings that `deploy/` uses, but a window of six
-/// seconds, so that the way back to zero can be watched.
+/// seconds, so that the way back to zero can be watched. Each replica is this program once more, as a
+/// worker that says which items it begins and ends.
 pub async fn start(wait: Duration, max_scale: u32, runs: Arc<Runs>) -> Result<Handle, Failure> {
-    let cluster = Cluster {
-        allow_zero_initial_scale: true,
-        initial_scale: 0,
-        target_utilization: 1.0,
-        target_burst_capacity: -1.0,
-        stable_window: Duration::from_secs(6),
-        panic_threshold_percentage: 110.0,
-        max_scale,
-        ..Cluster::default()
-    };
-    let worker = Arc::new(hellotest::Settings {
-        target: "demo".to_owned(),
-        wait: Wait::PerRequest(Arc::new(move |_| wait)),
-        outcome: OutcomeHeader::Done,
-        ..hellotest::Settings::default()
+    let defect = "this is a defect of longhaul: please report it";
+    let service = manifest_of(wait, max_scale);
+    let loaded = manifest::load(("demo", &service), Some(("demo", CONFIG_MAP)))
+        .map_err(|error| Failure::part(error, defect))?;
+    let longhaul = std::env::current_exe().map_err(|error| {
+        Failure::part(format!("the file of this program is unknown: {error}"), "start it by its full path")
+    })?;
+    let program = Program::Command(Command {
+        words: vec![longhaul.display().to_string(), WORKER_COMMAND.to_owned()],
+        longhaul,
+        output: Arc::new(move |line: Line<'_>| runs.note(line.text)),
     });
-    let settings = Settings::new(Config::resolve(&cluster, &Default::default(), 1));
-    let settings =
-        Settings { timeout: Duration::from_secs(3600), stop_grace: Duration::from_secs(1), ..settings };
-    Service::start(settings, move |request: Request| {
-        let id = request.headers().get("ce-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
-        runs.begin(id);
-        let (worker, runs) = (worker.clone(), runs.clone());
-        async move {
-            let answer = worker.answer(request).await;
-            runs.end();
-            answer
-        }
+    let settings = Settings {
+        cold_start: Duration::from_secs(1),
+        stop_grace: Duration::from_secs(2),
+        ..Settings::new(loaded.service, program)
+    };
+    Server::start(settings).await.map_err(|error| {
+        Failure::part(format!("the service can't be started: {error}"), "free a loopback port")
     })
-    .await
-    .map_err(|error| Failure::part(format!("the service can't listen: {error}"), "free a loopback port"))
+}
+
+const CONFIG_MAP: &str = r#"
+kind: ConfigMap
+metadata: { name: config-autoscaler }
+data: { allow-zero-initial-scale: "true" }
+"#;
+
+fn manifest_of(wait: Duration, max_scale: u32) -> String {
+    format!(
+        r#"
+apiVersion: serving.knative.dev/v1
+kind: Service
+metadata: {{ name: demo }}
+spec:
+  template:
+    metadata:
+      annotations:
+        autoscaling.knative.dev/target-utilization-percentage: "100"
+        autoscaling.knative.dev/target-burst-capacity: "-1"
+        autoscaling.knative.dev/panic-threshold-percentage: "110"
+        autoscaling.knative.dev/window: 6s
+        autoscaling.knative.dev/initial-scale: "0"
+        autoscaling.knative.dev/max-scale: "{max_scale}"
+    spec:
+      containerConcurrency: 1
+      timeoutSeconds: 3600
+      responseStartTimeoutSeconds: 0
+      containers:
+        - image: longhaul
+          env:
+            - {{ name: TARGET, value: demo }}
+            - {{ name: WAITSECOND, value: "{wait:?}" }}
+            - {{ name: OUTCOME_HEADER, value: "true" }}
+"#
+    )
 }

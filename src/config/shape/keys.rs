@@ -27,7 +27,7 @@ fn alternatives(schema: &Value) -> Vec<&str> {
 }
 
 /// The name that was probably meant. `maxInFlight` and `max-in-flight` are `max_in_flight`.
-pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |text: &str| text.replace(['_', '-'], "").to_lowercase();
     let wanted = plain(name);
     let distance = |candidate: &&str| strsim::osa_distance(&wanted, &plain(candidate));

@@ -3,7 +3,7 @@
 use serde_json::{Number, Value};
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Scalar {
+pub(crate) enum Scalar {
     Null,
     Boolean(bool),
     Integer(Number),

@@ -5,13 +5,19 @@ use super::time::Time;
 /// Requests in flight at one activator, averaged over the time between two reports (`pkg/activator/handler/concurrency_reporter.go`).
 #[derive(Clone, Debug)]
 pub struct Activity {
+    load: Load,
+    known: Knowledge,
+}
+
+/// Requests in flight at one place, and their mean over the time since it was last taken.
+#[derive(Clone, Debug)]
+pub struct Load {
     in_flight: u32,
-    /// Requests times nanoseconds since the last report.
+    /// Requests times nanoseconds since the mean was taken.
     area: f64,
     /// Up to when the area has been counted.
     counted: Time,
-    reported: Time,
-    known: Knowledge,
+    taken: Time,
 }
 
 /// Whether the autoscaler has heard of this revision. Silence follows the one zero that is reported after the last request.
@@ -25,45 +31,64 @@ enum Knowledge {
 
 impl Activity {
     pub fn new(now: Time) -> Self {
-        Activity { in_flight: 0, area: 0.0, counted: now, reported: now, known: Knowledge::Silent }
+        Activity { load: Load::new(now), known: Knowledge::Silent }
     }
 
     /// A request came in. The answer, if any, is to be reported at once: it is what wakes a revision from zero.
     pub fn arrive(&mut self, now: Time) -> Option<f64> {
-        self.count(now);
-        self.in_flight += 1;
+        self.load.arrive(now);
         if self.known != Knowledge::Silent {
             return None;
         }
         self.known = Knowledge::FirstRequest;
-        self.area = 0.0;
-        self.reported = now;
+        self.load.take_mean(now);
         Some(1.0)
     }
 
     /// A request was answered, or its client went away.
     pub fn leave(&mut self, now: Time) {
-        self.count(now);
-        self.in_flight = self.in_flight.saturating_sub(1);
+        self.load.leave(now);
     }
 
     /// The report of the time since the last one; call it each second. `None` while there is nothing to say.
     pub fn report(&mut self, now: Time) -> Option<f64> {
-        self.count(now);
         if self.known == Knowledge::Silent {
             return None;
         }
-        let span = now.since(self.reported).as_nanos() as f64;
-        let mean = if span > 0.0 { self.area / span } else { f64::from(self.in_flight) };
-        self.area = 0.0;
-        self.reported = now;
+        let mean = self.load.take_mean(now);
         let first = self.known == Knowledge::FirstRequest;
         self.known = if mean == 0.0 { Knowledge::Silent } else { Knowledge::Reporting };
         Some(if first { (mean - 1.0).max(0.0) } else { mean })
     }
 
     pub fn in_flight(&self) -> u32 {
-        self.in_flight
+        self.load.in_flight
+    }
+}
+
+impl Load {
+    pub fn new(now: Time) -> Self {
+        Load { in_flight: 0, area: 0.0, counted: now, taken: now }
+    }
+
+    pub fn arrive(&mut self, now: Time) {
+        self.count(now);
+        self.in_flight += 1;
+    }
+
+    pub fn leave(&mut self, now: Time) {
+        self.count(now);
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// The mean since the last call.
+    pub fn take_mean(&mut self, now: Time) -> f64 {
+        self.count(now);
+        let span = now.since(self.taken).as_nanos() as f64;
+        let mean = if span > 0.0 { self.area / span } else { f64::from(self.in_flight) };
+        self.area = 0.0;
+        self.taken = now;
+        mean
     }
 
     fn count(&mut self, now: Time) {

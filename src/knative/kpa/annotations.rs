@@ -8,7 +8,7 @@ use super::error::{Error, Problem};
 use super::text;
 use crate::knative::duration;
 
-const GROUP: &str = "autoscaling.knative.dev/";
+pub const GROUP: &str = "autoscaling.knative.dev/";
 
 /// An annotation: its name behind the group, and the older camelCase name that Knative still reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,25 @@ pub const INITIAL_SCALE: Key = Key::with_alias("initial-scale", "initialScale");
 pub const ACTIVATION_SCALE: Key = Key::plain("activation-scale");
 pub const MIN_SCALE: Key = Key::with_alias("min-scale", "minScale");
 pub const MAX_SCALE: Key = Key::with_alias("max-scale", "maxScale");
+
+/// All of them.
+pub const ALL: [Key; 15] = [
+    CLASS,
+    METRIC,
+    AGGREGATION,
+    TARGET,
+    TARGET_UTILIZATION,
+    TARGET_BURST_CAPACITY,
+    WINDOW,
+    PANIC_WINDOW,
+    PANIC_THRESHOLD,
+    SCALE_DOWN_DELAY,
+    POD_RETENTION,
+    INITIAL_SCALE,
+    ACTIVATION_SCALE,
+    MIN_SCALE,
+    MAX_SCALE,
+];
 
 /// Annotations by their full names. Reading is lenient, as the autoscaler's is: what does not parse is as good as absent, because the
 /// webhook has refused it before ([`Annotations::check`] is that part).
@@ -98,7 +117,7 @@ impl<'a> Annotations<'a> {
 
     fn check_names(self, problems: &mut Vec<Problem>) {
         let names: [(Key, &[&str]); 3] = [
-            (CLASS, &["kpa.autoscaling.knative.dev"]),
+            (CLASS, &[super::CLASS]),
             (METRIC, &["concurrency", "rps"]),
             (AGGREGATION, &["linear", "weighted-exponential", "weightedExponential"]),
         ];
@@ -182,6 +201,11 @@ impl Key {
 
     const fn with_alias(name: &'static str, alias: &'static str) -> Self {
         Key { name, alias: Some(alias) }
+    }
+
+    /// The full name, and the older one where there is one.
+    pub fn names(self) -> impl Iterator<Item = String> {
+        [Some(self.name), self.alias].into_iter().flatten().map(|name| format!("{GROUP}{name}"))
     }
 
     /// The full name.

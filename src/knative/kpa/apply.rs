@@ -92,6 +92,11 @@ impl Applied {
         self.condition
     }
 
+    /// Whether the activator is in the path.
+    pub fn is_proxied(&self) -> bool {
+        self.proxied_since.is_some()
+    }
+
     pub fn again(&self) -> Option<Time> {
         self.again
     }
@@ -163,7 +168,12 @@ impl Applied {
     }
 
     fn route(&mut self, now: Time, wanted: Wanted, excess_burst_capacity: i32) {
-        let past_the_activator = matches!(wanted, Wanted::Scale(1..)) && excess_burst_capacity >= 0;
+        let some_wanted = match wanted {
+            Wanted::Scale(replicas) => replicas > 0,
+            Wanted::ZeroLater => false,
+            Wanted::Unknown => self.condition != Condition::Inactive,
+        };
+        let past_the_activator = some_wanted && excess_burst_capacity >= 0;
         if past_the_activator {
             self.proxied_since = None;
         } else if self.proxied_since.is_none() {

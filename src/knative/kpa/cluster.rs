@@ -66,6 +66,29 @@ impl Default for Cluster {
 }
 
 impl Cluster {
+    /// The keys that [`parse`](Self::parse) reads.
+    pub const KEYS: [&'static str; 19] = [
+        "container-concurrency-target-percentage",
+        "container-concurrency-target-default",
+        "requests-per-second-target-default",
+        "target-burst-capacity",
+        "panic-window-percentage",
+        "panic-threshold-percentage",
+        "max-scale-up-rate",
+        "max-scale-down-rate",
+        "activator-capacity",
+        "initial-scale",
+        "min-scale",
+        "max-scale",
+        "max-scale-limit",
+        "stable-window",
+        "scale-to-zero-grace-period",
+        "scale-to-zero-pod-retention-period",
+        "scale-down-delay",
+        "enable-scale-to-zero",
+        "allow-zero-initial-scale",
+    ];
+
     /// Reads the ConfigMap's `data`; keys that it does not know (`_example` among them) are left alone, as Knative does.
     ///
     /// # Errors

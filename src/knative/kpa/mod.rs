@@ -4,6 +4,9 @@
 //! Read in this order: [`Config`] (what one revision's decisions depend on), [`Buckets`] (a metric over a window), [`Decider`] (one
 //! decision), [`Autoscaler`] (all three), [`Applied`] (from a decision to replicas), [`Scaler`] (the whole, driven by reports and time).
 
+/// The class of this autoscaler, as `pod-autoscaler-class` and the annotation `class` name it.
+pub const CLASS: &str = "kpa.autoscaling.knative.dev";
+
 mod activity;
 pub mod annotations;
 mod apply;
@@ -19,7 +22,7 @@ mod scaler;
 mod text;
 mod time;
 
-pub use activity::Activity;
+pub use activity::{Activity, Load};
 pub use annotations::Annotations;
 pub use apply::{Applied, Condition, Observed};
 pub use autoscaler::Autoscaler;
@@ -28,5 +31,5 @@ pub use cluster::Cluster;
 pub use config::{Config, Metric};
 pub use decide::{Decider, Decision};
 pub use error::{Error, Problem};
-pub use scaler::{Scaler, TICK};
+pub use scaler::{Averages, Scaler, TICK};
 pub use time::Time;

@@ -17,10 +17,21 @@ pub struct Scaler {
     autoscaler: Autoscaler,
     applied: Applied,
     next_tick: Time,
+    /// Load came in at zero replicas: a decision is due between the ticks, whose rhythm stays.
+    poked: Option<Time>,
     /// The newest decision, and the ready count that it was last applied with.
     observed: Option<Observed>,
     desired: i32,
     excess_burst_capacity: i32,
+    /// Those of the last decision.
+    averages: Averages,
+}
+
+/// The metric's means over the two windows.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Averages {
+    pub stable: f64,
+    pub panic: f64,
 }
 
 impl Scaler {
@@ -30,8 +41,10 @@ impl Scaler {
             excess_burst_capacity: initial_excess(&config),
             autoscaler: Autoscaler::new(config, now, 0),
             next_tick: now + TICK,
+            poked: None,
             observed: None,
             desired: -1,
+            averages: Averages::default(),
         }
     }
 
@@ -39,18 +52,21 @@ impl Scaler {
     pub fn report(&mut self, now: Time, value: f64) {
         self.autoscaler.record(now, value);
         if self.desired == 0 && value != 0.0 {
-            self.next_tick = now;
+            self.poked = Some(now);
         }
     }
 
     /// Decides and applies what is due, and answers how many replicas are to be there. `ready` leaves out those that terminate.
     pub fn poll(&mut self, now: Time, ready: u32) -> u32 {
-        if now >= self.next_tick {
-            self.next_tick = now + TICK;
-            if let Some(decision) = self.autoscaler.decide(now, ready) {
-                self.desired = decision.desired;
-                self.excess_burst_capacity = decision.excess_burst_capacity;
-            }
+        let ticks = now >= self.next_tick;
+        while self.next_tick <= now {
+            self.next_tick = self.next_tick + TICK;
+        }
+        let due = self.poked.take().is_some() || ticks;
+        if let Some(decision) = due.then(|| self.autoscaler.decide(now, ready)).flatten() {
+            self.desired = decision.desired;
+            self.excess_burst_capacity = decision.excess_burst_capacity;
+            self.averages = Averages { stable: decision.stable, panic: decision.panic };
         }
         let observed =
             Observed { desired: self.desired, excess_burst_capacity: self.excess_burst_capacity, ready };
@@ -64,7 +80,8 @@ impl Scaler {
 
     /// When to poll again if nothing happens before.
     pub fn next_poll(&self) -> Time {
-        self.applied.again().map_or(self.next_tick, |again| again.min(self.next_tick))
+        let next = self.poked.map_or(self.next_tick, |poked| poked.min(self.next_tick));
+        self.applied.again().map_or(next, |again| again.min(next))
     }
 
     pub fn config(&self) -> &Config {
@@ -73,6 +90,16 @@ impl Scaler {
 
     pub fn is_panicking(&self) -> bool {
         self.autoscaler.is_panicking()
+    }
+
+    /// Those that the last decision was made from.
+    pub fn averages(&self) -> Averages {
+        self.averages
+    }
+
+    /// Whether requests go through the activator, rather than past it.
+    pub fn is_proxied(&self) -> bool {
+        self.applied.is_proxied()
     }
 
     pub fn condition(&self) -> Condition {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::pool::{Full, Pool, ReplicaId, Ticket};
-use crate::knative::kpa::{Activity, Config, Scaler, Time};
+use super::pool::{Changes, Full, Pool, ReplicaId, Ticket, Way};
+use crate::knative::kpa::{Activity, Config, Load, Scaler, Time};
 
 /// An activator reports to the autoscaler, and the autoscaler scrapes replicas, at this interval.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -13,7 +13,10 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Revision<W> {
     scaler: Scaler,
+    /// What the activator holds.
     activity: Activity,
+    /// What went past it, as the replicas themselves report it.
+    direct: Load,
     pool: Pool<W>,
     next_report: Time,
     desired: u32,
@@ -41,6 +44,7 @@ impl<W> Revision<W> {
         Revision {
             scaler: Scaler::new(config, now),
             activity: Activity::new(now),
+            direct: Load::new(now),
             pool,
             next_report: now + REPORT_INTERVAL,
             desired: 0,
@@ -48,11 +52,22 @@ impl<W> Revision<W> {
         }
     }
 
+    /// The activator is a process of its own, whose reports do not keep the beat of the autoscaler's ticks: the first comes at `first`.
+    pub fn reporting_from(mut self, first: Time) -> Self {
+        self.next_report = first;
+        self
+    }
+
     /// A request came in. It counts as load until [`leave`](Self::leave), whether it waits or runs.
     ///
     /// # Errors
     /// The queue is full; the request does not count.
     pub fn arrive(&mut self, now: Time, waiter: W) -> Result<Ticket, Full> {
+        if !self.scaler.is_proxied() && self.pool.phases().ready > 0 {
+            let ticket = self.pool.enqueue_directly(waiter)?;
+            self.direct.arrive(now);
+            return Ok(ticket);
+        }
         let ticket = self.pool.enqueue(waiter)?;
         if let Some(report) = self.activity.arrive(now) {
             self.scaler.report(now, report);
@@ -63,7 +78,10 @@ impl<W> Revision<W> {
     /// A request was answered, timed out, or lost its client.
     pub fn leave(&mut self, now: Time, ticket: Ticket) {
         self.pool.abandon(ticket);
-        self.activity.leave(now);
+        match ticket.way() {
+            Way::Activator => self.activity.leave(now),
+            Way::Direct => self.direct.leave(now),
+        }
     }
 
     /// The slot of a request that ran is free again.
@@ -103,17 +121,45 @@ impl<W> Revision<W> {
         }
     }
 
+    /// A replica that announces itself takes requests from now on.
+    pub fn ready(&mut self, replica: ReplicaId) {
+        self.pool.ready(replica);
+    }
+
+    /// A replica that announces itself takes none for now: its worker has ended, or fails its probe.
+    pub fn unready(&mut self, replica: ReplicaId) {
+        self.pool.unready(replica);
+    }
+
+    /// A replica that announces itself is no more.
+    pub fn gone(&mut self, replica: ReplicaId) {
+        self.pool.gone(replica);
+    }
+
+    /// The replicas to start and to stop since the last call, where they announce themselves.
+    pub fn take_changes(&mut self) -> Changes {
+        self.pool.take_changes()
+    }
+
+    pub fn scaler(&self) -> &Scaler {
+        &self.scaler
+    }
+
     fn report(&mut self, now: Time) {
         if now < self.next_report {
             return;
         }
-        self.next_report = now + REPORT_INTERVAL;
+        // The rhythm stays, however late a turn comes: otherwise some second would get no report.
+        while self.next_report <= now {
+            self.next_report = self.next_report + REPORT_INTERVAL;
+        }
         if let Some(mean) = self.activity.report(now) {
             self.scaler.report(now, mean);
         }
-        // Every request comes through this activator, which has counted it; what replicas add of their own is zero, but not silence.
+        // What came through the activator it has counted already; of the rest even a zero is not silence.
+        let direct = self.direct.take_mean(now);
         if self.scaler.config().scrapes_replicas() && self.pool.phases().ready > 0 {
-            self.scaler.report(now, 0.0);
+            self.scaler.report(now, direct);
         }
     }
 }

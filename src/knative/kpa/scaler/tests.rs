@@ -142,3 +142,19 @@ fn the_first_request_at_zero_is_decided_on_at_once() {
     world.step();
     assert!(!world.replicas.is_empty());
 }
+
+#[test]
+fn load_at_zero_is_decided_on_at_once_and_the_ticks_keep_their_beat() {
+    let annotations = [("autoscaling.knative.dev/target-burst-capacity".to_owned(), "-1".to_owned())];
+    let cluster = Cluster { allow_zero_initial_scale: true, initial_scale: 0, ..Cluster::default() };
+    let config = Config::resolve(&cluster, &BTreeMap::from(annotations), 1);
+    let at = |millis: i64| Time::from_unix_nanos(millis * MILLISECOND);
+    let mut scaler = Scaler::new(config, at(0));
+    assert_eq!((scaler.poll(at(2_000), 0), scaler.next_poll()), (0, at(4_000)));
+    scaler.report(at(2_700), 1.0);
+    assert_eq!(scaler.next_poll(), at(2_700));
+    assert_eq!((scaler.poll(at(2_700), 0), scaler.next_poll()), (2, at(4_000)));
+    // A driver that comes late has missed ticks; it makes up for one.
+    scaler.poll(at(9_100), 2);
+    assert_eq!(scaler.next_poll(), at(10_000));
+}

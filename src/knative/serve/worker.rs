@@ -1,4 +1,4 @@
-//! What runs in a replica.
+//! A worker inside of this process.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,0 +1,45 @@
+//! The bridge, as its configuration file or the command line describes it.
+
+use std::path::Path;
+
+use super::{Options, Refused, exit};
+use crate::app;
+use crate::config::{self, Pipeline, process_env};
+use crate::delivery::Policy;
+use crate::plan::Bridge;
+
+const IN_FLIGHT: u32 = 10;
+
+pub fn build(options: &Options) -> Result<Bridge, Refused> {
+    let mut bridge = match &options.config {
+        None => Bridge::new(IN_FLIGHT),
+        Some(file) => of_pipeline(&pipeline(file, options.pipeline.as_deref())?),
+    };
+    bridge.replicas = options.bridges;
+    bridge.policy.max_in_flight = options.max_in_flight.unwrap_or(bridge.policy.max_in_flight);
+    Ok(bridge)
+}
+
+fn of_pipeline(pipeline: &Pipeline) -> Bridge {
+    Bridge {
+        replicas: 1,
+        timeout: pipeline.sink.timeout.get(),
+        // The core's own seed is chance in the bridge; a plan's is the one that it is given.
+        policy: Policy { seed: 0, park: false, ..app::policy(pipeline) },
+    }
+}
+
+fn pipeline(file: &Path, name: Option<&str>) -> Result<Pipeline, Refused> {
+    let loaded = config::read(file, &process_env).map_err(|error| Refused {
+        code: exit::CONFIG,
+        what: format!("there are mistakes\n{error}"),
+        hint: "`longhaul check` shows them too",
+    })?;
+    let mut pipelines = loaded.config.pipelines.into_iter();
+    let found = match name {
+        None => pipelines.next(),
+        Some(name) => pipelines.find(|pipeline| pipeline.name == name),
+    };
+    let missing = || format!("{} has no pipeline {}", file.display(), name.unwrap_or_default());
+    found.ok_or_else(|| Refused::usage(missing(), "name one of the file's pipelines"))
+}

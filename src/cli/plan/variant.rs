@@ -1,0 +1,90 @@
+//! `--try KEY=VALUE,…`: a scenario that differs in a few settings, without files of its own.
+
+use std::time::Duration;
+
+use super::load;
+use super::scenarios::Base;
+use crate::knative::duration;
+use crate::knative::kpa::annotations::{ALL, GROUP};
+use crate::knative::kpa::{Annotations, Config, Metric};
+use crate::plan::{ResponseStart, Scenario};
+
+/// The settings, in the order in which they were written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Variant {
+    text: String,
+    settings: Vec<(String, String)>,
+}
+
+impl Variant {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let setting = |pair: &str| {
+            let (key, value) = pair.split_once('=').ok_or_else(|| format!("{pair:?} has no `=`"))?;
+            Ok((key.trim().to_owned(), value.trim().to_owned()))
+        };
+        let settings = text.split(',').map(setting).collect::<Result<_, String>>()?;
+        Ok(Variant { text: text.to_owned(), settings })
+    }
+
+    /// `base` with the settings. Knative's own rules hold for the annotations.
+    ///
+    /// # Errors
+    /// A key that there is not, or a value that it can't have.
+    pub fn apply(&self, base: &Base) -> Result<Scenario, String> {
+        let mut base = base.clone();
+        for (key, value) in &self.settings {
+            set(&mut base, key, value)?;
+        }
+        Annotations(&base.annotations).check(&base.cluster).map_err(|error| error.to_string())?;
+        let mut scenario = base.scenario;
+        let concurrency = scenario.service.container_concurrency;
+        scenario.service.autoscaling = Config::resolve(&base.cluster, &base.annotations, concurrency);
+        if scenario.service.autoscaling.metric != Metric::Concurrency {
+            return Err("metric=rps can't be planned: only concurrency can".to_owned());
+        }
+        scenario.name = self.text.clone();
+        Ok(scenario)
+    }
+}
+
+fn set(base: &mut Base, key: &str, value: &str) -> Result<(), String> {
+    let full = format!("{GROUP}{key}");
+    if ALL.into_iter().any(|known| known.names().any(|name| name == full)) {
+        base.annotations.insert(full, value.to_owned());
+        return Ok(());
+    }
+    let scenario = &mut base.scenario;
+    let (service, bridge) = (&mut scenario.service, &mut scenario.bridge);
+    match key {
+        "containerConcurrency" => service.container_concurrency = number(key, value, 0, 1_000)?,
+        "timeoutSeconds" => {
+            service.timeout = Duration::from_secs(number(key, value, 1, i32::MAX as u32)?.into());
+            if matches!(service.response_start, ResponseStart::Default(_)) {
+                service.response_start = ResponseStart::left_out(service.timeout);
+            }
+        }
+        "responseStartTimeoutSeconds" => {
+            let limit = seconds(key, value)?;
+            service.response_start = limit.map_or(ResponseStart::Unlimited, ResponseStart::Limit);
+        }
+        "idleTimeoutSeconds" => service.idle_timeout = seconds(key, value)?,
+        "max-in-flight" => bridge.policy.max_in_flight = number(key, value, 1, 100_000)?,
+        "bridges" => bridge.replicas = number(key, value, 1, 100)?,
+        "cold-start" => service.cold_start = duration::parse(value).map_err(|error| error.to_string())?,
+        "failure-rate" => scenario.load.failure_rate = load::share(value)?,
+        "price" => scenario.price = Some(load::price(value)?),
+        _ => return Err(format!("--try knows no key {key:?}")),
+    }
+    Ok(())
+}
+
+/// 0 is no limit.
+fn seconds(key: &str, value: &str) -> Result<Option<Duration>, String> {
+    let seconds = number(key, value, 0, i32::MAX as u32)?;
+    Ok((seconds > 0).then(|| Duration::from_secs(seconds.into())))
+}
+
+fn number(key: &str, value: &str, least: u32, most: u32) -> Result<u32, String> {
+    let number = value.parse().ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| format!("{key} must be a whole number in {least}..{most}, not {value:?}"))
+}

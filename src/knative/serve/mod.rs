@@ -1,0 +1,137 @@
+//! A Knative Service on this machine: `longhaul serve`, the demo, tests.
+//!
+//! Toward a client it behaves like Knative's activator and queue-proxy, to the status and the byte; its replicas are processes, or parts
+//! of this one, and come and go by Knative's own arithmetic ([`kpa`](super::kpa)). A development tool: production is Knative itself.
+//!
+//! Read in this order: [`engine`] (what everything shares), [`request`] and [`body`] (one request), [`replica`] (one replica), [`guard`]
+//! (why no worker outlives this process).
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+mod admin;
+mod answers;
+mod body;
+mod chaos;
+mod clock;
+mod engine;
+mod forward;
+pub mod guard;
+mod listen;
+mod replica;
+mod request;
+mod settings;
+mod snapshot;
+mod worker;
+
+pub use chaos::Chaos;
+pub use settings::{Command, Line, Program, Settings, Stream};
+pub use snapshot::{Replica, Snapshot, State};
+pub use worker::Worker;
+
+use super::service::Counts;
+use engine::Engine;
+
+/// Starts services.
+#[derive(Debug)]
+pub struct Server;
+
+/// A running service. Dropping it cuts what runs; [`stop`](Self::stop) lets it finish.
+pub struct Handle {
+    address: SocketAddr,
+    engine: Arc<Engine>,
+    /// Takes no new requests from then on.
+    closing: CancellationToken,
+    /// Ends the requests that still run.
+    cut: CancellationToken,
+    server: JoinHandle<()>,
+    driver: JoinHandle<()>,
+    _on_drop: [DropGuard; 2],
+}
+
+impl Server {
+    /// Listens, and answers requests from now on.
+    ///
+    /// # Errors
+    /// The address cannot be listened on, or the program that watches over the workers cannot be started.
+    pub async fn start(settings: Settings) -> io::Result<Handle> {
+        let listener = TcpListener::bind(settings.listen).await?;
+        let address = listener.local_addr()?;
+        let engine = Engine::new(settings)?;
+        let (closing, cut) = (CancellationToken::new(), CancellationToken::new());
+        let driver = tokio::spawn(Arc::clone(&engine).drive());
+        let server = tokio::spawn(listen::run(listener, Arc::clone(&engine), closing.clone(), cut.clone()));
+        let _on_drop = [closing.clone().drop_guard(), cut.clone().drop_guard()];
+        Ok(Handle { address, engine, closing, cut, server, driver, _on_drop })
+    }
+}
+
+impl Handle {
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The counts, now and at every change.
+    pub fn counts(&self) -> watch::Receiver<Counts> {
+        self.engine.counts()
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        self.engine.snapshot()
+    }
+
+    /// Shows the replicas there until the service stops.
+    pub fn admin(&self, listener: TcpListener) -> JoinHandle<()> {
+        tokio::spawn(admin::run(listener, Arc::clone(&self.engine), self.closing.clone()))
+    }
+
+    /// Takes no new requests, tells every worker to end, and cuts what is not over after `stop_grace`. None is left then.
+    pub async fn stop(mut self) {
+        self.closing.cancel();
+        self.engine.stop();
+        let grace = self.engine.settings.stop_grace;
+        let finished = async {
+            self.engine.stopped().await;
+            (&mut self.server).await
+        };
+        if tokio::time::timeout(grace, finished).await.is_err() {
+            let held = self.engine.counts().borrow().in_flight;
+            tracing::warn!(held, "Not everything ended within the grace: what is left is cut");
+            self.cut_all().await;
+        }
+        self.driver.abort();
+    }
+
+    /// Ends all at once.
+    pub async fn kill(mut self) {
+        self.closing.cancel();
+        self.cut_all().await;
+    }
+
+    async fn cut_all(&mut self) {
+        self.engine.kill();
+        self.engine.stopped().await;
+        // The end of the replicas is what the clients see; what still waits for one is cut here.
+        self.cut.cancel();
+        if !self.server.is_finished() {
+            let _ = (&mut self.server).await;
+        }
+        self.driver.abort();
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.engine.kill();
+        self.driver.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests;

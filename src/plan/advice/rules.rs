@@ -1,0 +1,295 @@
+//! The rules, one function each. Each looks at a scenario and what came of it.
+
+use super::super::text::{human, plural};
+use super::{Duration, Forecast, Metric, ResponseStart, Scenario, Weight};
+
+/// What a rule found, and the scenario with it mended.
+pub struct Found {
+    pub weight: Weight,
+    pub setting: &'static str,
+    pub why: String,
+    pub mend: String,
+    pub mended: Option<Scenario>,
+}
+
+pub const ALL: [fn(&Forecast) -> Option<Found>; 11] = [
+    response_start,
+    timeout_below_duration,
+    timeout_below_wait,
+    idle_timeout,
+    sink_timeout,
+    max_scale_low,
+    utilization,
+    panic_threshold,
+    max_scale_high,
+    busy_replicas_stopped,
+    idle_after_the_work,
+];
+
+/// Left out, it cuts silent work after five minutes (Knative Serving, `revision_defaults.go`).
+fn response_start(forecast: &Forecast) -> Option<Found> {
+    let scenario = &forecast.scenario;
+    let (limit, left_out) = match scenario.service.response_start {
+        ResponseStart::Default(limit) => (limit, true),
+        ResponseStart::Limit(limit) if limit < scenario.service.timeout => (limit, false),
+        _ => return None,
+    };
+    let needed = scenario.load.durations.longest() + longest_wait(forecast);
+    let cuts = needed > limit;
+    if !cuts && !left_out {
+        return None;
+    }
+    let is = if left_out { "is left out, so Knative sets" } else { "is" };
+    let effect = if cuts {
+        format!("an answer that takes up to {} is cut with 504 before that", human(needed))
+    } else {
+        "longer work would be cut with 504".to_owned()
+    };
+    Some(Found {
+        weight: if cuts { Weight::Harm } else { Weight::Note },
+        setting: "responseStartTimeoutSeconds",
+        why: format!("{is} {}: {effect}", human(limit)),
+        mend: "responseStartTimeoutSeconds: 0".to_owned(),
+        mended: cuts
+            .then(|| changed(scenario, |mended| mended.service.response_start = ResponseStart::Unlimited)),
+    })
+}
+
+fn timeout_below_duration(forecast: &Forecast) -> Option<Found> {
+    let scenario = &forecast.scenario;
+    let (timeout, longest) = (scenario.service.timeout, scenario.load.durations.longest());
+    if longest <= timeout {
+        return None;
+    }
+    Some(Found {
+        weight: Weight::Harm,
+        setting: "timeoutSeconds",
+        why: format!(
+            "is {}, and an item takes up to {}: it can never end well",
+            human(timeout),
+            human(longest)
+        ),
+        mend: format!("timeoutSeconds: {}", seconds(longest + longest_wait(forecast))),
+        mended: None,
+    })
+}
+
+/// The timeout runs while a request waits for a replica (`pkg/activator`, 504 `activator request timeout`).
+fn timeout_below_wait(forecast: &Forecast) -> Option<Found> {
+    let scenario = &forecast.scenario;
+    let (timeout, longest) = (scenario.service.timeout, scenario.load.durations.longest());
+    let wait = longest_wait(forecast);
+    if longest > timeout || wait + longest <= timeout {
+        return None;
+    }
+    Some(Found {
+        weight: Weight::Harm,
+        setting: "timeoutSeconds",
+        why: format!(
+            "is {} and runs while a request waits for a replica: up to {} here, and {} of work after that",
+            human(timeout),
+            human(wait),
+            human(longest)
+        ),
+        mend: format!(
+            "max_in_flight at most what the replicas take at once, or timeoutSeconds: {}",
+            seconds(wait.max(timeout) + longest)
+        ),
+        mended: Some(changed(scenario, |mended| {
+            mended.service.timeout = wait.max(timeout) + longest;
+            mended.service.response_start = ResponseStart::Unlimited;
+        })),
+    })
+}
+
+fn idle_timeout(forecast: &Forecast) -> Option<Found> {
+    let scenario = &forecast.scenario;
+    let (idle, longest) = (scenario.service.idle_timeout?, scenario.load.durations.longest());
+    if longest <= idle {
+        return None;
+    }
+    Some(Found {
+        weight: Weight::Harm,
+        setting: "idleTimeoutSeconds",
+        why: format!(
+            "is {}: work that is silent for longer, up to {} here, is cut with 504",
+            human(idle),
+            human(longest)
+        ),
+        mend: "idleTimeoutSeconds: 0".to_owned(),
+        mended: Some(changed(scenario, |mended| mended.service.idle_timeout = None)),
+    })
+}
+
+/// The bridge gives a request up by itself.
+fn sink_timeout(forecast: &Forecast) -> Option<Found> {
+    let scenario = &forecast.scenario;
+    let (timeout, needed) =
+        (scenario.bridge.timeout, scenario.load.durations.longest() + longest_wait(forecast));
+    if needed <= timeout {
+        return None;
+    }
+    Some(Found {
+        weight: Weight::Harm,
+        setting: "sink.timeout",
+        why: format!("is {}, and a request takes up to {}, waiting included", human(timeout), human(needed)),
+        mend: "sink.timeout: a little more than timeoutSeconds".to_owned(),
+        mended: None,
+    })
+}
+
+fn max_scale_low(forecast: &Forecast) -> Option<Found> {
+    let scenario = &forecast.scenario;
+    let (max, slots) = (scenario.service.autoscaling.max_scale, scenario.service.container_concurrency);
+    let in_flight = scenario.bridge.in_flight();
+    if max == 0 || slots == 0 || max.saturating_mul(slots) >= in_flight {
+        return None;
+    }
+    let takes = max * slots;
+    let needed = in_flight.div_ceil(slots);
+    Some(Found {
+        weight: Weight::Cost,
+        setting: "max-scale",
+        why: format!(
+            "is {max}, and the bridge holds {in_flight} requests open: {} only wait, and their timeout runs",
+            in_flight - takes
+        ),
+        mend: format!("max-scale: {needed}, or max_in_flight: {}", takes / scenario.bridge.replicas.max(1)),
+        mended: Some(changed(scenario, |mended| mended.service.autoscaling.max_scale = needed)),
+    })
+}
+
+fn utilization(forecast: &Forecast) -> Option<Found> {
+    let scenario = &forecast.scenario;
+    let config = &scenario.service.autoscaling;
+    if config.metric != Metric::Concurrency
+        || scenario.service.container_concurrency != 1
+        || config.target_value >= 1.0
+    {
+        return None;
+    }
+    let in_flight = scenario.bridge.in_flight();
+    let asked = (f64::from(in_flight) / config.target_value).ceil() as u32;
+    // A bound that holds the surplus back is worth knowing before it is raised.
+    let held_back = config.max_scale != 0 && config.max_scale <= in_flight;
+    Some(Found {
+        weight: if held_back { Weight::Note } else { Weight::Cost },
+        setting: "target-utilization-percentage",
+        why: format!(
+            "is {} with one request per replica: {} ask for {}, and {}",
+            (config.target_value * 100.0).round(),
+            plural(in_flight as usize, "request"),
+            plural(asked as usize, "replica"),
+            if held_back { "only max-scale holds that back" } else { "the surplus stands idle" },
+        ),
+        mend: "target-utilization-percentage: \"100\"".to_owned(),
+        mended: Some(changed(scenario, |mended| {
+            mended.service.autoscaling.target_value = mended.service.autoscaling.total_value;
+        })),
+    })
+}
+
+fn panic_threshold(forecast: &Forecast) -> Option<Found> {
+    let scenario = &forecast.scenario;
+    let config = &scenario.service.autoscaling;
+    if config.panic_threshold < 2.0 {
+        return None;
+    }
+    Some(Found {
+        weight: Weight::Note,
+        setting: "panic-threshold-percentage",
+        why: format!(
+            "is {}: a load that grows by less than that is met only as its average over {} grows",
+            (config.panic_threshold * 100.0).round(),
+            human(config.stable_window)
+        ),
+        mend: "panic-threshold-percentage: \"110\"".to_owned(),
+        mended: Some(changed(scenario, |mended| mended.service.autoscaling.panic_threshold = 1.1)),
+    })
+}
+
+fn max_scale_high(forecast: &Forecast) -> Option<Found> {
+    let scenario = &forecast.scenario;
+    let (max, slots) = (scenario.service.autoscaling.max_scale, scenario.service.container_concurrency);
+    if slots == 0 {
+        return None;
+    }
+    let in_flight = scenario.bridge.in_flight();
+    let needed = in_flight.div_ceil(slots).max(scenario.service.autoscaling.min_scale);
+    if max != 0 && max <= needed {
+        return None;
+    }
+    let most = forecast.runs().iter().map(|run| run.most_replicas).max().unwrap_or_default();
+    let is = if max == 0 { "is not set".to_owned() } else { format!("is {max}") };
+    let above = most > needed;
+    Some(Found {
+        weight: if above { Weight::Cost } else { Weight::Note },
+        setting: "max-scale",
+        why: format!(
+            "{is}, and {} fill {}: any above that {} idle",
+            plural(in_flight as usize, "request"),
+            plural(needed as usize, "replica"),
+            if above { format!("({most} here) stand") } else { "would stand".to_owned() },
+        ),
+        mend: format!("max-scale: \"{needed}\""),
+        mended: above.then(|| changed(scenario, |mended| mended.service.autoscaling.max_scale = needed)),
+    })
+}
+
+/// A ReplicaSet picks its victims without asking which are busy.
+fn busy_replicas_stopped(forecast: &Forecast) -> Option<Found> {
+    let scenario = &forecast.scenario;
+    let most = forecast.runs().iter().map(|run| run.most_terminating).max().unwrap_or_default();
+    // A worker that does not trap SIGTERM is killed thirty seconds after it was told to stop.
+    if most == 0 || scenario.load.durations.longest() <= Duration::from_secs(30) {
+        return None;
+    }
+    Some(Found {
+        weight: Weight::Note,
+        setting: "scale-down-delay",
+        why: format!(
+            "is {}: up to {} told to stop while they work, and a worker that does not trap SIGTERM is cut",
+            human(scenario.service.autoscaling.scale_down_delay),
+            plural(most as usize, "replica"),
+        ),
+        mend: "trap SIGTERM in the worker and finish; scale-down-delay: \"5m\" makes it rare".to_owned(),
+        mended: None,
+    })
+}
+
+/// What the delay buys is fewer stops of busy replicas; what it costs is this.
+fn idle_after_the_work(forecast: &Forecast) -> Option<Found> {
+    let scenario = &forecast.scenario;
+    let (delay, idle) = (scenario.service.autoscaling.scale_down_delay, forecast.typical().idle_share());
+    if delay.is_zero() || idle < 0.5 {
+        return None;
+    }
+    Some(Found {
+        weight: Weight::Cost,
+        setting: "scale-down-delay",
+        why: format!(
+            "is {}: for a load as short as this one, replicas stand idle for {:.0} % of their time",
+            human(delay),
+            idle * 100.0
+        ),
+        mend: "scale-down-delay: \"0s\", where the worker traps SIGTERM".to_owned(),
+        mended: Some(changed(scenario, |mended| {
+            mended.service.autoscaling.scale_down_delay = Duration::ZERO
+        })),
+    })
+}
+
+fn changed(scenario: &Scenario, change: impl FnOnce(&mut Scenario)) -> Scenario {
+    let mut mended = scenario.clone();
+    change(&mut mended);
+    mended
+}
+
+fn longest_wait(forecast: &Forecast) -> Duration {
+    forecast.runs().iter().map(|run| run.longest_wait).max().unwrap_or_default()
+}
+
+/// Whole seconds, as the manifest has them.
+fn seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}

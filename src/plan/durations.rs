@@ -1,0 +1,134 @@
+//! How long the work on an item takes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::random::{Purpose, Random};
+use crate::knative::duration;
+
+/// The distribution of the time that one attempt needs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Durations {
+    Fixed(Duration),
+    /// Evenly spread from `middle` less `spread` to `middle` plus `spread`; `spread` is at most `middle`.
+    Spread {
+        middle: Duration,
+        spread: Duration,
+    },
+    /// Any of the observed ones, each as likely as the next; never empty.
+    Observed(Arc<[Duration]>),
+}
+
+/// Why a text is no distribution.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Duration(#[from] duration::Error),
+    #[error(
+        "the spread in {0:?} is larger than the duration, which would make some items take less than no time"
+    )]
+    SpreadTooWide(String),
+    #[error("no durations: write one on each line, such as 61.5s, or 61.5 for seconds")]
+    Empty,
+    #[error("line {line}: {error}")]
+    Line { line: usize, error: duration::Error },
+}
+
+/// Either sign between a duration and its spread; the second one is for keyboards.
+const SIGNS: [&str; 2] = ["±", "+-"];
+
+impl Durations {
+    /// Reads `60s`, `60s±20s` or `60s+-20s`.
+    ///
+    /// # Errors
+    /// What is no duration in Go's notation, or a spread wider than the duration.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let Some((middle, spread)) = SIGNS.iter().find_map(|sign| text.split_once(sign)) else {
+            return Ok(Durations::Fixed(duration::parse(text.trim())?));
+        };
+        let (middle, spread) = (duration::parse(middle.trim())?, duration::parse(spread.trim())?);
+        if spread > middle {
+            return Err(Error::SpreadTooWide(text.to_owned()));
+        }
+        Ok(Durations::Spread { middle, spread })
+    }
+
+    /// Reads observed durations, one on each line: `61.5s`, or a bare number of seconds. Empty lines and those that begin with `#`
+    /// are left out.
+    ///
+    /// # Errors
+    /// The first line that is no duration, or no line at all.
+    pub fn parse_observed(text: &str) -> Result<Self, Error> {
+        let mut observed = Vec::new();
+        for (index, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let with_unit = if line.ends_with(|c: char| c.is_ascii_digit()) {
+                format!("{line}s")
+            } else {
+                line.to_owned()
+            };
+            let duration =
+                duration::parse(&with_unit).map_err(|error| Error::Line { line: index + 1, error })?;
+            observed.push(duration);
+        }
+        if observed.is_empty() { Err(Error::Empty) } else { Ok(Durations::Observed(observed.into())) }
+    }
+
+    /// How long `attempt` at `item` takes.
+    pub fn draw(&self, random: Random, item: u64, attempt: u32) -> Duration {
+        let unit = || random.unit(Purpose::Duration, [item, u64::from(attempt)]);
+        match self {
+            Durations::Fixed(duration) => *duration,
+            Durations::Spread { middle, spread } => *middle - *spread + spread.mul_f64(2.0 * unit()),
+            Durations::Observed(observed) => {
+                let index = (unit() * observed.len() as f64) as usize;
+                observed[index.min(observed.len() - 1)]
+            }
+        }
+    }
+
+    /// The longest that can come.
+    pub fn longest(&self) -> Duration {
+        match self {
+            Durations::Fixed(duration) => *duration,
+            Durations::Spread { middle, spread } => *middle + *spread,
+            Durations::Observed(observed) => observed.iter().copied().max().unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn reads_fixed_spread_and_observed_durations() {
+        assert_eq!(Durations::parse("1m30s"), Ok(Durations::Fixed(90 * SECOND)));
+        for text in ["60s±20s", "60s+-20s", "1m ± 20s"] {
+            let expected = Durations::Spread { middle: 60 * SECOND, spread: 20 * SECOND };
+            assert_eq!(Durations::parse(text), Ok(expected), "{text}");
+        }
+        assert!(matches!(Durations::parse("10s±20s"), Err(Error::SpreadTooWide(_))));
+        assert!(matches!(Durations::parse("60"), Err(Error::Duration(_))));
+        let observed = Durations::parse_observed("# seconds\n61.5\n\n2m\n").unwrap();
+        assert_eq!(observed, Durations::Observed([Duration::from_millis(61_500), 120 * SECOND].into()));
+        assert_eq!(Durations::parse_observed("#\n"), Err(Error::Empty));
+        assert!(matches!(Durations::parse_observed("1\nx\n"), Err(Error::Line { line: 2, .. })));
+    }
+
+    #[test]
+    fn draws_lie_in_the_range_and_around_the_middle() {
+        let spread = Durations::parse("60s±20s").unwrap();
+        let draws: Vec<f64> =
+            (0..10_000).map(|item| spread.draw(Random::new(3), item, 1).as_secs_f64()).collect();
+        assert!(draws.iter().all(|draw| (40.0..=80.0).contains(draw)));
+        let mean = draws.iter().sum::<f64>() / draws.len() as f64;
+        assert!((mean - 60.0).abs() < 0.5, "{mean}");
+        assert_eq!(spread.longest(), 80 * SECOND);
+    }
+}

@@ -1,0 +1,87 @@
+//! Several runs of one scenario, and what they say together.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::arrivals::TooMany;
+use super::limit::Limit;
+use super::run::Run;
+use super::scenario::Scenario;
+use super::units::rounded;
+use super::world::run;
+
+/// A scenario and its runs, one for each seed; never empty.
+#[derive(Clone, Debug)]
+pub struct Forecast {
+    pub scenario: Scenario,
+    runs: Vec<Run>,
+}
+
+/// The middle of several runs, and how far they lie apart.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    pub median: f64,
+    pub lowest: f64,
+    pub highest: f64,
+}
+
+impl Forecast {
+    /// Runs `scenario` with `seed` and the seeds after it, `seeds` in all but at least one.
+    ///
+    /// # Errors
+    /// A load of too many items.
+    pub fn make(scenario: Scenario, seed: u64, seeds: u32) -> Result<Self, TooMany> {
+        let runs = (0..u64::from(seeds.max(1)))
+            .map(|n| run(&scenario, seed.wrapping_add(n)))
+            .collect::<Result<_, _>>()?;
+        Ok(Forecast { scenario, runs })
+    }
+
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    /// The run whose time to drain is the median: the one to draw.
+    pub fn typical(&self) -> &Run {
+        let mut by_drain: Vec<&Run> = self.runs.iter().collect();
+        by_drain.sort_by_key(|run| run.drained.unwrap_or(Duration::MAX));
+        by_drain[(by_drain.len() - 1) / 2]
+    }
+
+    /// A number of each run, together.
+    pub fn spread(&self, number: impl Fn(&Run) -> f64) -> Spread {
+        let mut numbers: Vec<f64> = self.runs.iter().map(number).collect();
+        numbers.sort_by(f64::total_cmp);
+        let (count, middle) = (numbers.len(), numbers.len() / 2);
+        let median = if count.is_multiple_of(2) {
+            (numbers[middle - 1] + numbers[middle]) / 2.0
+        } else {
+            numbers[middle]
+        };
+        Spread { median: rounded(median), lowest: rounded(numbers[0]), highest: rounded(numbers[count - 1]) }
+    }
+
+    /// Seconds until the last item is settled; none if a run never came to that.
+    pub fn drain(&self) -> Option<Spread> {
+        let all = self.runs.iter().all(|run| run.drained.is_some());
+        all.then(|| self.spread(|run| run.drained.unwrap_or_default().as_secs_f64()))
+    }
+
+    /// Seconds from the last answer until the service was at its smallest scale; none if a run never came to that.
+    pub fn to_floor(&self) -> Option<Spread> {
+        let all = self.runs.iter().all(|run| run.to_floor.is_some());
+        all.then(|| self.spread(|run| run.to_floor.unwrap_or_default().as_secs_f64()))
+    }
+
+    /// What the replicas cost, where a price is known.
+    pub fn cost(&self) -> Option<Spread> {
+        let price = self.scenario.price?;
+        Some(self.spread(|run| run.replica_seconds / 3600.0 * price))
+    }
+
+    /// What limited a typical run, the longest first.
+    pub fn limits(&self) -> Vec<(Limit, f64)> {
+        self.typical().limits.shares()
+    }
+}

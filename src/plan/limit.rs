@@ -1,0 +1,120 @@
+//! What kept the work from going faster, at one moment and over a run.
+
+use std::time::Duration;
+
+use super::scenario::Scenario;
+use crate::knative::service::Counts;
+
+/// What would have to be larger, or faster, for the next item to start now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Limit {
+    /// Everything that has arrived is being worked on.
+    Arrivals,
+    /// Items wait in the broker, and every request that the bridge may hold open runs.
+    MaxInFlight,
+    /// Requests wait for a replica, and as many are there as may be.
+    MaxScale,
+    /// Requests wait for replicas that start.
+    ColdStart,
+    /// Requests wait, and the autoscaler has yet to see all of the load: averages, ticks, panic threshold.
+    Autoscaler,
+    /// Requests wait, and the autoscaler has the replicas that the target asks for.
+    Target,
+    /// Items wait for their next attempt.
+    Retries,
+    /// The last items run; there is nothing else to start.
+    Work,
+}
+
+impl Limit {
+    pub const ALL: [Limit; 8] = [
+        Limit::Arrivals,
+        Limit::MaxInFlight,
+        Limit::MaxScale,
+        Limit::ColdStart,
+        Limit::Autoscaler,
+        Limit::Target,
+        Limit::Retries,
+        Limit::Work,
+    ];
+
+    /// The name in the report; those of settings are the settings' names.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Limit::Arrivals => "arrivals",
+            Limit::MaxInFlight => "max_in_flight",
+            Limit::MaxScale => "max-scale",
+            Limit::ColdStart => "cold start",
+            Limit::Autoscaler => "autoscaler's reaction",
+            Limit::Target => "target utilization",
+            Limit::Retries => "retries",
+            Limit::Work => "the last items' work",
+        }
+    }
+
+    /// What limits now, given what waits where.
+    pub fn now(
+        scenario: &Scenario,
+        counts: &Counts,
+        backlog: usize,
+        unsettled: usize,
+        more_to_come: More,
+    ) -> Self {
+        if counts.queued > 0 {
+            return Limit::of_service(scenario, counts);
+        }
+        match more_to_come {
+            _ if backlog > 0 && unsettled > counts.in_flight => Limit::Retries,
+            _ if backlog > 0 => Limit::MaxInFlight,
+            More::Arrivals => Limit::Arrivals,
+            More::Nothing if counts.in_flight == 0 => Limit::Retries,
+            More::Nothing => Limit::Work,
+        }
+    }
+
+    fn of_service(scenario: &Scenario, counts: &Counts) -> Self {
+        let config = &scenario.service.autoscaling;
+        let wanted = (counts.in_flight as f64 / config.target_value).ceil();
+        if counts.starting > 0 {
+            Limit::ColdStart
+        } else if config.max_scale != 0 && counts.desired >= config.max_scale {
+            Limit::MaxScale
+        } else if f64::from(counts.desired) < wanted {
+            Limit::Autoscaler
+        } else {
+            Limit::Target
+        }
+    }
+}
+
+/// Whether items are still to arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum More {
+    Arrivals,
+    Nothing,
+}
+
+/// For how long each limit was the one that held.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Limits {
+    times: [Duration; Limit::ALL.len()],
+}
+
+impl Limits {
+    pub fn add(&mut self, limit: Limit, time: Duration) {
+        self.times[limit as usize] += time;
+    }
+
+    /// Every limit that held, with its share of the time, the longest first.
+    pub fn shares(&self) -> Vec<(Limit, f64)> {
+        let total: Duration = self.times.iter().sum();
+        let share = |limit: Limit| self.times[limit as usize].as_secs_f64() / total.as_secs_f64();
+        let mut shares: Vec<_> = Limit::ALL
+            .into_iter()
+            .filter(|limit| !self.times[*limit as usize].is_zero())
+            .map(|limit| (limit, share(limit)))
+            .collect();
+        shares.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        shares
+    }
+}

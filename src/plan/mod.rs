@@ -1,0 +1,35 @@
+//! What a backlog will do: the delivery core, Knative's autoscaler and its replicas, run together in virtual time.
+//!
+//! Nothing of it is a model of its own: [`Dispatcher`](crate::delivery::Dispatcher) decides as it does in the bridge, and
+//! [`Revision`](crate::knative::service::Revision) scales as the service does. What this module adds is time that jumps from one event
+//! to the next, a broker's queue, and an account of what happened. It reads no clock and no file; one seed gives one result.
+//!
+//! Read in this order: [`Scenario`] (what is asked), [`run`] (one run of it), [`Forecast`] (several, summed up), [`advice`].
+
+pub mod advice;
+mod arrivals;
+mod curve;
+pub mod drawing;
+mod durations;
+mod forecast;
+mod ideal;
+pub mod json;
+mod limit;
+mod queue;
+mod random;
+mod requests;
+mod run;
+mod scenario;
+pub mod text;
+mod units;
+mod world;
+
+pub use arrivals::{Arrivals, ITEMS_MAX, TooMany};
+pub use curve::{Curve, Point};
+pub use durations::{Durations, Error as DurationsError};
+pub use forecast::{Forecast, Spread};
+pub use limit::{Limit, Limits};
+pub use queue::Totals;
+pub use run::Run;
+pub use scenario::{Bridge, Load, ResponseStart, Scenario, Service, Start};
+pub use world::run;

@@ -1,0 +1,170 @@
+//! What is asked: a load, the bridge that moves it, and the service that does the work.
+
+use std::time::Duration;
+
+use super::arrivals::Arrivals;
+use super::durations::Durations;
+use crate::delivery::{Bounds, OnFailed, OnUnknown, Policy, Retry};
+use crate::knative::kpa;
+
+/// Everything that a forecast depends on, besides its seed.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub name: String,
+    pub load: Load,
+    pub bridge: Bridge,
+    pub service: Service,
+    pub start: Start,
+    /// What one replica costs in an hour, in whatever currency.
+    pub price: Option<f64>,
+}
+
+/// The work.
+#[derive(Clone, Debug)]
+pub struct Load {
+    pub arrivals: Vec<Arrivals>,
+    pub durations: Durations,
+    /// The share of attempts that the worker fails, in 0..=1; each takes its full time.
+    pub failure_rate: f64,
+}
+
+/// The bridge between queue and service.
+#[derive(Clone, Debug)]
+pub struct Bridge {
+    /// Replicas of the bridge on one queue, at least 1.
+    pub replicas: u32,
+    /// After how long it gives a request up (`sink.timeout`), waiting and running together.
+    pub timeout: Duration,
+    /// The rules of each; `max_in_flight` is for one replica.
+    pub policy: Policy,
+}
+
+/// The Knative Service.
+#[derive(Clone, Debug)]
+pub struct Service {
+    pub autoscaling: kpa::Config,
+    /// Requests that one replica takes at once; 0 is no limit.
+    pub container_concurrency: u32,
+    /// `timeoutSeconds`: waiting and running together.
+    pub timeout: Duration,
+    /// Until the first byte of the answer, which for batch work comes at the end; none is no limit of its own.
+    pub response_start: ResponseStart,
+    /// Without a byte, counted from the start of the work.
+    pub idle_timeout: Option<Duration>,
+    /// From the decision for a replica until it takes requests.
+    pub cold_start: Duration,
+}
+
+/// `responseStartTimeoutSeconds`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseStart {
+    /// Left out, and so set by Knative, for every timeout above its own value.
+    Default(Duration),
+    Limit(Duration),
+    /// 0, or left out where the timeout is no longer than the default.
+    Unlimited,
+}
+
+/// How the service is found by the first item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It has been idle for long, so it is at its smallest scale.
+    Idle,
+    /// It was deployed about this long ago, with its initial scale.
+    Fresh(Duration),
+}
+
+/// What Knative sets where `responseStartTimeoutSeconds` is left out (config-defaults, `revision-timeout-seconds`).
+const RESPONSE_START_DEFAULT: Duration = Duration::from_secs(300);
+
+impl ResponseStart {
+    /// The value that a field left out comes to (`pkg/apis/serving/v1/revision_defaults.go`).
+    pub fn left_out(timeout: Duration) -> Self {
+        if timeout > RESPONSE_START_DEFAULT {
+            ResponseStart::Default(RESPONSE_START_DEFAULT)
+        } else {
+            ResponseStart::Unlimited
+        }
+    }
+
+    pub fn limit(self) -> Option<Duration> {
+        match self {
+            ResponseStart::Default(limit) | ResponseStart::Limit(limit) => Some(limit),
+            ResponseStart::Unlimited => None,
+        }
+    }
+}
+
+impl Scenario {
+    /// The latest end of a request that arrived at `arrived`, however long it waits and runs.
+    pub fn deadline(&self, arrived: Duration) -> Duration {
+        let most = self.service.timeout.min(self.bridge.timeout);
+        arrived.saturating_add(self.service.response_start.limit().map_or(most, |limit| limit.min(most)))
+    }
+
+    /// The latest end of one that also began to run at `started`.
+    pub fn deadline_of_run(&self, arrived: Duration, started: Duration) -> Duration {
+        let idle = self.service.idle_timeout.map_or(Duration::MAX, |idle| started.saturating_add(idle));
+        self.deadline(arrived).min(idle)
+    }
+}
+
+impl Service {
+    /// Knative's defaults around `autoscaling`, with one request per replica and a cold start of a second.
+    pub fn new(autoscaling: kpa::Config) -> Self {
+        let timeout = Duration::from_secs(300);
+        Service {
+            autoscaling,
+            container_concurrency: 1,
+            timeout,
+            response_start: ResponseStart::left_out(timeout),
+            idle_timeout: None,
+            cold_start: Duration::from_secs(1),
+        }
+    }
+
+    /// The scale that it goes back to without work.
+    pub fn floor(&self) -> u32 {
+        let least = if self.autoscaling.enable_scale_to_zero { 0 } else { 1 };
+        self.autoscaling.min_scale.max(least)
+    }
+}
+
+impl Bridge {
+    /// One replica with the defaults of the configuration file, and a dead letter for what fails for good.
+    pub fn new(max_in_flight: u32) -> Self {
+        let policy = Policy {
+            max_in_flight,
+            retry: Retry {
+                attempts: 5,
+                backoff: Duration::from_secs(10),
+                backoff_max: Duration::from_secs(600),
+                unknown_backoff: Duration::from_secs(30),
+                worker_time_budget: Duration::from_secs(6 * 3600),
+                not_started_for: Duration::from_secs(24 * 3600),
+            },
+            on_unknown: OnUnknown::Retry,
+            on_failed: OnFailed::DeadLetter,
+            reply: false,
+            park: false,
+            peers: false,
+            limit_step: Duration::from_secs(1),
+            breaker_failures: 20,
+            breaker_open: Duration::from_secs(60),
+            bounds: Bounds {
+                item_bytes: u64::MAX,
+                held_bytes: u64::MAX,
+                held_max: 5,
+                orphans_max: 1,
+                orphan_age: Duration::MAX,
+            },
+            seed: 0,
+        };
+        Bridge { replicas: 1, timeout: Duration::from_secs(4 * 3600), policy }
+    }
+
+    /// Requests that all replicas of the bridge hold open at most.
+    pub fn in_flight(&self) -> u32 {
+        self.policy.max_in_flight.saturating_mul(self.replicas)
+    }
+}

@@ -1,0 +1,168 @@
+//! The whole scenario in virtual time: from one moment at which anything happens to the next.
+
+use std::time::Duration;
+
+use super::arrivals::{self, TooMany};
+use super::curve::Point;
+use super::ideal;
+use super::limit::{Limit, More};
+use super::queue::Queue;
+use super::random::Random;
+use super::requests::{Asked, Requests, prepared};
+use super::run::Run;
+use super::scenario::Scenario;
+use crate::knative::service::Counts;
+
+/// Runs `scenario` with one seed.
+///
+/// # Errors
+/// A load of too many items.
+pub fn run(scenario: &Scenario, seed: u64) -> Result<Run, TooMany> {
+    let random = Random::new(seed);
+    let arrivals = arrivals::times(&scenario.load.arrivals, random)?;
+    let ideal = ideal::time(scenario, &arrivals, random);
+    let (revision, origin) = prepared(scenario, random);
+    let mut world = World {
+        scenario,
+        arrived: 0,
+        queue: Queue::new(&scenario.bridge),
+        requests: Requests::new(scenario, random, revision, origin),
+        asked: Vec::new(),
+        now: Duration::ZERO,
+        counts: Counts::default(),
+        run: Run::new(seed, arrivals.len(), ideal),
+    };
+    world.counts = world.requests.counts();
+    let give_up = arrivals.last().copied().unwrap_or_default().saturating_add(HORIZON);
+    while world.settled() < arrivals.len() && world.now < give_up && !world.is_stuck() {
+        world.step(&arrivals);
+    }
+    world.run.totals = world.queue.totals;
+    world.run.drained = (world.settled() == arrivals.len()).then_some(world.now);
+    world.wind_down();
+    Ok(world.run)
+}
+
+/// A load that is not through after ten years never will be.
+const HORIZON: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+struct World<'a> {
+    scenario: &'a Scenario,
+    /// How many have arrived.
+    arrived: usize,
+    queue: Queue,
+    requests: Requests<'a>,
+    /// Requests that the bridge sends at this moment.
+    asked: Vec<Asked>,
+    now: Duration,
+    counts: Counts,
+    run: Run,
+}
+
+impl World<'_> {
+    /// Goes on to the next moment at which anything happens, and lets all of it happen.
+    fn step(&mut self, arrivals: &[Duration]) {
+        let arrival = arrivals.get(self.arrived).copied().unwrap_or(Duration::MAX);
+        let next = arrival.min(self.requests.next()).min(self.queue.next()).max(self.now);
+        self.pass(next, arrivals.len());
+        let come = arrivals[self.arrived..].iter().take_while(|at| **at <= next).count();
+        self.arrived += come;
+        self.queue.enqueue(come);
+        self.queue.turn(next, &mut self.asked);
+        while let Some(ended) = self.requests.pop_ended(next) {
+            self.run.note_end(next, &ended.outcome, ended.waited);
+            self.queue.ended(next, ended, &mut self.asked);
+        }
+        self.queue.deliver(next, &mut self.asked);
+        // A refused one may free the way for others, which are sent after those that were asked for before.
+        let mut sent = 0;
+        while let Some(asked) = self.asked.get(sent).copied() {
+            sent += 1;
+            if let Some(refused) = self.requests.arrive(next, asked) {
+                self.queue.ended(next, refused, &mut self.asked);
+            }
+        }
+        self.asked.clear();
+        if self.requests.turn(next) {
+            self.run.first_start.get_or_insert(next);
+        }
+        self.note_counts();
+    }
+
+    /// Adds up the time until `next`, in which nothing changes.
+    fn pass(&mut self, next: Duration, items: usize) {
+        let time = next - self.now;
+        self.now = next;
+        if time.is_zero() {
+            return;
+        }
+        let more = if self.arrived < items { More::Arrivals } else { More::Nothing };
+        let limit = Limit::now(self.scenario, &self.counts, self.queue.ready(), self.queue.unsettled(), more);
+        self.run.limits.add(limit, time);
+        self.pay(time);
+    }
+
+    fn pay(&mut self, time: Duration) {
+        let counts = &self.counts;
+        let replicas = f64::from(counts.starting + counts.ready + counts.terminating);
+        let running = (counts.in_flight - counts.queued) as f64;
+        // Without a limit a replica counts as one slot, busy as soon as anything runs on it.
+        let slots = f64::from(self.scenario.service.container_concurrency.max(1));
+        let seconds = time.as_secs_f64();
+        self.run.replica_seconds += replicas * seconds;
+        self.run.slot_seconds += replicas * slots * seconds;
+        self.run.busy_seconds += running.min(replicas * slots) * seconds;
+    }
+
+    fn note_counts(&mut self) {
+        let (before, counts) = (self.counts, self.requests.counts());
+        self.counts = counts;
+        let up = |counts: &Counts| counts.starting + counts.ready;
+        let run = &mut self.run;
+        run.cold_starts += up(&counts).saturating_sub(up(&before));
+        run.most_replicas = run.most_replicas.max(up(&counts));
+        run.most_terminating = run.most_terminating.max(counts.terminating);
+        if counts.ready > run.most_ready {
+            run.most_ready = counts.ready;
+            run.all_ready = self.now;
+        }
+        run.curve.note(Point::new(self.now, counts, self.queue.ready()));
+    }
+
+    /// Lets the service come down to its smallest scale: idle replicas are paid for too.
+    fn wind_down(&mut self) {
+        let config = &self.scenario.service.autoscaling;
+        let slow = config.stable_window + config.scale_down_delay + config.scale_to_zero_pod_retention;
+        let patience = slow * 20 + config.scale_to_zero_grace_period + Duration::from_secs(600);
+        let give_up = self.now.saturating_add(patience);
+        let floor = self.scenario.service.floor();
+        let at_floor = |counts: &Counts| {
+            counts.desired <= floor && counts.starting + counts.ready + counts.terminating <= floor
+        };
+        while !at_floor(&self.counts) && self.now < give_up {
+            let next = self.requests.next().max(self.now);
+            self.pay(next - self.now);
+            self.now = next;
+            // Only where the work was given up is anything left to end.
+            while self.requests.pop_ended(next).is_some() {}
+            self.requests.turn(next);
+            self.note_counts();
+        }
+        self.run.to_floor = at_floor(&self.counts).then(|| self.now.saturating_sub(self.run.last_answer));
+        self.run.curve.finish(Point::new(self.now, self.counts, self.queue.ready()));
+    }
+
+    /// Whether only a person can go on: all that is in hand is held, no timer runs, and nothing else may start or is there to start.
+    fn is_stuck(&self) -> bool {
+        let held = self.queue.totals.held;
+        let nothing_to_start = self.arrived == self.run.items && self.queue.ready() == 0;
+        held > 0
+            && held == self.queue.unsettled()
+            && self.queue.next() == Duration::MAX
+            && (nothing_to_start || !self.queue.has_room())
+    }
+
+    fn settled(&self) -> usize {
+        self.queue.totals.settled
+    }
+}

@@ -1,0 +1,118 @@
+//! `longhaul plan` as a program.
+
+use std::process::{Command, Output};
+
+fn plan(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_longhaul")).arg("plan").args(arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn one_seed_gives_one_result_to_the_last_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let forecast = |drawing: &str| {
+        let drawing = folder.path().join(drawing);
+        let arguments = [
+            "--items=50",
+            "--rate=30/m",
+            "--for=5m",
+            "--duration=20s±10s",
+            "--failure-rate=5%",
+            "--seed=3",
+            "--json",
+            "--drawing",
+            drawing.to_str().unwrap(),
+        ];
+        (stdout(&plan(&arguments)), std::fs::read(drawing).unwrap())
+    };
+    assert_eq!(forecast("a.svg"), forecast("b.svg"));
+}
+
+#[test]
+fn manifests_and_variants_are_compared_and_what_hurts_is_named() {
+    let worker = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/base/worker.yaml");
+    let arguments = [
+        "-f",
+        worker,
+        "--items=100",
+        "--duration=10m",
+        "--max-in-flight=20",
+        "--json",
+        "--price=0.5",
+        "--try",
+        "responseStartTimeoutSeconds=300",
+        "--try",
+        "target-utilization-percentage=70,max-scale=10",
+    ];
+    let report: serde_json::Value = serde_json::from_str(&stdout(&plan(&arguments))).unwrap();
+    let advised = |index: usize| -> Vec<String> {
+        let advice = report["scenarios"][index]["advice"].as_array().unwrap();
+        advice
+            .iter()
+            .map(|one| format!("{} {}", one["weight"].as_str().unwrap(), one["setting"].as_str().unwrap()))
+            .collect()
+    };
+    assert!(advised(0).iter().all(|one| !one.starts_with("harm")), "{:?}", advised(0));
+    assert_eq!(advised(1)[0], "harm responseStartTimeoutSeconds");
+    assert!(report["scenarios"][1]["dead_lettered"]["median"] == 100.0, "every item is cut at five minutes");
+    for expected in ["cost max-scale", "note target-utilization-percentage"] {
+        assert!(advised(2).iter().any(|one| one == expected), "{expected} is missing in {:?}", advised(2));
+    }
+    assert_eq!(report["scenarios"][2]["limits"][0]["limit"], "max-scale");
+    assert!(report["scenarios"][0]["cost"]["median"].as_f64().unwrap() > 8.0, "16.7 hours of work at 0.5");
+}
+
+#[test]
+fn arrivals_durations_and_retries_come_from_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let arrivals = write(
+        "arrivals",
+        "2026-01-31T12:00:30Z\n2026-01-31T12:00:00Z\n# and one more\n2026-01-31T12:01:00Z\n",
+    );
+    let durations = write("durations", "10\n10s\n");
+    let config = write(
+        "longhaul.yaml",
+        "pipelines:\n  - name: a\n    source: { rabbitmq: { url: amqp://localhost, queue: a } }\n    sink: { url: http://localhost, timeout: 5s }\n    max_in_flight: 2\n    retry: { attempts: 3 }\n    on_failed: drop\n",
+    );
+    let plan = |more: &[&str]| -> serde_json::Value {
+        let arguments =
+            [&["--json", "--seeds=1", "--arrivals", &arrivals, "--duration", &durations][..], more].concat();
+        let report: serde_json::Value = serde_json::from_str(&stdout(&plan(&arguments))).unwrap();
+        report["scenarios"][0].clone()
+    };
+    let good = plan(&[]);
+    assert_eq!((&good["items"], &good["ideal_seconds"]), (&3.into(), &70.0.into()));
+    // Given up after five seconds, three times each.
+    let given_up = plan(&["-c", &config]);
+    assert_eq!((&given_up["max_in_flight"], &given_up["cut_attempts"]["median"]), (&2.into(), &9.0.into()));
+    assert!(given_up["advice"].as_array().unwrap().iter().any(|one| one["setting"] == "sink.timeout"));
+}
+
+#[test]
+fn mistakes_say_what_to_do() {
+    for (arguments, code, said) in [
+        (&["--duration=2s"][..], 64, "add --items"),
+        (&["--items=1", "--duration=2"], 64, "missing unit"),
+        (&["--items=1", "--duration=/"], 64, "nor a file"),
+        (&["--items=1", "-c", "/no/such.yaml"], 78, "cannot be read"),
+        (&["--rate=5/s"], 64, "--for"),
+        (&["--items=1", "--try", "max-scales=3"], 64, "no key"),
+        (&["--items=1", "--try", "window=1s"], 64, "6s..1h"),
+        (&["--items=1", "--try", "metric=rps"], 64, "only concurrency"),
+        (&["--items=1", "-f", "/no/such.yaml"], 78, "can't be read"),
+    ] {
+        let output = plan(arguments);
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {err}");
+        assert!(err.contains(said), "{arguments:?}: {err}");
+    }
+}

@@ -1,0 +1,172 @@
+//! Replicas come and go by Knative's arithmetic: real runs, on a clock that passes faster.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use super::super::support::within;
+use super::support::{Manifest, Serve, split};
+use super::worker;
+
+/// Knative's seconds for each second here.
+const SCALE: u32 = 10;
+
+fn scaled(options: &[&'static str]) -> Vec<&'static str> {
+    [&["--time-scale", "10"], options].concat()
+}
+
+/// The sample worker, whose requests last as long as the test.
+fn long_requests() -> Manifest {
+    Manifest::one_at_a_time()
+        .spec("timeoutSeconds: 36000")
+        .spec("responseStartTimeoutSeconds: 0")
+        .env("WAITSECOND", "1h")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_at_once_start_a_second_and_a_third_replica_and_all_go_after_the_window() {
+    let serve = Serve::start(
+        &Manifest::one_at_a_time().spec("timeoutSeconds: 300"),
+        &scaled(&["--cold-start", "1s"]),
+        &worker::words(),
+    )
+    .await;
+    serve.until("one is ready", |now| now["ready"] == 1).await;
+    // Twenty seconds of the service's.
+    let sent = [serve.post("/sleep/2000"), serve.post("/sleep/2000")];
+    serve.until("three are ready", |now| now["desired"] == 3 && now["ready"] == 3).await;
+    for answer in sent {
+        assert_eq!(split(&answer.await.unwrap()), (200, "slept".into()));
+    }
+    let idle = Instant::now();
+    serve.until("all are gone", |now| now["desired"] == 0 && now["ready"] == 0).await;
+    let seconds = idle.elapsed().as_secs_f64() * f64::from(SCALE);
+    assert!((55.0..75.0).contains(&seconds), "zero after {seconds:.0} s");
+    // The first request after zero waits for the start, and then succeeds.
+    assert_eq!(serve.ask("/status/200", "").await, (200, "item".into()));
+    serve.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_replica_stays_where_scale_to_zero_is_off() {
+    let manifest =
+        Manifest::one_at_a_time().cluster("enable-scale-to-zero", "false").cluster("stable-window", "6s");
+    let serve = Serve::start(&manifest, &scaled(&[]), &worker::words()).await;
+    let sent = [serve.post("/sleep/500"), serve.post("/sleep/500")];
+    serve.until("it grows", |now| now["desired"].as_u64() > Some(1)).await;
+    for answer in sent {
+        answer.await.unwrap();
+    }
+    serve.until("one is left", |now| now["desired"] == 1 && now["ready"] == 1).await;
+    tokio::time::sleep(Duration::from_secs(60) / SCALE).await;
+    let now = serve.replicas().await;
+    assert_eq!((&now["desired"], &now["ready"]), (&1.into(), &1.into()), "{now}");
+    serve.stop().await;
+}
+
+/// What is desired for so many requests in flight at a target utilization of 70, 80, 90 and 100 %; measured with the real autoscaler.
+const DESIRED: [(usize, [u64; 4]); 6] = [
+    (1, [2, 2, 2, 1]),
+    (3, [5, 4, 4, 3]),
+    (5, [8, 7, 6, 5]),
+    (10, [15, 13, 12, 10]),
+    (20, [29, 25, 23, 20]),
+    (100, [143, 125, 112, 100]),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_steady_load_settles_at_the_load_over_the_utilization() {
+    for (column, utilization) in [70, 80, 90, 100].into_iter().enumerate() {
+        let mut runs = Vec::new();
+        for (in_flight, desired) in DESIRED {
+            let manifest = long_requests().annotation("target-utilization-percentage", utilization);
+            let serve = Serve::start(&manifest, &["--time-scale", "20"], &[]).await;
+            let held: Vec<_> = (0..in_flight).map(|_| serve.post("/")).collect();
+            runs.push((serve, in_flight, desired[column], held));
+        }
+        // A whole window and some more.
+        tokio::time::sleep(Duration::from_secs(80) / 20).await;
+        for (serve, in_flight, desired, held) in runs {
+            // At the edge of a second two reports may fall into one, and a decision see some more than there are: it is the
+            // usual one that counts.
+            let mut seen: HashMap<u64, u32> = HashMap::new();
+            for _ in 0..10 {
+                *seen.entry(serve.replicas().await["desired"].as_u64().unwrap()).or_default() += 1;
+                tokio::time::sleep(Duration::from_millis(30)).await;
+            }
+            let usual = seen.iter().max_by_key(|(_, count)| **count).unwrap();
+            assert_eq!(*usual.0, desired, "{in_flight} in flight at {utilization} %: {seen:?}");
+            held.iter().for_each(tokio::task::JoinHandle::abort);
+            serve.stop().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_replicas_are_a_hundred_processes() {
+    let manifest = Manifest::one_at_a_time().annotation("min-scale", 100);
+    let worker = [env!("CARGO_BIN_EXE_longhaul").to_owned(), "demo-worker".to_owned()];
+    let serve = Serve::start(&manifest, &[], &worker).await;
+    let now = serve.until("all are ready", |now| now["ready"] == 100).await;
+    assert_eq!(now["replicas"].as_array().unwrap().len(), 100);
+    let answers: Vec<_> = (0..100).map(|_| serve.post("/")).collect();
+    for answer in answers {
+        assert_eq!(split(&answer.await.unwrap()), (200, "Hello World!".into()));
+    }
+    serve.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_are_shown_at_every_change() {
+    let serve = Serve::start(&long_requests(), &[], &[]).await;
+    let mut stream = TcpStream::connect(&serve.admin).await.unwrap();
+    let request = "GET /replicas HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    let mut until = async |what: &str, is_so: fn(&Value) -> bool| {
+        within(what, async {
+            loop {
+                let line = lines.next_line().await.unwrap().unwrap();
+                let Some(json) = line.strip_prefix("data: ") else { continue };
+                let now: Value = serde_json::from_str(json).unwrap();
+                if is_so(&now) {
+                    return now;
+                }
+            }
+        })
+        .await
+    };
+    let now = until("one is ready", |now| now["ready"] == 1).await;
+    let keys: Vec<&String> = now.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["desired", "ready", "panic", "stable_average", "panic_average", "queued", "replicas"]);
+    let held = serve.post("/work");
+    let now = until("it works", |now| now["replicas"][0]["item"] == "POST /work").await;
+    let replica = &now["replicas"][0];
+    assert_eq!((&replica["name"], &replica["state"]), (&"hello-1".into(), &"ready".into()));
+    assert!(replica["age_seconds"].is_number());
+    held.abort();
+    until("its client has gone", |now| now["replicas"][0]["item"].is_null()).await;
+    drop(lines);
+    serve.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_ends_is_started_again_after_a_growing_pause() {
+    let serve = Serve::start(
+        &Manifest::one_at_a_time(),
+        &scaled(&[]),
+        &["sh".into(), "-c".into(), "echo up; exit 1".into()],
+    )
+    .await;
+    serve.until("it crashed", |now| now["replicas"][0]["state"] == "crashed").await;
+    let begun = Instant::now();
+    // At once, after 10 s and after 20 s.
+    super::super::support::eventually("the fourth start", async || serve.output().len() >= 4).await;
+    let seconds = begun.elapsed().as_secs_f64() * f64::from(SCALE);
+    assert!((25.0..60.0).contains(&seconds), "{seconds}");
+    assert!(serve.output().iter().all(|line| line == "[hello-1] up"), "{:?}", serve.output());
+    serve.stop().await;
+}
