@@ -17,6 +17,8 @@ async fn the_workers_own_answers_come_through_and_its_failures_in_knatives_words
         ("/status/200", 200, "item"),
         ("/status/418%20Teapot", 418, "item"),
         ("/status/500", 500, "item"),
+        // A 1xx takes the place of the status that follows.
+        ("/early/500", 200, "item"),
         ("/env/K_SERVICE", 200, "hello"),
         ("/env/K_REVISION", 200, "hello-00001"),
         ("/env/K_CONFIGURATION", 200, "hello"),
