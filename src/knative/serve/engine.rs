@@ -209,6 +209,8 @@ impl Engine {
 
     /// Every replica is told to end, at once.
     pub fn stop(&self) {
+        // Under the lock, so that no turn that has begun starts a replica after it.
+        let _shared = self.shared();
         self.stopping.cancel();
         self.replicas.close();
     }
