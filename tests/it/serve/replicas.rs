@@ -44,7 +44,7 @@ async fn two_at_once_start_a_second_and_a_third_replica_and_all_go_after_the_win
     let idle = Instant::now();
     serve.until("all are gone", |now| now["desired"] == 0 && now["ready"] == 0).await;
     let seconds = idle.elapsed().as_secs_f64() * f64::from(SCALE);
-    assert!((55.0..75.0).contains(&seconds), "zero after {seconds:.0} s");
+    assert!((55.0..90.0).contains(&seconds), "zero after {seconds:.0} s");
     // The first request after zero waits for the start, and then succeeds.
     assert_eq!(serve.ask("/status/200", "").await, (200, "item".into()));
     serve.stop().await;
@@ -166,7 +166,7 @@ async fn a_worker_that_ends_is_started_again_after_a_growing_pause() {
     // At once, after 10 s and after 20 s.
     super::super::support::eventually("the fourth start", async || serve.output().len() >= 4).await;
     let seconds = begun.elapsed().as_secs_f64() * f64::from(SCALE);
-    assert!((25.0..60.0).contains(&seconds), "{seconds}");
+    assert!((25.0..120.0).contains(&seconds), "{seconds}");
     assert!(serve.output().iter().all(|line| line == "[hello-1] up"), "{:?}", serve.output());
     serve.stop().await;
 }
@@ -184,7 +184,7 @@ async fn a_replica_that_is_stopped_is_let_alone_then_asked_then_killed() {
         let begun = Instant::now();
         serve.until("it is gone", |now| now["replicas"].as_array().is_some_and(Vec::is_empty)).await;
         let took = begun.elapsed().as_secs_f64() * f64::from(SCALE);
-        assert!((seconds - 3.0..seconds + 10.0).contains(&took), "gone after {took:.0} s");
+        assert!((seconds - 3.0..seconds + 25.0).contains(&took), "gone after {took:.0} s");
         serve.stop().await;
     }
 }
