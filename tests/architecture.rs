@@ -87,6 +87,13 @@ fn rooms_know_only_whom_they_may() {
             "a plan is the core and the arithmetic: no clock, no file, no broker, one seed for one result",
         ),
         (
+            "knative/service/",
+            &["tokio", "tracing", "axum", "SystemTime", "Instant"],
+            "the service is arithmetic; serve and plan give it time",
+        ),
+        ("knative/manifest/", &["tokio", "axum", "crate::knative::serve"], "manifests are read, not run"),
+        ("knative/", &["crate::bridge", "crate::app", "crate::cli"], "Knative knows no bridge"),
+        (
             "bridge/",
             &["lapin", "rdkafka", "reqwest", "crate::app", "crate::cli"],
             "the shell knows contracts, not brokers",

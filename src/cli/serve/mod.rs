@@ -34,7 +34,7 @@ pub struct Options {
     /// How long a replica takes to start on top of the worker's own time, such as `5s` for an image that is pulled.
     #[arg(long, env = "LONGHAUL_COLD_START", default_value = "0s", value_name = "DURATION", value_parser = duration::parse)]
     cold_start: Duration,
-    /// How long running requests and workers get to end after SIGTERM.
+    /// After SIGTERM nothing new is taken and the workers get SIGTERM at once; what does not end within this time is killed.
     #[arg(long, env = "LONGHAUL_STOP_GRACE", default_value = "10s", value_name = "DURATION", value_parser = duration::parse)]
     stop_grace: Duration,
     /// Faults on purpose, such as `kill=0.1,refuse=0.05,reset=0.05,delay=5s`. The first three are shares of the requests:

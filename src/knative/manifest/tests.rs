@@ -247,3 +247,27 @@ fn what_a_cluster_would_ignore_is_warned_of() {
     let loaded = load(("s.yaml", SERVICE), Some(("cm.yaml", map))).unwrap();
     assert!(loaded.warnings[0].to_string().contains("cm.yaml:3:25: warning: data.stable-windows"));
 }
+
+#[test]
+fn a_damaged_manifest_is_explained_and_never_a_panic() {
+    let whole = with_container(
+        "          env: [{ name: A, value: $(B) }]\n          readinessProbe: { httpGet: { path: /, port: 8080 } }\n",
+    );
+    for seed in 0..3_000 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut letters: Vec<char> = whole.chars().collect();
+        for _ in 0..random.usize(1..4) {
+            let at = random.usize(..letters.len());
+            match random.u8(..3) {
+                0 => drop(letters.remove(at)),
+                1 => letters
+                    .insert(at, *random.choice(&['{', ':', '-', '\n', '"', ' ', '$', 'ü', '9']).unwrap()),
+                _ => letters.truncate(at.max(1)),
+            }
+        }
+        let text: String = letters.into_iter().collect();
+        if let Err(error) = service(&text) {
+            assert!(error.to_string().contains("help: "), "seed {seed}: {error}\n{text}");
+        }
+    }
+}

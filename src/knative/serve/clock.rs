@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use crate::knative::kpa::Time;
 
@@ -38,7 +38,8 @@ impl Clock {
         span.div_f64(self.speed)
     }
 
-    pub async fn sleep(&self, span: Duration) {
-        tokio::time::sleep(self.outside(span)).await;
+    /// The span begins now, not with the first poll.
+    pub fn sleep(&self, span: Duration) -> Sleep {
+        tokio::time::sleep(self.outside(span))
     }
 }

@@ -209,6 +209,8 @@ impl Engine {
 
     /// Every replica is told to end, at once.
     pub fn stop(&self) {
+        // Under the lock, so that no turn that has begun starts a replica after it.
+        let _shared = self.shared();
         self.stopping.cancel();
         self.replicas.close();
     }
@@ -250,19 +252,18 @@ impl Engine {
 
     /// Does what is due. Slots are handed out after the lock is released: one whose request has just gone comes straight back.
     fn turn(self: &Arc<Self>) {
-        let (assigned, counts) = {
+        let assigned = {
             let mut shared = self.shared();
             let now = self.clock.now();
             let assigned = if self.stopping.is_cancelled() { Vec::new() } else { shared.revision.turn(now) };
             self.apply_changes(&mut shared, now);
-            let assigned: Vec<_> =
+            let assigned: Vec<(Waiter, Slot)> =
                 assigned.into_iter().filter_map(|(waiter, id)| self.begin(&mut shared, waiter, id)).collect();
             let counts = shared.revision.counts();
             // Under the lock, so that no older count overtakes a newer one.
             self.counts.send_if_modified(|last| std::mem::replace(last, counts) != counts);
-            (assigned, counts)
+            assigned
         };
-        tracing::trace!(?counts, "turn");
         self.version.send_modify(|version| *version += 1);
         for (waiter, slot) in assigned {
             drop(waiter.slot.send(slot));

@@ -1,13 +1,15 @@
 //! One request to a worker's own port, as a queue-proxy sends it: a connection for each, closed as soon as nobody waits for the answer.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use http::header::{self, HeaderMap, HeaderName};
-use http::{HeaderValue, Uri};
+use http::{HeaderValue, StatusCode, Uri};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -51,8 +53,20 @@ pub async fn send(port: u16, shown: u16, request: Request) -> Result<(Response, 
         // Its errors come back with the answer or its body.
         let _ = connection.await;
     }));
-    match sender.send_request(outgoing(request)).await {
-        Ok(response) => Ok((incoming(response), connection)),
+    let mut request = outgoing(request);
+    let early = Arc::new(AtomicBool::new(false));
+    let note = Arc::clone(&early);
+    hyper::ext::on_informational(&mut request, move |_| note.store(true, Ordering::Relaxed));
+    match sender.send_request(request).await {
+        Ok(response) => {
+            let mut response = incoming(response);
+            if early.load(Ordering::Relaxed) {
+                // Knative's queue-proxy takes a 1xx for the worker's answer and drops the status that follows; Go then says 200. Whoever
+                // acks by the status alone loses work there, and should see it here.
+                *response.status_mut() = StatusCode::OK;
+            }
+            Ok((response, connection))
+        }
         Err(error) => Err(explain(&error)),
     }
 }
@@ -112,5 +126,5 @@ fn answer_for(error: &hyper::Error, local: u16, shown: u16) -> Response {
 }
 
 fn bad_gateway(text: &str) -> Response {
-    answers::error(http::StatusCode::BAD_GATEWAY, text)
+    answers::error(StatusCode::BAD_GATEWAY, text)
 }

@@ -108,12 +108,6 @@ impl Handle {
         self.driver.abort();
     }
 
-    /// Ends all at once.
-    pub async fn kill(mut self) {
-        self.closing.cancel();
-        self.cut_all().await;
-    }
-
     async fn cut_all(&mut self) {
         self.engine.kill();
         self.engine.stopped().await;

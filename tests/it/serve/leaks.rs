@@ -41,7 +41,7 @@ async fn after_sigterm_nothing_is_left() {
     let (mut serve, pids) = busy().await;
     serve.signal("-TERM");
     assert!(serve.wait().await.success());
-    assert!(!pids.iter().any(|pid| runs(*pid)), "gone by the time that serve ends");
+    assert_gone(&pids).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

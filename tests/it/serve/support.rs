@@ -31,6 +31,8 @@ pub struct Manifest {
     /// Keys of config-autoscaler.
     pub cluster: Vec<(&'static str, &'static str)>,
     pub env: Vec<(&'static str, &'static str)>,
+    /// The readinessProbe, in one line.
+    pub probe: Option<String>,
 }
 
 impl Manifest {
@@ -66,8 +68,10 @@ impl Manifest {
         let env: String = (self.env.iter())
             .map(|(name, value)| format!("            - {{ name: {name}, value: \"{value}\" }}\n"))
             .collect();
+        let probe = self.probe.as_ref().map(|probe| format!("          readinessProbe: {probe}\n"));
+        let probe = probe.unwrap_or_default();
         let service = format!(
-            "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {{ name: hello }}\nspec:\n  template:\n    metadata:\n      annotations:\n        a: b\n{annotations}    spec:\n{spec}      containers:\n        - image: hello\n          env:\n            - {{ name: A, value: b }}\n{env}"
+            "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {{ name: hello }}\nspec:\n  template:\n    metadata:\n      annotations:\n        a: b\n{annotations}    spec:\n{spec}      containers:\n        - image: hello\n          env:\n            - {{ name: A, value: b }}\n{env}{probe}"
         );
         let keys: String =
             self.cluster.iter().map(|(key, value)| format!("  {key}: \"{value}\"\n")).collect();

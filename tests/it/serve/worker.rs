@@ -63,6 +63,10 @@ fn answer(mut stream: TcpStream) {
     match what {
         "crash" => std::process::exit(3),
         "close" => {}
+        "early" => {
+            let _ = stream.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n");
+            whole(&mut stream, value, &body);
+        }
         "status" => whole(&mut stream, value, &body),
         "sleep" => {
             std::thread::sleep(Duration::from_millis(value.parse().unwrap()));

@@ -58,9 +58,13 @@ impl Prober<'_> {
         tokio::time::timeout(self.probe.timeout, self.ask()).await.unwrap_or(false)
     }
 
+    async fn accepts(&self) -> bool {
+        TcpStream::connect(("127.0.0.1", self.port)).await.is_ok()
+    }
+
     async fn ask(&self) -> bool {
         match &self.probe.check {
-            Check::Tcp => TcpStream::connect(("127.0.0.1", self.port)).await.is_ok(),
+            Check::Tcp => self.accepts().await,
             Check::Http { path, headers } => {
                 let mut request = Request::builder().uri(path).header("host", "127.0.0.1");
                 request = request.header("user-agent", "kube-probe/1.36");
@@ -73,6 +77,10 @@ impl Prober<'_> {
             }
             Check::Exec { command } => {
                 let Some((program, arguments)) = command.split_first() else { return false };
+                // The queue-proxy can't run it, and asks whether the port is open; a replica is ready when both are content.
+                if !self.accepts().await {
+                    return false;
+                }
                 let status = tokio::process::Command::new(program)
                     .args(arguments)
                     .envs(self.env.iter().map(|(name, value)| (name, value)))
