@@ -96,13 +96,13 @@ fn read_text(file: &FilePath) -> Result<String, Error> {
     std::fs::read_to_string(file).map_err(|source| Error::Unreadable { file: file.to_owned(), source })
 }
 
-/// The documents of a file; what is wrong with their YAML is reported.
-fn documents(text: &str, report: &mut Report) -> Vec<Document> {
+/// The documents of a file. None where it is no YAML, which is reported.
+fn documents(text: &str, report: &mut Report) -> Option<Vec<Document>> {
     match yaml::documents(text) {
-        Ok(documents) => documents,
+        Ok(documents) => Some(documents),
         Err(error) => {
             report.at(error.at.start, &Path::default(), error.reason, error.mend);
-            Vec::new()
+            None
         }
     }
 }
@@ -115,21 +115,19 @@ fn open<'a>(document: &'a Document, report: &mut Report) -> Option<Mapping<'a>> 
     Field::root(&document.root, report).mapping(report)
 }
 
-/// Whether the document is of this kind, without a word about the others in its file.
-fn is_kind(document: &Document, kind: &str) -> bool {
+/// The text of a key of the document, without a word about what is wrong with others in its file.
+fn peek(document: &Document, key: &str) -> Option<String> {
     let mut unused = Report::default();
-    let root = Field::root(&document.root, &mut unused).mapping(&mut unused);
-    root.and_then(|root| root.text("kind", &mut unused)).is_some_and(|text| text == kind)
+    let root = Field::root(&document.root, &mut unused).mapping(&mut unused)?;
+    root.text(key, &mut unused)
 }
 
-fn missing(kind: &str, report: &mut Report) {
-    let reason = format!("there is no {kind} in this file");
-    report.at(
-        Range::START.start,
-        &Path::default(),
-        reason,
-        format!("name a file with a document of `kind: {kind}`"),
-    );
+fn is_kind(document: &Document, kind: &str) -> bool {
+    peek(document, "kind").is_some_and(|text| text == kind)
+}
+
+fn missing(what: &str, mend: &str, report: &mut Report) {
+    report.at(Range::START.start, &Path::default(), format!("there is no {what} in this file"), mend);
 }
 
 /// Notes what the autoscaler's own rules refuse, at the value in `mapping`.

@@ -9,8 +9,9 @@ use super::defaults::Timeouts;
 use super::env::Variable;
 use super::probe::Probe;
 use super::tree::Mapping;
-use super::{annotations, documents, is_kind, missing, open};
+use super::{annotations, documents, is_kind, missing, open, peek};
 use crate::config::report::Report;
+use crate::config::yaml::Document;
 use crate::knative::kpa;
 
 /// What a revision's behaviour depends on, with every default filled in.
@@ -57,16 +58,19 @@ impl Service {
 
 /// The Service of a file, which may hold other objects beside it.
 pub fn read(text: &str, settings: &Settings, report: &mut Report) -> Option<Service> {
-    let documents = documents(text, report);
-    let mut services = documents.iter().filter(|document| is_kind(document, "Service"));
-    let Some(document) = services.next() else {
-        if !documents.is_empty() || text.trim().is_empty() {
-            missing("Service", report);
-        }
+    let documents = documents(text, report)?;
+    let services: Vec<&Document> = documents.iter().filter(|document| is_kind(document, "Service")).collect();
+    // One of Kubernetes, which has the same kind, may stand beside it.
+    let is_knatives = |document: &&&Document| {
+        peek(document, "apiVersion").is_some_and(|version| version.starts_with("serving.knative.dev/"))
+    };
+    let mut knatives = services.iter().filter(is_knatives);
+    let Some(document) = knatives.next().or(services.first()) else {
+        missing("Service", "name a file with a document of `kind: Service`", report);
         return None;
     };
     let root = open(document, report)?;
-    if let Some(second) = services.next() {
+    if let Some(second) = knatives.next() {
         let reason = "this is a second Service";
         report.at(second.root.range.start, &root.path, reason, "give each its own file and its own `serve`");
     }

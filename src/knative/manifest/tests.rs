@@ -271,3 +271,16 @@ fn a_damaged_manifest_is_explained_and_never_a_panic() {
         }
     }
 }
+
+#[test]
+fn other_documents_of_a_file_are_passed_over() {
+    let beside = format!("apiVersion: v1\nkind: Service\nmetadata: {{ name: other }}\n---\n{SERVICE}");
+    assert_eq!(service(&beside).unwrap().service.name, "hello");
+    let twice = format!("{SERVICE}---\n{SERVICE}");
+    assert!(mistakes(service(&twice)).starts_with("service.yaml:10:1: this is a second Service"));
+    let other = "kind: ConfigMap\nmetadata: { name: config-network }\ndata: {}\n";
+    let found = mistakes(load(("s.yaml", SERVICE), Some(("cm.yaml", other))));
+    assert!(found.starts_with("cm.yaml:1:1: there is no ConfigMap config-autoscaler"), "{found}");
+    let broken = mistakes(load(("s.yaml", SERVICE), Some(("cm.yaml", "data: [\n"))));
+    assert_eq!(broken.matches("help: ").count(), 1, "{broken}");
+}
