@@ -5,7 +5,8 @@
 //! * [`bridge`]: the async shell around it: one task a pipeline, the core's hands and ears.
 //! * [`source`], [`sink`], [`publish`]: where items come from, where they go, where failed ones end.
 //! * [`event`]: from a broker's message to a CloudEvent.
-//! * [`connect`]: how brokers are reached.
+//! * [`connect`]: how brokers and servers are reached.
+//! * [`peers`]: other replicas of this bridge, and what runs there.
 //! * [`config`], [`telemetry`], [`admin`]: what people write and what they see.
 //! * [`knative`]: Knative's arithmetic, and a service that is scaled by it on this machine.
 //! * [`app`]: puts all of it together; [`cli`]: the commands.
@@ -21,6 +22,7 @@ pub mod connect;
 pub mod delivery;
 pub mod event;
 pub mod knative;
+pub mod peers;
 pub mod publish;
 pub mod sink;
 pub mod source;

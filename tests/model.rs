@@ -65,6 +65,9 @@ fn policy() -> Policy {
         on_unknown: OnUnknown::Retry,
         on_failed: OnFailed::DeadLetter,
         reply: false,
+        park: false,
+        peers: false,
+        limit_step: Duration::ZERO,
         breaker_failures: 3,
         breaker_open: second,
         bounds: Bounds {
@@ -103,6 +106,8 @@ fn rabbitmq_twins_two_losses_drain_anywhere() {
         losses: 2,
         write_faults: 1,
         may_drain: true,
+        near_limit: None,
+        claims: 0,
     });
 }
 
@@ -120,5 +125,45 @@ fn kafka_one_key_two_losses_drain_anywhere() {
         losses: 2,
         write_faults: 1,
         may_drain: true,
+        near_limit: None,
+        claims: 0,
+    });
+}
+
+#[test]
+fn copies_near_the_limit_one_loss_drain_anywhere() {
+    explore(Setting {
+        policy: Policy { retry: Retry { attempts: 2, ..policy().retry }, ..policy() },
+        classes: vec![0, 0],
+        unique: false,
+        any_order: false,
+        prefetch: Some(2),
+        keys: vec![None; 2],
+        outcomes: vec![Outcome::Done, Outcome::Failed { retry_after: None }],
+        failures: 1,
+        losses: 1,
+        write_faults: 1,
+        may_drain: true,
+        near_limit: Some(1),
+        claims: 0,
+    });
+}
+
+#[test]
+fn two_replicas_two_losses_drain_anywhere() {
+    explore(Setting {
+        policy: Policy { peers: true, retry: Retry { attempts: 2, ..policy().retry }, ..policy() },
+        classes: vec![0, 0],
+        unique: false,
+        any_order: false,
+        prefetch: Some(2),
+        keys: vec![None; 2],
+        outcomes: vec![Outcome::Done, Outcome::Failed { retry_after: None }],
+        failures: 1,
+        losses: 2,
+        write_faults: 0,
+        may_drain: true,
+        near_limit: None,
+        claims: 2,
     });
 }

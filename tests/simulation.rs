@@ -19,7 +19,9 @@ fn seeded_walks_break_nothing_and_come_to_an_end() {
         None => 0..number("LONGHAUL_SIMULATIONS").unwrap_or(10_000),
     };
     for seed in seeds {
-        if let Err(broken) = walk(seed) {
+        // An invariant of the core's own panics.
+        let walked = std::panic::catch_unwind(|| walk(seed)).unwrap_or_else(|_| Err("see above".to_owned()));
+        if let Err(broken) = walked {
             panic!("seed {seed}: {broken}\nrun it again with LONGHAUL_SEED={seed}");
         }
     }
@@ -28,12 +30,14 @@ fn seeded_walks_break_nothing_and_come_to_an_end() {
 fn walk(seed: u64) -> Result<(), String> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut world = World::new(setting(&mut rng));
+    let mut taken = Vec::new();
     for _ in 0..STEPS_MAX {
         let steps = world.steps();
         let Some(step) = choose(&steps, &mut rng) else { break };
         world.take(step);
+        taken.push(step);
         if let Some(broken) = &world.broken {
-            return Err(format!("{broken}, after {step:?}"));
+            return Err(format!("{broken}, after {taken:#?}\nin {world:#?}"));
         }
     }
     if choose(&world.steps(), &mut rng).is_some() {
@@ -41,7 +45,11 @@ fn walk(seed: u64) -> Result<(), String> {
     }
     // A held item waits for a person, and what is behind it may wait with it.
     let ended_well = world.is_settled() || world.core.stats().held > 0;
-    if ended_well { Ok(()) } else { Err(format!("it came to a stop with work left: {world:?}")) }
+    if ended_well {
+        Ok(())
+    } else {
+        Err(format!("it came to a stop with work left after {taken:#?}\nin {world:#?}"))
+    }
 }
 
 /// Any step, but a drain only now and then: otherwise most walks would be over before they begin. A
@@ -70,6 +78,7 @@ fn setting(rng: &mut fastrand::Rng) -> Setting {
         Outcome::Rejected,
         Outcome::Unknown,
     ];
+    let near_limit = (!unique && rng.bool()).then(|| rng.u32(1..4));
     Setting {
         policy: policy(rng),
         classes,
@@ -82,6 +91,9 @@ fn setting(rng: &mut fastrand::Rng) -> Setting {
         losses: rng.u32(0..6),
         write_faults: rng.u32(0..6),
         may_drain: rng.bool(),
+        near_limit,
+        // Both at once would make two items of one: what is handed over knows nothing of its copy.
+        claims: if near_limit.is_some() { 0 } else { rng.u32(0..4) },
     }
 }
 
@@ -102,6 +114,9 @@ fn policy(rng: &mut fastrand::Rng) -> Policy {
         on_unknown: on_unknown[rng.usize(..3)],
         on_failed: on_failed[rng.usize(..3)],
         reply: rng.bool(),
+        park: false,
+        peers: rng.bool(),
+        limit_step: seconds(rng, 5) - Duration::from_secs(1),
         breaker_failures: rng.u32(0..6),
         breaker_open: seconds(rng, 100),
         bounds: Bounds {

@@ -38,10 +38,11 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Answers until `stop` is cancelled.
-    pub async fn run(self, view: View, stop: CancellationToken) {
-        let served =
-            axum::serve(self.listener, router(view)).with_graceful_shutdown(stop.cancelled_owned()).await;
+    /// Answers until `stop` is cancelled; `more` is what else is served here.
+    pub async fn run(self, view: View, more: Router, stop: CancellationToken) {
+        let served = axum::serve(self.listener, router(view).merge(more))
+            .with_graceful_shutdown(stop.cancelled_owned())
+            .await;
         if let Err(error) = served {
             tracing::error!(%error, "The admin server ended; health checks will fail");
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::AnySource;
 use super::build::BuildError;
@@ -9,6 +10,7 @@ use crate::config::{self, Secret};
 use crate::connect;
 #[cfg(feature = "kafka")]
 use crate::connect::kafka::Cluster;
+use crate::publish::copy::{self, Copies};
 use crate::publish::{self, Publisher};
 use crate::source;
 
@@ -40,6 +42,28 @@ pub(super) fn source(pipeline: &config::Pipeline) -> Result<AnySource, BuildErro
         let _ = kafka;
         Err(BuildError::config(name, "this build has no Kafka", NO_KAFKA))
     }
+}
+
+/// Where items of a RabbitMQ queue are written anew, and parked. Kafka needs neither: it counts no returns, and a
+/// record that waits holds no slot.
+pub(super) fn copies(pipeline: &config::Pipeline) -> Result<Option<Copies>, BuildError> {
+    let Some(source) = &pipeline.source.rabbitmq else { return Ok(None) };
+    let name = format!("longhaul {} (copies)", pipeline.name);
+    let connection = connect::rabbitmq::Settings { url: address(&source.url), tls: source.tls.clone(), name };
+    let queue =
+        config::RabbitmqTarget { queue: Some(source.queue.clone()), ..config::RabbitmqTarget::default() };
+    let publisher = publish::rabbitmq::Publisher::new(connection, &queue);
+    let mut parked: Vec<(Duration, Arc<dyn Publisher>)> = Vec::new();
+    if let Some(prefix) = &pipeline.retry.queue {
+        for delay in copy::steps(pipeline.retry.backoff.get(), pipeline.retry.backoff_max.get()) {
+            let place =
+                publisher.parking(&format!("{prefix}.{delay:?}"), delay, &source.queue).map_err(|error| {
+                    BuildError::config(&pipeline.name, error, "choose a shorter name for retry.queue")
+                })?;
+            parked.push((delay, Arc::new(place)));
+        }
+    }
+    Ok(Some(Copies { queue: Arc::new(publisher), parked }))
 }
 
 /// A publisher to either broker; what the target leaves out is the source's.

@@ -1,23 +1,27 @@
 //! From the configuration to the parts of a pipeline.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::brokers;
-use crate::bridge::{Parts, ReplyTo};
+use crate::bridge::Parts;
 use crate::cli::exit;
 use crate::config::{self, Config, Env, Secret};
 use crate::delivery::{Bounds, OnFailed, OnUnknown, Policy, Retry};
 use crate::event::{self, Encoder, Overrides};
-
+use crate::publish::reply::{self, Wrap};
+use crate::publish::{self, Broker, dead_letter};
 use crate::sink::http::{Client, Environment, HeaderSource, Replies, Settings};
-
 use crate::telemetry::{Metrics, Status};
 
 /// Verdicts that are kept for redeliveries: at least this many, and ten for each slot.
-const ORPHANS_MIN: u32 = 1_000;
+const ORPHANS_MIN: u32 = 20_000;
 /// A redelivery normally comes within seconds of the reconnect; a broker may be away for hours.
 const ORPHAN_AGE: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+
+/// The working limit is back at `max_in_flight` after at most twenty of these.
+const LIMIT_STEP: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What can't be built, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +39,10 @@ impl BuildError {
             hint: hint.to_owned(),
             exit_code: exit::CONFIG,
         }
+    }
+
+    pub(super) fn whole(what: impl std::fmt::Display, hint: &str) -> Self {
+        BuildError { what: what.to_string(), hint: hint.to_owned(), exit_code: exit::CONFIG }
     }
 
     pub(super) fn listen(address: &str, error: std::io::Error) -> Self {
@@ -74,12 +82,7 @@ pub(super) fn parts(
     .map_err(|error| BuildError::config(name, error, "mend the key `event` of the pipeline"))?;
     let sink = Client::new(Settings {
         sink: pipeline.sink.clone(),
-        headers: pipeline
-            .sink
-            .headers
-            .iter()
-            .map(|(name, value)| (name.clone(), header_source(value)))
-            .collect(),
+        headers: header_sources(&pipeline.sink.headers),
         max_in_flight: pipeline.max_in_flight as usize,
         replies: if pipeline.reply.is_some() { Replies::Used } else { Replies::Ignored },
         environment: Environment::from_variables(env),
@@ -88,28 +91,53 @@ pub(super) fn parts(
         BuildError::config(name, error, "mend the key `sink` of the pipeline, or the file that it names")
     })?;
     let dead_letter = match &pipeline.dead_letter {
-        Some(target) => Some(brokers::publisher(pipeline, target.rabbitmq.as_ref(), target.kafka.as_ref())?),
+        Some(target) => Some(dead_letter(pipeline, target, env)?),
         None => None,
     };
     let reply = match &pipeline.reply {
-        Some(reply) => Some(ReplyTo {
+        Some(reply) => Some(reply::Target {
             publisher: brokers::publisher(pipeline, reply.rabbitmq.as_ref(), reply.kafka.as_ref())?,
-            wrap: reply.wrap,
-            prefix: if reply.kafka.is_some() { "ce_" } else { "cloudEvents_" },
+            broker: if reply.kafka.is_some() { Broker::Kafka } else { Broker::Rabbitmq },
+            wrap: if reply.wrap { Wrap::Any } else { Wrap::Never },
         }),
         None => None,
     };
     Ok(Parts {
         name: name.clone(),
-        policy: policy(pipeline),
+        policy: Policy { peers: config.peers.is_some(), ..policy(pipeline) },
         encoder,
         sink: Arc::new(sink),
         dead_letter,
         reply,
+        copies: brokers::copies(pipeline)?,
+        replicas: None,
         metrics: metrics.pipeline(name, pipeline.max_in_flight),
         status: Arc::new(Status::new(name)),
         drain_timeout: config.drain.timeout.get(),
     })
+}
+
+fn dead_letter(
+    pipeline: &config::Pipeline,
+    target: &config::Target,
+    env: Env<'_>,
+) -> Result<dead_letter::Target, BuildError> {
+    let Some(http) = &target.http else {
+        let publisher = brokers::publisher(pipeline, target.rabbitmq.as_ref(), target.kafka.as_ref())?;
+        return Ok(dead_letter::Target::Broker(publisher));
+    };
+    let environment = Environment::from_variables(env);
+    let settings = publish::http::Settings {
+        target: http.clone(),
+        headers: header_sources(&http.headers),
+        ca_certs: environment.k_ca_certs,
+        trust_bundles: environment.trust_bundles,
+        namespace: environment.namespace,
+    };
+    let client = publish::http::Client::new(settings).map_err(|error| {
+        BuildError::config(&pipeline.name, error, "mend the key `dead_letter.http` of the pipeline")
+    })?;
+    Ok(dead_letter::Target::Http(Arc::new(client)))
 }
 
 /// The core's rules for a pipeline.
@@ -136,6 +164,9 @@ pub fn policy(pipeline: &config::Pipeline) -> Policy {
             (None, config::OnFailed::Drop) => OnFailed::Drop,
         },
         reply: pipeline.reply.is_some(),
+        park: retry.queue.is_some(),
+        peers: false,
+        limit_step: LIMIT_STEP,
         breaker_failures: pipeline.breaker.failures,
         breaker_open: pipeline.breaker.open.get(),
         bounds: Bounds {
@@ -162,6 +193,7 @@ impl HeaderSource for SecretHeader {
     }
 }
 
-fn header_source(value: &Secret) -> Arc<dyn HeaderSource> {
-    Arc::new(SecretHeader(value.clone()))
+fn header_sources(headers: &BTreeMap<String, Secret>) -> Vec<(String, Arc<dyn HeaderSource>)> {
+    let source = |value: &Secret| Arc::new(SecretHeader(value.clone())) as Arc<dyn HeaderSource>;
+    headers.iter().map(|(name, value)| (name.clone(), source(value))).collect()
 }

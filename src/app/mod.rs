@@ -18,6 +18,7 @@ use crate::telemetry::{Metrics, Status};
 
 mod brokers;
 mod build;
+mod peers;
 
 pub use build::{BuildError, policy};
 
@@ -26,6 +27,8 @@ pub struct App {
     pipelines: Vec<(Parts, AnySource)>,
     metrics: Arc<Metrics>,
     admin: Option<admin::Server>,
+    /// What other replicas ask for, at the admin server.
+    questions: axum::Router,
 }
 
 /// Either broker's source.
@@ -54,8 +57,12 @@ impl App {
     pub async fn build(config: &Config, env: Env<'_>) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::new());
         let mut pipelines = Vec::new();
+        let mut replicas = peers::replicas(config)?;
         for pipeline in &config.pipelines {
-            let parts = build::parts(pipeline, config, &metrics, env)?;
+            let mut parts = build::parts(pipeline, config, &metrics, env)?;
+            if let Some(replicas) = &mut replicas {
+                parts.replicas = replicas.of(&pipeline.name);
+            }
             pipelines.push((parts, brokers::source(pipeline)?));
         }
         let admin = match &config.admin.listen {
@@ -64,7 +71,8 @@ impl App {
             }
             None => None,
         };
-        Ok(App { pipelines, metrics, admin })
+        let questions = replicas.map(|replicas| replicas.router).unwrap_or_default();
+        Ok(App { pipelines, metrics, admin, questions })
     }
 
     /// The counters that the parts count with.
@@ -79,7 +87,7 @@ impl App {
         let stop_admin = CancellationToken::new();
         let admin = self.admin.map(|server| {
             let view = admin::View { metrics: self.metrics.clone(), pipelines: statuses };
-            tokio::spawn(server.run(view, stop_admin.clone()))
+            tokio::spawn(server.run(view, self.questions, stop_admin.clone()))
         });
         let mut running = JoinSet::new();
         for (parts, source) in self.pipelines {

@@ -2,12 +2,11 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{Ended, Shared};
 use crate::delivery::{Input, ItemId, Outcome};
-use crate::event::{EncodedEvent, Message, Origin, Redelivered};
+use crate::event::{EncodedEvent, Message, Origin, Redelivered, Value};
 use crate::sink::{Answer, Request};
 
 /// An item as the shell keeps it, from its admission until the core forgets it.
@@ -15,13 +14,15 @@ pub(super) struct Work {
     pub message: Arc<Message>,
     /// Made at the first attempt and kept, so that every attempt has the same id (guarantee G5).
     event: OnceLock<EncodedEvent>,
+    /// An id for an item that came with none: its event's, and its copies' in the broker.
+    fresh_id: OnceLock<String>,
     /// How the latest attempt ended: what a dead letter or a reply is made of.
     answer: Mutex<Option<Answer>>,
 }
 
 impl Work {
     pub fn new(message: Arc<Message>) -> Self {
-        Work { message, event: OnceLock::new(), answer: Mutex::new(None) }
+        Work { message, event: OnceLock::new(), fresh_id: OnceLock::new(), answer: Mutex::new(None) }
     }
 
     /// The event's id, or before the first attempt what the broker knows the item by.
@@ -37,17 +38,18 @@ impl Work {
         }
     }
 
+    /// What a copy of the item is known by: the name that it has already, else a new one.
+    pub fn name(&self) -> &str {
+        self.message.header("longhaul-id").and_then(Value::as_text).unwrap_or_else(|| self.fresh_id())
+    }
+
+    fn fresh_id(&self) -> &str {
+        self.fresh_id.get_or_init(|| uuid::Uuid::new_v4().to_string())
+    }
+
     /// The event's attribute `source`; empty before the first attempt.
     pub fn source(&self) -> String {
         self.event.get().map(|event| event.source().to_owned()).unwrap_or_default()
-    }
-
-    /// The Kafka record's key, which an answer to it keeps.
-    pub fn key(&self) -> Option<Bytes> {
-        match &self.message.origin {
-            Origin::Kafka(origin) => origin.key.clone(),
-            Origin::Rabbitmq(_) => None,
-        }
     }
 
     pub fn answer(&self) -> Option<Answer> {
@@ -59,11 +61,13 @@ impl Work {
     }
 
     /// The event, encoded now if it was not before.
-    fn event(&self, shared: &Shared) -> Result<&EncodedEvent, String> {
+    pub fn event(&self, shared: &Shared) -> Result<&EncodedEvent, String> {
         if let Some(event) = self.event.get() {
             return Ok(event);
         }
-        let event = shared.encoder.encode(&self.message).map_err(|error| error.to_string())?;
+        let fresh_id = || self.fresh_id().to_owned();
+        let event =
+            shared.encoder.encode_with_id(&self.message, &fresh_id).map_err(|error| error.to_string())?;
         Ok(self.event.get_or_init(|| event))
     }
 }

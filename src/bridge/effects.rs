@@ -16,13 +16,33 @@ impl Pipeline {
                 }
             }
             Effect::Adopt { item, id } => {
+                // What another replica gave back came without its message.
+                if let Some(message) = self.incoming.take() {
+                    self.works.entry(item).or_insert_with(|| Arc::new(Work::new(message)));
+                }
                 self.shared.metrics.adopted.inc();
                 tracing::info!(pipeline = self.shared.name, id = self.id(item), delivery = %id, "Redelivery adopted: its work was begun before");
             }
             Effect::Dispatch { item, attempt, redelivered } => {
                 self.request(Attempt { item, number: attempt, redelivered });
             }
-            Effect::Write { item, write } => self.write(item, write),
+            Effect::Write { item, write } => {
+                if matches!(write, Write::Park { .. }) {
+                    self.name_copy(item);
+                }
+                self.write(item, write);
+            }
+            Effect::Rewrite { item, attempts } => self.rewrite(item, attempts),
+            Effect::Copied { item, .. } => {
+                self.shared.metrics.rewritten.inc();
+                tracing::info!(
+                    pipeline = self.shared.name,
+                    id = self.id(item),
+                    "Item written anew to its queue, whose delivery limit was near; its old delivery is acked"
+                );
+            }
+            Effect::Ask { item, id, identity } => self.ask(item, id, &identity),
+            Effect::Claimed { claim, standing } => self.claimed(claim, standing),
             Effect::Settle { id, how, dropped } => {
                 self.shared.metrics.settled(how, dropped);
                 tracing::debug!(pipeline = self.shared.name, delivery = %id, ?how, "Settling");
@@ -42,7 +62,7 @@ impl Pipeline {
                 seconds = delay.as_secs_f64(),
                 "Item will be tried again"
             ),
-            Effect::Forget { item } => {
+            Effect::Release { item } | Effect::Forget { item } => {
                 self.works.remove(&item);
             }
             Effect::OrphanExpired { item } => {
@@ -82,7 +102,9 @@ impl Pipeline {
                     );
                 }
             }
-            Input::Written { item, written } if *written != Written::Confirmed => {
+            Input::Written { item, written } | Input::Rewritten { item, written }
+                if *written != Written::Confirmed =>
+            {
                 self.shared.metrics.write_failures.inc();
                 tracing::warn!(
                     pipeline = self.shared.name,
@@ -111,6 +133,30 @@ impl Pipeline {
         self.tasks.spawn(async move {
             let _ = ended.send(writes::run(&shared, &work, item, write).await);
         });
+    }
+
+    fn rewrite(&mut self, item: ItemId, attempts: u32) {
+        let Some(work) = self.works.get(&item).cloned() else {
+            return self.handle_later(Input::Rewritten { item, written: Written::Impossible });
+        };
+        self.name_copy(item);
+        let (shared, ended) = (self.shared.clone(), self.ended.clone());
+        self.tasks.spawn(async move {
+            let _ = ended.send(writes::rewrite(&shared, &work, item, attempts).await);
+        });
+    }
+
+    /// Tells the core what the copy will be called, before there can be one.
+    fn name_copy(&mut self, item: ItemId) {
+        if let Some(work) = self.works.get(&item) {
+            self.core.name(item, work.name().into());
+        }
+    }
+
+    /// Answers the core after it has answered us.
+    pub(super) fn handle_later(&mut self, input: Input) {
+        // The pipeline holds the receiver.
+        let _ = self.ended.send(Ended { input, detail: None });
     }
 
     /// What people know an item by.

@@ -15,19 +15,29 @@ use tokio_util::sync::CancellationToken;
 
 use crate::delivery::{Dispatcher, Effect, Input, ItemId, NoRoom, Policy};
 use crate::event::{Encoder, Message};
-use crate::publish::Publisher;
+use crate::peers::Peers;
+use crate::publish::copy::Copies;
+use crate::publish::{dead_letter, reply};
 use crate::sink::Sink;
 use crate::source::{Command, Delivery, Port, Settled, Source, SourceError, SourceEvent, link};
 use crate::telemetry::{PipelineMetrics, Status};
 
+mod answer;
+mod ask;
 mod attempt;
 mod effects;
+mod verdict;
 mod writes;
 
+pub use answer::{Asker, Question, When};
+use ask::{Asking, PartitionAnswer};
 use attempt::Work;
 
 /// How long a source may take to leave its broker once everything is settled.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a drain looks whether results that others are about to fetch were fetched.
+const FETCH_CHECK: Duration = Duration::from_millis(100);
 
 /// How many ended requests, or deliveries, are handled before the loop looks at everything else.
 const BATCH: usize = 64;
@@ -38,22 +48,23 @@ pub struct Parts {
     pub policy: Policy,
     pub encoder: Encoder,
     pub sink: Arc<dyn Sink>,
-    pub dead_letter: Option<Arc<dyn Publisher>>,
-    pub reply: Option<ReplyTo>,
+    pub dead_letter: Option<dead_letter::Target>,
+    pub reply: Option<reply::Target>,
+    /// Where items are written anew; none where the broker has no use for it (Kafka).
+    pub copies: Option<Copies>,
+    /// The other replicas, and what they ask.
+    pub replicas: Option<Replicas>,
     pub metrics: PipelineMetrics,
     pub status: Arc<Status>,
     /// How long running requests may go on after a drain began.
     pub drain_timeout: Duration,
 }
 
-/// Where a worker's answers go.
-#[derive(Clone)]
-pub struct ReplyTo {
-    pub publisher: Arc<dyn Publisher>,
-    /// Also publish an answer that is no CloudEvent.
-    pub wrap: bool,
-    /// What goes before an attribute's name in a header: `ce_` in Kafka, `cloudEvents_` in AMQP.
-    pub prefix: &'static str,
+/// The other replicas of this bridge, for one pipeline.
+pub struct Replicas {
+    pub peers: Arc<Peers>,
+    /// Their questions about this pipeline.
+    pub questions: mpsc::Receiver<Question>,
 }
 
 /// How a pipeline ended.
@@ -76,11 +87,19 @@ pub struct Pipeline {
     tasks: JoinSet<()>,
     ended: mpsc::UnboundedSender<Ended>,
     endings: mpsc::UnboundedReceiver<Ended>,
+    /// The asking side of several replicas, and the answering one.
+    asking: Option<Asking>,
+    partition_answers: mpsc::UnboundedSender<PartitionAnswer>,
+    partitions_answered: mpsc::UnboundedReceiver<PartitionAnswer>,
+    questions: Option<mpsc::Receiver<Question>>,
+    claims: answer::Claims,
     shared: Arc<Shared>,
     status: Arc<Status>,
     drain_timeout: Duration,
     intake_stopped: bool,
     no_room: Option<NoRoom>,
+    /// The working limit that was shown last.
+    limit: u32,
 }
 
 /// What request and write tasks need of their pipeline.
@@ -89,8 +108,9 @@ struct Shared {
     name: String,
     encoder: Encoder,
     sink: Arc<dyn Sink>,
-    dead_letter: Option<Arc<dyn Publisher>>,
-    reply: Option<ReplyTo>,
+    dead_letter: Option<dead_letter::Target>,
+    reply: Option<reply::Target>,
+    copies: Option<Copies>,
     metrics: PipelineMetrics,
 }
 
@@ -122,15 +142,22 @@ impl Pipeline {
 
     fn new(parts: Parts, port: Port) -> Self {
         let (ended, endings) = mpsc::unbounded_channel();
+        let (partition_answers, partitions_answered) = mpsc::unbounded_channel();
+        let (asking, questions) = match parts.replicas {
+            Some(Replicas { peers, questions }) => (Some(Asking::new(peers)), Some(questions)),
+            None => (None, None),
+        };
         let shared = Shared {
             name: parts.name,
             encoder: parts.encoder,
             sink: parts.sink,
             dead_letter: parts.dead_letter,
             reply: parts.reply,
+            copies: parts.copies,
             metrics: parts.metrics,
         };
         Pipeline {
+            limit: parts.policy.max_in_flight,
             core: Dispatcher::new(parts.policy),
             started: Instant::now(),
             port,
@@ -140,6 +167,11 @@ impl Pipeline {
             tasks: JoinSet::new(),
             ended,
             endings,
+            asking,
+            partition_answers,
+            partitions_answered,
+            questions,
+            claims: answer::Claims::default(),
             shared: Arc::new(shared),
             status: parts.status,
             drain_timeout: parts.drain_timeout,
@@ -158,7 +190,9 @@ impl Pipeline {
         let mut endings = Vec::with_capacity(BATCH);
         loop {
             let wake = self.core.poll_timeout().map(|after| self.started + after);
-            let takes = self.no_room.is_none() || self.core.is_draining();
+            let owed = self.core.is_draining() && self.claims.are_owed();
+            let wake = if owed { Some(Instant::now() + FETCH_CHECK) } else { wake };
+            let takes = self.core.is_draining() || (self.no_room.is_none() && !self.waits_for_peers());
             let batch = if self.core.is_draining() { BATCH } else { 1 };
             tokio::select! {
                 biased;
@@ -170,6 +204,8 @@ impl Pipeline {
                         self.ended(ended);
                     }
                 }
+                Some(answer) = self.partitions_answered.recv() => self.partition_answered(answer),
+                Some(question) = next(&mut self.questions) => self.question(question),
                 _ = drain.cancelled(), if !self.core.is_draining() => {
                     deadline = Some(Instant::now() + self.drain_timeout);
                     self.begin_drain();
@@ -214,6 +250,7 @@ impl Pipeline {
         if delivery.outline.redelivered {
             self.shared.metrics.redeliveries.inc();
         }
+        let Some(delivery) = self.sort(delivery) else { return };
         self.incoming = Some(delivery.message);
         self.handle(Input::Received(delivery.outline));
         self.incoming = None;
@@ -221,8 +258,12 @@ impl Pipeline {
 
     fn event(&mut self, event: SourceEvent) {
         match event {
+            SourceEvent::Assigned(assignments) => self.assigned(assignments),
+            SourceEvent::Releasing { epoch } => {
+                self.forget_partition(epoch);
+                self.handle(Input::SessionEnding(epoch));
+            }
             SourceEvent::Up { epoch } => self.handle(Input::SessionUp(epoch)),
-            SourceEvent::Assigned(_) | SourceEvent::Releasing { .. } => {}
             SourceEvent::Lost { epoch, reason } => {
                 self.shared.metrics.sessions_lost.inc();
                 let running = self.core.stats().running;
@@ -230,7 +271,9 @@ impl Pipeline {
                     pipeline = self.shared.name, %epoch, reason, running,
                     "Session lost; running requests go on and wait for their redelivery"
                 );
+                self.forget_partition(epoch);
                 self.handle(Input::SessionLost(epoch));
+                self.claim_lost(epoch);
             }
             SourceEvent::Settled { id, settled } => {
                 let stale = settled == Settled::Stale;
@@ -239,6 +282,12 @@ impl Pipeline {
                 }
                 self.handle(Input::Settled { id, stale });
             }
+            SourceEvent::Proven(ids) => {
+                for id in ids {
+                    self.handle(Input::Proven { id });
+                }
+            }
+            SourceEvent::Alive { epoch } => self.alive(epoch),
             SourceEvent::Connected(connected) => {
                 self.shared.metrics.connected.set(i64::from(connected));
                 self.status.connected(connected);
@@ -263,6 +312,7 @@ impl Pipeline {
         // A source that has ended can't be told, and its end is noticed by itself.
         let _ = self.port.commands.send(Command::StopIntake);
         self.handle(Input::Drain);
+        self.stop_waiting();
     }
 
     fn is_drained(&self) -> bool {
@@ -270,6 +320,7 @@ impl Pipeline {
             && self.intake_stopped
             && self.core.is_empty()
             && self.port.deliveries.is_empty()
+            && !self.claims.are_owed()
     }
 
     /// Leaves the broker. Everything is settled by now, so that nothing is lost if it takes too long.
@@ -319,6 +370,26 @@ impl Pipeline {
         }
     }
 
+    /// Says once that the working limit fell, and that it is back.
+    fn show_limit(&mut self, limit: u32) {
+        if limit == self.limit {
+            return;
+        }
+        let (ceiling, fell) = (self.core.max_in_flight(), limit < self.limit);
+        if fell && self.limit == ceiling {
+            tracing::warn!(
+                pipeline = self.shared.name,
+                limit,
+                max_in_flight = ceiling,
+                "Fewer requests at once: the service did not start them all; the limit rises again with time"
+            );
+        } else if limit == ceiling {
+            tracing::info!(pipeline = self.shared.name, limit, "Back at max_in_flight");
+        }
+        self.limit = limit;
+        self.shared.metrics.in_flight_limit.set(i64::from(limit));
+    }
+
     /// Brings metrics and readiness up to date.
     fn show(&mut self) {
         let stats = self.core.stats();
@@ -326,6 +397,7 @@ impl Pipeline {
         self.shared.metrics.held.set(i64::from(stats.held));
         self.shared.metrics.orphans.set(i64::from(stats.pending));
         self.shared.metrics.blocked_by_key.set(i64::from(stats.blocked_by_key));
+        self.show_limit(stats.limit);
         let no_room = self.core.no_room();
         if no_room == self.no_room {
             return;
@@ -345,6 +417,14 @@ impl Pipeline {
             ),
             _ => {}
         }
+    }
+}
+
+/// The next question, or never where nobody asks.
+async fn next(questions: &mut Option<mpsc::Receiver<Question>>) -> Option<Question> {
+    match questions {
+        Some(questions) => questions.recv().await,
+        None => None,
     }
 }
 

@@ -41,18 +41,6 @@ impl Path {
     pub fn overlaps(&self, other: &Path) -> bool {
         self.0.iter().zip(&other.0).all(|(mine, theirs)| mine == theirs)
     }
-
-    /// The path with every index left out: `pipelines[].sink`.
-    pub fn pattern(&self) -> String {
-        let mut text = String::new();
-        for step in &self.0 {
-            match step {
-                Step::Key(name) => push_key(&mut text, name),
-                Step::Item(_) => text.push_str("[]"),
-            }
-        }
-        text
-    }
 }
 
 fn push_key(text: &mut String, name: &str) {

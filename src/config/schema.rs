@@ -17,9 +17,19 @@ pub(super) fn one_broker(schema: &mut Schema) {
     exactly_one(schema, &["rabbitmq", "kafka"]);
 }
 
+/// Exactly one broker or service.
+pub(super) fn one_target(schema: &mut Schema) {
+    exactly_one(schema, &["rabbitmq", "kafka", "http"]);
+}
+
 /// Either a queue, through the default exchange, or an exchange.
 pub(super) fn one_destination(schema: &mut Schema) {
     exactly_one(schema, &["queue", "exchange"]);
+}
+
+/// Either a name or a list.
+pub(super) fn one_discovery(schema: &mut Schema) {
+    exactly_one(schema, &["dns", "addresses"]);
 }
 
 fn exactly_one(schema: &mut Schema, keys: &[&str]) {

@@ -6,9 +6,15 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::schema::{one_broker, one_destination};
+use super::schema::one_broker;
 use super::secret::{OptionValue, Secret};
 use super::units::{ByteCount, Span};
+
+mod peers;
+mod target;
+
+pub use peers::Peers;
+pub use target::{HttpTarget, KafkaTarget, RabbitmqTarget, Reply, Target};
 
 /// The whole configuration file. Any value may hold `${env:NAME}` and `${file:/path}`; `$${` stands for `${`. In URLs
 /// of brokers, headers, tokens and librdkafka options files are read again when they change, elsewhere once at start.
@@ -22,6 +28,9 @@ pub struct Config {
     /// Health, metrics and control over HTTP.
     #[serde(default)]
     pub admin: Admin,
+    /// The other replicas of this bridge. They are asked before an item that was redelivered is started again.
+    #[serde(default)]
+    pub peers: Option<Peers>,
     /// What happens at SIGTERM.
     #[serde(default)]
     pub drain: Drain,
@@ -277,6 +286,11 @@ pub struct Retry {
     pub worker_time_budget: Span,
     /// How long an item may wait for a worker that can't be reached. Such tries cost no attempt.
     pub not_started_for: Span,
+    /// RabbitMQ only: park waits in the broker, in queues of this name with the delay behind it (`thumbnails.retry.10s`,
+    /// one for each step of the backoff), which are created when they are needed. A parked item holds no slot, and its
+    /// count of attempts survives a restart. Without this key an item waits in memory and keeps its slot.
+    #[schemars(length(min = 1, max = 200))]
+    pub queue: Option<String>,
 }
 
 /// What to do when nobody can tell whether the worker finished.
@@ -301,68 +315,6 @@ pub enum OnFailed {
     Hold,
     /// Ack it: the item is lost, by choice.
     Drop,
-}
-
-/// Exactly one place to write to.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(transform = one_broker)]
-pub struct Target {
-    /// A RabbitMQ queue or exchange.
-    pub rabbitmq: Option<RabbitmqTarget>,
-    /// A Kafka topic.
-    pub kafka: Option<KafkaTarget>,
-}
-
-/// A RabbitMQ queue (by name, through the default exchange) or an exchange with a routing key.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(transform = one_destination)]
-pub struct RabbitmqTarget {
-    /// AMQP URI; the source's where the source is RabbitMQ and this is left out.
-    pub url: Option<Secret>,
-    /// Name of an existing queue.
-    #[schemars(length(min = 1, max = 255))]
-    pub queue: Option<String>,
-    /// Name of an existing exchange, instead of `queue`.
-    #[schemars(length(min = 1, max = 255))]
-    pub exchange: Option<String>,
-    /// Routing key; goes with `exchange`.
-    #[schemars(length(max = 255))]
-    pub routing_key: Option<String>,
-    /// Certificates for `amqps://`.
-    #[serde(default)]
-    pub tls: Tls,
-}
-
-/// A Kafka topic.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct KafkaTarget {
-    /// Brokers to ask first, each `host:port`; the source's where the source is Kafka and this is left out.
-    #[serde(default)]
-    pub bootstrap_servers: Vec<String>,
-    /// Name of an existing topic.
-    #[schemars(length(min = 1))]
-    pub topic: String,
-    /// Further librdkafka options, passed through as they are.
-    #[serde(default)]
-    #[schemars(with = "BTreeMap<String, OptionValue>")]
-    pub options: BTreeMap<String, Secret>,
-}
-
-/// Where the worker's answers go: exactly one place.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(transform = one_broker)]
-pub struct Reply {
-    /// A RabbitMQ queue or exchange.
-    pub rabbitmq: Option<RabbitmqTarget>,
-    /// A Kafka topic.
-    pub kafka: Option<KafkaTarget>,
-    /// Also publish an answer that is no CloudEvent, with attributes of our own.
-    #[serde(default)]
-    pub wrap: bool,
 }
 
 /// When to stop asking a service that only fails.
@@ -459,6 +411,7 @@ mod defaults {
                 unknown_backoff: Span::from_secs(30),
                 worker_time_budget: Span::from_hours(6),
                 not_started_for: Span::from_hours(24),
+                queue: None,
             }
         }
     }

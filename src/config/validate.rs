@@ -6,13 +6,14 @@ use super::load::Features;
 use super::path::Path;
 use super::report::Report;
 use super::template::Env;
-use super::types::{Config, Pipeline, Tls};
+use super::types::{Config, KafkaTarget, Pipeline, RabbitmqTarget, Tls};
 use super::units::Span;
 
 mod admin;
 mod event;
 mod kafka;
 mod options;
+mod peers;
 mod rabbitmq;
 mod sink;
 mod times;
@@ -27,6 +28,9 @@ pub(super) fn check(config: &Config, features: Features, env: Env<'_>, report: &
         context.pipeline(pipeline, config, &path);
     }
     context.admin(&config.admin, &root.key("admin"));
+    if let Some(peers) = &config.peers {
+        context.peers(peers, &config.admin, &root.key("peers"));
+    }
 }
 
 /// What every check needs.
@@ -60,23 +64,35 @@ impl Context<'_> {
             self.kafka_source(kafka, &source.key("kafka"));
         }
         self.sink(&pipeline.sink, &path.key("sink"));
-        let targets = [
-            ("dead_letter", pipeline.dead_letter.as_ref().map(|to| (&to.rabbitmq, &to.kafka))),
-            ("reply", pipeline.reply.as_ref().map(|to| (&to.rabbitmq, &to.kafka))),
-        ];
-        for (key, target) in targets {
-            let Some((rabbitmq, kafka)) = target else { continue };
-            if let Some(rabbitmq) = rabbitmq {
-                self.rabbitmq_target(rabbitmq, pipeline, &path.key(key).key("rabbitmq"));
+        if let Some(target) = &pipeline.dead_letter {
+            let path = path.key("dead_letter");
+            self.broker_target(target.rabbitmq.as_ref(), target.kafka.as_ref(), pipeline, &path);
+            if let Some(http) = &target.http {
+                self.http_target(http, &path.key("http"));
             }
-            if let Some(kafka) = kafka {
-                self.kafka_target(kafka, pipeline, &path.key(key).key("kafka"));
-            }
+        }
+        if let Some(reply) = &pipeline.reply {
+            self.broker_target(reply.rabbitmq.as_ref(), reply.kafka.as_ref(), pipeline, &path.key("reply"));
         }
         self.times(pipeline, config, path);
         self.limits(pipeline, path);
         self.event(&pipeline.event, &path.key("event"));
         self.failed_items(pipeline, path);
+    }
+
+    fn broker_target(
+        &mut self,
+        rabbitmq: Option<&RabbitmqTarget>,
+        kafka: Option<&KafkaTarget>,
+        pipeline: &Pipeline,
+        path: &Path,
+    ) {
+        if let Some(rabbitmq) = rabbitmq {
+            self.rabbitmq_target(rabbitmq, pipeline, &path.key("rabbitmq"));
+        }
+        if let Some(kafka) = kafka {
+            self.kafka_target(kafka, pipeline, &path.key("kafka"));
+        }
     }
 
     fn failed_items(&mut self, pipeline: &Pipeline, path: &Path) {

@@ -1,5 +1,6 @@
-//! How a broker is reached: connection, TLS, credentials, options. No policy.
+//! How a broker or a server is reached: connection, TLS, credentials, options. No policy.
 
+pub mod http;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod rabbitmq;

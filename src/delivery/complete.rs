@@ -44,6 +44,9 @@ impl Dispatcher {
         }
         let (delivery, attempts) = (item.delivery, item.attempts);
         self.breaker.ended(self.now, id, outcome);
+        if !outcome.counts_as_attempt() {
+            self.limit.fall(self.now, self.running);
+        }
         let next = self.next_step(id, outcome);
         if let (Some(delivery), true, false) =
             (delivery, outcome.counts_as_attempt(), matches!(next, Next::Done))
@@ -53,10 +56,15 @@ impl Dispatcher {
         match (next, delivery) {
             (Next::Done, Some(_)) if self.policy.reply => self.write(id, Write::Reply, effects),
             (Next::Done, Some(_)) => self.settle(id, Settlement::Ack, false, effects),
-            (Next::Retry(_), Some(_)) if self.draining => self.settle(id, Settlement::Return, false, effects),
-            (Next::Retry(delay), Some(_)) => {
+            (Next::Retry(delay), Some(_)) if self.policy.park && outcome.counts_as_attempt() => {
                 effects.push(Effect::Retry { item: id, delay });
-                self.wait(id, self.now.saturating_add(delay));
+                self.write(id, Write::Park { attempts, delay }, effects);
+            }
+            (Next::Retry(delay), Some(_)) => {
+                if !self.draining {
+                    effects.push(Effect::Retry { item: id, delay });
+                }
+                self.retry_in_memory(id, delay, effects);
             }
             (Next::Fail(reason), Some(_)) => self.fail(id, reason, effects),
             (Next::Hold(reason), Some(_)) => self.hold(id, reason, effects),
@@ -110,6 +118,13 @@ impl Dispatcher {
         Next::Retry(least.max(asked))
     }
 
+    fn retry_in_memory(&mut self, id: ItemId, delay: Duration, effects: &mut Vec<Effect>) {
+        if self.draining {
+            return self.settle(id, Settlement::Return, false, effects);
+        }
+        self.wait(id, self.now.saturating_add(delay));
+    }
+
     pub(super) fn wait(&mut self, id: ItemId, until: Time) {
         if let Some(item) = self.items.get_mut(&id) {
             item.phase = Phase::Waiting { until };
@@ -151,13 +166,26 @@ impl Dispatcher {
     pub(super) fn written(&mut self, id: ItemId, written: Written, effects: &mut Vec<Effect>) {
         let Some(item) = self.items.get_mut(&id) else { return };
         let Phase::Writing(write) = item.phase else { return };
-        let live = item.delivery.is_some();
+        let (live, claimed) = (item.delivery.is_some(), item.claim.is_some());
+        if let Write::Park { attempts: _, delay } = write {
+            if written == Written::Confirmed {
+                // The copy is the item from now on, and nothing here is to answer for it.
+                self.move_on(id);
+            } else if live {
+                return self.retry_in_memory(id, delay, effects);
+            }
+        }
+        let Some(item) = self.items.get_mut(&id) else { return };
         match written {
             Written::Confirmed if live => self.settle(id, Settlement::Ack, false, effects),
+            Written::Confirmed if item.moved && item.identity.is_unique() => {
+                self.unlist(id);
+                self.forget(id, effects);
+            }
             Written::Confirmed => self.make_pending(id, Verdict::Ack, effects),
-            Written::Failed if !live => self.make_pending(id, Verdict::Write(write), effects),
+            Written::Failed if !live && !claimed => self.make_pending(id, Verdict::Write(write), effects),
             // Trying on would hold the drain up for as long as the target is down.
-            Written::Failed if self.draining => self.settle(id, Settlement::Return, false, effects),
+            Written::Failed if self.draining && live => self.settle(id, Settlement::Return, false, effects),
             Written::Failed => {
                 item.write_failures = item.write_failures.saturating_add(1);
                 let until = self.now.saturating_add(self.policy.write_backoff(id, item.write_failures));
@@ -167,7 +195,7 @@ impl Dispatcher {
             Written::Impossible => {
                 let reason = match write {
                     Write::DeadLetter { reason, .. } => reason,
-                    Write::Reply => Reason::TooLarge,
+                    Write::Reply | Write::Park { .. } => Reason::TooLarge,
                 };
                 if live {
                     self.hold(id, reason, effects);
@@ -183,13 +211,37 @@ impl Dispatcher {
         let Some(item_id) = self.deliveries.get(&id).copied() else { return };
         let Some(item) = self.items.get_mut(&item_id) else { return };
         let Phase::Settling(how) = item.phase else { return };
-        if !stale || how == Settlement::Return {
+        if !stale && how == Settlement::Ack && item.may_return_acked() {
+            item.phase = Phase::Acked;
+            self.acked += 1;
+            self.bytes -= item.bytes;
+            effects.push(Effect::Release { item: item_id });
+            return self.let_copies_go(item_id, Phase::Acked, effects);
+        }
+        // A copy under the same name would be taken for this delivery, and this one for the copy.
+        let stands_for_itself = !item.moved || !item.identity.is_unique();
+        if !stale || how == Settlement::Return || !stands_for_itself {
             return self.forget(item_id, effects);
         }
         // The ack did not leave this process, so the item comes back for certain, and its work is done.
         self.deliveries.remove(&id);
         item.delivery = None;
-        self.orphans.entry(item.identity.clone()).or_default().push_back(item_id);
+        self.list_orphan(item_id);
         self.make_pending(item_id, Verdict::Ack, effects);
+    }
+
+    /// The broker has forgotten the item. A copy of it may still come.
+    pub(super) fn proven(&mut self, id: DeliveryId, effects: &mut Vec<Effect>) {
+        let Some(item_id) = self.deliveries.get(&id).copied() else { return };
+        let Some(item) = self.items.get_mut(&item_id) else { return };
+        if item.phase != Phase::Acked {
+            return;
+        }
+        if item.copy.is_none() {
+            return self.forget(item_id, effects);
+        }
+        item.delivery = None;
+        self.deliveries.remove(&id);
+        self.await_copy(item_id, effects);
     }
 }

@@ -1,12 +1,14 @@
 //! The dispatcher's state, its entry points, and what starts next.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use super::breaker::Breaker;
-use super::item::{Item, ItemId, Phase};
+use super::item::{Item, ItemId, Phase, Rewrite};
+use super::limit::Limit;
 use super::order::Lanes;
 use super::policy::Policy;
-use super::protocol::{Effect, Input, Time};
+use super::protocol::{ClaimId, Effect, Input, Time};
 use super::session::{DeliveryId, Epoch, Identity, Settlement};
 
 /// Decides for one pipeline. See the module's text for an item's way through it.
@@ -19,6 +21,8 @@ pub struct Dispatcher {
     /// Which item a live delivery belongs to.
     pub(super) deliveries: BTreeMap<DeliveryId, ItemId>,
     pub(super) live: BTreeSet<Epoch>,
+    /// Of those, the ones that take nothing more.
+    pub(super) ending: BTreeSet<Epoch>,
     /// Items that wait for a slot, oldest first; those behind another of their key are not in it.
     pub(super) ready: BTreeSet<ItemId>,
     pub(super) lanes: Lanes,
@@ -32,9 +36,17 @@ pub struct Dispatcher {
     pub(super) running_orphans: u32,
     pub(super) held: u32,
     pub(super) pending: u32,
-    /// Bodies of all items that are not pending. Those wait for a redelivery: if their bytes kept it
-    /// out, they would wait for ever; their number and age are bounded instead.
+    /// Items of which nothing is left but to recognise them if their ack did not count.
+    pub(super) acked: u32,
+    /// Bodies of all items that are neither pending nor acked. Those wait for a redelivery: if their bytes
+    /// kept it out, they would wait for ever; their number and age are bounded instead.
     pub(super) bytes: u64,
+    /// Items by the `longhaul-id` that they have, or that a copy of them has.
+    pub(super) named: BTreeMap<Arc<str>, ItemId>,
+    /// Copies that wait for what becomes of the item that is in hand already.
+    pub(super) behind: BTreeMap<ItemId, Vec<ItemId>>,
+    pub(super) claims: BTreeMap<ClaimId, ItemId>,
+    pub(super) limit: Limit,
     pub(super) draining: bool,
 }
 
@@ -65,6 +77,8 @@ pub struct Stats {
     pub pending: u32,
     /// Items that wait for another of their key.
     pub blocked_by_key: u32,
+    /// Requests that may be open at once now; below `max_in_flight` after some could not be started.
+    pub limit: u32,
     pub bytes: u64,
 }
 
@@ -72,12 +86,14 @@ impl Dispatcher {
     pub fn new(policy: Policy) -> Self {
         let breaker = Breaker::new(policy.breaker_failures, policy.breaker_open);
         Dispatcher {
+            limit: Limit::new(policy.max_in_flight, policy.limit_step),
             policy,
             now: Time::ZERO,
             next_item: 0,
             items: BTreeMap::new(),
             deliveries: BTreeMap::new(),
             live: BTreeSet::new(),
+            ending: BTreeSet::new(),
             ready: BTreeSet::new(),
             lanes: Lanes::default(),
             orphans: BTreeMap::new(),
@@ -87,7 +103,11 @@ impl Dispatcher {
             running_orphans: 0,
             held: 0,
             pending: 0,
+            acked: 0,
             bytes: 0,
+            named: BTreeMap::new(),
+            behind: BTreeMap::new(),
+            claims: BTreeMap::new(),
             draining: false,
         }
     }
@@ -101,11 +121,18 @@ impl Dispatcher {
             Input::SessionUp(epoch) => {
                 self.live.insert(epoch);
             }
+            Input::SessionEnding(epoch) => self.session_ending(epoch, effects),
             Input::SessionLost(epoch) => self.session_lost(epoch, effects),
             Input::Received(outline) => self.received(outline, effects),
             Input::Completed { item, outcome, took } => self.completed(item, outcome, took, effects),
             Input::Written { item, written } => self.written(item, written, effects),
+            Input::Rewritten { item, written } => self.rewritten(item, written, effects),
             Input::Settled { id, stale } => self.settled(id, stale, effects),
+            Input::Proven { id } => self.proven(id, effects),
+            Input::Answered { item, handed } => self.answered(item, handed, effects),
+            Input::Claim { claim, identity } => self.claim(claim, &identity, effects),
+            Input::TakeBack { identity, handed } => self.take_back(identity, handed, effects),
+            Input::Unclaim { claim } => self.unclaim(claim, effects),
             Input::Drain => self.drain(effects),
             Input::Timer => {}
         }
@@ -122,8 +149,7 @@ impl Dispatcher {
     /// When to call [`Dispatcher::handle`] with [`Input::Timer`], if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Time> {
         let first = self.timers.first().map(|(time, _)| *time);
-        let breaker = self.breaker.timeout();
-        first.into_iter().chain(breaker).min()
+        first.into_iter().chain(self.breaker.timeout()).chain(self.limit.timeout()).min()
     }
 
     /// Whether a delivery may be taken now, and if not, why. A delivery that is taken all the same is
@@ -145,7 +171,7 @@ impl Dispatcher {
         // Orphans don't count: each waits for a redelivery, which has to be taken for it to be adopted.
         // Whatever else comes instead waits for a slot.
         let owned = self.running - self.running_orphans;
-        if owned.saturating_add(waiting) >= self.policy.max_in_flight {
+        if owned.saturating_add(waiting) >= self.limit.current() {
             return Some(NoRoom::Slots);
         }
         None
@@ -154,17 +180,22 @@ impl Dispatcher {
     pub fn stats(&self) -> Stats {
         Stats {
             running: self.running,
-            items: self.items.len() as u32,
+            items: self.items.len() as u32 - self.acked,
             held: self.held,
             pending: self.pending,
             blocked_by_key: self.lanes.blocked() as u32,
+            limit: self.limit.current(),
             bytes: self.bytes,
         }
     }
 
     /// Whether nothing at all is in hand: after a drain, the moment to leave the broker.
     pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.items.len() == self.acked as usize
+    }
+
+    pub fn max_in_flight(&self) -> u32 {
+        self.policy.max_in_flight
     }
 
     pub fn is_draining(&self) -> bool {
@@ -178,7 +209,7 @@ impl Dispatcher {
 
     /// Starts items while there are slots.
     fn start_ready(&mut self, effects: &mut Vec<Effect>) {
-        while !self.draining && self.running < self.policy.max_in_flight && self.breaker.may_start() {
+        while !self.draining && self.running < self.limit.current() && self.breaker.may_start() {
             let Some(id) = self.ready.pop_first() else { return };
             let Some(item) = self.items.get_mut(&id) else { continue };
             item.phase = Phase::Running;
@@ -195,20 +226,21 @@ impl Dispatcher {
     /// Acts on every timer that is due.
     fn fire_timers(&mut self, effects: &mut Vec<Effect>) {
         self.breaker.timer(self.now);
+        self.limit.timer(self.now);
         while let Some((time, id)) = self.timers.first().copied() {
             if time > self.now {
                 return;
             }
             self.timers.pop_first();
             let Some(item) = self.items.get(&id) else { continue };
-            match item.phase {
+            let phase = item.phase;
+            if item.rewrite == (Rewrite::Wait { until: time }) {
+                self.rewrite(id, effects);
+            }
+            match phase {
                 Phase::Waiting { until } if until == time => self.make_ready(id),
                 Phase::WriteWait { write, until } if until == time => self.write(id, write, effects),
-                Phase::Pending { since, .. }
-                    if since.saturating_add(self.policy.bounds.orphan_age) <= time =>
-                {
-                    self.expire(id, effects);
-                }
+                Phase::Pending { until, .. } if until == time => self.expire(id, effects),
                 _ => {}
             }
         }
@@ -252,9 +284,14 @@ impl Dispatcher {
         if let Some(delivery) = item.delivery {
             self.deliveries.remove(&delivery);
         }
-        if !matches!(item.phase, Phase::Pending { .. }) {
+        if item.weighs() {
             self.bytes -= item.bytes;
         }
+        if item.phase == Phase::Acked {
+            self.acked -= 1;
+        }
+        self.unname(id, &item);
         effects.push(Effect::Forget { item: id });
+        self.let_copies_go(id, item.phase, effects);
     }
 }

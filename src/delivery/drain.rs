@@ -2,7 +2,7 @@
 //! goes on to its end.
 
 use super::dispatcher::Dispatcher;
-use super::item::{ItemId, Phase};
+use super::item::{Item, ItemId, Phase, Rewrite};
 use super::protocol::Effect;
 use super::session::Settlement;
 
@@ -12,20 +12,25 @@ impl Dispatcher {
             return;
         }
         self.draining = true;
-        let idle: Vec<ItemId> =
-            self.items.iter().filter(|(_, item)| is_idle(item.phase)).map(|(id, _)| *id).collect();
-        for id in idle {
-            self.ready.remove(&id);
-            let Some(item) = self.items.get(&id) else { continue };
-            match item.phase {
-                Phase::Pending { .. } => self.expire(id, effects),
-                Phase::Held { .. } => {
-                    self.held -= 1;
-                    self.settle(id, Settlement::Return, false, effects);
-                }
-                _ => self.settle(id, Settlement::Return, false, effects),
-            }
+        let all: Vec<ItemId> = self.items.keys().copied().collect();
+        for id in all {
+            self.give_back(id, effects);
         }
+    }
+
+    /// Returns an item for which nothing is under way.
+    pub(super) fn give_back(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
+        // With a copy half written it waits: returned and copied, there would be two of it.
+        let idle = |item: &&Item| is_idle(item.phase) && item.rewrite != Rewrite::Writing;
+        let Some(item) = self.items.get(&id).filter(idle) else { return };
+        let phase = item.phase;
+        self.ready.remove(&id);
+        match phase {
+            Phase::Pending { .. } => return self.hasten(id, effects),
+            Phase::Held { .. } => self.held -= 1,
+            _ => {}
+        }
+        self.settle(id, Settlement::Return, false, effects);
     }
 }
 
@@ -37,6 +42,12 @@ fn is_idle(phase: Phase) -> bool {
         | Phase::WriteWait { .. }
         | Phase::Held { .. }
         | Phase::Pending { .. } => true,
-        Phase::Running | Phase::Writing(_) | Phase::Settling(_) => false,
+        // Asked for: it may run at another replica, and its result is ours alone by now.
+        Phase::Running
+        | Phase::Writing(_)
+        | Phase::Settling(_)
+        | Phase::Asking
+        | Phase::Behind(_)
+        | Phase::Acked => false,
     }
 }

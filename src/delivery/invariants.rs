@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::dispatcher::Dispatcher;
-use super::item::Phase;
+use super::item::{Phase, Rewrite};
 
 /// An invariant that does not hold: its id, and what was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,8 @@ pub fn check(dispatcher: &Dispatcher) -> Result<(), Broken> {
     let running_orphans = dispatcher.items.values().filter(is_running_orphan).count();
     let held = count(|phase| matches!(phase, Phase::Held { .. }));
     let pending = count(|phase| matches!(phase, Phase::Pending { .. }));
-    let in_hand = dispatcher.items.values().filter(|item| !matches!(item.phase, Phase::Pending { .. }));
+    let in_hand = dispatcher.items.values().filter(|item| item.weighs());
+    let acked = count(|phase| phase == Phase::Acked);
     let bytes: u64 = in_hand.map(|item| item.bytes).sum();
 
     require("G2-slots", running <= dispatcher.policy.max_in_flight as usize, || {
@@ -44,11 +45,11 @@ pub fn check(dispatcher: &Dispatcher) -> Result<(), Broken> {
         dispatcher.running_orphans as usize,
         dispatcher.held as usize,
         dispatcher.pending as usize,
+        dispatcher.acked as usize,
         dispatcher.bytes,
     );
-    require("counters", counters == (running, running_orphans, held, pending, bytes), || {
-        format!("counted {counters:?}, found {:?}", (running, running_orphans, held, pending, bytes))
-    })?;
+    let found = (running, running_orphans, held, pending, acked, bytes);
+    require("counters", counters == found, || format!("counted {counters:?}, found {found:?}"))?;
     require("G9-orphans", pending <= dispatcher.policy.bounds.orphans_max as usize, || {
         format!("{pending} orphans kept, {} allowed", dispatcher.policy.bounds.orphans_max)
     })?;
@@ -63,13 +64,20 @@ pub fn check(dispatcher: &Dispatcher) -> Result<(), Broken> {
     }
     for (id, item) in &dispatcher.items {
         let listed = dispatcher.orphans.get(&item.identity).is_some_and(|orphans| orphans.contains(id));
-        require("G3-orphan", listed == item.delivery.is_none(), || {
+        require("G3-orphan", listed == (item.delivery.is_none() && item.claim.is_none()), || {
             format!("{id:?} {item:?} listed: {listed}")
         })?;
         let waits = matches!(item.phase, Phase::Pending { .. });
         require("pending-has-no-delivery", !waits || item.delivery.is_none(), || format!("{id:?} {item:?}"))?;
-        let idle_in_drain = dispatcher.draining && matches!(item.phase, Phase::Ready | Phase::Waiting { .. });
+        let idle_in_drain = dispatcher.draining
+            && item.rewrite != Rewrite::Writing
+            && matches!(item.phase, Phase::Ready | Phase::Waiting { .. });
         require("G4-nothing-idle-in-drain", !idle_in_drain, || format!("{id:?} {item:?}"))?;
+    }
+    for (name, id) in &dispatcher.named {
+        require("named", dispatcher.items.contains_key(id), || {
+            format!("{name} is the name of {id:?}, which is gone")
+        })?;
     }
     for id in &dispatcher.ready {
         let ready = dispatcher.items.get(id).is_some_and(|item| item.phase == Phase::Ready);

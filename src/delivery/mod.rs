@@ -20,12 +20,16 @@
 
 mod adopt;
 mod breaker;
+mod claim;
 mod complete;
+mod copy;
 mod dispatcher;
 mod drain;
 pub mod invariants;
 mod item;
+mod limit;
 mod order;
+mod orphan;
 mod outcome;
 mod policy;
 mod protocol;
@@ -35,5 +39,5 @@ pub use dispatcher::{Dispatcher, NoRoom, Stats};
 pub use item::ItemId;
 pub use outcome::{Outcome, Reason};
 pub use policy::{Bounds, OnFailed, OnUnknown, Policy, Retry};
-pub use protocol::{Effect, Input, Time, Write, Written};
+pub use protocol::{ClaimId, Effect, Handed, Input, Standing, Time, Write, Written};
 pub use session::{DeliveryId, Epoch, Identity, OrderKey, Outline, Settlement};

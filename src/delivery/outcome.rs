@@ -63,6 +63,11 @@ impl Reason {
         Reason::TooLarge,
     ];
 
+    /// The reason that is written so.
+    pub fn parse(text: &str) -> Option<Self> {
+        Reason::ALL.into_iter().find(|reason| reason.as_str() == text)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Reason::Rejected => "rejected",

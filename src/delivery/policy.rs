@@ -14,6 +14,13 @@ pub struct Policy {
     pub on_failed: OnFailed,
     /// Whether a worker's answer is written somewhere before the ack.
     pub reply: bool,
+    /// Whether the wait for the next attempt is spent in the broker instead of in memory.
+    pub park: bool,
+    /// Whether there may be other replicas that ask for our orphans.
+    pub peers: bool,
+    /// How long the working limit takes to rise by one step of twenty after requests could not be started;
+    /// zero keeps it at `max_in_flight`.
+    pub limit_step: Duration,
     /// Items in a row that were not started or rejected before the breaker opens; 0 switches it off.
     pub breaker_failures: u32,
     /// How long the breaker stays open before a probe.
@@ -75,6 +82,10 @@ impl Policy {
     /// The wait before the try after `failures` failed ones in a row (at least 1).
     pub(super) fn backoff(&self, item: ItemId, failures: u32) -> Duration {
         let wait = doubled(self.retry.backoff, failures, self.retry.backoff_max);
+        if self.park {
+            // Exactly the length of a parking queue; a little more would make it the next longer one.
+            return wait;
+        }
         self.jittered(wait, item, failures).min(self.retry.backoff_max)
     }
 

@@ -24,7 +24,7 @@ pub(super) fn headers(event: Event) -> Result<HeaderMap> {
 }
 
 /// Any text as the value of a `ce-` header.
-fn header_value(text: String) -> Result<HeaderValue> {
+pub(super) fn header_value(text: String) -> Result<HeaderValue> {
     let encoded = match Cow::from(utf8_percent_encode(&text, ENCODED)) {
         // Borrowed means one piece, which may also be the code of a lone character.
         Cow::Borrowed(piece) if piece.len() == text.len() => text,
@@ -105,6 +105,6 @@ fn text(value: MessageAttributeValue) -> String {
     }
 }
 
-fn other(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(super) fn other(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::Other { source: Box::new(error) }
 }

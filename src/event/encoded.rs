@@ -1,7 +1,13 @@
 //! An item as it goes over the wire, encoded once and cheap to send again.
 
+use std::collections::BTreeMap;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::value::{RawValue, Value, to_raw_value};
+
+use super::binary;
+use super::encoder::EncodeError;
 
 const ATTEMPT_HEADER: HeaderName = HeaderName::from_static("ce-attempt");
 const REDELIVERED_HEADER: HeaderName = HeaderName::from_static("ce-redelivered");
@@ -50,6 +56,35 @@ impl EncodedEvent {
                 document.put_slice(start.as_bytes());
                 document.put_slice(rest);
                 (headers, document.freeze())
+            }
+        }
+    }
+
+    /// Headers and body of the event with these extensions, in place of its own of the same names. What
+    /// [`for_attempt`](Self::for_attempt) adds is not in it.
+    ///
+    /// # Errors
+    /// When the event has more headers than a request can have.
+    pub fn with_extensions(&self, extensions: &[(&str, Value)]) -> Result<(HeaderMap, Bytes), EncodeError> {
+        let mut headers = self.headers.clone();
+        match &self.body {
+            Body::Binary(data) => {
+                for (name, value) in extensions {
+                    let name = HeaderName::try_from(format!("ce-{name}")).map_err(binary::other)?;
+                    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                    let value = binary::header_value(text)?;
+                    headers.try_insert(name, value).map_err(EncodeError::TooManyHeaders)?;
+                }
+                Ok((headers, data.clone()))
+            }
+            Body::Structured(rest) => {
+                let document = [b"{", rest.as_ref()].concat();
+                // Raw, so that no digit of the data changes.
+                let mut members: BTreeMap<&str, Box<RawValue>> = serde_json::from_slice(&document)?;
+                for (name, value) in extensions {
+                    members.insert(name, to_raw_value(value)?);
+                }
+                Ok((headers, serde_json::to_vec(&members)?.into()))
             }
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use cloudevents::{AttributesReader, Event};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use uuid::Uuid;
 
 use super::decode::{self, Parts};
 use super::encoded::{Body, EncodedEvent};
@@ -84,7 +85,19 @@ impl Encoder {
     /// # Errors
     /// When the item has more headers than a request can have.
     pub fn encode(&self, message: &Message) -> Result<EncodedEvent, EncodeError> {
-        let Parts { mut event, data } = self.parts(message)?;
+        self.encode_with_id(message, &|| Uuid::new_v4().to_string())
+    }
+
+    /// The same, with `fresh_id` for an item that came with no id of any kind.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_with_id(
+        &self,
+        message: &Message,
+        fresh_id: &dyn Fn() -> String,
+    ) -> Result<EncodedEvent, EncodeError> {
+        let Parts { mut event, data } = self.parts(message, fresh_id)?;
         position(&mut event, message);
         for (name, value) in &self.extensions {
             event.set_extension(name, value.as_str());
@@ -95,12 +108,12 @@ impl Encoder {
         self.encode_parts(event, data, message)
     }
 
-    fn parts(&self, message: &Message) -> Result<Parts, EncodeError> {
+    fn parts(&self, message: &Message, fresh_id: &dyn Fn() -> String) -> Result<Parts, EncodeError> {
         match decode::decode(message, || self.wrapper.source(message)) {
             Ok(Some(parts)) => Ok(parts),
-            Ok(None) => Ok(self.wrapper.wrap(message)?),
+            Ok(None) => Ok(self.wrapper.wrap(message, fresh_id)?),
             Err(error) => {
-                let parts = self.wrapper.wrap(message)?;
+                let parts = self.wrapper.wrap(message, fresh_id)?;
                 let id = parts.event.id();
                 tracing::warn!(%error, id, "the message claims to be a CloudEvent and is none; sent as plain data");
                 Ok(parts)

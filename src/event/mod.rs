@@ -21,7 +21,7 @@ mod wrap;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{DecodeError, Parts, decode, decode_response};
+pub use decode::{DecodeError, Parts, decode, decode_response, is_structured, response_attributes};
 pub use encoded::{EncodedEvent, Redelivered};
 pub use encoder::{EncodeError, Encoder, Settings, SettingsError};
 pub use extension::{NameError, Overrides, OverridesError};

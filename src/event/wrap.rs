@@ -10,7 +10,6 @@ use chrono::{DateTime, Utc};
 use cloudevents::AttributesWriter;
 use cloudevents::event::{EventBuilder, EventBuilderV10};
 use cloudevents::message::Result;
-use uuid::Uuid;
 
 use super::decode::Parts;
 use super::media_type;
@@ -32,8 +31,9 @@ pub(super) struct Wrapper {
 }
 
 impl Wrapper {
-    pub fn wrap(&self, message: &Message) -> Result<Parts> {
-        let id = id(message);
+    /// `fresh_id` names an item that came with no id.
+    pub fn wrap(&self, message: &Message, fresh_id: &dyn Fn() -> String) -> Result<Parts> {
+        let id = id(message, fresh_id);
         let (kind, subject, time, content_type) = match &message.origin {
             Origin::Rabbitmq(origin) => {
                 let content_type = origin.properties.content_type.clone();
@@ -75,9 +75,9 @@ impl Wrapper {
     }
 }
 
-/// Attribute `id`: `message_id`, else the id that we gave the item before, else the record's place, else a new UUID.
-/// The UUID lives as long as the encoded event does; what is parked or rewritten carries it in our header (G5).
-fn id(message: &Message) -> String {
+/// Attribute `id`: `message_id`, else the id that we gave the item before, else the record's place, else a fresh one.
+/// What is parked or rewritten carries that one in our header (G5).
+fn id(message: &Message, fresh_id: &dyn Fn() -> String) -> String {
     let named = match &message.origin {
         Origin::Rabbitmq(origin) => origin.properties.message_id.as_deref().filter(|id| !id.is_empty()),
         Origin::Kafka(_) => None,
@@ -87,7 +87,7 @@ fn id(message: &Message) -> String {
         return id.to_owned();
     }
     match &message.origin {
-        Origin::Rabbitmq(_) => Uuid::new_v4().to_string(),
+        Origin::Rabbitmq(_) => fresh_id(),
         Origin::Kafka(origin) => format!("partition:{}/offset:{}", origin.partition, origin.offset),
     }
 }

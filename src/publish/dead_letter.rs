@@ -1,7 +1,8 @@
 //! What an item becomes when it failed for good: itself, with headers that say why.
 //!
-//! The body is the original one and not the event made of it, so that a redrive needs to undo nothing. The
-//! `knativeerror*` names are those of Knative's dead letter events, for consumers that know them already.
+//! To a broker the body is the original one and not the event made of it, so that a redrive needs to undo nothing. A
+//! service gets the event, as Knative's deadLetterSink does. The `knativeerror*` names are those of Knative's dead
+//! letter events, for consumers that know them already.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -9,16 +10,24 @@ use std::time::SystemTime;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use serde_json::Value as Json;
 
-use super::Outgoing;
+use super::{Outgoing, PublishError, Publisher, http};
 use crate::delivery::Reason;
-use crate::event::{KafkaOrigin, Message, Origin, Properties, Value};
+use crate::event::{EncodedEvent, KafkaOrigin, Message, Origin, Properties, Value};
 
 /// Bytes of the worker's answer that go along, counted before they are encoded; Knative's own bound.
 const DATA_BYTES: usize = 1024;
 
 /// Characters of the line for people; headers must fit into one frame of the broker.
 const DETAIL_CHARS: usize = 1024;
+
+/// Where a pipeline's dead letters go.
+#[derive(Clone)]
+pub enum Target {
+    Broker(Arc<dyn Publisher>),
+    Http(Arc<http::Client>),
+}
 
 /// An item that failed for good, and what is known of its failure.
 #[derive(Clone, Debug)]
@@ -40,8 +49,33 @@ pub struct Letter {
     pub time: SystemTime,
 }
 
+impl Target {
+    /// Writes the letter and returns only when it is confirmed. `event` makes the CloudEvent that the worker got, for
+    /// targets that want one.
+    ///
+    /// # Errors
+    /// When the write is not confirmed, as [`Publisher::publish`] has it.
+    pub async fn write(
+        &self,
+        letter: &Letter,
+        event: impl FnOnce() -> Result<EncodedEvent, String>,
+    ) -> Result<(), PublishError> {
+        let client = match self {
+            Target::Broker(publisher) => return publisher.publish(letter.outgoing()).await,
+            Target::Http(client) => client,
+        };
+        let extended = event()
+            .and_then(|event| event.with_extensions(&letter.extensions()).map_err(|error| error.to_string()));
+        let (headers, body) = extended.map_err(|error| PublishError {
+            what: format!("no CloudEvent can be made of the dead letter: {error}"),
+            transient: false,
+        })?;
+        client.post(headers, body).await
+    }
+}
+
 impl Letter {
-    /// The message to write.
+    /// The message to write to a broker.
     pub fn outgoing(&self) -> Outgoing {
         let mut headers: Vec<(String, Value)> =
             self.message.headers.iter().filter(|(name, _)| !is_ours(name)).cloned().collect();
@@ -69,11 +103,27 @@ impl Letter {
             about.push(("longhaul-code".to_owned(), Value::Int(code.into())));
             about.push(("knativeerrorcode".to_owned(), Value::Int(code.into())));
         }
-        if !self.data.is_empty() {
-            let data = &self.data[..self.data.len().min(DATA_BYTES)];
-            about.push(text("knativeerrordata", BASE64_STANDARD.encode(data)));
-        }
+        about.extend(self.error_data().map(|data| text("knativeerrordata", data)));
         about
+    }
+
+    /// What the event gets besides its own attributes.
+    fn extensions(&self) -> Vec<(&'static str, Json)> {
+        let mut extensions = vec![
+            ("longhaulattempts", self.attempts.into()),
+            ("longhaulorigin", origin(&self.message.origin).into()),
+            ("longhaulreason", self.reason.to_string().into()),
+            ("knativeerrordest", self.destination.as_str().into()),
+        ];
+        extensions.extend(self.code.map(|code| ("knativeerrorcode", code.into())));
+        extensions.extend(self.error_data().map(|data| ("knativeerrordata", data.into())));
+        extensions
+    }
+
+    /// The beginning of the worker's answer in base64, which is how Knative sends it.
+    fn error_data(&self) -> Option<String> {
+        let data = &self.data[..self.data.len().min(DATA_BYTES)];
+        (!data.is_empty()).then(|| BASE64_STANDARD.encode(data))
     }
 }
 

@@ -7,10 +7,13 @@ use bytes::Bytes;
 
 use crate::event::{Properties, Value};
 
+pub mod copy;
 pub mod dead_letter;
+pub mod http;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod rabbitmq;
+pub mod reply;
 
 /// Writes a message somewhere and returns only when it is confirmed there.
 pub trait Publisher: Send + Sync + 'static {
@@ -21,6 +24,13 @@ pub trait Publisher: Send + Sync + 'static {
         &self,
         outgoing: Outgoing,
     ) -> Pin<Box<dyn Future<Output = Result<(), PublishError>> + Send + '_>>;
+}
+
+/// The kind of broker that is written to. Each has other places for attributes, types and keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broker {
+    Rabbitmq,
+    Kafka,
 }
 
 /// A message to write, free of any broker's types.

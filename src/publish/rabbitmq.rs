@@ -8,8 +8,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::types::ShortString;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -31,7 +31,16 @@ pub struct Publisher {
     connection: rabbitmq::Settings,
     exchange: String,
     routing_key: String,
-    link: Mutex<Option<Arc<Link>>>,
+    /// What to declare when the queue is missing.
+    declare: Option<FieldTable>,
+    link: Arc<Mutex<Option<Arc<Link>>>>,
+}
+
+/// What a broker's confirm says about an unroutable message.
+enum Routed {
+    Yes,
+    /// Confirmed, and dropped.
+    Nowhere(String),
 }
 
 /// Shared by all writes under way on it; hung up when the last of them lets go.
@@ -47,7 +56,35 @@ impl Publisher {
             (Some(exchange), _) => (exchange.clone(), target.routing_key.clone().unwrap_or_default()),
             (None, queue) => (String::new(), queue.clone().unwrap_or_default()),
         };
-        Publisher { connection, exchange, routing_key, link: Mutex::new(None) }
+        Publisher { connection, exchange, routing_key, declare: None, link: Arc::default() }
+    }
+
+    /// To a queue, from which what is written there goes on to `back_to` after `delay`. It is created when the first
+    /// message comes. Shares this publisher's connection.
+    ///
+    /// A quorum queue, and at least once: out of a classic one RabbitMQ dead-letters without a confirm.
+    ///
+    /// # Errors
+    /// A name that AMQP can't hold.
+    pub fn parking(&self, queue: &str, delay: Duration, back_to: &str) -> Result<Self, PublishError> {
+        let text = |text: &str| Value::Text(text.to_owned());
+        let millis = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+        let arguments = [
+            ("x-queue-type", text("quorum")),
+            ("x-message-ttl", Value::Int(millis)),
+            ("x-dead-letter-exchange", text("")),
+            ("x-dead-letter-routing-key", text(back_to)),
+            ("x-dead-letter-strategy", text("at-least-once")),
+            ("x-overflow", text("reject-publish")),
+        ];
+        let arguments: Vec<_> = arguments.map(|(name, value)| (name.to_owned(), value)).into();
+        Ok(Publisher {
+            connection: self.connection.clone(),
+            exchange: String::new(),
+            routing_key: queue.to_owned(),
+            declare: Some(table::table(&arguments).map_err(never)?),
+            link: Arc::clone(&self.link),
+        })
     }
 
     /// Says goodbye to the broker. Writes may follow; they connect anew.
@@ -57,7 +94,29 @@ impl Publisher {
         }
     }
 
-    async fn write(&self, outgoing: Outgoing) -> Result<(), PublishError> {
+    /// A queue of ours that is missing is created, and then written to.
+    async fn publish_to_queue(&self, outgoing: Outgoing) -> Result<(), PublishError> {
+        let mut routed = self.write(outgoing.clone()).await?;
+        if let (Routed::Nowhere(_), Some(arguments)) = (&routed, &self.declare) {
+            self.create(arguments).await.map_err(|error| self.later(&error))?;
+            routed = self.write(outgoing).await?;
+        }
+        match routed {
+            Routed::Yes => Ok(()),
+            Routed::Nowhere(why) => Err(transient(why)),
+        }
+    }
+
+    async fn create(&self, arguments: &FieldTable) -> Result<(), Error> {
+        let link = self.link().await?;
+        let name = table::short("queue name", &self.routing_key)?;
+        let declaring = link.channel.queue_declare(name, QueueDeclareOptions::durable(), arguments.clone());
+        answer("queue.declare", declaring).await?;
+        tracing::info!(queue = self.routing_key, "Queue for parked items created");
+        Ok(())
+    }
+
+    async fn write(&self, outgoing: Outgoing) -> Result<Routed, PublishError> {
         let short = |what, text: &str| table::short(what, text).map_err(never);
         let (exchange, key) =
             (short("exchange name", &self.exchange)?, short("routing key", &self.routing_key)?);
@@ -76,10 +135,10 @@ impl Publisher {
             link.channel.basic_publish(exchange, key, options, &outgoing.body, properties).await?.await
         };
         match timeout(CONFIRM_TIMEOUT, writing).await {
-            Ok(Ok(Confirmation::Ack(None))) => Ok(()),
+            Ok(Ok(Confirmation::Ack(None))) => Ok(Routed::Yes),
             Ok(Ok(Confirmation::Ack(Some(returned)))) => {
                 let (code, text) = (returned.reply_code, &returned.reply_text);
-                Err(transient(format!("no queue takes {}: {text} ({code})", self.place())))
+                Ok(Routed::Nowhere(format!("no queue takes {}: {text} ({code})", self.place())))
             }
             Ok(Ok(Confirmation::Nack(_))) => {
                 Err(transient(format!("{} is full or failing (nack)", self.place())))
@@ -153,7 +212,7 @@ impl super::Publisher for Publisher {
         &self,
         outgoing: Outgoing,
     ) -> Pin<Box<dyn Future<Output = Result<(), PublishError>> + Send + '_>> {
-        Box::pin(self.write(outgoing))
+        Box::pin(self.publish_to_queue(outgoing))
     }
 }
 

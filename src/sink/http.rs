@@ -4,7 +4,7 @@
 //! one exception can't be switched off and is harmless: hyper's pool moves a request to another connection where the
 //! first, a reused one, gave it back before a byte of it was written. On a fresh connection the same ending comes up
 //! as [`Failure::NotSent`]. Once a byte may have been written, nobody can tell a server that closed an idle
-//! connection from one that died with the work done, so that is [`Failure::Lost`]; [`IDLE`] makes it rare.
+//! connection from one that died with the work done, so that is [`Failure::Lost`]; the short life of idle connections makes it rare.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,25 +18,16 @@ use super::{Answer, Request, Response, Sink};
 
 mod body;
 mod error;
-mod headers;
 mod settings;
-mod tls;
-mod watched;
 
 #[cfg(test)]
 mod tests;
 
-pub use headers::HeaderSource;
+pub use crate::connect::http::HeaderSource;
 pub use settings::{BuildError, Environment, Replies, Settings};
 
-use watched::Watched;
-
-/// How long an unused connection is kept: less than the shortest common patience of a server, the 5 s of Node.js, so
-/// that we close it before the server does. Busy connections are all reused; opening one after a pause is cheap.
-const IDLE: Duration = Duration::from_secs(4);
-
-/// Load balancers forget a silent connection after some minutes, and a long request is silent all the time.
-const KEEPALIVE: Duration = Duration::from_secs(30);
+use crate::connect;
+use crate::connect::http::{KEEPALIVE, Watched};
 
 /// Sends the requests of one pipeline.
 pub struct Client {
@@ -57,11 +48,13 @@ impl Client {
     /// When there is no usable address, header or certificate.
     pub fn new(settings: Settings) -> Result<Self, BuildError> {
         let url = settings::url(settings.sink.url.as_deref(), settings.environment.k_sink.as_deref())?;
-        let headers = headers::watch(&settings)?;
+        let oidc_token = settings.environment.oidc_token.clone();
+        let headers =
+            connect::http::headers(settings.fixed_headers()?, settings.headers.clone(), Some(oidc_token))?;
         let timeout = settings.sink.timeout.get();
         let rules = Rules { require_outcome: settings.sink.require_outcome };
         let keep = usize::try_from(settings.sink.response_bytes.get()).unwrap_or(usize::MAX);
-        let connections = tls::watch(settings, &url)?;
+        let connections = connect::http::client(settings.trust(), &url, move || builder(&settings))?;
         Ok(Client { url, timeout, rules, keep, connections, headers })
     }
 
@@ -125,28 +118,16 @@ fn unanswered(failure: &Failure) -> Answer {
     Answer { outcome, status: None, detail, response: None }
 }
 
-/// What every client has, whatever its certificates. All limits are named: reqwest's own (30 s of unacknowledged data,
-/// 90 s of idleness, ten redirects) are made for short requests.
 fn builder(settings: &Settings) -> reqwest::ClientBuilder {
     let user_timeout = settings.sink.tcp_user_timeout.get();
     let probes = user_timeout.as_secs().div_ceil(KEEPALIVE.as_secs()).clamp(1, 120);
-    reqwest::Client::builder()
-        .http1_only()
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .referer(false)
-        .retry(reqwest::retry::never())
-        .user_agent(concat!("longhaul/", env!("CARGO_PKG_VERSION")))
+    connect::http::builder()
         .connect_timeout(settings.sink.connect_timeout.get())
         .timeout(settings.sink.timeout.get())
-        .tcp_nodelay(true)
-        .tcp_keepalive(KEEPALIVE)
-        .tcp_keepalive_interval(KEEPALIVE)
         .tcp_keepalive_retries(u32::try_from(probes).unwrap_or(1))
         .tcp_user_timeout(user_timeout)
         // One for each slot: a client that keeps fewer opens a new connection for most of its requests.
         .pool_max_idle_per_host(settings.max_in_flight)
-        .pool_idle_timeout(IDLE)
 }
 
 impl std::fmt::Debug for Client {

@@ -175,11 +175,15 @@ impl Source {
                 let known = id.epoch == epoch && !state.cut && state.settle(id.tag, how);
                 let settled = if known { Settled::Sent } else { Settled::Stale };
                 let _ = events.send(SourceEvent::Settled { id, settled });
+                if known {
+                    let _ = events.send(SourceEvent::Proven(vec![id]));
+                }
             }
             Command::StopIntake => {
                 *taking = false;
                 let _ = events.send(SourceEvent::IntakeStopped);
             }
+            Command::Prove { epoch } => drop(events.send(SourceEvent::Alive { epoch })),
             Command::Note { .. } | Command::Close => {}
         }
     }
@@ -197,7 +201,7 @@ async fn idle(link: &mut Link) {
             Command::StopIntake => {
                 let _ = link.events.send(SourceEvent::IntakeStopped);
             }
-            Command::Note { .. } => {}
+            Command::Note { .. } | Command::Prove { .. } => {}
         }
     }
 }
@@ -210,6 +214,8 @@ impl State {
     fn take(&mut self, id: DeliveryId) -> Option<Delivery> {
         let (_, item) = self.ready.pop_first()?;
         let outline = Outline {
+            near_limit: false,
+            ask_peers: false,
             id,
             identity: item.identity.clone(),
             redelivered: item.returns > 0,

@@ -62,6 +62,11 @@ pub enum SourceEvent {
     Lost { epoch: Epoch, reason: String },
     /// What became of a [`Command::Settle`]; exactly one for each, unless the session is lost first.
     Settled { id: DeliveryId, settled: Settled },
+    /// The broker has shown that it knows of these acks: none of these deliveries comes back. Need not be sent for
+    /// items that cannot be told from others.
+    Proven(Vec<DeliveryId>),
+    /// The answer to [`Command::Prove`]: the session is alive.
+    Alive { epoch: Epoch },
     /// Whether the broker can be reached at all, for readiness and metrics.
     Connected(bool),
     /// Items in the broker that were not handed over yet, as far as it tells.
@@ -94,6 +99,10 @@ pub enum Command {
     Note {
         id: DeliveryId,
         attempts: u32,
+    },
+    /// Ask the broker whether this session is still one of its own; answered by `Alive`, or by `Lost`.
+    Prove {
+        epoch: Epoch,
     },
     /// Take nothing new; what was handed over can still be settled. Answered by `IntakeStopped`.
     StopIntake,

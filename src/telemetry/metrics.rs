@@ -60,6 +60,10 @@ struct Families {
     write_failures: Family<PipelineLabel, Counter>,
     redeliveries: Family<PipelineLabel, Counter>,
     adopted: Family<PipelineLabel, Counter>,
+    rewritten: Family<PipelineLabel, Counter>,
+    handed_over: Family<PipelineLabel, Counter>,
+    claims_handed: Family<PipelineLabel, Counter>,
+    parked: Family<PipelineLabel, Counter>,
     orphans: Family<PipelineLabel, Gauge>,
     orphans_expired: Family<PipelineLabel, Counter>,
     stale_settles: Family<PipelineLabel, Counter>,
@@ -75,11 +79,18 @@ struct Families {
 pub struct PipelineMetrics {
     pub received: Counter,
     pub in_flight: Gauge,
+    pub in_flight_limit: Gauge,
     pub held: Gauge,
     pub replies: Counter,
     pub write_failures: Counter,
     pub redeliveries: Counter,
     pub adopted: Counter,
+    pub rewritten: Counter,
+    /// Results that other replicas handed to this one.
+    pub handed_over: Counter,
+    /// Results that this replica handed to others.
+    pub claims_handed: Counter,
+    pub parked: Counter,
     pub orphans: Gauge,
     pub orphans_expired: Counter,
     pub stale_settles: Counter,
@@ -119,15 +130,21 @@ impl Metrics {
             let labels = ReasonLabels { pipeline: name.to_owned(), reason: reason.as_str() };
             families.dead_lettered.get_or_create_owned(&labels)
         };
-        families.in_flight_limit.get_or_create(&pipeline).set(i64::from(max_in_flight));
+        let in_flight_limit = families.in_flight_limit.get_or_create_owned(&pipeline);
+        in_flight_limit.set(i64::from(max_in_flight));
         PipelineMetrics {
             received: families.received.get_or_create_owned(&pipeline),
             in_flight: families.in_flight.get_or_create_owned(&pipeline),
+            in_flight_limit,
             held: families.held.get_or_create_owned(&pipeline),
             replies: families.replies.get_or_create_owned(&pipeline),
             write_failures: families.write_failures.get_or_create_owned(&pipeline),
             redeliveries: families.redeliveries.get_or_create_owned(&pipeline),
             adopted: families.adopted.get_or_create_owned(&pipeline),
+            handed_over: families.handed_over.get_or_create_owned(&pipeline),
+            claims_handed: families.claims_handed.get_or_create_owned(&pipeline),
+            rewritten: families.rewritten.get_or_create_owned(&pipeline),
+            parked: families.parked.get_or_create_owned(&pipeline),
             orphans: families.orphans.get_or_create_owned(&pipeline),
             orphans_expired: families.orphans_expired.get_or_create_owned(&pipeline),
             stale_settles: families.stale_settles.get_or_create_owned(&pipeline),
@@ -210,6 +227,10 @@ impl Families {
             write_failures: Family::default(),
             redeliveries: Family::default(),
             adopted: Family::default(),
+            rewritten: Family::default(),
+            handed_over: Family::default(),
+            claims_handed: Family::default(),
+            parked: Family::default(),
             orphans: Family::default(),
             orphans_expired: Family::default(),
             stale_settles: Family::default(),
@@ -226,7 +247,7 @@ impl Families {
     fn register(&self, registry: &mut Registry) {
         registry.register("items_received", "Deliveries taken from the broker", self.received.clone());
         registry.register("items_in_flight", "Requests held open now", self.in_flight.clone());
-        registry.register("items_in_flight_limit", "Most requests at once", self.in_flight_limit.clone());
+        registry.register("items_in_flight_limit", "Most requests at once now", self.in_flight_limit.clone());
         registry.register("attempts", "Ended requests by class", self.attempts.clone());
         registry.register("attempt_duration_seconds", "Time from request to its end", self.duration.clone());
         registry.register("items_settled", "Deliveries settled with the broker", self.settled.clone());
@@ -244,6 +265,14 @@ impl Families {
             self.redeliveries.clone(),
         );
         registry.register("adopted", "Redeliveries that found their own work", self.adopted.clone());
+        registry.register("items_rewritten", "Copies before a delivery limit", self.rewritten.clone());
+        registry.register("results_taken_over", "Results had from other replicas", self.handed_over.clone());
+        registry.register(
+            "results_handed_over",
+            "Results given to other replicas",
+            self.claims_handed.clone(),
+        );
+        registry.register("items_parked", "Waits spent in the broker", self.parked.clone());
         registry.register("orphans", "Verdicts kept for a redelivery", self.orphans.clone());
         registry.register("orphans_expired", "Verdicts given up unadopted", self.orphans_expired.clone());
         registry.register("stale_settles", "Settles that came too late to count", self.stale_settles.clone());

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has said what it has to say")]
 
 mod contract;
+mod dead_letter;
 mod kafka;
 mod kpa;
 mod manifests;
 mod rabbitmq;
+mod reply;
 mod run;
 mod support;

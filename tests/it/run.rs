@@ -1,6 +1,6 @@
 //! The main job, end to end: the program, a real broker, a worker.
 
-mod backlog;
+pub mod backlog;
 
 use std::time::{Duration, Instant};
 

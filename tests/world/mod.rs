@@ -1,12 +1,13 @@
 //! A broker, a worker and time around the real `Dispatcher`, in a form that both the exhaustive model
 //! and the seeded simulation can walk: a state, its possible steps, and what must never happen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use longhaul::delivery::{
-    DeliveryId, Dispatcher, Effect, Epoch, Identity, Input, ItemId, OrderKey, Outcome, Outline, Policy,
-    Settlement, Time, Write, Written, invariants,
+    ClaimId, DeliveryId, Dispatcher, Effect, Epoch, Handed, Identity, Input, ItemId, OrderKey, Outcome,
+    Outline, Policy, Settlement, Standing, Time, Write, Written, invariants,
 };
 
 /// Timers beyond it never fire: the age at which an orphan is given up, unless a test asks for it.
@@ -23,6 +24,14 @@ pub struct World {
     /// Open requests and the class of their item.
     requests: BTreeMap<ItemId, usize>,
     writes: BTreeMap<ItemId, Write>,
+    /// Copies that are being written.
+    copying: BTreeMap<ItemId, Copy>,
+    asks: BTreeSet<ItemId>,
+    /// Items of the broker that another replica has, and asks us for.
+    claims: BTreeMap<ClaimId, usize>,
+    next_claim: u64,
+    /// Acks that the bridge heard of as sent, and not as proven.
+    sent: Vec<Settle>,
     /// Settles on their way to the broker, in order.
     settles: Vec<Settle>,
     classes: BTreeMap<ItemId, usize>,
@@ -57,14 +66,37 @@ pub struct Setting {
     pub losses: u32,
     pub write_faults: u32,
     pub may_drain: bool,
+    /// Returns at which an item is near the broker's limit.
+    pub near_limit: Option<u32>,
+    /// How often another replica may ask for an item of ours.
+    pub claims: u32,
 }
 
-/// An item in the broker.
+/// An item in the broker, or a copy of one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Stored {
+    class: usize,
+    name: Option<Arc<str>>,
+    attempts: u32,
+    returns: u32,
+    place: Place,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Stored {
-    Ready { returns: u32 },
-    Out { id: DeliveryId, returns: u32 },
+enum Place {
+    Ready,
+    Out(DeliveryId),
+    /// At another replica.
+    Away,
     Gone,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Copy {
+    class: usize,
+    name: Arc<str>,
+    attempts: u32,
+    landed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,6 +128,10 @@ struct Tally {
     gone: u32,
     /// Acks whose fate the bridge could not know.
     doubtful: u32,
+    /// Handed to another replica, which then let go of it: the attempts are forgotten.
+    dropped: u32,
+    /// Copies that are in the queue, or were.
+    copies: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -108,6 +144,19 @@ pub enum Step {
     /// The first settle reaches the broker, and the bridge hears that it was sent; or, in a session that
     /// is gone, it hears that the settle was stale.
     Answer,
+    /// The broker shows that it knows the acks that were sent.
+    Prove,
+    /// It knows them, and its word is lost.
+    TakeUnheard,
+    /// The copy is in the queue, and its confirm is on its way.
+    LandCopy(ItemId),
+    ConfirmCopy(ItemId),
+    FailCopy(ItemId),
+    /// Another replica answers what became of an item there.
+    AnswerAsk(ItemId, Option<Handed>),
+    /// Another replica was handed this item of the broker.
+    Claim(usize),
+    Unclaim(ClaimId),
     /// The connection goes. So many of the settles under way had reached the broker, unheard.
     Break(usize),
     NoticeLost,
@@ -116,16 +165,32 @@ pub enum Step {
     Leave,
 }
 
+impl Stored {
+    fn new(class: usize) -> Self {
+        Stored { class, name: None, attempts: 0, returns: 0, place: Place::Ready }
+    }
+
+    fn give_back(&mut self) {
+        self.place = Place::Ready;
+        self.returns += 1;
+    }
+}
+
 impl World {
     pub fn new(setting: Setting) -> Self {
         let class_count = setting.classes.iter().max().map_or(0, |most| most + 1);
         World {
             core: Dispatcher::new(setting.policy.clone()),
             now: Time::ZERO,
-            stored: vec![Stored::Ready { returns: 0 }; setting.classes.len()],
+            stored: setting.classes.iter().map(|class| Stored::new(*class)).collect(),
             session: Session { epoch: 0, state: SessionState::Down },
             requests: BTreeMap::new(),
             writes: BTreeMap::new(),
+            copying: BTreeMap::new(),
+            asks: BTreeSet::new(),
+            claims: BTreeMap::new(),
+            next_claim: 0,
+            sent: Vec::new(),
             settles: Vec::new(),
             classes: BTreeMap::new(),
             delivered: BTreeMap::new(),
@@ -170,6 +235,28 @@ impl World {
                 steps.push(Step::FailWrite(*item));
             }
         }
+        for (item, copy) in &self.copying {
+            steps.push(if copy.landed { Step::ConfirmCopy(*item) } else { Step::LandCopy(*item) });
+            if self.write_faults > 0 {
+                steps.push(Step::FailCopy(*item));
+            }
+        }
+        if !self.sent.is_empty() && self.session.state == SessionState::Up {
+            steps.push(Step::Prove);
+            if self.losses > 0 && self.setting.unique {
+                steps.push(Step::TakeUnheard);
+            }
+        }
+        for item in &self.asks {
+            steps.push(Step::AnswerAsk(*item, None));
+            steps.push(Step::AnswerAsk(*item, Some(Handed::Done)));
+            steps.push(Step::AnswerAsk(*item, Some(Handed::Retry { attempts: 1, delay: Duration::ZERO })));
+        }
+        if self.next_claim < u64::from(self.setting.claims) {
+            let returned = |stored: &Stored| stored.place == Place::Ready && stored.returns > 0;
+            steps.extend(self.stored.iter().position(returned).map(Step::Claim));
+        }
+        steps.extend(self.claims.keys().map(|claim| Step::Unclaim(*claim)));
         if self.core.poll_timeout().is_some_and(|timeout| timeout < HORIZON) {
             steps.push(Step::Timer);
         }
@@ -217,13 +304,63 @@ impl World {
                 let settle = self.settles.remove(0);
                 let stale = self.session.state != SessionState::Up;
                 if !stale {
-                    self.apply(settle);
+                    // Kafka hears of acks with the next commit, RabbitMQ with each frame.
+                    if settle.how == Settlement::Return || !self.setting.unique {
+                        self.apply(settle);
+                    }
+                    if settle.how == Settlement::Ack && (self.setting.unique || self.is_copy(settle.id)) {
+                        self.sent.push(settle);
+                    }
                 }
                 self.tell(Input::Settled { id: settle.id, stale });
+            }
+            Step::Prove => {
+                for settle in std::mem::take(&mut self.sent) {
+                    self.apply(settle);
+                    self.tell(Input::Proven { id: settle.id });
+                }
+            }
+            Step::TakeUnheard => {
+                for settle in std::mem::take(&mut self.sent) {
+                    self.apply(settle);
+                }
+            }
+            Step::LandCopy(item) => self.land_copy(item),
+            Step::ConfirmCopy(item) => {
+                self.copying.remove(&item);
+                self.tell(Input::Rewritten { item, written: Written::Confirmed });
+            }
+            Step::FailCopy(item) => {
+                self.copying.remove(&item);
+                self.write_faults -= 1;
+                self.tell(Input::Rewritten { item, written: Written::Failed });
+            }
+            Step::AnswerAsk(item, handed) => {
+                self.asks.remove(&item);
+                if handed == Some(Handed::Done) {
+                    let class = self.class(item);
+                    self.tallies[class].finished += 1;
+                }
+                self.tell(Input::Answered { item, handed });
+            }
+            Step::Claim(index) => {
+                self.next_claim += 1;
+                let claim = ClaimId(self.next_claim);
+                self.stored[index].place = Place::Away;
+                self.claims.insert(claim, index);
+                let identity = self.identity(index);
+                self.tell(Input::Claim { claim, identity });
+            }
+            Step::Unclaim(claim) => {
+                if let Some(index) = self.claims.remove(&claim) {
+                    self.return_from_away(index);
+                }
+                self.tell(Input::Unclaim { claim });
             }
             Step::Break(applied) => {
                 self.losses -= 1;
                 self.session.state = SessionState::Broken;
+                self.sent.clear();
                 // What the broker had taken can't come back stale: its client had written it.
                 for settle in self.settles.drain(..applied).collect::<Vec<_>>() {
                     self.doubt(settle);
@@ -256,20 +393,19 @@ impl World {
     /// verdict may be kept for a redelivery that never comes, because its ack did count; it ends by age.
     pub fn is_settled(&self) -> bool {
         let stats = self.core.stats();
-        self.left || (stats.items == stats.pending && self.all_gone())
+        self.left || (stats.items == stats.pending && self.all_gone() && self.sent.is_empty())
     }
 
     pub fn all_gone(&self) -> bool {
-        self.stored.iter().all(|stored| *stored == Stored::Gone)
+        self.stored.iter().all(|stored| stored.place == Place::Gone)
     }
 
     /// Items that the broker may hand over next: the first one in order, or any where returns go to the back.
     fn deliverable(&self) -> impl Iterator<Item = usize> {
-        let out = self.stored.iter().filter(|stored| matches!(stored, Stored::Out { .. })).count();
+        let out = self.stored.iter().filter(|stored| matches!(stored.place, Place::Out(_))).count();
         let open = !self.core.is_draining() && self.setting.prefetch.is_none_or(|prefetch| out < prefetch);
         let takes = open && (self.setting.prefetch.is_some() || self.core.no_room().is_none());
-        let ready =
-            |(index, stored): (usize, &Stored)| matches!(stored, Stored::Ready { .. }).then_some(index);
+        let ready = |(index, stored): (usize, &Stored)| (stored.place == Place::Ready).then_some(index);
         let indexes: Vec<usize> = self.stored.iter().enumerate().filter_map(ready).collect();
         let most = match (takes, self.setting.any_order) {
             (false, _) => 0,
@@ -280,31 +416,88 @@ impl World {
     }
 
     fn deliver(&mut self, index: usize) {
-        let Stored::Ready { returns } = self.stored[index] else { return };
+        let stored = self.stored[index].clone();
         // In one session no item is handed over twice without a return in between.
-        let tag = index as u64 + 100 * u64::from(returns);
+        let tag = index as u64 + 100 * u64::from(stored.returns);
         let id = DeliveryId { epoch: Epoch(self.session.epoch), tag };
-        self.stored[index] = Stored::Out { id, returns };
-        let class = self.setting.classes[index];
-        self.delivered.insert(id, class);
-        let identity = if self.setting.unique {
-            Identity::Offset { topic: "t".into(), partition: 0, offset: index as i64 }
-        } else {
-            Identity::Digest([class as u8; 16])
+        self.stored[index].place = Place::Out(id);
+        self.delivered.insert(id, stored.class);
+        let redelivered = stored.returns > 0 && !self.setting.unique;
+        let attempts_before = match stored.name {
+            Some(_) => stored.attempts,
+            None if self.setting.unique => 0,
+            None => stored.returns,
         };
         self.tell(Input::Received(Outline {
             id,
-            identity,
-            redelivered: returns > 0 && !self.setting.unique,
-            attempts_before: if self.setting.unique { 0 } else { returns },
+            identity: self.identity(index),
+            redelivered,
+            attempts_before,
             bytes: 1,
-            order_key: self.setting.keys[index].map(OrderKey),
+            order_key: self.setting.keys.get(index).copied().flatten().map(OrderKey),
+            near_limit: self.setting.near_limit.is_some_and(|limit| stored.returns >= limit),
+            ask_peers: redelivered && self.setting.policy.peers,
         }));
+    }
+
+    fn identity(&self, index: usize) -> Identity {
+        let stored = &self.stored[index];
+        match &stored.name {
+            Some(name) => Identity::Header(name.clone()),
+            None if self.setting.unique => {
+                Identity::Offset { topic: "t".into(), partition: 0, offset: index as i64 }
+            }
+            None => Identity::Digest([stored.class as u8; 16]),
+        }
+    }
+
+    fn is_copy(&self, id: DeliveryId) -> bool {
+        self.stored.iter().any(|stored| stored.place == Place::Out(id) && stored.name.is_some())
+    }
+
+    fn land_copy(&mut self, item: ItemId) {
+        let Some(copy) = self.copying.get_mut(&item) else { return };
+        copy.landed = true;
+        self.tallies[copy.class].copies += 1;
+        let stored =
+            Stored { name: Some(copy.name.clone()), attempts: copy.attempts, ..Stored::new(copy.class) };
+        self.stored.push(stored);
+    }
+
+    fn return_from_away(&mut self, index: usize) {
+        self.stored[index].place = Place::Ready;
+        self.stored[index].returns += 1;
+    }
+
+    /// What another replica does with what it hears of its claim.
+    fn claimed(&mut self, claim: ClaimId, standing: Standing) {
+        if standing == Standing::Running {
+            return;
+        }
+        let Some(index) = self.claims.remove(&claim) else { return };
+        let class = self.stored[index].class;
+        let ends_well = match standing {
+            Standing::Handed(Handed::Done) => true,
+            Standing::Handed(Handed::Failed { .. }) => {
+                self.tallies[class].finished += 1;
+                true
+            }
+            _ => false,
+        };
+        if ends_well {
+            self.stored[index].place = Place::Gone;
+            self.tallies[class].gone += 1;
+        } else {
+            self.tallies[class].dropped += u32::from(standing != Standing::NotYours);
+            self.return_from_away(index);
+        }
     }
 
     /// The bridge never hears what became of this settle.
     fn doubt(&mut self, settle: Settle) {
+        // What can be told from all others is remembered instead.
         if settle.how == Settlement::Ack
+            && !self.setting.unique
             && let Some(class) = self.delivered.get(&settle.id)
         {
             self.tallies[*class].doubtful += 1;
@@ -312,25 +505,22 @@ impl World {
     }
 
     fn apply(&mut self, settle: Settle) {
-        let is_it = |stored: &Stored| matches!(stored, Stored::Out { id, .. } if *id == settle.id);
-        let Some(index) = self.stored.iter().position(is_it) else { return };
-        let Stored::Out { returns, .. } = self.stored[index] else { return };
-        self.stored[index] = match settle.how {
-            Settlement::Ack => {
-                self.tallies[self.setting.classes[index]].gone += 1;
-                Stored::Gone
-            }
-            Settlement::Return => Stored::Ready { returns: returns + 1 },
+        let Some(stored) = self.stored.iter_mut().find(|stored| stored.place == Place::Out(settle.id)) else {
+            return;
         };
+        match settle.how {
+            Settlement::Ack => {
+                self.tallies[stored.class].gone += 1;
+                stored.place = Place::Gone;
+            }
+            Settlement::Return => stored.give_back(),
+        }
     }
 
     /// The broker makes every unsettled delivery ready again.
     fn take_back(&mut self) {
-        for stored in &mut self.stored {
-            if let Stored::Out { returns, .. } = *stored {
-                *stored = Stored::Ready { returns: returns + 1 };
-            }
-        }
+        let out = |stored: &&mut Stored| matches!(stored.place, Place::Out(_));
+        self.stored.iter_mut().filter(out).for_each(Stored::give_back);
     }
 
     fn tell(&mut self, input: Input) {
@@ -364,6 +554,20 @@ impl World {
             Effect::Write { item, write } => {
                 self.writes.insert(item, write);
             }
+            Effect::Rewrite { item, attempts } => {
+                let name: Arc<str> = format!("copy of {}", item.0).into();
+                self.core.name(item, name.clone());
+                let copy = Copy { class: self.class(item), name, attempts, landed: false };
+                self.copying.insert(item, copy);
+            }
+            Effect::Copied { item, twin } => {
+                let class = self.class(item);
+                self.classes.insert(twin, class);
+            }
+            Effect::Ask { item, .. } => {
+                self.asks.insert(item);
+            }
+            Effect::Claimed { claim, standing } => self.claimed(claim, standing),
             Effect::Settle { id, how, dropped } => {
                 if let (true, Some(class)) = (dropped, self.class_of_delivery(id)) {
                     self.tallies[class].finished += 1;
@@ -400,13 +604,16 @@ impl World {
             let tally = self.tallies[class];
             let items = self.setting.classes.iter().filter(|of| **of == class).count() as u32;
             let open = self.requests.values().filter(|of| **of == class).count() as u32;
-            self.require("G1: an ack has a completion of its own", tally.gone <= tally.finished);
-            self.require("G3: never more requests than items", open <= items);
+            self.require(
+                "G1: an ack has a completion of its own",
+                tally.gone <= tally.finished + tally.copies,
+            );
+            self.require("G3: never more requests than items", open <= items + tally.doubtful);
             // Only an ack whose fate nobody knows may make an item run again.
             self.require("G3: nothing done runs again", tally.finished <= items + tally.doubtful);
             self.require(
                 "runs are bounded",
-                tally.starts <= (items + tally.doubtful) * attempts + self.not_started(),
+                tally.starts <= (items + tally.doubtful + tally.dropped) * attempts + self.not_started(),
             );
         }
         self.check_order();

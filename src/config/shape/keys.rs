@@ -6,9 +6,6 @@ use super::{Walk, is_null, words};
 use crate::config::path::{self, Path};
 use crate::config::yaml::{Entry, Node, Range};
 
-/// Keys of the published design that this version lacks. Their names are taken, so they are never mere typing errors.
-const RESERVED: [&str; 3] = ["peers", "pipelines[].retry.queue", "pipelines[].dead_letter.http"];
-
 /// Schema of the value of a key; None where the key is unknown.
 pub(super) fn schema_of<'a>(schema: &'a Value, key: &str) -> Option<&'a Value> {
     let others = &schema["additionalProperties"];
@@ -47,11 +44,6 @@ impl Walk<'_> {
         path: &Path,
     ) {
         let inner = path.key(key);
-        if RESERVED.contains(&inner.pattern().as_str()) {
-            let reason = format!("`{key}` is not supported by this version yet");
-            self.report.shape(at.start, &inner, reason, "remove it");
-            return;
-        }
         let known = words::known_keys(schema);
         let free = known.iter().copied().filter(|name| !entries.iter().any(|entry| entry.key == *name));
         let mend = match nearest(key, free) {

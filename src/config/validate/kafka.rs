@@ -108,7 +108,7 @@ impl Context<'_> {
     }
 }
 
-fn is_host_and_port(server: &str) -> bool {
+pub(super) fn is_host_and_port(server: &str) -> bool {
     let Some((host, port)) = server.rsplit_once(':') else { return false };
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     !host.is_empty()

@@ -1,4 +1,4 @@
-//! The service: its address, the headers sent to it, and how long things may take.
+//! Services: the address, the headers sent there, and how long things may take.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use url::Url;
 use super::Context;
 use crate::config::path::Path;
 use crate::config::secret::Secret;
-use crate::config::types::Sink;
+use crate::config::types::{HttpTarget, Sink};
 use crate::config::units::Span;
 
 /// Headers that may not be configured, and why. Lower case, as `http` has names.
@@ -18,7 +18,7 @@ const REFUSED: [(&str, &str, &str); 14] = [
     ("idempotency-key", "Go's proxies in between would send a request again by themselves", "remove it"),
     ("x-idempotency-key", "Go's proxies in between would send a request again by themselves", "remove it"),
     ("k-network-probe", "Knative answers it with 200 and runs nothing", "remove it"),
-    ("host", "`sink.host` sets this header", "use `host:` beside `url:`"),
+    ("host", "the key `host` sets this header", "use `host:` beside `url:`"),
     ("content-length", "it follows from the body", "remove it"),
     ("content-type", "it follows from the item", "remove it"),
     ("transfer-encoding", HOP, "remove it"),
@@ -34,10 +34,7 @@ const HOP: &str = "the connection to the service is longhaul's own, one HTTP/1.1
 impl Context<'_> {
     pub(super) fn sink(&mut self, sink: &Sink, path: &Path) {
         self.sink_url(sink.url.as_deref(), &path.key("url"));
-        if sink.host.as_deref().is_some_and(|host| host.contains('@') || host.parse::<Authority>().is_err()) {
-            let mend = "write a host name such as thumbs.default.example.com";
-            self.report.mistake(&path.key("host"), "this is no host name", mend);
-        }
+        self.host(sink.host.as_deref(), &path.key("host"));
         self.headers(&sink.headers, &path.key("headers"));
         self.tls(&sink.tls, &path.key("tls"));
         let least = Span::from_millis(1);
@@ -52,6 +49,22 @@ impl Context<'_> {
         );
     }
 
+    /// A place for dead letters.
+    pub(super) fn http_target(&mut self, target: &HttpTarget, path: &Path) {
+        self.http_url(&target.url, "", &path.key("url"));
+        self.host(target.host.as_deref(), &path.key("host"));
+        self.headers(&target.headers, &path.key("headers"));
+        self.tls(&target.tls, &path.key("tls"));
+        self.range(&path.key("timeout"), target.timeout, Span::from_secs(1), Span::from_secs(600));
+    }
+
+    fn host(&mut self, host: Option<&str>, path: &Path) {
+        if host.is_some_and(|host| host.contains('@') || host.parse::<Authority>().is_err()) {
+            let mend = "write a host name such as thumbs.default.example.com";
+            self.report.mistake(path, "this is no host name", mend);
+        }
+    }
+
     fn sink_url(&mut self, url: Option<&str>, path: &Path) {
         let (given, origin) = match url {
             Some(url) => (url.to_owned(), ""),
@@ -64,9 +77,14 @@ impl Context<'_> {
                 }
             },
         };
+        self.http_url(&given, origin, path);
+    }
+
+    /// `origin` says where the address comes from, if not from the file.
+    fn http_url(&mut self, given: &str, origin: &str, path: &Path) {
         const FORM: &str = "write an address such as http://thumbs.default.svc.cluster.local";
         let mut wrong = |reason: &str, mend| self.report.mistake(path, format!("{origin}{reason}"), mend);
-        match Url::parse(&given) {
+        match Url::parse(given) {
             Err(_) => wrong("this is no URL", FORM),
             Ok(url) if !matches!(url.scheme(), "http" | "https") => {
                 wrong("the URL starts with neither `http://` nor `https://`", FORM);

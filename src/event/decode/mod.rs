@@ -14,6 +14,8 @@ mod broker;
 mod json;
 mod response;
 
+pub use response::{is_structured, texts as response_attributes};
+
 /// An event and its data. The event itself never holds data, so that the broker's buffer need not be copied.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parts {

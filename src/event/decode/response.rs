@@ -1,11 +1,12 @@
 //! A CloudEvent in an HTTP answer (CloudEvents HTTP binding 1.0.2).
 
 use cloudevents::message::MessageAttributeValue;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
 use super::DecodeError;
 use super::attributes::Attributes;
+use crate::event::{extension, media_type};
 
 /// The attributes in the headers; `None` where there is no `ce-specversion`.
 pub(super) fn attributes(headers: &HeaderMap) -> Result<Option<Attributes>, DecodeError> {
@@ -21,6 +22,21 @@ pub(super) fn attributes(headers: &HeaderMap) -> Result<Option<Attributes>, Deco
         attributes.push("datacontenttype", MessageAttributeValue::String(content_type.to_owned()));
     }
     Ok(Some(attributes))
+}
+
+/// The attributes and extensions of an event in binary mode, `specversion` included, as texts by name and as the sender
+/// wrote them: a time keeps its digits. Names that no attribute can have are left out.
+pub fn texts(headers: &HeaderMap) -> Vec<(String, String)> {
+    let attribute = |(name, value): (&HeaderName, &HeaderValue)| {
+        let name = name.as_str().strip_prefix("ce-").filter(|name| extension::is_valid(name))?;
+        Some((name.to_owned(), decode_value(value)?))
+    };
+    headers.iter().filter_map(attribute).collect()
+}
+
+/// Whether the body is, or claims to be, an event as one document.
+pub fn is_structured(headers: &HeaderMap) -> bool {
+    content_type(headers).is_some_and(media_type::claims_cloudevents)
 }
 
 pub(super) fn content_type(headers: &HeaderMap) -> Option<&str> {

@@ -129,3 +129,23 @@ fn what_is_no_event_is_sent_whole_as_plain_data() {
         }
     }
 }
+
+#[test]
+fn extensions_of_a_dead_letter_replace_those_of_an_earlier_one() {
+    let document = format!(r#"{{{HEAD},"knativeerrorcode":"404","team":"ops","data":{{"n":1.10}}}}"#);
+    let message = kafka(headers([("Content-Type", "application/cloudevents+json")]), &document);
+    let extensions = [("knativeerrorcode", 502.into()), ("knativeerrordest", "http://a b".into())];
+    let encoded = |mode| Encoder::new(settings(mode)).unwrap().encode(&message).unwrap();
+
+    let (found, body) = encoded(Mode::Binary).with_extensions(&extensions).unwrap();
+    let found = all(&found);
+    assert_eq!((&*found["ce-knativeerrorcode"], &*found["ce-knativeerrordest"]), ("502", "http://a%20b"));
+    assert!(found["ce-team"] == "ops" && !found.contains_key("ce-attempt"), "{found:?}");
+    assert_eq!(body, r#"{"n":1.10}"#);
+
+    let (found, body) = encoded(Mode::Structured).with_extensions(&extensions).unwrap();
+    assert!(all(&found)["content-type"].starts_with("application/cloudevents+json"));
+    let text = std::str::from_utf8(&body).unwrap();
+    assert!(text.contains(r#""knativeerrorcode":502"#) && text.contains(r#""data":{"n":1.10}"#), "{text}");
+    assert!(!text.contains("404") && text.contains(r#""team":"ops""#), "{text}");
+}

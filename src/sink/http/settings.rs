@@ -1,16 +1,16 @@
 //! What a client is made from, and what can be wrong with it.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::Url;
 
-use super::headers::HeaderSource;
 use crate::config;
+use crate::connect;
+use crate::connect::http::{HeaderSource, TRUST_BUNDLES, Trust};
 
-/// Where SinkBinding mounts the cluster's trust bundles, and the token for a sink that wants one.
-const TRUST_BUNDLES: &str = "/knative-custom-certs";
+/// Where SinkBinding mounts the token for a sink that wants one.
 const OIDC_TOKEN: &str = "/oidc/token";
 
 /// What a [`super::Client`] is made from.
@@ -56,20 +56,8 @@ pub struct Environment {
 pub enum BuildError {
     #[error("no address: sink.url is not set, and neither is K_SINK (is the SinkBinding ready?)")]
     NoUrl,
-    #[error("{url:?} is no address to send to: {reason}")]
-    Url { url: String, reason: String },
-    #[error("sink.host: {0:?} can't be a Host header")]
-    Host(String),
-    #[error("header {name:?}: {reason}")]
-    Header { name: String, reason: String },
-    #[error("{}: {source}", path.display())]
-    File { path: PathBuf, source: io::Error },
-    #[error("{place} holds no usable certificate: {reason}")]
-    Certificate { place: String, reason: String },
-    #[error("sink.tls: cert_file and key_file go together")]
-    HalfIdentity,
-    #[error("the HTTP client can't be built: {0}")]
-    Client(String),
+    #[error(transparent)]
+    Connect(#[from] connect::http::Error),
 }
 
 impl Environment {
@@ -87,20 +75,28 @@ impl Environment {
     }
 }
 
+impl Settings {
+    pub(super) fn trust(&self) -> Trust {
+        Trust {
+            tls: self.sink.tls.clone(),
+            ca_certs: self.environment.k_ca_certs.clone(),
+            bundles: self.environment.trust_bundles.clone(),
+        }
+    }
+
+    /// Headers that no file has a part in.
+    pub(super) fn fixed_headers(&self) -> Result<HeaderMap, connect::http::Error> {
+        let mut headers =
+            connect::http::fixed(self.sink.host.as_deref(), self.environment.namespace.as_deref())?;
+        if self.replies == Replies::Used {
+            headers.insert(HeaderName::from_static("prefer"), HeaderValue::from_static("reply"));
+        }
+        Ok(headers)
+    }
+}
+
 /// The address: the configuration's, else SinkBinding's.
 pub(super) fn url(configured: Option<&str>, k_sink: Option<&str>) -> Result<Url, BuildError> {
     let text = configured.or(k_sink).ok_or(BuildError::NoUrl)?;
-    let bad = |reason: &str| BuildError::Url { url: text.to_owned(), reason: reason.to_owned() };
-    let url = Url::parse(text).map_err(|error| bad(&error.to_string()))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(bad("only http:// and https:// are known"));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        // Not quoted: the address would be in every log.
-        return Err(BuildError::Url {
-            url: "…".to_owned(),
-            reason: "it has credentials; put them into sink.headers".to_owned(),
-        });
-    }
-    Ok(url)
+    Ok(connect::http::url(text)?)
 }

@@ -9,6 +9,7 @@ use super::head::{Ages, Threat};
 use super::record::Place;
 use super::tracker::{Received, Tracker};
 use crate::config::Start;
+use crate::delivery::DeliveryId;
 use crate::source::Delivery;
 
 /// Runs of done records longer than this are jumped over instead of fetched and dropped.
@@ -39,6 +40,8 @@ pub struct Partition {
     retired: bool,
     /// Records that the tracker did not admit. Pausing bounds them to what one turn of the loop polls.
     held_back: VecDeque<Delivery>,
+    /// Acked, with the change of the map that says so, until a commit of that change was taken.
+    unproven: VecDeque<(u64, u64)>,
 }
 
 /// What became of a record.
@@ -67,6 +70,7 @@ impl Partition {
             idle: 0,
             retired: false,
             held_back: VecDeque::new(),
+            unproven: VecDeque::new(),
         }
     }
 
@@ -144,6 +148,26 @@ impl Partition {
             released.push(delivery);
         }
         released
+    }
+
+    /// Marks a record done; whether that is news.
+    pub fn complete(&mut self, tag: u64) -> bool {
+        let Some(tracker) = self.tracker.as_mut() else { return false };
+        let news = tracker.complete(tag.cast_signed());
+        if news {
+            self.unproven.push_back((tracker.latest_change(), tag));
+        }
+        news
+    }
+
+    /// The broker took the map as of `change`: the acks that it tells of are proven.
+    pub fn acknowledge(&mut self, change: u64) -> Vec<DeliveryId> {
+        if let Some(tracker) = &mut self.tracker {
+            tracker.acknowledge(change);
+        }
+        let count = self.unproven.iter().take_while(|(told_by, _)| *told_by <= change).count();
+        let epoch = self.place.epoch;
+        self.unproven.drain(..count).map(|(_, tag)| DeliveryId { epoch, tag }).collect()
     }
 
     /// Takes nothing more. `unclaimed` records were received and are not handed over.

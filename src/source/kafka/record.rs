@@ -32,6 +32,8 @@ impl Place {
         let body = record.payload().map(Bytes::copy_from_slice).unwrap_or_default();
         let offset = record.offset();
         let outline = Outline {
+            near_limit: false,
+            ask_peers: false,
             id: DeliveryId { epoch: self.epoch, tag: offset.unsigned_abs() },
             identity: Identity::Offset { topic: self.topic.clone(), partition: self.partition, offset },
             redelivered: false,

@@ -21,10 +21,10 @@ impl Worker {
             return self.send(SourceEvent::Settled { id, settled: Settled::Stale });
         };
         let offset = id.tag.cast_signed();
-        let counts = partition.tracker().is_some_and(|tracker| match how {
-            Settlement::Ack => tracker.complete(offset),
-            Settlement::Return => !tracker.is_done(offset),
-        });
+        let counts = match how {
+            Settlement::Ack => partition.complete(id.tag),
+            Settlement::Return => partition.tracker().is_some_and(|tracker| !tracker.is_done(offset)),
+        };
         if counts && how == Settlement::Return {
             partition.returned();
         }
@@ -83,10 +83,16 @@ impl Worker {
                 .iter()
                 .find(|entry| entry.topic == *part.topic && entry.partition == part.partition)
                 .and_then(|entry| entry.error);
-            let Some(tracker) = self.sessions.get(part.epoch).and_then(Partition::tracker) else { continue };
+            let Some(partition) = self.sessions.get(part.epoch) else { continue };
             match refused.or(error) {
-                None => tracker.acknowledge(part.change),
+                None => {
+                    let proven = partition.acknowledge(part.change);
+                    if !proven.is_empty() {
+                        self.send(SourceEvent::Proven(proven));
+                    }
+                }
                 Some(RDKafkaErrorCode::OffsetMetadataTooLarge) => {
+                    let Some(tracker) = partition.tracker() else { continue };
                     let cap = tracker.shrink_cap();
                     tracing::error!(topic = %part.topic, partition = part.partition, offset = part.offset, cap,
                         "the broker refused the map as too large: raise its offset.metadata.max.bytes to 4096; \

@@ -223,6 +223,11 @@ impl Tracker {
         self.committed = self.committed.max(change);
     }
 
+    /// The latest change, by the number that the next snapshot has.
+    pub fn latest_change(&self) -> u64 {
+        self.changes
+    }
+
     /// Whether something changed that no acknowledged commit has told.
     pub fn is_dirty(&self) -> bool {
         self.changes > self.committed

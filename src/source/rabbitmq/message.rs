@@ -5,12 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use super::limit::Limit;
 use crate::connect::rabbitmq::table;
 use crate::delivery::{DeliveryId, Epoch, Identity, Outline};
 use crate::event::{Message, Origin, Properties, RabbitmqOrigin, Value};
 use crate::source::Delivery;
 
-pub(super) fn delivery(epoch: Epoch, queue: &str, from: lapin::message::Delivery) -> Delivery {
+pub(super) fn delivery(epoch: Epoch, queue: &str, limit: Limit, from: lapin::message::Delivery) -> Delivery {
     let headers = from.properties.headers().as_ref().map(table::headers).unwrap_or_default();
     let message = Message {
         body: Bytes::from(from.data),
@@ -29,6 +30,9 @@ pub(super) fn delivery(epoch: Epoch, queue: &str, from: lapin::message::Delivery
         attempts_before: attempts_before(&message),
         bytes: message.body.len() as u64,
         order_key: None,
+        near_limit: limit.is_near(returns(&message)),
+        // By whoever had it before; the bridge knows whether there are others to ask.
+        ask_peers: from.redelivered,
     };
     Delivery { outline, message: Arc::new(message) }
 }
@@ -41,6 +45,14 @@ fn attempts_before(message: &Message) -> u32 {
         Some(Value::Int(count)) => u32::try_from(*count).unwrap_or(0),
         Some(value) => value.as_text().and_then(|text| text.parse().ok()).unwrap_or(0),
         None => 0,
+    }
+}
+
+/// How often the queue took the item back, where it counts that.
+fn returns(message: &Message) -> u32 {
+    match message.header("x-delivery-count") {
+        Some(Value::Int(count)) => u32::try_from(*count).unwrap_or(0),
+        _ => 0,
     }
 }
 

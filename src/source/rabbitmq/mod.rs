@@ -5,6 +5,7 @@
 //! a session is worth keeping, and a new connection is the one way that mends everything.
 
 mod backlog;
+mod limit;
 mod message;
 mod session;
 mod settle;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub declare: Option<Declare>,
     /// The prefetch: more is never unsettled.
     pub max_in_flight: u16,
+    /// How many returns the queue allows, where that is known.
+    pub delivery_limit: Option<u32>,
 }
 
 /// A consumer of one queue.
@@ -74,6 +77,7 @@ impl Settings {
             connection: rabbitmq::Settings { url, tls: config.tls.clone(), name: name.to_owned() },
             queue: config.queue.clone(),
             declare: config.declare.clone(),
+            delivery_limit: config.delivery_limit,
             // Zero would mean "no bound" to RabbitMQ.
             max_in_flight: u16::try_from(max_in_flight).unwrap_or(u16::MAX).max(1),
         }
@@ -213,7 +217,7 @@ async fn told(
             Some(Command::Settle { id, .. }) => {
                 let _ = events.send(SourceEvent::Settled { id, settled: Settled::Stale });
             }
-            Some(Command::Note { .. }) => {}
+            Some(Command::Note { .. } | Command::Prove { .. }) => {}
         }
     }
 }

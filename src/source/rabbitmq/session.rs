@@ -12,6 +12,7 @@ use lapin::types::FieldTable;
 use lapin::{Channel, Consumer};
 use tokio::sync::mpsc;
 
+use super::limit::Limit;
 use super::settle::Settler;
 use super::{Complaint, Port, Settings, backlog, message, topology};
 use crate::connect::rabbitmq::{Connection, Error, answer, table};
@@ -34,6 +35,7 @@ struct Subscription {
     channel: Channel,
     consumer: Consumer,
     settler: Settler,
+    limit: Limit,
     /// Read from the consumer, and waiting for room in the bridge.
     waiting: Option<Delivery>,
     taking: bool,
@@ -70,9 +72,10 @@ impl Session {
                 complaint.0 = None;
                 tracing::info!(%epoch, queue = settings.queue, "session with RabbitMQ is up");
                 let _ = events.send(SourceEvent::Up { epoch });
-                let settler = Settler::new(epoch, channel.clone());
+                let limit = Limit::of(settings.declare.as_ref(), settings.delivery_limit);
+                let settler = Settler::new(epoch, channel.clone(), settings.max_in_flight);
                 let subscription =
-                    Subscription { epoch, channel, consumer, settler, waiting: None, taking: true };
+                    Subscription { epoch, channel, consumer, settler, limit, waiting: None, taking: true };
                 Ok(Session { connection, subscription })
             }
             Err(error) => {
@@ -107,7 +110,7 @@ impl Session {
     pub(super) async fn run(mut self, port: &mut Port, settings: &Settings) -> (Ended, Connection) {
         let events = port.events.clone();
         let left = tokio::select! {
-            left = self.subscription.work(port, &settings.queue) => left,
+            left = self.subscription.work(port, settings) => left,
             never = backlog::watch(&self.connection, &settings.queue, &events) => match never {},
         };
         let ended = match left {
@@ -125,7 +128,7 @@ impl Session {
 }
 
 impl Subscription {
-    async fn work(&mut self, port: &mut Port, queue: &str) -> Left {
+    async fn work(&mut self, port: &mut Port, settings: &Settings) -> Left {
         let mut commands = Vec::with_capacity(COMMANDS_AT_ONCE);
         loop {
             tokio::select! {
@@ -151,8 +154,9 @@ impl Subscription {
                 // Not fused: after `None` it would pend for ever, so both ends of it leave the loop.
                 next = self.consumer.next(), if self.taking && self.waiting.is_none() => match next {
                     Some(Ok(delivery)) => {
-                        self.settler.deliver(delivery.delivery_tag);
-                        self.waiting = Some(message::delivery(self.epoch, queue, delivery));
+                        let delivery = message::delivery(self.epoch, &settings.queue, self.limit, delivery);
+                        self.settler.deliver(&delivery.outline);
+                        self.waiting = Some(delivery);
                     }
                     Some(Err(error)) => return Left::Lost(error.into()),
                     None => return Left::Lost(Error::Cancelled),
@@ -175,6 +179,7 @@ impl Subscription {
                     }
                 }
                 Command::Note { .. } => {}
+                Command::Prove { epoch } => self.settler.prove_alive(epoch),
                 Command::StopIntake => {
                     if let Err(error) = self.stop_intake().await {
                         left = Some(Left::Lost(error));
@@ -218,7 +223,6 @@ impl Subscription {
         answer("basic.cancel", cancel).await?;
         // What was on its way before the broker's answer, and then the end of the stream.
         while let Some(delivery) = answer("the end of the deliveries", next(&mut self.consumer)).await? {
-            self.settler.deliver(delivery.delivery_tag);
             unseen.push(delivery.delivery_tag);
         }
         for tag in unseen {

@@ -3,6 +3,9 @@
 //! Written through the channel and not through lapin's `Acker`, for two reasons. An acker spawns a task for each ack,
 //! which costs more than the ack. And tasks overtake each other: an ack for many that arrives before the ack of one of
 //! them makes that one unknown to the broker, which closes the channel for it.
+//!
+//! No answer exists for an ack. Where it matters whether one counted, because the item could be told from all others
+//! if it came back, the next synchronous answer on the same channel is its proof: a `basic.qos` that changes nothing.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -11,11 +14,11 @@ use std::time::Duration;
 use futures_util::future::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lapin::Channel;
-use lapin::options::{BasicAckOptions, BasicNackOptions};
+use lapin::options::{BasicAckOptions, BasicNackOptions, BasicQosOptions};
 use tokio::time::timeout;
 
 use crate::connect::rabbitmq::Error;
-use crate::delivery::{DeliveryId, Epoch, Settlement};
+use crate::delivery::{DeliveryId, Epoch, Outline, Settlement};
 use crate::source::{Settled, SourceEvent};
 
 /// Bound of one write. A connection that takes none for this long is as good as lost.
@@ -28,7 +31,14 @@ pub(super) struct Settler {
     unsettled: BTreeSet<u64>,
     /// To be acked with the next flush.
     acks: BTreeSet<u64>,
-    /// Handed to lapin and not yet on the wire. No longer than the prefetch allows.
+    /// Of the unsettled, those whose acks are to be proven.
+    to_prove: BTreeSet<u64>,
+    /// Acked, and not proven.
+    unproven: Vec<DeliveryId>,
+    /// A proof is under way.
+    proving: bool,
+    prefetch: u16,
+    /// Handed to lapin and not yet on the wire, or not yet answered. No longer than the prefetch allows.
     writes: FuturesUnordered<Write>,
 }
 
@@ -37,23 +47,32 @@ type Written = Result<Vec<SourceEvent>, Error>;
 type Write = Pin<Box<dyn Future<Output = Written> + Send>>;
 
 impl Settler {
-    pub(super) fn new(epoch: Epoch, channel: Channel) -> Self {
+    /// `prefetch` is the channel's, which a proof sets once more.
+    pub(super) fn new(epoch: Epoch, channel: Channel, prefetch: u16) -> Self {
         Settler {
             epoch,
             channel,
             unsettled: BTreeSet::new(),
             acks: BTreeSet::new(),
+            to_prove: BTreeSet::new(),
+            unproven: Vec::new(),
+            proving: false,
+            prefetch,
             writes: FuturesUnordered::new(),
         }
     }
 
-    pub(super) fn deliver(&mut self, tag: u64) {
-        self.unsettled.insert(tag);
+    pub(super) fn deliver(&mut self, outline: &Outline) {
+        self.unsettled.insert(outline.id.tag);
+        if outline.identity.is_unique() {
+            self.to_prove.insert(outline.id.tag);
+        }
     }
 
     /// Somebody else settles it.
     pub(super) fn forget(&mut self, tag: u64) {
         self.unsettled.remove(&tag);
+        self.to_prove.remove(&tag);
     }
 
     /// Settles with the next [`flush`](Self::flush). The answer is given at once only where there is nothing to write:
@@ -87,17 +106,53 @@ impl Settler {
         for tag in single {
             self.ack(tag, false, BTreeSet::from([tag]));
         }
+        self.prove();
     }
 
     /// The answers of the next write that ended; `None` when none is under way. Cancel safe.
     pub(super) async fn written(&mut self) -> Option<Written> {
-        self.writes.next().await
+        let written = self.writes.next().await;
+        if let Some(Ok(answers)) = &written
+            && answers.iter().any(|answer| matches!(answer, SourceEvent::Proven(_)))
+        {
+            self.proving = false;
+            self.prove();
+        }
+        written
+    }
+
+    /// Answers `Alive` once the broker has answered, or lets the session end because it does not.
+    pub(super) fn prove_alive(&mut self, epoch: Epoch) {
+        // The loss of an earlier session was told already.
+        if epoch == self.epoch {
+            self.round_trip(SourceEvent::Alive { epoch });
+        }
+    }
+
+    /// Has the broker answer behind all acks that were written so far.
+    fn prove(&mut self) {
+        if !self.proving && !self.unproven.is_empty() {
+            self.proving = true;
+            let acked = std::mem::take(&mut self.unproven);
+            self.round_trip(SourceEvent::Proven(acked));
+        }
+    }
+
+    fn round_trip(&mut self, then: SourceEvent) {
+        let (channel, prefetch) = (self.channel.clone(), self.prefetch);
+        let question = async move { channel.basic_qos(prefetch, BasicQosOptions { global: false }).await };
+        self.write(question, vec![then]);
     }
 
     fn ack(&mut self, tag: u64, multiple: bool, tags: BTreeSet<u64>) {
         let channel = self.channel.clone();
         let write = async move { channel.basic_ack(tag, BasicAckOptions { multiple }).await };
-        self.write(write, tags);
+        for tag in &tags {
+            if self.to_prove.remove(tag) {
+                self.unproven.push(DeliveryId { epoch: self.epoch, tag: *tag });
+            }
+        }
+        self.write(write, self.sent(tags));
     }
 
     fn nack(&mut self, tag: u64) {
@@ -105,18 +160,23 @@ impl Settler {
         // Nack, never reject: from RabbitMQ 4.3 on only a reject counts against the delivery limit.
         let options = BasicNackOptions { multiple: false, requeue: true };
         let write = async move { channel.basic_nack(tag, options).await };
-        self.write(write, BTreeSet::from([tag]));
+        self.to_prove.remove(&tag);
+        self.write(write, self.sent([tag]));
+    }
+
+    fn sent(&self, tags: impl IntoIterator<Item = u64>) -> Vec<SourceEvent> {
+        let id = |tag| DeliveryId { epoch: self.epoch, tag };
+        tags.into_iter().map(|tag| SourceEvent::Settled { id: id(tag), settled: Settled::Sent }).collect()
     }
 
     fn write(
         &mut self,
         frame: impl Future<Output = lapin::Result<()>> + Send + 'static,
-        tags: BTreeSet<u64>,
+        answers: Vec<SourceEvent>,
     ) {
-        let epoch = self.epoch;
         let mut write = async move {
             match timeout(WRITE_TIMEOUT, frame).await {
-                Ok(Ok(())) => Ok(tags.into_iter().map(|tag| sent(DeliveryId { epoch, tag })).collect()),
+                Ok(Ok(())) => Ok(answers),
                 Ok(Err(error)) => Err(error.into()),
                 Err(_) => Err(Error::Silent("a settle", WRITE_TIMEOUT)),
             }
@@ -129,8 +189,4 @@ impl Settler {
             None => self.writes.push(write),
         }
     }
-}
-
-fn sent(id: DeliveryId) -> SourceEvent {
-    SourceEvent::Settled { id, settled: Settled::Sent }
 }

@@ -1,17 +1,21 @@
 //! A queue or topic of a test's own, filled and counted the same way for both brokers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::BasicProperties;
 use lapin::types::AMQPValue;
 use longhaul::config::QueueKind;
-use rdkafka::Message;
+use longhaul::event::Message;
+use longhaul::source;
+use rdkafka::Message as _;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, OwnedHeaders};
 use rdkafka::topic_partition_list::Offset;
 
 use crate::kafka::support::Broker;
+use crate::support::bridge::Bridge;
 use crate::support::rabbitmq::{self, Queue};
 
 pub trait Backlog: Sized {
@@ -28,6 +32,8 @@ pub trait Backlog: Sized {
     async fn left(&self) -> u64;
     /// The headers of the first item, as text.
     async fn take(&self) -> BTreeMap<String, String>;
+    /// All items, whole; they stay where they are. Asked while no bridge runs.
+    async fn messages(&self, count: usize) -> Vec<Arc<Message>>;
     async fn remove(self);
 }
 
@@ -78,6 +84,14 @@ impl Backlog for Rabbitmq {
             other => format!("{other:?}"),
         };
         headers.inner().iter().map(|(name, value)| (name.to_string(), text(value))).collect()
+    }
+
+    async fn messages(&self, count: usize) -> Vec<Arc<Message>> {
+        let mut bridge =
+            Bridge::start(source::rabbitmq::Source::new(self.0.source(&self.0.url, count as u16)));
+        let taken = bridge.deliveries(count).await;
+        bridge.close().await;
+        taken.into_iter().map(|delivery| delivery.message).collect()
     }
 
     async fn remove(self) {
@@ -136,6 +150,13 @@ impl Backlog for Kafka {
         let text = |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
         let headers = record.headers().expect("headers");
         headers.iter().map(|header| (header.key.to_owned(), text(header.value))).collect()
+    }
+
+    async fn messages(&self, count: usize) -> Vec<Arc<Message>> {
+        let mut source = self.0.start(&[&self.0.name]);
+        let taken = source.take(count).await;
+        source.close().await;
+        taken.into_iter().map(|delivery| delivery.message).collect()
     }
 
     async fn remove(self) {

@@ -1,5 +1,6 @@
 //! What several tests need: a source under test with its bridge end, brokers, and a relay that fails on demand.
 
+pub mod app;
 pub mod bridge;
 pub mod process;
 pub mod rabbitmq;

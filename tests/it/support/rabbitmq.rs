@@ -113,6 +113,7 @@ impl Queue {
         rabbitmq::Settings {
             connection: connection(url),
             queue: self.name.clone(),
+            delivery_limit: None,
             declare: None,
             max_in_flight,
         }

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 
 /// What it answers to a body, after the work.
-pub type Verdict = fn(&[u8]) -> StatusCode;
+type Answers = Arc<dyn Fn(&[u8]) -> Response + Send + Sync>;
 
 pub struct Worker {
     pub url: String,
@@ -25,6 +25,8 @@ pub struct Log {
     pub started: BTreeMap<String, u32>,
     pub finished: BTreeMap<String, u32>,
     pub bodies: BTreeMap<String, Vec<u8>>,
+    /// Of the latest request.
+    pub headers: BTreeMap<String, HeaderMap>,
     pub open: usize,
     pub most_open: usize,
 }
@@ -38,13 +40,27 @@ impl Worker {
         Worker::with_verdict(wait, |_| StatusCode::OK).await
     }
 
-    pub async fn with_verdict(wait: Duration, verdict: Verdict) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    pub async fn with_verdict(wait: Duration, verdict: fn(&[u8]) -> StatusCode) -> Self {
+        Worker::with_answer(wait, move |body| verdict(body).into_response()).await
+    }
+
+    pub async fn with_answer(
+        wait: Duration,
+        answer: impl Fn(&[u8]) -> Response + Send + Sync + 'static,
+    ) -> Self {
+        Worker::listen(tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(), wait, answer)
+    }
+
+    pub fn listen(
+        listener: tokio::net::TcpListener,
+        wait: Duration,
+        answer: impl Fn(&[u8]) -> Response + Send + Sync + 'static,
+    ) -> Self {
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let log: Arc<Mutex<Log>> = Arc::default();
-        let shared = log.clone();
-        let router =
-            Router::new().fallback(move |request: Request| work(shared.clone(), request, wait, verdict));
+        let (shared, answer): (_, Answers) = (log.clone(), Arc::new(answer));
+        let router = Router::new()
+            .fallback(move |request: Request| work(shared.clone(), request, wait, answer.clone()));
         let server = tokio::spawn(async move {
             axum::serve(listener, router).await.unwrap();
         });
@@ -80,7 +96,7 @@ impl Drop for Open {
     }
 }
 
-async fn work(log: Arc<Mutex<Log>>, request: Request, wait: Duration, verdict: Verdict) -> Response {
+async fn work(log: Arc<Mutex<Log>>, request: Request, wait: Duration, answers: Answers) -> Response {
     let (parts, body) = request.into_parts();
     let mut bytes = Vec::new();
     let mut chunks = body.into_data_stream();
@@ -88,11 +104,12 @@ async fn work(log: Arc<Mutex<Log>>, request: Request, wait: Duration, verdict: V
         bytes.extend(chunk.unwrap());
     }
     let id = String::from_utf8(parts.headers["ce-id"].as_bytes().to_vec()).unwrap();
-    let answer = verdict(&bytes);
+    let answer = answers(&bytes);
     let _open = {
         let mut seen = log.lock().unwrap();
         *seen.started.entry(id.clone()).or_default() += 1;
         seen.bodies.insert(id.clone(), bytes);
+        seen.headers.insert(id.clone(), parts.headers);
         seen.open += 1;
         seen.most_open = seen.most_open.max(seen.open);
         Open(log.clone())
@@ -100,5 +117,5 @@ async fn work(log: Arc<Mutex<Log>>, request: Request, wait: Duration, verdict: V
     tokio::time::sleep(wait).await;
     let mut seen = log.lock().unwrap();
     *seen.finished.entry(id).or_default() += 1;
-    answer.into_response()
+    answer
 }

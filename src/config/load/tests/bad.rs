@@ -147,7 +147,9 @@ f.yaml:9:18: pipelines[1].max_in_flight: expected a whole number, got text, `x`
 #[test]
 fn the_outermost_keys_are_checked_too() {
     assert_eq!(
-        mistakes("pipelines: { name: a }\nadmin: []\npeers: { dns: x }\nfoo: 1\n"),
+        mistakes(
+            "pipelines: { name: a }\nadmin: []\npeers: { dns: 'x:1', addresses: ['http://y'] }\nfoo: 1\n"
+        ),
         "f.yaml:1:12: pipelines: expected a list, got a mapping
   1 | pipelines: { name: a }
     |            ^
@@ -156,14 +158,14 @@ f.yaml:2:8: admin: expected a mapping (keys with values), got a list
   2 | admin: []
     |        ^
   help: write its keys under it; known are `listen` and `token`
-f.yaml:3:1: peers: `peers` is not supported by this version yet
-  3 | peers: …
-    | ^
-  help: remove it
+f.yaml:3:22: peers: only one of `dns` or `addresses` may be given
+  3 | peers: { dns: 'x:1', addresses: ['http://y'] }
+    |                      ^
+  help: remove one of the two
 f.yaml:4:1: foo: unknown key `foo`
   4 | foo: …
     | ^
-  help: known here are `pipelines`, `admin` and `drain`"
+  help: known here are `pipelines`, `admin`, `peers` and `drain`"
     );
     assert_eq!(
         mistakes(""),
@@ -174,7 +176,7 @@ f.yaml:4:1: foo: unknown key `foo`
         "f.yaml:1:1: expected a mapping (keys with values), got a list
   1 | - name: a
     | ^
-  help: write its keys under it; known are `pipelines`, `admin` and `drain`"
+  help: write its keys under it; known are `pipelines`, `admin`, `peers` and `drain`"
     );
 }
 

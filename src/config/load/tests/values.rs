@@ -56,13 +56,18 @@ fn what_is_declared_and_published_to() {
         ("dead_letter: { rabbitmq: { queue: a, exchange: b } }", "only one of `queue` or `exchange`"),
         ("dead_letter: { rabbitmq: { routing_key: b } }", "one of `queue` or `exchange` must be given"),
         ("dead_letter: { rabbitmq: { queue: a, routing_key: b } }", "a routing key has no use"),
-        ("dead_letter: { rabbitmq: , kafka: }", "one of `rabbitmq` or `kafka` must be given"),
-        ("dead_letter: { http: { url: http://s } }", "`http` is not supported by this version yet"),
+        ("dead_letter: { rabbitmq: , kafka: }", "one of `rabbitmq`, `kafka` or `http` must be given"),
+        ("dead_letter: { http: { url: s } }", "http.url: this is no URL"),
+        (
+            "dead_letter: { http: { url: http://s, headers: { Expect: x } } }",
+            "queue-proxy turns every failure",
+        ),
+        ("dead_letter: { http: { url: http://s, timeout: 1h } }", "`1h` is out of range"),
+        ("reply: { http: { url: http://s } }", "unknown key `http`"),
         (
             "dead_letter: { kafka: { topic: t } }",
             "kafka.bootstrap_servers: the key `bootstrap_servers` is missing",
         ),
-        ("retry: { queue: parked }", "retry.queue: `queue` is not supported by this version yet"),
     ] {
         refused(&rabbitmq(&format!("{SINK}  {keys}")), &[expected]);
     }
@@ -159,7 +164,7 @@ fn headers_that_harm_are_refused_with_the_reason() {
         ("Idempotency-Key: x", "would send a request again by themselves"),
         ("x-idempotency-key: x", "would send a request again by themselves"),
         ("K-Network-Probe: x", "answers it with 200 and runs nothing"),
-        ("Host: x", "`sink.host` sets this header | use `host:` beside `url:`"),
+        ("Host: x", "the key `host` sets this header | use `host:` beside `url:`"),
         ("Content-Length: '1'", "it follows from the body"),
         ("Transfer-Encoding: chunked", "the connection to the service is longhaul's own"),
         ("Connection: close", "the connection to the service is longhaul's own"),
@@ -207,4 +212,31 @@ fn event_and_admin() {
         &["admin.listen: this is no address", "the token is empty"],
     );
     refused(&format!("{}admin: {{ token: \"a\\u00e9\" }}", rabbitmq(SINK)), &["cannot stand in a header"]);
+}
+
+#[test]
+fn peers() {
+    let with = |admin: &str, peers: &str| format!("{}admin: {{{admin}}}\npeers: {{{peers}}}", rabbitmq(SINK));
+    let admin = "listen: '0.0.0.0:9090', token: t";
+    for right in [
+        "dns: 'longhaul-headless.default.svc:9090'",
+        "addresses: ['http://10.0.0.7:9090', 'http://b:80/']",
+        "dns: 'a:1', token: own, timeout: 500ms",
+    ] {
+        loaded(&with(admin, right));
+    }
+    refused(&with(admin, "dns: 'http://a:9090'"), &["peers.dns: this is no `host:port`"]);
+    refused(
+        &with(admin, "addresses: ['https://a:9090', 'a:9090', 'http://a/path', 'http://u:p@a']"),
+        &["addresses[0]: this is no address", "addresses[1]: ", "addresses[2]: ", "addresses[3]: "],
+    );
+    refused(&with(admin, "timeout: 1s"), &["one of `dns` or `addresses` must be given"]);
+    refused(&with(admin, "dns: 'a:1', timeout: 1m, token: ''"), &["`1m` is out of range", "token is empty"]);
+    refused(
+        &with("", "dns: 'a:1'"),
+        &[
+            "admin.token: the key `token` is missing: replicas (`peers`) hand results only to those",
+            "admin.listen: the key `listen` is missing: the other replicas (`peers`) ask at the admin",
+        ],
+    );
 }

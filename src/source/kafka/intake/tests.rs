@@ -7,6 +7,8 @@ use crate::event::{Message, Origin, RabbitmqOrigin};
 
 fn delivery(epoch: u64, tag: u64, bytes: u64) -> Delivery {
     let outline = Outline {
+        near_limit: false,
+        ask_peers: false,
         id: DeliveryId { epoch: Epoch(epoch), tag },
         identity: Identity::Offset { topic: "t".into(), partition: 0, offset: tag.cast_signed() },
         redelivered: false,

@@ -10,7 +10,7 @@ fn mock(body: &str, headers: &[(&str, AMQPValue)], properties: BasicProperties) 
     }
     let mut from = lapin::message::Delivery::mock(1, "".into(), "queue".into(), false, body.into());
     from.properties = properties.with_headers(table);
-    delivery(Epoch(1), "queue", from)
+    delivery(Epoch(1), "queue", Limit::of(None, None), from)
 }
 
 fn id_of(body: &str, headers: &[(&str, AMQPValue)]) -> Identity {

@@ -10,17 +10,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::BuildError;
+use super::Error;
 
 /// How long a changed file may go unnoticed.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// A value, and the files that it was made from.
-pub(super) struct Watched<T> {
+pub struct Watched<T> {
     /// Names the value in logs.
     what: &'static str,
     files: Vec<PathBuf>,
-    load: Box<dyn Fn() -> Result<T, BuildError> + Send + Sync>,
+    load: Box<dyn Fn() -> Result<T, Error> + Send + Sync>,
     current: RwLock<Arc<T>>,
     /// Of the files that `current` was made from.
     fingerprint: RwLock<Fingerprint>,
@@ -38,8 +38,8 @@ impl<T> Watched<T> {
     pub fn new(
         what: &'static str,
         files: Vec<PathBuf>,
-        load: impl Fn() -> Result<T, BuildError> + Send + Sync + 'static,
-    ) -> Result<Self, BuildError> {
+        load: impl Fn() -> Result<T, Error> + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
         Self::with_period(CHECK_EVERY, what, files, load)
     }
 
@@ -47,8 +47,8 @@ impl<T> Watched<T> {
         period: Duration,
         what: &'static str,
         files: Vec<PathBuf>,
-        load: impl Fn() -> Result<T, BuildError> + Send + Sync + 'static,
-    ) -> Result<Self, BuildError> {
+        load: impl Fn() -> Result<T, Error> + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
         // Before loading: what changes in between is then seen at the next look.
         let fingerprint = RwLock::new(fingerprint(&files));
         let current = RwLock::new(Arc::new(load()?));
@@ -112,7 +112,7 @@ mod tests {
     fn watch(path: &std::path::Path, period: Duration) -> Watched<String> {
         let file = path.to_owned();
         Watched::with_period(period, "text", vec![path.to_owned()], move || {
-            fs::read_to_string(&file).map_err(|source| BuildError::File { path: file.clone(), source })
+            fs::read_to_string(&file).map_err(|source| Error::File { path: file.clone(), source })
         })
         .unwrap()
     }

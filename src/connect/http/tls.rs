@@ -1,55 +1,60 @@
 //! Whom we trust and who we are, over `https://`.
 
-use std::error::Error;
+use std::error::Error as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use reqwest::{Certificate, Identity, Url};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, Url};
 
-use super::settings::{BuildError, Settings};
 use super::watched::Watched;
+use super::{Error, Trust};
 
-/// The client, built anew when a certificate changes.
+/// The client that `make` begins, built anew when a certificate changes.
 ///
 /// For `http://` no certificate is looked at: redirects are off, so none can ever be needed, and reqwest refuses to
 /// build a client on a system without any (an image from scratch).
-pub(super) fn watch(settings: Settings, url: &Url) -> Result<Watched<reqwest::Client>, BuildError> {
+///
+/// # Errors
+/// When a certificate can't be used.
+pub fn client(
+    trust: Trust,
+    url: &Url,
+    make: impl Fn() -> ClientBuilder + Send + Sync + 'static,
+) -> Result<Watched<Client>, Error> {
     if url.scheme() == "http" {
-        return Watched::new("client", Vec::new(), move || {
-            finish(super::builder(&settings).tls_certs_only(Vec::new()))
-        });
+        return Watched::new("client", Vec::new(), move || finish(make().tls_certs_only(Vec::new())));
     }
-    let tls = &settings.sink.tls;
+    let tls = &trust.tls;
     let mut files: Vec<PathBuf> =
         [&tls.ca_file, &tls.cert_file, &tls.key_file].into_iter().flatten().cloned().collect();
-    files.push(settings.environment.trust_bundles.clone());
+    files.push(trust.bundles.clone());
     Watched::new("certificates", files, move || {
         // Added to the system's own, as Knative's clients do.
-        let builder = super::builder(&settings).tls_certs_merge(authorities(&settings)?);
-        match identity(&settings)? {
+        let builder = make().tls_certs_merge(authorities(&trust)?);
+        match identity(&trust)? {
             Some(identity) => finish(builder.identity(identity)),
             None => finish(builder),
         }
     })
 }
 
-fn finish(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, BuildError> {
+fn finish(builder: ClientBuilder) -> Result<Client, Error> {
     builder.build().map_err(|error| {
         let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-        BuildError::Client(format!("{error}{cause}"))
+        Error::Client(format!("{error}{cause}"))
     })
 }
 
 /// `tls.ca_file`, `K_CA_CERTS` and the mounted trust bundles.
-fn authorities(settings: &Settings) -> Result<Vec<Certificate>, BuildError> {
+fn authorities(trust: &Trust) -> Result<Vec<Certificate>, Error> {
     let mut all = Vec::new();
-    if let Some(path) = &settings.sink.tls.ca_file {
+    if let Some(path) = &trust.tls.ca_file {
         all.extend(certificates(&read(path)?, &path.display().to_string())?);
     }
-    if let Some(text) = &settings.environment.k_ca_certs {
+    if let Some(text) = &trust.ca_certs {
         all.extend(certificates(text.as_bytes(), "K_CA_CERTS")?);
     }
-    for path in bundles(&settings.environment.trust_bundles) {
+    for path in bundles(&trust.bundles) {
         // One bad bundle of the cluster is no reason to trust none of the others.
         let found = read(&path).and_then(|pem| certificates(&pem, &path.display().to_string()));
         match found {
@@ -60,8 +65,8 @@ fn authorities(settings: &Settings) -> Result<Vec<Certificate>, BuildError> {
     Ok(all)
 }
 
-fn certificates(pem: &[u8], place: &str) -> Result<Vec<Certificate>, BuildError> {
-    let unusable = |reason: String| BuildError::Certificate { place: place.to_owned(), reason };
+fn certificates(pem: &[u8], place: &str) -> Result<Vec<Certificate>, Error> {
+    let unusable = |reason: String| Error::Certificate { place: place.to_owned(), reason };
     let found = Certificate::from_pem_bundle(pem).map_err(|error| unusable(error.to_string()))?;
     if found.is_empty() {
         return Err(unusable("no PEM block of a certificate in it".to_owned()));
@@ -82,22 +87,22 @@ fn bundles(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn identity(settings: &Settings) -> Result<Option<Identity>, BuildError> {
-    let (certificate, key) = match (&settings.sink.tls.cert_file, &settings.sink.tls.key_file) {
+fn identity(trust: &Trust) -> Result<Option<Identity>, Error> {
+    let (certificate, key) = match (&trust.tls.cert_file, &trust.tls.key_file) {
         (None, None) => return Ok(None),
         (Some(certificate), Some(key)) => (certificate, key),
-        _ => return Err(BuildError::HalfIdentity),
+        _ => return Err(Error::HalfIdentity),
     };
     let mut pem = read(certificate)?;
     pem.push(b'\n');
     pem.extend(read(key)?);
-    let identity = Identity::from_pem(&pem).map_err(|error| BuildError::Certificate {
+    let identity = Identity::from_pem(&pem).map_err(|error| Error::Certificate {
         place: format!("{} with {}", certificate.display(), key.display()),
         reason: error.source().map_or_else(|| error.to_string(), ToString::to_string),
     })?;
     Ok(Some(identity))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, BuildError> {
-    fs::read(path).map_err(|source| BuildError::File { path: path.to_owned(), source })
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })
 }

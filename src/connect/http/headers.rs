@@ -6,7 +6,7 @@ use std::{fs, io};
 
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue};
 
-use super::settings::{BuildError, Replies, Settings};
+use super::Error;
 use super::watched::Watched;
 
 /// A header's value that may come from files and the environment.
@@ -39,7 +39,7 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("x-idempotency-key", "Go's transports repeat a request that has it"),
     ("k-network-probe", "Knative answers such a request without running the worker"),
     ("k-network-hash", "it belongs to Knative's probes"),
-    ("host", "use sink.host"),
+    ("host", "use the key host"),
     ("content-type", "it belongs to the event"),
     ("content-length", "it belongs to the connection"),
     ("transfer-encoding", "it belongs to the connection"),
@@ -50,19 +50,24 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("trailer", "it belongs to the connection"),
 ];
 
-/// All of them, read anew when a file that one comes from changes.
-pub(super) fn watch(settings: &Settings) -> Result<Watched<HeaderMap>, BuildError> {
-    let fixed = fixed(settings)?;
-    let mut own = Vec::with_capacity(settings.headers.len());
-    for (name, source) in &settings.headers {
-        own.push((checked_name(name)?, Arc::clone(source)));
-    }
-    let mut files: Vec<PathBuf> = own.iter().flat_map(|(_, source)| source.files()).collect();
-    let oidc = settings.environment.oidc_token.clone();
-    files.push(oidc.clone());
+/// `fixed` and the configured ones in `own`, read anew when a file that one comes from changes. Where `bearer` names a
+/// file that exists, its token goes into `Authorization`.
+///
+/// # Errors
+/// When a header can't be sent, or must not be.
+pub fn headers(
+    fixed: HeaderMap,
+    own: Vec<(String, Arc<dyn HeaderSource>)>,
+    bearer: Option<PathBuf>,
+) -> Result<Watched<HeaderMap>, Error> {
+    let own = own
+        .into_iter()
+        .map(|(name, source)| Ok((checked_name(&name)?, source)))
+        .collect::<Result<Vec<_>, Error>>()?;
+    let files = own.iter().flat_map(|(_, source)| source.files()).chain(bearer.clone()).collect();
     Watched::new("headers", files, move || {
         let mut headers = fixed.clone();
-        if let Some(token) = bearer(&oidc)? {
+        if let Some(token) = bearer.as_deref().map(token).transpose()?.flatten() {
             headers.insert(AUTHORIZATION, token);
         }
         // After the token, so that a configured Authorization is the one that counts.
@@ -74,24 +79,24 @@ pub(super) fn watch(settings: &Settings) -> Result<Watched<HeaderMap>, BuildErro
 }
 
 /// Those that no file has a part in.
-fn fixed(settings: &Settings) -> Result<HeaderMap, BuildError> {
+///
+/// # Errors
+/// When one of them can't be sent.
+pub fn fixed(host: Option<&str>, namespace: Option<&str>) -> Result<HeaderMap, Error> {
     let mut headers = HeaderMap::new();
-    if let Some(host) = &settings.sink.host {
-        let value = HeaderValue::from_str(host).map_err(|_| BuildError::Host(host.clone()))?;
+    if let Some(host) = host {
+        let value = HeaderValue::from_str(host).map_err(|_| Error::Host(host.to_owned()))?;
         headers.insert(HOST, value);
     }
-    if let Some(namespace) = &settings.environment.namespace {
+    if let Some(namespace) = namespace {
         let name = HeaderName::from_static("kn-namespace");
         let value = HeaderValue::from_str(namespace).map_err(|error| bad(name.as_str(), error))?;
         headers.insert(name, value);
     }
-    if settings.replies == Replies::Used {
-        headers.insert(HeaderName::from_static("prefer"), HeaderValue::from_static("reply"));
-    }
     Ok(headers)
 }
 
-fn checked_name(text: &str) -> Result<HeaderName, BuildError> {
+fn checked_name(text: &str) -> Result<HeaderName, Error> {
     let name = HeaderName::try_from(text).map_err(|error| bad(text, error))?;
     if let Some((_, reason)) = FORBIDDEN.iter().find(|(forbidden, _)| name == *forbidden) {
         return Err(bad(text, reason));
@@ -102,7 +107,7 @@ fn checked_name(text: &str) -> Result<HeaderName, BuildError> {
     Ok(name)
 }
 
-fn value(name: &HeaderName, source: &dyn HeaderSource) -> Result<HeaderValue, BuildError> {
+fn value(name: &HeaderName, source: &dyn HeaderSource) -> Result<HeaderValue, Error> {
     let text = source.resolve().map_err(|error| bad(name.as_str(), error))?;
     let text = text.trim_end();
     if *name == http::header::USER_AGENT && text.starts_with("kube-probe/") {
@@ -112,11 +117,11 @@ fn value(name: &HeaderName, source: &dyn HeaderSource) -> Result<HeaderValue, Bu
 }
 
 /// The token that SinkBinding mounts, where the sink wants one.
-fn bearer(path: &Path) -> Result<Option<HeaderValue>, BuildError> {
+fn token(path: &Path) -> Result<Option<HeaderValue>, Error> {
     let token = match fs::read_to_string(path) {
         Ok(token) => token,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(BuildError::File { path: path.to_owned(), source }),
+        Err(source) => return Err(Error::File { path: path.to_owned(), source }),
     };
     let token = token.trim();
     if token.is_empty() {
@@ -133,6 +138,6 @@ fn sensitive(text: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-fn bad(name: &str, reason: impl ToString) -> BuildError {
-    BuildError::Header { name: name.to_owned(), reason: reason.to_string() }
+fn bad(name: &str, reason: impl ToString) -> Error {
+    Error::Header { name: name.to_owned(), reason: reason.to_string() }
 }

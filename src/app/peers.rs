@@ -1,0 +1,118 @@
+//! Questions of other replicas, passed on to the pipeline that they are about.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::build::BuildError;
+use crate::bridge::{self, Asker, Question, When};
+use crate::config::{Config, Secret};
+use crate::peers::{self, Answer, Claim, Discovery, InFlight, Instance, Peers, Release, Status};
+
+/// Questions that may wait for a pipeline. Each is answered in microseconds.
+const QUESTIONS: usize = 1024;
+
+/// What pipelines need of the other replicas, and what those need of us.
+pub(super) struct Replicas {
+    pub router: Router,
+    client: Arc<Peers>,
+    /// Where each pipeline hears the questions about it.
+    questions: HashMap<String, mpsc::Receiver<Question>>,
+}
+
+impl Replicas {
+    /// The share of one pipeline, once.
+    pub fn of(&mut self, pipeline: &str) -> Option<bridge::Replicas> {
+        let questions = self.questions.remove(pipeline)?;
+        Some(bridge::Replicas { peers: Arc::clone(&self.client), questions })
+    }
+}
+
+/// None where the configuration names no other replicas.
+pub(super) fn replicas(config: &Config) -> Result<Option<Replicas>, BuildError> {
+    let Some(peers) = &config.peers else { return Ok(None) };
+    let Some(token) = peers.token.as_ref().or(config.admin.token.as_ref()) else {
+        let hint = "write `token` under `admin` or under `peers`";
+        return Err(BuildError::whole(
+            "peers: there is no token that the replicas could know each other by",
+            hint,
+        ));
+    };
+    let token = reader(token.clone());
+    let discovery = match &peers.dns {
+        Some(name) => Discovery::dns(name.clone()),
+        None => Discovery::Fixed(peers.addresses.clone()),
+    };
+    let instance = Instance::random();
+    let timeout = peers.timeout.get();
+    let settings = peers::Settings { instance: instance.clone(), discovery, token: token.clone(), timeout };
+    let client = Peers::new(settings).map_err(|error| {
+        BuildError::whole(format!("peers: {error}"), "this is a defect of longhaul: please report it")
+    })?;
+    let mut questions = HashMap::new();
+    let mut pipelines = HashMap::new();
+    for pipeline in &config.pipelines {
+        let (sender, receiver) = mpsc::channel(QUESTIONS);
+        pipelines.insert(pipeline.name.clone(), sender);
+        questions.insert(pipeline.name.clone(), receiver);
+    }
+    let router = peers::router(Arc::new(Answerer { pipelines }), instance, token);
+    Ok(Some(Replicas { client: Arc::new(client), router, questions }))
+}
+
+fn reader(token: Secret) -> peers::Token {
+    Arc::new(move || token.resolve().map_err(|error| error.to_string()))
+}
+
+struct Answerer {
+    pipelines: HashMap<String, mpsc::Sender<Question>>,
+}
+
+impl Answerer {
+    /// None where the pipeline is not here, or has ended.
+    async fn put<T>(
+        &self,
+        pipeline: &str,
+        question: impl FnOnce(oneshot::Sender<T>) -> Question,
+    ) -> Option<oneshot::Receiver<T>> {
+        let (answer, answered) = oneshot::channel();
+        self.pipelines.get(pipeline)?.send(question(answer)).await.ok()?;
+        Some(answered)
+    }
+}
+
+impl Answer for Answerer {
+    async fn claim(&self, claim: Claim) -> Status {
+        let Claim { pipeline, asker, delivery, identity, wait_seconds } = claim;
+        let when = if wait_seconds == 0 { When::Now } else { When::AtItsEnd };
+        let asker = Asker { instance: asker.to_string(), delivery };
+        let put = self.put(&pipeline, |answer| Question::Claim { asker, identity, answer, when }).await;
+        let Some(answered) = put else { return Status::Unknown };
+        match when {
+            When::Now => answered.await.unwrap_or(Status::Unknown),
+            When::AtItsEnd => match timeout(Duration::from_secs(wait_seconds), answered).await {
+                Ok(status) => status.unwrap_or(Status::Unknown),
+                Err(_) => Status::Running,
+            },
+        }
+    }
+
+    async fn in_flight(&self, question: InFlight) -> Vec<i64> {
+        let InFlight { pipeline, topic, partition, .. } = question;
+        match self.put(&pipeline, |answer| Question::InFlight { topic, partition, answer }).await {
+            Some(answered) => answered.await.unwrap_or_default(),
+            None => Vec::new(),
+        }
+    }
+
+    async fn release(&self, release: Release) {
+        let asker = Asker { instance: release.asker.to_string(), delivery: release.delivery };
+        if let Some(pipeline) = self.pipelines.get(&release.pipeline) {
+            let _ = pipeline.send(Question::Release { asker }).await;
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The asking side of several replicas: before a redelivered item starts here, the others are asked for it.
+//!
+//! A RabbitMQ item is asked for by itself. Kafka says of no record that it was handed out before, so the others are
+//! asked once for each partition that is assigned, which of its offsets are in their hands; its records wait for that
+//! answer, and only those offsets are then asked for.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::{Ended, Pipeline, verdict};
+use crate::delivery::{DeliveryId, Epoch, Identity, Input, ItemId};
+use crate::peers::{Claimed, Peers};
+use crate::source::{Assignment, Delivery};
+
+/// Who is asked, and what was asked.
+pub(super) struct Asking {
+    peers: Arc<Peers>,
+    partitions: HashMap<Epoch, Partition>,
+    /// Records that wait for their partition's answer.
+    waiting: usize,
+}
+
+enum Partition {
+    Asked(Vec<Delivery>),
+    /// Offsets that others work on, or have finished and not committed.
+    Known(BTreeSet<i64>),
+}
+
+/// The answer for a partition.
+pub(super) struct PartitionAnswer {
+    pub epoch: Epoch,
+    pub offsets: BTreeSet<i64>,
+}
+
+impl Asking {
+    pub fn new(peers: Arc<Peers>) -> Self {
+        Asking { peers, partitions: HashMap::new(), waiting: 0 }
+    }
+
+    /// Marks a delivery that another replica is to be asked for, or keeps it until that is known.
+    fn sort(&mut self, mut delivery: Delivery) -> Option<Delivery> {
+        let Identity::Offset { offset, .. } = delivery.outline.identity else { return Some(delivery) };
+        match self.partitions.get_mut(&delivery.outline.id.epoch) {
+            Some(Partition::Asked(waiting)) => {
+                waiting.push(delivery);
+                self.waiting += 1;
+                return None;
+            }
+            Some(Partition::Known(offsets)) => delivery.outline.ask_peers = offsets.contains(&offset),
+            None => {}
+        }
+        Some(delivery)
+    }
+
+    fn take_waiting(&mut self, partition: Option<Partition>) -> Vec<Delivery> {
+        let Some(Partition::Asked(waiting)) = partition else { return Vec::new() };
+        self.waiting -= waiting.len();
+        waiting
+    }
+}
+
+impl Pipeline {
+    /// Whether no more records may be kept for an answer.
+    pub(super) fn waits_for_peers(&self) -> bool {
+        self.asking.as_ref().is_some_and(|asking| asking.waiting >= self.core.max_in_flight() as usize)
+    }
+
+    /// The delivery, where it can go to the core now.
+    pub(super) fn sort(&mut self, mut delivery: Delivery) -> Option<Delivery> {
+        match &mut self.asking {
+            Some(asking) => asking.sort(delivery),
+            None => {
+                delivery.outline.ask_peers = false;
+                Some(delivery)
+            }
+        }
+    }
+
+    pub(super) fn assigned(&mut self, assignments: Vec<Assignment>) {
+        let Some(asking) = &mut self.asking else { return };
+        for Assignment { epoch, topic, partition } in assignments {
+            asking.partitions.insert(epoch, Partition::Asked(Vec::new()));
+            let (peers, shared, answers) =
+                (asking.peers.clone(), self.shared.clone(), self.partition_answers.clone());
+            self.tasks.spawn(async move {
+                let offsets = peers.in_flight(&shared.name, &topic, partition).await;
+                // The pipeline holds the receiver.
+                let _ = answers.send(PartitionAnswer { epoch, offsets });
+            });
+        }
+    }
+
+    pub(super) fn partition_answered(&mut self, answer: PartitionAnswer) {
+        let PartitionAnswer { epoch, offsets } = answer;
+        let Some(asking) = &mut self.asking else { return };
+        let Some(asked) = asking.partitions.remove(&epoch) else { return };
+        if !offsets.is_empty() {
+            let count = offsets.len();
+            tracing::info!(pipeline = self.shared.name, %epoch, count, "Other replicas work on records of this partition");
+            asking.partitions.insert(epoch, Partition::Known(offsets));
+        }
+        for delivery in asking.take_waiting(Some(asked)) {
+            self.delivery(delivery);
+        }
+    }
+
+    /// Nothing of this session is of use any more.
+    pub(super) fn forget_partition(&mut self, epoch: Epoch) {
+        if let Some(asking) = &mut self.asking {
+            let gone = asking.partitions.remove(&epoch);
+            asking.take_waiting(gone);
+        }
+    }
+
+    /// What still waits for an answer goes to the core, which gives it back in a drain.
+    pub(super) fn stop_waiting(&mut self) {
+        let Some(asking) = &mut self.asking else { return };
+        let all = std::mem::take(&mut asking.partitions);
+        let waiting: Vec<Delivery> =
+            all.into_values().flat_map(|one| asking.take_waiting(Some(one))).collect();
+        for delivery in waiting {
+            self.delivery(delivery);
+        }
+    }
+
+    /// Asks the others for an item, and waits for its end where one of them runs it.
+    pub(super) fn ask(&mut self, item: ItemId, id: DeliveryId, identity: &Identity) {
+        let Some(asking) = &self.asking else {
+            return self.handle_later(Input::Answered { item, handed: None });
+        };
+        let (peers, shared, ended) = (asking.peers.clone(), self.shared.clone(), self.ended.clone());
+        let (identity, name) = (identity.to_string(), self.id(item));
+        self.tasks.spawn(async move {
+            let claimed = peers.claim(&shared.name, &id.to_string(), &identity).await;
+            let handed = match claimed {
+                Claimed::Finished(json) => verdict::read(json),
+                Claimed::NotYours | Claimed::Unknown => None,
+                Claimed::Gone => {
+                    tracing::warn!(
+                        pipeline = shared.name,
+                        id = name,
+                        "The replica that ran this item is gone; it runs here"
+                    );
+                    None
+                }
+            };
+            if let Some(handed) = handed {
+                shared.metrics.handed_over.inc();
+                tracing::info!(
+                    pipeline = shared.name,
+                    id = name,
+                    ?handed,
+                    "Item was begun at another replica, which handed its result over"
+                );
+            }
+            let _ = ended.send(Ended { input: Input::Answered { item, handed }, detail: None });
+        });
+    }
+}

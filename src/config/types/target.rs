@@ -1,0 +1,101 @@
+//! Where dead letters and replies go.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Tls;
+use crate::config::schema::{one_broker, one_destination, one_target};
+use crate::config::secret::{OptionValue, Secret};
+use crate::config::units::Span;
+
+/// Exactly one place to write to.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = one_target)]
+pub struct Target {
+    /// A RabbitMQ queue or exchange.
+    pub rabbitmq: Option<RabbitmqTarget>,
+    /// A Kafka topic.
+    pub kafka: Option<KafkaTarget>,
+    /// A service, as Knative's deadLetterSink is one.
+    pub http: Option<HttpTarget>,
+}
+
+/// A service that takes the CloudEvent of an item that failed for good, with `knativeerrordest`, `knativeerrorcode` and
+/// `knativeerrordata`. Only an answer of 2xx confirms it; everything else is sent again until it does.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpTarget {
+    /// Address to POST to.
+    pub url: String,
+    /// `Host` header, when `url` is the address of the ingress.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// How long one write may take in all, 1s to 10m.
+    #[serde(default = "http_timeout")]
+    pub timeout: Span,
+    /// Headers added to every request. Files named in them are read again when they change. The sink's headers, and the
+    /// token that SinkBinding mounts for the sink, are not sent here.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Secret>,
+    /// Certificates for `https://`, beside those of `K_CA_CERTS` and of the cluster's trust bundles.
+    #[serde(default)]
+    pub tls: Tls,
+}
+
+/// A RabbitMQ queue (by name, through the default exchange) or an exchange with a routing key.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = one_destination)]
+pub struct RabbitmqTarget {
+    /// AMQP URI; the source's where the source is RabbitMQ and this is left out.
+    pub url: Option<Secret>,
+    /// Name of an existing queue.
+    #[schemars(length(min = 1, max = 255))]
+    pub queue: Option<String>,
+    /// Name of an existing exchange, instead of `queue`.
+    #[schemars(length(min = 1, max = 255))]
+    pub exchange: Option<String>,
+    /// Routing key; goes with `exchange`.
+    #[schemars(length(max = 255))]
+    pub routing_key: Option<String>,
+    /// Certificates for `amqps://`.
+    #[serde(default)]
+    pub tls: Tls,
+}
+
+/// A Kafka topic.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaTarget {
+    /// Brokers to ask first, each `host:port`; the source's where the source is Kafka and this is left out.
+    #[serde(default)]
+    pub bootstrap_servers: Vec<String>,
+    /// Name of an existing topic.
+    #[schemars(length(min = 1))]
+    pub topic: String,
+    /// Further librdkafka options, passed through as they are.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, OptionValue>")]
+    pub options: BTreeMap<String, Secret>,
+}
+
+/// Where the worker's answers go: exactly one place.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(transform = one_broker)]
+pub struct Reply {
+    /// A RabbitMQ queue or exchange.
+    pub rabbitmq: Option<RabbitmqTarget>,
+    /// A Kafka topic.
+    pub kafka: Option<KafkaTarget>,
+    /// Also publish an answer that is no CloudEvent, with attributes of our own.
+    #[serde(default)]
+    pub wrap: bool,
+}
+
+fn http_timeout() -> Span {
+    Span::from_secs(30)
+}

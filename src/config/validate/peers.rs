@@ -1,0 +1,55 @@
+//! The other replicas: where they are, and by what they know each other.
+
+use url::Url;
+
+use super::Context;
+use super::kafka::is_host_and_port;
+use crate::config::path::Path;
+use crate::config::types::{Admin, Peers};
+use crate::config::units::Span;
+
+impl Context<'_> {
+    pub(super) fn peers(&mut self, peers: &Peers, admin: &Admin, path: &Path) {
+        if peers.dns.as_deref().is_some_and(|name| name.contains("://") || !is_host_and_port(name)) {
+            let mend =
+                "write a name and the port of `admin.listen`, such as longhaul-headless.default.svc:9090";
+            self.report.mistake(&path.key("dns"), "this is no `host:port`", mend);
+        }
+        for (index, address) in peers.addresses.iter().enumerate() {
+            if !is_base_address(address) {
+                let reason = "this is no address of an admin server";
+                let mend = "write http://, the host and the port, such as http://10.0.0.7:9090";
+                self.report.mistake(&path.key("addresses").item(index), reason, mend);
+            }
+        }
+        self.token(peers.token.as_ref(), &path.key("token"));
+        let own = Path::default().key("admin");
+        if peers.token.is_none() && admin.token.is_none() {
+            self.report.mistake(
+                &own.key("token"),
+                "the key `token` is missing: replicas (`peers`) hand results only to those that know it",
+                "add `token: \"${env:LONGHAUL_TOKEN}\"`, the same in all replicas, here or under `peers:`",
+            );
+        }
+        if admin.listen.is_none() {
+            self.report.mistake(
+                &own.key("listen"),
+                "the key `listen` is missing: the other replicas (`peers`) ask at the admin server",
+                "add `listen: 0.0.0.0:9090`",
+            );
+        }
+        self.range(&path.key("timeout"), peers.timeout, Span::from_millis(100), Span::from_secs(30));
+    }
+}
+
+/// Replicas talk plain HTTP inside of their network: the admin server has no certificate.
+fn is_base_address(address: &str) -> bool {
+    Url::parse(address).is_ok_and(|url| {
+        url.scheme() == "http"
+            && url.host().is_some()
+            && url.path() == "/"
+            && url.query().is_none()
+            && url.username().is_empty()
+            && url.password().is_none()
+    })
+}

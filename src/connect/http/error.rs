@@ -1,0 +1,23 @@
+//! What can be wrong with a client before its first request.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why there can't be a client.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{url:?} is no address to send to: {reason}")]
+    Url { url: String, reason: String },
+    #[error("host: {0:?} can't be a Host header")]
+    Host(String),
+    #[error("header {name:?}: {reason}")]
+    Header { name: String, reason: String },
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("{place} holds no usable certificate: {reason}")]
+    Certificate { place: String, reason: String },
+    #[error("tls: cert_file and key_file go together")]
+    HalfIdentity,
+    #[error("the HTTP client can't be built: {0}")]
+    Client(String),
+}

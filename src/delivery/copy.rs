@@ -1,0 +1,195 @@
+//! Copies: an item near its broker's delivery limit is written anew to its own queue.
+//!
+//! The copy has a `longhaul-id`, so that it finds its item whenever it comes. Once it exists the item is known by
+//! that name and waits for the copy like any orphan, and the old delivery, now a [twin](Dispatcher::split) of its own,
+//! has nothing left but its ack. A copy whose confirm was lost may come all the same, so its name is kept for as long as
+//! the item is.
+
+use std::sync::Arc;
+
+use super::dispatcher::Dispatcher;
+use super::item::{Item, ItemId, Phase, Rewrite, Verdict};
+use super::protocol::{Effect, Written};
+use super::session::{Identity, Outline, Settlement};
+
+impl Dispatcher {
+    /// The `longhaul-id` of a copy that is about to be written of `item`. Call it before the write begins.
+    pub fn name(&mut self, item: ItemId, name: Arc<str>) {
+        if let Some(it) = self.items.get_mut(&item) {
+            it.copy = Some(name.clone());
+            self.named.insert(name, item);
+        }
+    }
+
+    /// Begins to write the item anew, unless that is under way or useless.
+    pub(super) fn rewrite(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
+        let Some(item) = self.items.get_mut(&id) else { return };
+        let worth_it = item.delivery.is_some()
+            && !matches!(item.phase, Phase::Settling(_) | Phase::Acked | Phase::Behind(_));
+        if !worth_it || matches!(item.rewrite, Rewrite::Writing | Rewrite::Seen | Rewrite::Impossible) {
+            return;
+        }
+        item.rewrite = Rewrite::Writing;
+        effects.push(Effect::Rewrite { item: id, attempts: item.attempts });
+    }
+
+    pub(super) fn rewritten(&mut self, id: ItemId, written: Written, effects: &mut Vec<Effect>) {
+        let Some(item) = self.items.get_mut(&id) else { return };
+        if item.rewrite != Rewrite::Writing {
+            item.rewrite = Rewrite::None;
+            return;
+        }
+        match written {
+            Written::Confirmed => {
+                item.rewrite = Rewrite::None;
+                self.split(id, effects);
+            }
+            Written::Failed => {
+                item.write_failures = item.write_failures.saturating_add(1);
+                let until = self.now.saturating_add(self.policy.write_backoff(id, item.write_failures));
+                item.rewrite = Rewrite::Wait { until };
+                self.timers.insert((until, id));
+            }
+            Written::Impossible => item.rewrite = Rewrite::Impossible,
+        }
+        if self.draining {
+            self.give_back(id, effects);
+        }
+    }
+
+    /// The item that has this name, or whose copy has it, and is in hand under another delivery.
+    pub(super) fn known_by_name(&self, identity: &Identity) -> Option<ItemId> {
+        let Identity::Header(name) = identity else { return None };
+        self.named.get(name).copied()
+    }
+
+    /// A delivery came with a name that is in use.
+    pub(super) fn copy_came(&mut self, first: ItemId, outline: Outline, effects: &mut Vec<Effect>) {
+        let Some(item) = self.items.get_mut(&first) else { return };
+        let is_copy = match &outline.identity {
+            Identity::Header(name) => item.copy.as_ref() == Some(name),
+            _ => false,
+        };
+        if is_copy {
+            // It is there, whether it was confirmed or not.
+            let awaits_answer = item.rewrite == Rewrite::Writing;
+            item.rewrite = if awaits_answer { Rewrite::Seen } else { Rewrite::None };
+            self.split(first, effects);
+            return self.take(outline, effects);
+        }
+        // Two copies of one id, after a crash between a confirm and an ack: one completion settles both.
+        let done = matches!(item.phase, Phase::Acked);
+        let id = self.admit(&outline, effects);
+        if let Some(item) = self.items.get_mut(&id) {
+            item.phase = Phase::Behind(first);
+        }
+        if done {
+            return self.settle(id, Settlement::Ack, false, effects);
+        }
+        self.behind.entry(first).or_default().push(id);
+    }
+
+    /// The item's copy exists: from now on it is known by the copy's name and waits for it, and its old delivery is
+    /// acked by a twin that is nothing but this ack.
+    pub(super) fn split(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
+        let twin = self.new_item_id();
+        let Some(item) = self.items.get_mut(&id) else { return };
+        let Some(name) = item.copy.take() else { return };
+        let (delivery, phase) = (item.delivery.take(), item.phase);
+        let mut second = Item::twin(item, delivery);
+        item.ageless = true;
+        item.identity = Identity::Header(name);
+        let renamed = second.identity != item.identity;
+        let claimed = item.claim.is_some();
+        if let (true, Identity::Header(old)) = (renamed, &second.identity) {
+            self.named.insert(old.clone(), twin);
+        }
+        effects.push(Effect::Copied { item: id, twin });
+        let Some(delivery) = delivery else {
+            let old = second.identity.clone();
+            self.unlist_orphan(&old, id);
+            if !claimed {
+                self.list_orphan(id);
+            }
+            if renamed {
+                // The old delivery comes back, as nobody acked it, and has to be acked then.
+                second.claim = None;
+                self.items.insert(twin, second);
+                self.list_orphan(twin);
+                self.make_pending(twin, Verdict::Ack, effects);
+            }
+            return;
+        };
+        self.deliveries.insert(delivery, twin);
+        // What is on its way to the broker already is the twin's.
+        if matches!(phase, Phase::Settling(_) | Phase::Acked) {
+            second.phase = phase;
+            self.acked += u32::from(phase == Phase::Acked);
+        }
+        let to_ack = second.phase == Phase::Ready;
+        self.items.insert(twin, second);
+        if to_ack {
+            self.settle(twin, Settlement::Ack, false, effects);
+        }
+        self.orphan(id, effects);
+    }
+
+    /// The work is done and its delivery gone; a copy that may have been written is acked should it come.
+    pub(super) fn await_copy(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
+        let Some(item) = self.items.get_mut(&id) else { return };
+        let Some(name) = item.copy.take() else { return };
+        let old = std::mem::replace(&mut item.identity, Identity::Header(name));
+        if let Identity::Header(name) = &old
+            && old != item.identity
+        {
+            self.named.remove(name);
+        }
+        item.rewrite = Rewrite::None;
+        self.list_orphan(id);
+        self.make_pending(id, Verdict::Ack, effects);
+    }
+
+    /// What becomes of copies that waited for `first`, which has left in this phase.
+    pub(super) fn let_copies_go(&mut self, first: ItemId, phase: Phase, effects: &mut Vec<Effect>) {
+        if let Phase::Behind(other) = phase
+            && let Some(others) = self.behind.get_mut(&other)
+        {
+            others.retain(|behind| *behind != first);
+            if others.is_empty() {
+                self.behind.remove(&other);
+            }
+        }
+        let done = matches!(phase, Phase::Acked | Phase::Settling(Settlement::Ack));
+        for copy in self.behind.remove(&first).unwrap_or_default() {
+            if done {
+                self.settle(copy, Settlement::Ack, false, effects);
+            } else if self.draining {
+                self.settle(copy, Settlement::Return, false, effects);
+            } else {
+                self.make_ready(copy);
+            }
+        }
+    }
+
+    /// The copy carries the item on: whatever comes under its name has nothing to do with this delivery any more.
+    pub(super) fn move_on(&mut self, id: ItemId) {
+        let Some(item) = self.items.get_mut(&id) else { return };
+        item.moved = true;
+        if let Some(name) = item.copy.take() {
+            self.named.remove(&name);
+        }
+    }
+
+    /// Drops the names of an item that is leaving.
+    pub(super) fn unname(&mut self, id: ItemId, item: &Item) {
+        let own = match &item.identity {
+            Identity::Header(name) => Some(name),
+            _ => None,
+        };
+        for name in own.into_iter().chain(&item.copy) {
+            if self.named.get(name) == Some(&id) {
+                self.named.remove(name);
+            }
+        }
+    }
+}

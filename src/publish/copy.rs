@@ -1,0 +1,102 @@
+//! Copies of an item for its own queue: written anew before the broker's delivery limit takes it, or parked until its
+//! next attempt is due.
+//!
+//! A copy is the message as it was, with two headers of ours: the name that the item goes by from now on, and the
+//! attempts made so far, which the broker's own count of returns does not survive.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Outgoing, Publisher};
+use crate::event::{Message, Origin, Properties, Value};
+
+/// Where copies go.
+#[derive(Clone)]
+pub struct Copies {
+    /// Back to the queue that the item came from.
+    pub queue: Arc<dyn Publisher>,
+    /// Where waits are parked, by length, shortest first; empty where they are spent in memory.
+    pub parked: Vec<(Duration, Arc<dyn Publisher>)>,
+}
+
+/// Whether the copy is parked, and not put back to be handed over at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Parked(pub bool);
+
+impl Copies {
+    /// The place from which an item comes back after `delay` or the next longer step, else after the longest.
+    pub fn parked_for(&self, delay: Duration) -> Option<&Arc<dyn Publisher>> {
+        let step = self.parked.iter().find(|(step, _)| *step >= delay);
+        step.or(self.parked.last()).map(|(_, publisher)| publisher)
+    }
+}
+
+/// The message to write. A parked one loses its `expiration`, which would end the wait early.
+pub fn copy(message: &Message, name: &str, attempts: u32, parked: Parked) -> Outgoing {
+    let is_kept = |name: &str| {
+        !["longhaul-id", "longhaul-attempts", "x-delivery-count", "x-acquired-count"]
+            .iter()
+            .any(|ours| name.eq_ignore_ascii_case(ours))
+    };
+    let mut headers: Vec<(String, Value)> =
+        message.headers.iter().filter(|(name, _)| is_kept(name)).cloned().collect();
+    headers.push(("longhaul-id".to_owned(), Value::Text(name.to_owned())));
+    headers.push(("longhaul-attempts".to_owned(), Value::Int(attempts.into())));
+    let mut properties = match &message.origin {
+        Origin::Rabbitmq(origin) => origin.properties.clone(),
+        Origin::Kafka(_) => Properties::default(),
+    };
+    if parked.0 {
+        properties.expiration = None;
+    }
+    Outgoing { body: message.body.clone(), headers, key: None, properties }
+}
+
+/// The steps of a wait that starts at `first` and doubles up to `most`.
+pub fn steps(first: Duration, most: Duration) -> Vec<Duration> {
+    let mut steps = vec![first.min(most)];
+    while let Some(last) = steps.last().filter(|last| **last < most && !last.is_zero()) {
+        steps.push(last.saturating_mul(2).min(most));
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::RabbitmqOrigin;
+
+    #[test]
+    fn waits_double_up_to_the_longest() {
+        let seconds = |list: &[u64]| list.iter().copied().map(Duration::from_secs).collect::<Vec<_>>();
+        assert_eq!(steps(Duration::from_secs(10), Duration::from_secs(60)), seconds(&[10, 20, 40, 60]));
+        assert_eq!(steps(Duration::from_secs(9), Duration::from_secs(5)), seconds(&[5]));
+    }
+
+    #[test]
+    fn a_copy_is_the_message_with_a_name_and_a_count() {
+        let properties = Properties {
+            message_id: Some("m".into()),
+            expiration: Some("5".into()),
+            ..Properties::default()
+        };
+        let message = Message {
+            body: "body".into(),
+            headers: vec![
+                ("own".into(), Value::Bool(true)),
+                ("x-delivery-count".into(), Value::Int(18)),
+                ("longhaul-attempts".into(), Value::Int(1)),
+            ],
+            origin: Origin::Rabbitmq(RabbitmqOrigin { properties, ..RabbitmqOrigin::default() }),
+        };
+        let rewritten = copy(&message, "name", 2, Parked(false));
+        let headers = vec![
+            ("own".to_owned(), Value::Bool(true)),
+            ("longhaul-id".to_owned(), Value::Text("name".into())),
+            ("longhaul-attempts".to_owned(), Value::Int(2)),
+        ];
+        assert_eq!((rewritten.headers, &rewritten.body[..]), (headers, &b"body"[..]));
+        assert_eq!(rewritten.properties.expiration.as_deref(), Some("5"));
+        assert_eq!(copy(&message, "name", 2, Parked(true)).properties.expiration, None);
+    }
+}

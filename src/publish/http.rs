@@ -1,0 +1,141 @@
+//! Confirmed writes to a service: a POST that is answered with 2xx.
+
+use std::error::Error as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, MaxSizeReached};
+use ::http::{Method, StatusCode};
+use bytes::Bytes;
+use reqwest::Url;
+
+use super::PublishError;
+use crate::config;
+use crate::connect;
+use crate::connect::http::{Error, HeaderSource, Trust, Watched};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Of an answer's body, what is looked at; a connection with more in it is closed rather than read on.
+const ANSWER_BYTES: usize = 64 * 1024;
+
+/// Of an answer that refuses, what is told.
+const SHOWN_CHARS: usize = 200;
+
+/// Writes to one address.
+pub struct Client {
+    url: Url,
+    timeout: Duration,
+    connections: Watched<reqwest::Client>,
+    headers: Watched<HeaderMap>,
+}
+
+/// What a [`Client`] is made from.
+///
+/// The token that SinkBinding mounts is not among it: it is made out to the sink, so that another receiver would refuse
+/// it, or could use it.
+pub struct Settings {
+    /// The keys of `http:`; its `headers` are taken from the next field instead.
+    pub target: config::HttpTarget,
+    /// Names and values of `headers`.
+    pub headers: Vec<(String, Arc<dyn HeaderSource>)>,
+    /// `K_CA_CERTS`: certificate authorities as PEM text.
+    pub ca_certs: Option<String>,
+    /// A folder of PEM files. It need not exist.
+    pub trust_bundles: PathBuf,
+    /// `NAMESPACE`, sent as `Kn-Namespace`.
+    pub namespace: Option<String>,
+}
+
+impl Client {
+    /// Reads all files that the settings name, once. Connects to nothing.
+    ///
+    /// # Errors
+    /// When there is no usable address, header or certificate.
+    pub fn new(settings: Settings) -> Result<Self, Error> {
+        let Settings { target, headers, ca_certs, trust_bundles: bundles, namespace } = settings;
+        let url = connect::http::url(&target.url)?;
+        let fixed = connect::http::fixed(target.host.as_deref(), namespace.as_deref())?;
+        let headers = connect::http::headers(fixed, headers, None)?;
+        let timeout = target.timeout.get();
+        let trust = Trust { tls: target.tls, ca_certs, bundles };
+        let connections = connect::http::client(trust, &url, move || {
+            connect::http::builder().connect_timeout(CONNECT_TIMEOUT.min(timeout)).timeout(timeout)
+        })?;
+        Ok(Client { url, timeout, connections, headers })
+    }
+
+    /// Sends one request and returns once it is answered with 2xx.
+    ///
+    /// # Errors
+    /// Any other ending. It may have been taken all the same, as when the answer is lost.
+    pub async fn post(&self, headers: HeaderMap, body: Bytes) -> Result<(), PublishError> {
+        let request = self.request(headers, body).map_err(|_| PublishError {
+            what: format!("{} can't be sent so many headers", self.url),
+            transient: false,
+        })?;
+        let mut response = match self.connections.get().execute(request).await {
+            Ok(response) => response,
+            Err(error) => return Err(self.unanswered(&error)),
+        };
+        let status = response.status();
+        let answer = read(&mut response).await;
+        if status.is_success() {
+            return Ok(());
+        }
+        let shown: String = String::from_utf8_lossy(&answer).trim().chars().take(SHOWN_CHARS).collect();
+        let what = format!("{} answered {}: {shown:?}", self.url, status.as_u16());
+        Err(PublishError { what, transient: !blames_the_message(status) })
+    }
+
+    fn request(&self, mut headers: HeaderMap, body: Bytes) -> Result<reqwest::Request, MaxSizeReached> {
+        let mut request = reqwest::Request::new(Method::POST, self.url.clone());
+        for (name, value) in self.headers.get().iter() {
+            headers.try_insert(name.clone(), value.clone())?;
+        }
+        if body.is_empty() {
+            // hyper leaves the length out then; some servers answer 411 to a POST without one.
+            headers.try_insert(CONTENT_LENGTH, HeaderValue::from_static("0"))?;
+        }
+        // For those that reqwest and hyper add (Accept, User-Agent, Host, Content-Length): a full map makes them panic.
+        headers.try_reserve(8)?;
+        *request.headers_mut() = headers;
+        *request.body_mut() = Some(body.into());
+        Ok(request)
+    }
+
+    fn unanswered(&self, error: &reqwest::Error) -> PublishError {
+        let what = if error.is_timeout() {
+            format!("{} did not answer within {:?}", self.url, self.timeout)
+        } else {
+            // The outermost says no more than "error sending request" and the address.
+            let causes = std::iter::successors(error.source(), |&cause| cause.source());
+            let causes: Vec<String> = causes.map(ToString::to_string).collect();
+            format!("{} can't be written to: {}", self.url, causes.join(": "))
+        };
+        PublishError { what, transient: true }
+    }
+}
+
+/// Whether no later try of the same message would fare better. A wrong address, a missing right or a redirect is the
+/// configuration's fault: somebody mends it, and the message stays until then.
+fn blames_the_message(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400 | 411 | 413 | 414 | 415 | 422 | 431)
+}
+
+/// As much of the body as fits; to its end, where the connection is to be used again.
+async fn read(response: &mut reqwest::Response) -> Vec<u8> {
+    let mut answer = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        let room = ANSWER_BYTES - answer.len();
+        answer.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if answer.len() == ANSWER_BYTES {
+            break;
+        }
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! The worker's answer as a message: a CloudEvent in the form in which the worker wrote it, or any answer wrapped as one.
+//!
+//! Kafka: the CloudEvents Kafka binding 1.0.2. AMQP: as the AMQP 1.0 binding has it, since there is none for 0-9-1.
+
+use std::sync::Arc;
+
+use ::http::header::CONTENT_TYPE;
+use ::http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use cloudevents::AttributesReader;
+
+use super::{Broker, Outgoing, PublishError, Publisher};
+use crate::event::{Message, Origin, Properties, Value, decode_response, is_structured, response_attributes};
+
+/// Attribute `type` of an answer that was no CloudEvent.
+const WRAPPED_TYPE: &str = "dev.longhaul.reply";
+
+/// What RabbitMQ takes as a message id, in bytes.
+const ID_BYTES: usize = 255;
+
+/// Where a pipeline's replies go.
+#[derive(Clone)]
+pub struct Target {
+    pub publisher: Arc<dyn Publisher>,
+    pub broker: Broker,
+    pub wrap: Wrap,
+}
+
+/// What becomes of an answer that is no CloudEvent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wrap {
+    /// It is no reply, and nothing is written.
+    #[default]
+    Never,
+    /// It is published with attributes of our own, unless it is empty.
+    Any,
+}
+
+/// An answer of the worker, and what it answers.
+#[derive(Clone, Debug)]
+pub struct Answer<'a> {
+    pub item: &'a Message,
+    /// Attribute `id` of the item's event.
+    pub event_id: &'a str,
+    /// Attribute `source` of the item's event.
+    pub event_source: &'a str,
+    pub status: u16,
+    pub headers: &'a HeaderMap,
+    pub body: &'a Bytes,
+    /// The body is only the beginning of the answer.
+    pub truncated: bool,
+}
+
+/// What of the event is not in the body.
+struct Event {
+    /// By name; none in structured form.
+    attributes: Vec<(String, String)>,
+    /// Of the body as it is.
+    content_type: Option<String>,
+    id: String,
+    /// Extension `partitionkey`.
+    key: Option<String>,
+}
+
+impl Target {
+    /// The message to write; None where the answer is no reply.
+    ///
+    /// # Errors
+    /// When the answer is a reply and only the beginning of it was kept.
+    pub fn message(&self, answer: &Answer<'_>) -> Result<Option<Outgoing>, PublishError> {
+        // Knative's data plane contract: the body of a 202 must not be taken for a reply.
+        if answer.status == StatusCode::ACCEPTED.as_u16() {
+            return Ok(None);
+        }
+        let Some(event) = self.event(answer) else { return Ok(None) };
+        if answer.truncated {
+            let what =
+                "the worker's answer is longer than sink.response_bytes, so that the reply is not whole";
+            return Err(PublishError { what: what.to_owned(), transient: false });
+        }
+        Ok(Some(self.outgoing(answer, event)))
+    }
+
+    fn event(&self, answer: &Answer<'_>) -> Option<Event> {
+        let content_type = answer.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let content_type = content_type.map(str::to_owned);
+        let structured = is_structured(answer.headers);
+        match decode_response(answer.headers, answer.body) {
+            Ok(Some(parts)) => {
+                let attributes = if structured { Vec::new() } else { response_attributes(answer.headers) };
+                let id = parts.event.id().to_owned();
+                let key = parts.event.extension("partitionkey").map(ToString::to_string);
+                return Some(Event { attributes, content_type, id, key });
+            }
+            Ok(None) => {}
+            // Half a document can't be read, but it is known to be one.
+            Err(_) if structured && answer.truncated => {
+                return Some(Event { attributes: Vec::new(), content_type, id: String::new(), key: None });
+            }
+            Err(error) => {
+                tracing::warn!(%error, id = answer.event_id, "The worker's answer claims to be a CloudEvent and is none");
+            }
+        }
+        if self.wrap == Wrap::Never || answer.body.is_empty() {
+            return None;
+        }
+        // An event of its own, and the same one however often the item is run and the answer is written.
+        let id = format!("{}/reply", answer.event_id);
+        let attributes = [
+            ("specversion", "1.0"),
+            ("id", &id),
+            ("source", answer.event_source),
+            ("type", WRAPPED_TYPE),
+            ("subject", answer.event_id),
+        ];
+        let attributes = attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        // What claims to be an event and is none would be read as one again.
+        let content_type = content_type.filter(|_| !structured);
+        let content_type = content_type.or_else(|| Some("application/octet-stream".to_owned()));
+        Some(Event { attributes, content_type, id, key: None })
+    }
+
+    fn outgoing(&self, answer: &Answer<'_>, event: Event) -> Outgoing {
+        let Event { attributes, content_type, id, key } = event;
+        let (key_of_item, correlation_id) = match &answer.item.origin {
+            Origin::Kafka(origin) => (origin.key.clone(), None),
+            Origin::Rabbitmq(origin) => {
+                let Properties { correlation_id, message_id, .. } = &origin.properties;
+                (None, correlation_id.clone().or_else(|| message_id.clone()))
+            }
+        };
+        let (prefix, type_in_header) = match self.broker {
+            Broker::Rabbitmq => ("cloudEvents_", None),
+            Broker::Kafka => ("ce_", content_type.clone()),
+        };
+        let attributes = attributes.into_iter().map(|(name, value)| (format!("{prefix}{name}"), value));
+        let own = type_in_header.map(|value| ("content-type".to_owned(), value));
+        let id_of_item = ("longhaul-id".to_owned(), answer.event_id.to_owned());
+        let headers = attributes.chain(own).chain([id_of_item]);
+        Outgoing {
+            body: answer.body.clone(),
+            headers: headers.map(|(name, value)| (name, Value::Text(value))).collect(),
+            // The Kafka binding's key; without one the reply stays with the key of what it answers.
+            key: key.map(Bytes::from).or(key_of_item),
+            properties: Properties {
+                content_type,
+                message_id: Some(id).filter(|id| id.len() <= ID_BYTES),
+                correlation_id,
+                ..Properties::default()
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

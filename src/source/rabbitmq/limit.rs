@@ -1,0 +1,63 @@
+//! The delivery limit: after so many returns a quorum queue drops an item, lost connections and ack timeouts included,
+//! to its dead-letter exchange where it has one and without a word where it has none.
+//!
+//! RabbitMQ tells no consumer what the limit is. Where neither the configuration nor the queue that we declared says
+//! it, RabbitMQ 4's default is assumed on every server: an item that is written anew without need comes to no harm.
+
+use crate::config::Declare;
+
+/// What a quorum queue has on RabbitMQ 4 when nobody says otherwise.
+const DEFAULT: i64 = 20;
+/// How many returns before the last one an item is written anew.
+const MARGIN: i64 = 2;
+
+/// At how many returns an item is written anew; none where the queue drops nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limit(Option<u32>);
+
+impl Limit {
+    /// `said` is the configuration's word.
+    pub(super) fn of(declare: Option<&Declare>, said: Option<u32>) -> Self {
+        let declared = declare.and_then(|declare| declare.arguments.get("x-delivery-limit"));
+        let declared = declared.and_then(serde_json::Value::as_i64);
+        let limit = declared.or(said.map(i64::from)).unwrap_or(DEFAULT);
+        match limit {
+            // No bound, or one that the first return is over: a copy would fare no better.
+            ..=0 => Limit(None),
+            1..=3 => Limit(Some(1)),
+            _ => Limit(u32::try_from(limit - MARGIN).ok()),
+        }
+    }
+
+    pub(super) fn is_near(self, returns: u32) -> bool {
+        self.0.is_some_and(|threshold| returns >= threshold)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RabbitmqSource;
+
+    fn threshold(yaml: serde_json::Value) -> Option<u32> {
+        let mut source = serde_json::json!({"url": "amqp://b", "queue": "q"});
+        source.as_object_mut().unwrap().extend(yaml.as_object().unwrap().clone());
+        let source: RabbitmqSource = serde_json::from_value(source).unwrap();
+        Limit::of(source.declare.as_ref(), source.delivery_limit).0
+    }
+
+    #[test]
+    fn what_is_declared_wins_over_what_is_said_and_that_over_the_default() {
+        use serde_json::json;
+        let declare =
+            |limit: i64| json!({"declare": {"arguments": {"x-delivery-limit": limit}}, "delivery_limit": 9});
+        assert_eq!(threshold(json!({})), Some(18));
+        assert_eq!(threshold(json!({"delivery_limit": 9})), Some(7));
+        assert_eq!(threshold(declare(30)), Some(28));
+        assert_eq!(threshold(declare(-1)), None);
+        for small in 1..=3 {
+            assert_eq!(threshold(json!({"delivery_limit": small})), Some(1));
+        }
+        assert_eq!(threshold(json!({"delivery_limit": 0})), None);
+    }
+}
