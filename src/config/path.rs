@@ -83,7 +83,6 @@ mod tests {
         let options = Path::default().key("pipelines").item(2).key("options");
         let path = options.key("enable.auto.commit");
         assert_eq!(path.to_string(), "pipelines[2].options.\"enable.auto.commit\"");
-        assert_eq!(options.pattern(), "pipelines[].options");
         assert_eq!(options.key("token:\"x\"").to_string(), "pipelines[2].options.\"token…\"");
         assert_eq!(path.ancestors().count(), 5);
         assert!(path.overlaps(&options) && options.overlaps(&path));
