@@ -124,7 +124,8 @@ fn dead_letter(
 ) -> Result<dead_letter::Target, BuildError> {
     let Some(http) = &target.http else {
         let publisher = brokers::publisher(pipeline, target.rabbitmq.as_ref(), target.kafka.as_ref())?;
-        return Ok(dead_letter::Target::Broker(publisher));
+        let broker = if target.kafka.is_some() { Broker::Kafka } else { Broker::Rabbitmq };
+        return Ok(dead_letter::Target::Broker(broker, publisher));
     };
     let environment = Environment::from_variables(env);
     let settings = publish::http::Settings {

@@ -46,7 +46,12 @@ async fn park(shared: &Shared, work: &Work, attempts: u32, delay: Duration) -> R
     };
     place.publish(copy(&work.message, work.name(), attempts, Parked(true))).await?;
     shared.metrics.parked.inc();
-    tracing::debug!(pipeline = shared.name, id = work.id(), "Item parked until its next attempt");
+    tracing::info!(
+        pipeline = shared.name,
+        id = work.id(),
+        seconds = delay.as_secs_f64(),
+        "Item parked in the broker until its next attempt"
+    );
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! An item's bytes and headers as the broker handed them over, free of any broker's types.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// One message, whole. Sources make it, `event` encodes it, `publish` writes it anew.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +30,8 @@ pub struct RabbitmqOrigin {
 }
 
 /// The AMQP 0-9-1 basic properties, headers apart. Names as in the specification; `kind` is `type`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Properties {
     pub content_type: Option<String>,
     pub content_encoding: Option<String>,

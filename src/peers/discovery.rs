@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::net::lookup_host;
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 /// How old an answer of the name service may be when a question is put. A replica that just started is then missed for
@@ -32,6 +32,7 @@ pub struct Dns {
 
 struct Known {
     addresses: Vec<String>,
+    /// When the name service was asked, whether or not it answered.
     asked: Instant,
 }
 
@@ -56,38 +57,35 @@ impl Discovery {
 }
 
 impl Dns {
+    /// Many questions at once are one lookup: the others wait for it, and one that failed is not repeated for each.
     async fn addresses(&self, within: Duration) -> Vec<String> {
-        if let Some(addresses) = self.known(Some(FRESH)) {
-            return addresses;
+        let mut known = self.known.lock().await;
+        if let Some(known) = known.as_ref().filter(|known| known.asked.elapsed() < FRESH) {
+            return known.addresses.clone();
         }
-        let error = match timeout(within, lookup_host(&self.name)).await {
-            Ok(Ok(found)) => {
+        let found = match timeout(within, lookup_host(&self.name)).await {
+            Ok(found) => found.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no answer within {within:?}")),
+        };
+        let addresses = match found {
+            Ok(found) => {
                 // Each once: the name service may tell an address for each kind of socket.
                 let found: BTreeSet<SocketAddr> = found.collect();
-                let addresses: Vec<String> =
-                    found.into_iter().map(|address| format!("http://{address}")).collect();
-                let known = Known { addresses: addresses.clone(), asked: Instant::now() };
-                *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
-                return addresses;
+                found.into_iter().map(|address| format!("http://{address}")).collect()
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {within:?}"),
+            Err(error) => {
+                let before = known.take().map(|known| known.addresses).unwrap_or_default();
+                tracing::warn!(
+                    error,
+                    name = self.name,
+                    addresses = before.len(),
+                    "The other replicas can't be looked up; asking those that were known before"
+                );
+                before
+            }
         };
-        let before = self.known(None).unwrap_or_default();
-        tracing::warn!(
-            error,
-            name = self.name,
-            addresses = before.len(),
-            "The other replicas can't be looked up; asking those that were known before"
-        );
-        before
-    }
-
-    /// What was told at most `age` ago, or ever.
-    fn known(&self, age: Option<Duration>) -> Option<Vec<String>> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = known.as_ref()?;
-        age.is_none_or(|age| known.asked.elapsed() < age).then(|| known.addresses.clone())
+        *known = Some(Known { addresses: addresses.clone(), asked: Instant::now() });
+        addresses
     }
 }
 

@@ -12,9 +12,21 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde_json::Value as Json;
 
-use super::{Outgoing, PublishError, Publisher, http};
+use super::{Broker, Outgoing, PublishError, Publisher, http};
 use crate::delivery::Reason;
 use crate::event::{EncodedEvent, KafkaOrigin, Message, Origin, Properties, Value};
+
+mod original;
+mod restore;
+
+use original::Original;
+pub use restore::{Place, RestoreError, Restored, restore};
+
+/// Where the item was taken from.
+const ORIGIN_HEADER: &str = "longhaul-origin";
+
+/// What of the item the target has no other place for.
+const ORIGINAL_HEADER: &str = "longhaul-original";
 
 /// Bytes of the worker's answer that go along, counted before they are encoded; Knative's own bound.
 const DATA_BYTES: usize = 1024;
@@ -25,7 +37,7 @@ const DETAIL_CHARS: usize = 1024;
 /// Where a pipeline's dead letters go.
 #[derive(Clone)]
 pub enum Target {
-    Broker(Arc<dyn Publisher>),
+    Broker(Broker, Arc<dyn Publisher>),
     Http(Arc<http::Client>),
 }
 
@@ -61,7 +73,7 @@ impl Target {
         event: impl FnOnce() -> Result<EncodedEvent, String>,
     ) -> Result<(), PublishError> {
         let client = match self {
-            Target::Broker(publisher) => return publisher.publish(letter.outgoing()).await,
+            Target::Broker(broker, publisher) => return publisher.publish(letter.outgoing(*broker)).await,
             Target::Http(client) => client,
         };
         let extended = event()
@@ -75,11 +87,13 @@ impl Target {
 }
 
 impl Letter {
-    /// The message to write to a broker.
-    pub fn outgoing(&self) -> Outgoing {
+    /// The message to write to a broker. [`restore`] undoes it.
+    pub fn outgoing(&self, broker: Broker) -> Outgoing {
         let mut headers: Vec<(String, Value)> =
             self.message.headers.iter().filter(|(name, _)| !is_ours(name)).cloned().collect();
         headers.extend(self.about());
+        let original = Original::of(&self.message, broker).to_header();
+        headers.extend(original.map(|json| (ORIGINAL_HEADER.to_owned(), Value::Text(json))));
         let (key, properties) = match &self.message.origin {
             // A dead letter waits until a person looks at it, so it must not expire.
             Origin::Rabbitmq(origin) => (None, Properties { expiration: None, ..origin.properties.clone() }),
@@ -93,7 +107,7 @@ impl Letter {
         let mut about = vec![
             text("longhaul-id", self.event_id.clone()),
             ("longhaul-attempts".to_owned(), Value::Int(self.attempts.into())),
-            text("longhaul-origin", origin(&self.message.origin)),
+            text(ORIGIN_HEADER, origin(&self.message.origin)),
             text("longhaul-reason", self.reason.to_string()),
             text("longhaul-time", time(self.time)),
             text("longhaul-detail", self.detail.chars().take(DETAIL_CHARS).collect()),
@@ -195,7 +209,7 @@ mod tests {
             ("Longhaul-Reason".to_owned(), Value::Text("rejected".into())),
             ("x-delivery-count".to_owned(), Value::Int(7)),
         ];
-        let outgoing = letter(Origin::Rabbitmq(origin), headers).outgoing();
+        let outgoing = letter(Origin::Rabbitmq(origin), headers).outgoing(Broker::Rabbitmq);
         assert_eq!(outgoing.body, "body");
         assert_eq!(outgoing.properties.message_id.as_deref(), Some("m"));
         assert_eq!(outgoing.properties.expiration, None);
@@ -208,6 +222,7 @@ mod tests {
             ("longhaul-code", Value::Int(502)),
             ("longhaul-time", Value::Text("1970-01-01T00:00:01.500Z".into())),
             ("longhaul-detail", Value::Text("bad gateway".into())),
+            ("longhaul-original", Value::Text(r#"{"properties":{"expiration":"1000"}}"#.into())),
             ("knativeerrordest", Value::Text("http://thumbs".into())),
             ("knativeerrorcode", Value::Int(502)),
             ("knativeerrordata", Value::Text(BASE64_STANDARD.encode([b'x'; 1024]))),
@@ -228,7 +243,7 @@ mod tests {
             key: key.clone(),
             timestamp: Some(7_999),
         };
-        let outgoing = letter(Origin::Kafka(origin), Vec::new()).outgoing();
+        let outgoing = letter(Origin::Kafka(origin), Vec::new()).outgoing(Broker::Kafka);
         assert_eq!((outgoing.key.clone(), outgoing.properties.timestamp), (key, Some(7)));
         assert_eq!(header(&outgoing, "longhaul-origin"), [&Value::Text("kafka/t/2/9".into())]);
     }

@@ -4,6 +4,7 @@
 
 mod contract;
 mod dead_letter;
+mod faults;
 mod kafka;
 mod kpa;
 mod manifests;

@@ -30,7 +30,7 @@ for_both!(
     odd_bodies_go_through_whole
 );
 
-fn config(source: &str, worker: &Worker, max_in_flight: usize, more: &str) -> String {
+pub fn config(source: &str, worker: &Worker, max_in_flight: usize, more: &str) -> String {
     format!(
         "pipelines:\n  - name: test\n    source: {source}\n    sink: {{ url: \"{}\" }}\n    max_in_flight: {max_in_flight}\n{more}",
         worker.url

@@ -9,6 +9,7 @@ use lapin::types::AMQPValue;
 use longhaul::config::QueueKind;
 use longhaul::event::Message;
 use longhaul::source;
+use longhaul::source::kafka::metadata;
 use rdkafka::Message as _;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, OwnedHeaders};
@@ -37,11 +38,20 @@ pub trait Backlog: Sized {
     async fn remove(self);
 }
 
-pub struct Rabbitmq(Queue);
+pub struct Rabbitmq(pub Queue);
 
 impl Rabbitmq {
     pub fn of(queue: Queue) -> Self {
         Rabbitmq(queue)
+    }
+
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The same queue over a new connection, after its broker was away.
+    pub async fn again(self, url: &str) -> Self {
+        Rabbitmq(Queue::existing(url, self.0.name).await)
     }
 
     pub fn source_at(&self, url: &str) -> String {
@@ -99,7 +109,16 @@ impl Backlog for Rabbitmq {
     }
 }
 
-pub struct Kafka(Broker);
+pub struct Kafka(pub Broker);
+
+impl Kafka {
+    /// Failed attempts at unfinished items, as the group has committed them.
+    pub fn attempts(&self) -> u32 {
+        let (offset, text) = self.0.committed(&self.0.name);
+        let map = metadata::decode(text.as_bytes(), offset).unwrap();
+        map.map_or(0, |map| map.incomplete.iter().map(|(_, attempts)| u32::from(*attempts)).sum())
+    }
+}
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

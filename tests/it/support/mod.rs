@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod bridge;
+pub mod broker;
 pub mod process;
 pub mod rabbitmq;
 pub mod relay;

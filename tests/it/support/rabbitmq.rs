@@ -52,11 +52,15 @@ pub struct Queue {
 impl Queue {
     /// A name that no other test has, and no queue yet.
     pub async fn unborn(url: &str) -> Self {
+        Queue::existing(url, format!("longhaul-test-{}", uuid::Uuid::new_v4())).await
+    }
+
+    /// A connection for a queue that is there, or will be.
+    pub async fn existing(url: &str, name: String) -> Self {
         let opening = Connection::connect(url, ConnectionProperties::default());
         let connection = within("a connection", opening).await.expect("the broker of LONGHAUL_TEST_AMQP_URL");
         let channel = within("a channel", connection.create_channel()).await.expect("a channel");
         within("confirms", channel.confirm_select(ConfirmSelectOptions::default())).await.expect("confirms");
-        let name = format!("longhaul-test-{}", uuid::Uuid::new_v4());
         Queue { url: url.to_owned(), name, channel, _connection: connection }
     }
 

@@ -10,8 +10,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 
-/// What it answers to a body, after the work.
-type Answers = Arc<dyn Fn(&[u8]) -> Response + Send + Sync>;
+/// What it answers to a body in its n-th attempt, after the work.
+type Answers = Arc<dyn Fn(&[u8], u32) -> Response + Send + Sync>;
 
 pub struct Worker {
     pub url: String,
@@ -51,14 +51,24 @@ impl Worker {
         Worker::listen(tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(), wait, answer)
     }
 
+    /// Answers by the number of the attempt, too.
+    pub async fn with_attempts(wait: Duration, verdict: fn(&[u8], u32) -> StatusCode) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Worker::serve(listener, wait, Arc::new(move |body, attempt| verdict(body, attempt).into_response()))
+    }
+
     pub fn listen(
         listener: tokio::net::TcpListener,
         wait: Duration,
         answer: impl Fn(&[u8]) -> Response + Send + Sync + 'static,
     ) -> Self {
+        Worker::serve(listener, wait, Arc::new(move |body, _| answer(body)))
+    }
+
+    fn serve(listener: tokio::net::TcpListener, wait: Duration, answer: Answers) -> Self {
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let log: Arc<Mutex<Log>> = Arc::default();
-        let (shared, answer): (_, Answers) = (log.clone(), Arc::new(answer));
+        let shared = log.clone();
         let router = Router::new()
             .fallback(move |request: Request| work(shared.clone(), request, wait, answer.clone()));
         let server = tokio::spawn(async move {
@@ -104,7 +114,8 @@ async fn work(log: Arc<Mutex<Log>>, request: Request, wait: Duration, answers: A
         bytes.extend(chunk.unwrap());
     }
     let id = String::from_utf8(parts.headers["ce-id"].as_bytes().to_vec()).unwrap();
-    let answer = answers(&bytes);
+    let attempt = parts.headers["ce-attempt"].to_str().unwrap().parse().unwrap();
+    let answer = answers(&bytes, attempt);
     let _open = {
         let mut seen = log.lock().unwrap();
         *seen.started.entry(id.clone()).or_default() += 1;

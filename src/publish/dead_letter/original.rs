@@ -1,0 +1,142 @@
+//! What the target of a dead letter has no place for, as one header in JSON: the other broker's key, properties and
+//! types of headers.
+//!
+//! Only what would be lost is in it: RabbitMQ's headers have to fit into one frame, which an item may have filled.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::ser::{Error as _, Serializer};
+use serde::{Deserialize, Serialize};
+
+use super::is_ours;
+use crate::event::{Message, Origin, Properties, Value};
+use crate::publish::Broker;
+
+/// The header, in the members that are needed.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Original {
+    /// A Kafka key, in base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// AMQP properties: all, or those that a RabbitMQ letter has not itself.
+    #[serde(skip_serializing_if = "is_default", serialize_with = "without_nulls")]
+    pub properties: Properties,
+    /// All headers, in order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headers: Option<Vec<(String, Typed)>>,
+}
+
+/// A header's value with its type.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Typed {
+    Null,
+    Bool(bool),
+    Int(i64),
+    /// Its bits: JSON has no infinity and not every digit.
+    Float(u64),
+    Text(String),
+    /// In base64.
+    Bytes(String),
+    Timestamp(u64),
+    List(Vec<Typed>),
+    Table(Vec<(String, Typed)>),
+}
+
+impl Original {
+    /// What `broker` can't hold of the message.
+    pub fn of(message: &Message, broker: Broker) -> Self {
+        match (&message.origin, broker) {
+            (Origin::Rabbitmq(origin), Broker::Rabbitmq) => {
+                let Properties { expiration, user_id, .. } = origin.properties.clone();
+                let properties = Properties { expiration, user_id, ..Properties::default() };
+                Original { properties, ..Original::default() }
+            }
+            (Origin::Rabbitmq(origin), Broker::Kafka) => {
+                let headers = typed_headers(message);
+                let headers = Some(headers).filter(|headers| !headers.is_empty());
+                Original { key: None, properties: origin.properties.clone(), headers }
+            }
+            (Origin::Kafka(_), Broker::Kafka) => Original::default(),
+            (Origin::Kafka(origin), Broker::Rabbitmq) => Original {
+                key: origin.key.as_ref().map(|key| BASE64_STANDARD.encode(key)),
+                properties: Properties::default(),
+                headers: (!is_sorted_and_unique(message)).then(|| typed_headers(message)),
+            },
+        }
+    }
+
+    /// The header's value; None where nothing is lost.
+    pub fn to_header(&self) -> Option<String> {
+        if *self == Original::default() {
+            return None;
+        }
+        // Texts, numbers and lists: nothing of it can fail to be JSON.
+        serde_json::to_string(self).ok()
+    }
+}
+
+/// A table of AMQP has each name once, and loses the order.
+fn is_sorted_and_unique(message: &Message) -> bool {
+    message.headers.is_sorted_by(|(before, _), (after, _)| before < after)
+}
+
+fn typed_headers(message: &Message) -> Vec<(String, Typed)> {
+    let kept = message.headers.iter().filter(|(name, _)| !is_ours(name));
+    kept.map(|(name, value)| (name.clone(), Typed::from(value))).collect()
+}
+
+/// Most properties of most messages are not set.
+fn without_nulls<S: Serializer>(properties: &Properties, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut json = serde_json::to_value(properties).map_err(S::Error::custom)?;
+    if let Some(members) = json.as_object_mut() {
+        members.retain(|_, value| !value.is_null());
+    }
+    json.serialize(serializer)
+}
+
+fn is_default(properties: &Properties) -> bool {
+    *properties == Properties::default()
+}
+
+impl From<&Value> for Typed {
+    fn from(value: &Value) -> Self {
+        match value {
+            Value::Null => Typed::Null,
+            Value::Bool(it) => Typed::Bool(*it),
+            Value::Int(it) => Typed::Int(*it),
+            Value::Float(it) => Typed::Float(it.to_bits()),
+            Value::Text(it) => Typed::Text(it.clone()),
+            Value::Bytes(it) => Typed::Bytes(BASE64_STANDARD.encode(it)),
+            Value::Timestamp(it) => Typed::Timestamp(*it),
+            Value::List(it) => Typed::List(it.iter().map(Typed::from).collect()),
+            Value::Table(it) => {
+                Typed::Table(it.iter().map(|(name, value)| (name.clone(), value.into())).collect())
+            }
+        }
+    }
+}
+
+impl TryFrom<Typed> for Value {
+    type Error = base64::DecodeError;
+
+    fn try_from(typed: Typed) -> Result<Self, Self::Error> {
+        Ok(match typed {
+            Typed::Null => Value::Null,
+            Typed::Bool(it) => Value::Bool(it),
+            Typed::Int(it) => Value::Int(it),
+            Typed::Float(it) => Value::Float(f64::from_bits(it)),
+            Typed::Text(it) => Value::Text(it),
+            Typed::Bytes(it) => Value::Bytes(BASE64_STANDARD.decode(it)?.into()),
+            Typed::Timestamp(it) => Value::Timestamp(it),
+            Typed::List(it) => Value::List(it.into_iter().map(Value::try_from).collect::<Result<_, _>>()?),
+            Typed::Table(it) => Value::Table(headers(it)?),
+        })
+    }
+}
+
+/// The headers as they were.
+pub(super) fn headers(typed: Vec<(String, Typed)>) -> Result<Vec<(String, Value)>, base64::DecodeError> {
+    typed.into_iter().map(|(name, value)| Ok((name, value.try_into()?))).collect()
+}

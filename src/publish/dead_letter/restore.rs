@@ -1,0 +1,117 @@
+//! From a dead letter in a broker back to the message that it was, for a redrive.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use super::original::{self, Original};
+use super::{ORIGIN_HEADER, ORIGINAL_HEADER, is_ours};
+use crate::event::{Message, Origin, Properties, Value};
+use crate::publish::Outgoing;
+
+/// A message as it was before it became a dead letter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Restored {
+    /// Where it was taken from.
+    pub from: Place,
+    /// Body, key, headers and properties as they were, without any of ours. Two things stay as the dead letter has them:
+    /// RabbitMQ is told to keep the message on disk whatever it was told before, and `CC` and `BCC`, which ask it to send
+    /// copies elsewhere, are gone, since those were sent.
+    pub outgoing: Outgoing,
+}
+
+/// Where an item was taken from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    Rabbitmq { queue: String },
+    Kafka { topic: String, partition: i32, offset: i64 },
+}
+
+/// Why a message is no dead letter of ours that can be restored.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    #[error("it has no header {ORIGIN_HEADER}, so longhaul did not write it")]
+    NoOrigin,
+    #[error("the header {ORIGIN_HEADER} names no queue and no record: {0:?}")]
+    Origin(String),
+    #[error("the header {ORIGINAL_HEADER} can't be read: {0}")]
+    Original(String),
+}
+
+/// Restores the message of a dead letter, as a source handed it over.
+///
+/// # Errors
+/// When it is no dead letter of ours, or somebody changed the headers that say what it was.
+pub fn restore(letter: &Message) -> Result<Restored, RestoreError> {
+    let text = |name| letter.header(name).and_then(Value::as_text);
+    let from = text(ORIGIN_HEADER).ok_or(RestoreError::NoOrigin)?;
+    let from = Place::parse(from).ok_or_else(|| RestoreError::Origin(from.to_owned()))?;
+    let unreadable = |error: String| RestoreError::Original(error);
+    let original: Original = match text(ORIGINAL_HEADER) {
+        Some(json) => serde_json::from_str(json).map_err(|error| unreadable(error.to_string()))?,
+        None => Original::default(),
+    };
+    let headers = match original.headers {
+        Some(typed) => original::headers(typed).map_err(|error| unreadable(error.to_string()))?,
+        None => letter.headers.iter().filter(|(name, _)| !is_ours(name)).cloned().collect(),
+    };
+    let (key, properties) = match (&from, &letter.origin) {
+        (Place::Kafka { .. }, Origin::Kafka(origin)) => (origin.key.clone(), Properties::default()),
+        (Place::Kafka { .. }, Origin::Rabbitmq(_)) => {
+            let key = original.key.map(|key| BASE64_STANDARD.decode(key)).transpose();
+            let key = key.map_err(|error| unreadable(error.to_string()))?;
+            (key.map(Into::into), Properties::default())
+        }
+        (Place::Rabbitmq { .. }, Origin::Kafka(_)) => (None, original.properties),
+        (Place::Rabbitmq { .. }, Origin::Rabbitmq(origin)) => {
+            let Properties { expiration, user_id, .. } = original.properties;
+            (None, Properties { expiration, user_id, ..origin.properties.clone() })
+        }
+    };
+    let outgoing = Outgoing { body: letter.body.clone(), headers, key, properties };
+    Ok(Restored { from, outgoing })
+}
+
+impl Place {
+    /// Reads what [`super::origin`] writes. A queue may have `/` in its name, a topic may not.
+    fn parse(text: &str) -> Option<Self> {
+        let (kind, place) = text.split_once('/')?;
+        if kind == "rabbitmq" {
+            return Some(Place::Rabbitmq { queue: place.to_owned() });
+        }
+        let mut parts = Some(place).filter(|_| kind == "kafka")?.split('/');
+        let (topic, partition, offset) = (parts.next()?, parts.next()?, parts.next()?);
+        let (partition, offset) = (partition.parse().ok()?, offset.parse().ok()?);
+        parts.next().is_none().then(|| Place::Kafka { topic: topic.to_owned(), partition, offset })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::RabbitmqOrigin;
+
+    fn letter(headers: &[(&str, &str)]) -> Message {
+        let text = |&(name, value): &(&str, &str)| (name.to_owned(), Value::Text(value.to_owned()));
+        let headers = headers.iter().map(text).collect();
+        Message { body: "body".into(), headers, origin: Origin::Rabbitmq(RabbitmqOrigin::default()) }
+    }
+
+    #[test]
+    fn where_it_was_taken_from() {
+        let from = |text| restore(&letter(&[("longhaul-origin", text)])).map(|restored| restored.from);
+        assert_eq!(from("rabbitmq/a/b"), Ok(Place::Rabbitmq { queue: "a/b".to_owned() }));
+        assert_eq!(from("kafka/t/2/9"), Ok(Place::Kafka { topic: "t".to_owned(), partition: 2, offset: 9 }));
+        for wrong in ["", "kafka/t/2", "kafka/t/2/9/1", "kafka/t/x/9", "nats/t/2/9"] {
+            assert_eq!(from(wrong), Err(RestoreError::Origin(wrong.to_owned())));
+        }
+        assert_eq!(restore(&letter(&[])), Err(RestoreError::NoOrigin));
+    }
+
+    #[test]
+    fn what_somebody_changed_is_not_guessed_at() {
+        for wrong in ["{", r#"{"key":"no base64!"}"#, r#"{"headers":[["a",{"int":"x"}]]}"#] {
+            let changed = letter(&[("longhaul-origin", "kafka/t/2/9"), ("longhaul-original", wrong)]);
+            assert!(matches!(restore(&changed), Err(RestoreError::Original(_))), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! A dead letter that was written to a real broker and read back gives the item again, whichever broker it came from.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use longhaul::config::RabbitmqTarget;
+use longhaul::connect::kafka::Cluster;
+use longhaul::delivery::Reason;
+use longhaul::event::{KafkaOrigin, Message, Origin, Properties, RabbitmqOrigin, Value};
+use longhaul::publish::dead_letter::{Letter, Place, Restored, restore};
+use longhaul::publish::{self, Broker, Outgoing, Publisher};
+
+use crate::run::backlog::{Backlog, Kafka, Rabbitmq};
+use crate::support::rabbitmq::connection;
+use crate::support::within;
+
+const BODY: &[u8] = &[0xff, 0x00, b'\n'];
+
+/// A RabbitMQ item with every kind of header and property, and what it is restored to.
+fn of_rabbitmq() -> (Message, Restored) {
+    let headers = vec![
+        ("bool".to_owned(), Value::Bool(true)),
+        ("bytes".to_owned(), Value::Bytes(Bytes::from_static(&[0xfe, 0x00]))),
+        ("float".to_owned(), Value::Float(0.1)),
+        ("int".to_owned(), Value::Int(i64::MIN)),
+        ("list".to_owned(), Value::List(vec![Value::Null, Value::Text("é".to_owned())])),
+        ("table".to_owned(), Value::Table(vec![("t".to_owned(), Value::Timestamp(7))])),
+        ("text".to_owned(), Value::Text("7".to_owned())),
+    ];
+    let text = |text: &str| Some(text.to_owned());
+    let properties = Properties {
+        content_type: text("image/png"),
+        content_encoding: text("gzip"),
+        delivery_mode: Some(2),
+        priority: Some(5),
+        correlation_id: text("c"),
+        reply_to: text("r"),
+        expiration: text("60000"),
+        message_id: text("m"),
+        timestamp: Some(1_700_000_000),
+        kind: text("k"),
+        user_id: text("somebody"),
+        app_id: text("a"),
+        cluster_id: text("cluster"),
+    };
+    let origin =
+        RabbitmqOrigin { queue: "jobs/eu".to_owned(), properties: properties.clone(), ..Default::default() };
+    let mut all = headers.clone();
+    // What an earlier failure and the broker left there is not the item's.
+    all.push(("longhaul-attempts".to_owned(), Value::Int(3)));
+    all.push(("knativeerrorcode".to_owned(), Value::Int(500)));
+    all.push(("x-delivery-count".to_owned(), Value::Int(3)));
+    let message = Message { body: Bytes::from_static(BODY), headers: all, origin: Origin::Rabbitmq(origin) };
+    let outgoing = Outgoing { body: Bytes::from_static(BODY), headers, key: None, properties };
+    (message, Restored { from: Place::Rabbitmq { queue: "jobs/eu".to_owned() }, outgoing })
+}
+
+/// A Kafka item with names that repeat and are in no order, and what it is restored to.
+fn of_kafka() -> (Message, Restored) {
+    let value = |bytes: &'static [u8]| Value::Bytes(Bytes::from_static(bytes));
+    let headers = vec![
+        ("b".to_owned(), value(b"first")),
+        ("a".to_owned(), Value::Null),
+        ("b".to_owned(), value(&[0xff])),
+        ("empty".to_owned(), value(b"")),
+    ];
+    let key = Some(Bytes::from_static(&[0x00, 0xff]));
+    let origin = KafkaOrigin {
+        topic: "jobs".to_owned(),
+        partition: 2,
+        offset: 9,
+        key: key.clone(),
+        timestamp: Some(1),
+    };
+    let message =
+        Message { body: Bytes::from_static(BODY), headers: headers.clone(), origin: Origin::Kafka(origin) };
+    let outgoing = Outgoing { body: Bytes::from_static(BODY), headers, key, ..Outgoing::default() };
+    (message, Restored { from: Place::Kafka { topic: "jobs".to_owned(), partition: 2, offset: 9 }, outgoing })
+}
+
+fn letter(message: Message) -> Letter {
+    Letter {
+        message: Arc::new(message),
+        event_id: "event".to_owned(),
+        reason: Reason::Attempts,
+        code: Some(500),
+        detail: "detail".to_owned(),
+        data: "data".into(),
+        attempts: 5,
+        destination: "http://thumbs".to_owned(),
+        time: SystemTime::now(),
+    }
+}
+
+async fn through(publisher: &dyn Publisher, broker: Broker, graveyard: &impl Backlog) {
+    let items = [of_rabbitmq(), of_kafka(), of_kafka_without_a_key()];
+    for (message, _) in &items {
+        let written = publisher.publish(letter(message.clone()).outgoing(broker));
+        within("a confirm", written).await.expect("confirmed");
+    }
+    let letters = graveyard.messages(items.len()).await;
+    for (letter, (_, expected)) in letters.iter().zip(items) {
+        assert_eq!(restore(letter).expect("a dead letter"), expected, "{:?}", letter.headers);
+    }
+}
+
+/// With headers that a table of AMQP can hold as they are.
+fn of_kafka_without_a_key() -> (Message, Restored) {
+    let (mut message, mut restored) = of_kafka();
+    let Origin::Kafka(origin) = &mut message.origin else { panic!("made above") };
+    origin.key = None;
+    message.headers = vec![("a".to_owned(), Value::Bytes(Bytes::from_static(b"text")))];
+    restored.outgoing.key = None;
+    restored.outgoing.headers.clone_from(&message.headers);
+    (message, restored)
+}
+
+#[tokio::test]
+async fn through_rabbitmq() {
+    let graveyard = Rabbitmq::create().await;
+    let target = RabbitmqTarget { queue: Some(graveyard.0.name.clone()), ..Default::default() };
+    let publisher = publish::rabbitmq::Publisher::new(connection(&graveyard.0.url), &target);
+    through(&publisher, Broker::Rabbitmq, &graveyard).await;
+    graveyard.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn through_kafka() {
+    let graveyard = Kafka::create().await;
+    let cluster = Cluster { bootstrap_servers: vec![graveyard.0.bootstrap.clone()], options: Vec::new() };
+    let publisher = publish::kafka::Publisher::new(&cluster, &graveyard.0.name).unwrap();
+    through(&publisher, Broker::Kafka, &graveyard).await;
+    graveyard.remove().await;
+}

@@ -1,0 +1,93 @@
+//! Several replicas of the bridge on one queue or topic.
+
+use std::time::Duration;
+
+use longhaul::config::QueueKind;
+
+use crate::run::backlog::{Backlog, Kafka, Rabbitmq};
+use crate::run::config;
+use crate::support::eventually;
+use crate::support::process::Longhaul;
+use crate::support::rabbitmq::{self as amqp, Queue};
+use crate::support::relay::{Mode, Relay};
+use crate::support::worker::Worker;
+
+/// Ports for the admin servers of some replicas, free a moment ago.
+fn ports<const COUNT: usize>() -> [u16; COUNT] {
+    let listeners = [(); COUNT].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// The configuration of the replica whose admin server has `port`.
+fn replica(source: &str, worker: &Worker, max_in_flight: usize, port: u16, all: &[u16]) -> String {
+    let addresses: Vec<String> = all.iter().map(|port| format!("\"http://127.0.0.1:{port}\"")).collect();
+    let more = format!(
+        "admin: {{ listen: \"127.0.0.1:{port}\", token: secret }}\npeers: {{ addresses: [{}] }}\n",
+        addresses.join(", ")
+    );
+    config(source, worker, max_in_flight, &more)
+}
+
+/// One dropped connection under 8 running items made RabbitmqSource run 16.
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_items_of_a_lost_connection_are_not_begun_again_by_another_replica() {
+    for url in amqp::brokers() {
+        let backlog = Rabbitmq::of(Queue::create(&url, QueueKind::Quorum).await);
+        let worker = Worker::start(Duration::from_secs(5)).await;
+        let relay = Relay::start(amqp::address(&url)).await;
+        let all = ports::<2>();
+        let source = backlog.source_at(&amqp::through(&url, relay.port()));
+        let first = Longhaul::run(&replica(&source, &worker, 8, all[0], &all));
+        eventually("the first replica", async || first.log().contains("is up")).await;
+        backlog.fill((0..8).map(|number| format!("item {number}").into_bytes())).await;
+        eventually("all slots to be taken", async || worker.log().open == 8).await;
+        let second = Longhaul::run(&replica(&backlog.source(), &worker, 8, all[1], &all));
+        eventually("the second replica", async || second.log().contains("is up")).await;
+        relay.set(Mode::Refuse);
+        relay.cut_all();
+        eventually("all items to be done", async || worker.done() == 8).await;
+        eventually("the broker to be empty", async || backlog.left().await == 0).await;
+        assert_eq!(worker.log().second_runs(), 0, "{}\n{}", first.log(), second.log());
+        assert_eq!(second.log().matches("handed its result over").count(), 8);
+        second.stop().await;
+        first.stop().await;
+        backlog.remove().await;
+    }
+}
+
+/// Three replicas, restarted one after the other under load.
+async fn rolling_restart<B: Backlog>() {
+    let backlog = B::create().await;
+    backlog.fill((0..60).map(|number| format!("item {number}").into_bytes())).await;
+    let worker = Worker::start(Duration::from_secs(2)).await;
+    let all = ports::<6>();
+    let start = |port| Longhaul::run(&replica(&backlog.source(), &worker, 5, port, &all));
+    let mut replicas: Vec<Longhaul> = all[..3].iter().map(|port| start(*port)).collect();
+    eventually("work in the replicas", async || worker.log().open >= 5).await;
+    for port in &all[3..] {
+        let fresh = start(*port);
+        eventually("the new replica", async || std::net::TcpStream::connect(("127.0.0.1", *port)).is_ok())
+            .await;
+        let old = std::mem::replace(&mut replicas[0], fresh);
+        replicas.rotate_left(1);
+        old.stop().await;
+    }
+    eventually("all items to be done", async || worker.done() == 60).await;
+    eventually("the broker to be empty", async || backlog.left().await == 0).await;
+    let logs: String = replicas.iter().map(Longhaul::log).collect();
+    for replica in replicas {
+        replica.stop().await;
+    }
+    assert_eq!(worker.log().second_runs(), 0, "{logs}");
+    backlog.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_rolling_restart_loses_nothing_and_runs_nothing_twice() {
+    rolling_restart::<Rabbitmq>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_rolling_restart_loses_nothing_and_runs_nothing_twice() {
+    rolling_restart::<Kafka>().await;
+}

@@ -1,0 +1,132 @@
+//! Lost sessions of every kind, on RabbitMQ. No item runs twice, because its redelivery finds the open request.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use longhaul::config::QueueKind;
+
+use crate::run::backlog::{Backlog, Rabbitmq};
+use crate::run::config;
+use crate::support::broker::OwnRabbitmq;
+use crate::support::eventually;
+use crate::support::process::Longhaul;
+use crate::support::rabbitmq::{self as amqp, Queue};
+use crate::support::relay::{Mode, Relay};
+use crate::support::worker::Worker;
+
+async fn filled(url: &str, items: usize) -> Rabbitmq {
+    let backlog = Rabbitmq::of(Queue::create(url, QueueKind::Quorum).await);
+    backlog.fill((0..items).map(|number| format!("item {number}").into_bytes())).await;
+    backlog
+}
+
+/// All `items` were done in one call each, and the broker has none left.
+async fn all_done_once(bridge: Longhaul, worker: &Worker, backlog: &Rabbitmq, items: usize) {
+    eventually("all items to be done", async || worker.done() == items).await;
+    eventually("the broker to be empty", async || backlog.left().await == 0).await;
+    let log = bridge.log();
+    bridge.stop().await;
+    let calls: u32 = worker.log().started.values().sum();
+    assert_eq!(calls as usize, items, "calls\n{log}");
+}
+
+/// A bridge written by hand never ends the first of these; RabbitmqSource made 25 calls for 10 ids. For the second it made
+/// 40 runs for 20 items.
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_that_times_out_acks_restarts_and_runs_short_of_memory() {
+    for kind in OwnRabbitmq::kinds() {
+        let broker = tokio::task::spawn_blocking(move || OwnRabbitmq::start(kind)).await.unwrap();
+        work_longer_than_the_ack_timeout(&broker).await;
+        a_restart_under_running_items(&broker).await;
+        a_memory_alarm_while_dead_letters_are_due(&broker).await;
+    }
+}
+
+async fn work_longer_than_the_ack_timeout(broker: &OwnRabbitmq) {
+    broker.set_ack_timeout(2_000);
+    let backlog = filled(&broker.url, 12).await;
+    let worker = Worker::start(Duration::from_secs(6)).await;
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 4, ""));
+    eventually("a timeout of an ack", async || bridge.log().contains("Session lost")).await;
+    all_done_once(bridge, &worker, &backlog, 12).await;
+    broker.set_ack_timeout(1_800_000);
+}
+
+async fn a_restart_under_running_items(broker: &OwnRabbitmq) {
+    let backlog = filled(&broker.url, 20).await;
+    let worker = Worker::start(Duration::from_secs(6)).await;
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 20, ""));
+    eventually("all slots to be taken", async || worker.log().open == 20).await;
+    tokio::task::block_in_place(|| {
+        broker.ctl(&["stop"]);
+        broker.ctl(&["start"]);
+    });
+    let backlog = backlog.again(&broker.url).await;
+    all_done_once(bridge, &worker, &backlog, 20).await;
+}
+
+/// A blocked connection writes nothing; acks go on over the other.
+async fn a_memory_alarm_while_dead_letters_are_due(broker: &OwnRabbitmq) {
+    let backlog = filled(&broker.url, 10).await;
+    let graveyard = filled(&broker.url, 0).await;
+    let worker = Worker::with_verdict(Duration::from_millis(20), |_| StatusCode::UNPROCESSABLE_ENTITY).await;
+    let more = format!("    breaker: {{ failures: 0 }}\n    dead_letter: {}\n", graveyard.target());
+    tokio::task::block_in_place(|| {
+        broker.ctl(&["rabbitmqctl", "set_vm_memory_high_watermark", "absolute", "1"]);
+    });
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 4, &more));
+    eventually("some items to be rejected", async || worker.done() == 4).await;
+    assert_eq!(graveyard.left().await, 0, "nothing can be written yet");
+    tokio::task::block_in_place(|| {
+        broker.ctl(&["rabbitmqctl", "set_vm_memory_high_watermark", "0.9"]);
+    });
+    eventually("all dead letters to be written", async || graveyard.left().await == 10).await;
+    all_done_once(bridge, &worker, &backlog, 10).await;
+}
+
+/// The broker gives the items to nobody else while it believes in the old connection, and to us once it does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_connection_that_stalls_runs_nothing_twice() {
+    let url = &amqp::brokers()[0];
+    let backlog = filled(url, 8).await;
+    let worker = Worker::start(Duration::from_secs(12)).await;
+    let relay = Relay::start(amqp::address(url)).await;
+    let source = backlog.source_at(&format!("{}?heartbeat=2", amqp::through(url, relay.port())));
+    let bridge = Longhaul::run(&config(&source, &worker, 8, ""));
+    eventually("all slots to be taken", async || worker.log().open == 8).await;
+    relay.set(Mode::Stall);
+    eventually("the session to be given up", async || bridge.log().contains("Session lost")).await;
+    relay.cut_all();
+    relay.set(Mode::Pass);
+    all_done_once(bridge, &worker, &backlog, 8).await;
+}
+
+/// A quorum queue with this limit drops an item at its fifth return, without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_delivery_limit_takes_nothing_that_is_in_our_hands() {
+    for url in amqp::brokers() {
+        let queue = Queue::unborn(&url).await;
+        let arguments = "declare: { arguments: { x-delivery-limit: 4 } }";
+        let worker = Worker::start(Duration::from_secs(25)).await;
+        let relay = Relay::start(amqp::address(&url)).await;
+        let through = amqp::through(&url, relay.port());
+        let source =
+            format!("{{ rabbitmq: {{ url: \"{through}\", queue: \"{}\", {arguments} }} }}", queue.name);
+        let bridge = Longhaul::run(&config(&source, &worker, 4, ""));
+        let sessions = || bridge.log().matches("session with RabbitMQ is up").count();
+        eventually("the queue to be declared", async || sessions() == 1).await;
+        let backlog = Rabbitmq::of(queue);
+        backlog.fill((0..4).map(|number| format!("item {number}").into_bytes())).await;
+        eventually("all slots to be taken", async || worker.log().open == 4).await;
+        for cut in 2..=8 {
+            relay.cut_all();
+            eventually("the next session", async || sessions() >= cut).await;
+            eventually("the redeliveries to be adopted", async || {
+                bridge.log().matches("Redelivery adopted").count() >= 4 * (cut - 1)
+            })
+            .await;
+        }
+        assert!(bridge.log().contains("written anew"), "{}", bridge.log());
+        all_done_once(bridge, &worker, &backlog, 4).await;
+    }
+}

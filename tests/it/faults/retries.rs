@@ -1,0 +1,133 @@
+//! Attempts that survive the bridge, waits that are spent in the broker, and a breaker that keeps a queue from its dead
+//! letter.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use longhaul::config::QueueKind;
+
+use crate::run::backlog::{Backlog, Kafka, Rabbitmq};
+use crate::run::config;
+use crate::support::eventually;
+use crate::support::process::Longhaul;
+use crate::support::rabbitmq::{self as amqp, Queue};
+use crate::support::worker::Worker;
+
+const FAILS: fn(&[u8]) -> StatusCode = |_| StatusCode::INTERNAL_SERVER_ERROR;
+
+/// Killed after each failed attempt, while the next one waits.
+///
+/// `noted` says when the broker has what it can hold of an attempt.
+async fn killed_between_attempts(
+    backlog: &impl Backlog,
+    graveyard: &impl Backlog,
+    more: &str,
+    noted: impl Fn(&Longhaul, u32) -> bool,
+) {
+    backlog.fill(std::iter::once(b"item".to_vec())).await;
+    let worker = Worker::with_verdict(Duration::from_millis(50), FAILS).await;
+    let retry = "retry: { attempts: 3, backoff: 1s, backoff_max: 1s";
+    let text = config(
+        &backlog.source(),
+        &worker,
+        1,
+        &format!("    {retry}{more} }}\n    dead_letter: {}\n", graveyard.target()),
+    );
+    for attempt in 1..=2u32 {
+        let bridge = Longhaul::run(&text);
+        let runs = || worker.log().started.values().sum::<u32>();
+        eventually("an attempt", async || runs() >= attempt && noted(&bridge, attempt)).await;
+        bridge.kill().await;
+    }
+    let bridge = Longhaul::run(&text);
+    eventually("the dead letter", async || graveyard.left().await == 1).await;
+    eventually("the broker to be empty", async || backlog.left().await == 0).await;
+    bridge.stop().await;
+    let letter = graveyard.take().await;
+    assert_eq!((letter["longhaul-reason"].as_str(), letter["longhaul-attempts"].as_str()), ("attempts", "3"));
+    assert_eq!(worker.log().started.values().sum::<u32>(), 3, "worker runs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_attempts_survive_a_kill_by_the_count_of_returns() {
+    for url in amqp::brokers() {
+        let backlog = Rabbitmq::of(Queue::create(&url, QueueKind::Quorum).await);
+        let graveyard = Rabbitmq::of(Queue::create(&url, QueueKind::Quorum).await);
+        killed_between_attempts(&backlog, &graveyard, "", |bridge, _| {
+            bridge.log().contains("will be tried again")
+        })
+        .await;
+        backlog.remove().await;
+        graveyard.remove().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_attempts_survive_a_kill_in_the_parking_queue() {
+    for url in amqp::brokers() {
+        // A classic queue counts no returns.
+        let backlog = Rabbitmq::of(Queue::create(&url, QueueKind::Classic).await);
+        let graveyard = Rabbitmq::of(Queue::create(&url, QueueKind::Quorum).await);
+        let parking = format!(", queue: {}.retry", backlog.name());
+        killed_between_attempts(&backlog, &graveyard, &parking, |bridge, _| {
+            bridge.log().contains("Item parked")
+        })
+        .await;
+        backlog.remove().await;
+        graveyard.remove().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_attempts_survive_a_kill_in_the_committed_metadata() {
+    let (backlog, graveyard) = (Kafka::create().await, Kafka::create().await);
+    let noted = |_: &Longhaul, attempt: u32| backlog.attempts() == attempt;
+    killed_between_attempts(&backlog, &graveyard, "", noted).await;
+    backlog.remove().await;
+    graveyard.remove().await;
+}
+
+/// A parked item holds no slot: with one slot, ten items fail once each before the first comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_parked_items_hold_no_slot_and_keep_their_id() {
+    for url in amqp::brokers() {
+        let backlog = Rabbitmq::of(Queue::create(&url, QueueKind::Quorum).await);
+        backlog.fill((0..10).map(|number| format!("item {number}").into_bytes())).await;
+        let worker = Worker::with_attempts(Duration::from_millis(10), |_, attempt| match attempt {
+            1 => StatusCode::INTERNAL_SERVER_ERROR,
+            _ => StatusCode::OK,
+        })
+        .await;
+        let more = format!("    retry: {{ backoff: 3s, queue: {}.retry }}\n", backlog.name());
+        let bridge = Longhaul::run(&config(&backlog.source(), &worker, 1, &more));
+        eventually("all to have failed once", async || worker.log().started.len() == 10).await;
+        let runs: u32 = worker.log().started.values().sum();
+        assert_eq!(runs, 10, "before any came back");
+        eventually("all to have run twice", async || worker.log().started.values().all(|runs| *runs == 2))
+            .await;
+        eventually("the broker to be empty", async || backlog.left().await == 0).await;
+        bridge.stop().await;
+        backlog.remove().await;
+    }
+}
+
+/// A thousand items that would all be rejected: the breaker opens after twenty.
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_breaker_keeps_a_queue_out_of_the_dead_letter() {
+    let url = &amqp::brokers()[0];
+    let backlog = Rabbitmq::of(Queue::create(url, QueueKind::Quorum).await);
+    let graveyard = Rabbitmq::of(Queue::create(url, QueueKind::Quorum).await);
+    backlog.fill((0..1000).map(|number| format!("item {number}").into_bytes())).await;
+    let worker = Worker::with_verdict(Duration::from_millis(5), |_| StatusCode::BAD_REQUEST).await;
+    let more =
+        format!("    breaker: {{ failures: 20, open: 1s }}\n    dead_letter: {}\n", graveyard.target());
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 10, &more));
+    let probes = 3u64;
+    eventually("some probes", async || worker.done() as u64 >= 20 + probes).await;
+    bridge.stop().await;
+    let (dead, left) = (graveyard.left().await, backlog.left().await);
+    assert!(dead <= 20 + 10 + probes + 2, "{dead} dead letters");
+    assert_eq!(dead + left, 1000);
+    backlog.remove().await;
+    graveyard.remove().await;
+}

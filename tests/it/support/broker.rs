@@ -1,0 +1,58 @@
+//! A RabbitMQ node of a test's own: it may be stopped, told to time out, or run out of memory, and nobody else notices.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+pub struct OwnRabbitmq {
+    folder: tempfile::TempDir,
+    kind: &'static str,
+    pub url: String,
+}
+
+impl OwnRabbitmq {
+    /// One of each version that the script can start here, one after the other.
+    pub fn kinds() -> Vec<&'static str> {
+        let fourth = std::env::var("LONGHAUL_TEST_AMQP_URL_4").is_ok();
+        let kinds = [("rabbitmq", true), ("rabbitmq-4", fourth)];
+        kinds.into_iter().filter(|(_, here)| *here).map(|(kind, _)| kind).collect()
+    }
+
+    /// Blocks for some seconds.
+    pub fn start(kind: &'static str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let started = script(&["start"], folder.path(), &[kind]);
+        assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+        let env = std::fs::read_to_string(folder.path().join("env")).unwrap();
+        let url = env.lines().find_map(|line| line.split_once("_AMQP_URL")?.1.split_once('=')).unwrap().1;
+        let url = url.trim_matches('\'').replace('\\', "");
+        OwnRabbitmq { folder, kind, url }
+    }
+
+    /// `stop`, `start` or `kill` of the node, or `rabbitmqctl …`.
+    pub fn ctl(&self, arguments: &[&str]) {
+        let ctl = self.folder.path().join(self.kind).join("ctl");
+        let output = Command::new(ctl).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// How long a delivery may stay unacked, in channels that are opened from now on.
+    pub fn set_ack_timeout(&self, milliseconds: u32) {
+        self.ctl(&["rabbitmqctl", "eval", &format!("application:set_env(rabbit, consumer_timeout, {milliseconds}), application:set_env(rabbit, channel_tick_interval, 500).")]);
+    }
+}
+
+impl Drop for OwnRabbitmq {
+    fn drop(&mut self) {
+        script(&["stop"], self.folder.path(), &[]);
+    }
+}
+
+fn script(verb: &[&str], folder: &Path, rest: &[&str]) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/brokers");
+    let mut command = Command::new(script);
+    // Otherwise it would take the brokers of the other tests for the wanted ones.
+    for name in ["LONGHAUL_TEST_AMQP_URL", "LONGHAUL_TEST_AMQP_URL_4", "LONGHAUL_TEST_KAFKA_BOOTSTRAP"] {
+        command.env_remove(name);
+    }
+    command.args(verb).arg(folder).args(rest).output().unwrap()
+}
