@@ -99,6 +99,11 @@ impl Committer {
         self.under_way = Some(UnderWay { parts, sent: now });
     }
 
+    /// Whatever waited for a commit is in the hands of others by now.
+    pub fn nothing_waits(&mut self) {
+        self.unconfirmed_since = None;
+    }
+
     /// There was nothing to commit after all.
     pub fn nothing_to_send(&mut self) {
         self.dirty_since = None;

@@ -138,6 +138,9 @@ impl Worker {
                 self.end(&partition, reason);
             }
         }
+        if !self.sessions.iter().any(Partition::is_dirty) {
+            self.committer.nothing_waits();
+        }
         if let Err(error) = unassign(&self.consumer, &list) {
             tracing::warn!(%error, "could not give partitions back");
         }
