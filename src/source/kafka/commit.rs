@@ -5,6 +5,10 @@
 //! At most one request is under way, because librdkafka keeps a commit while the coordinator is away and
 //! sends it with whatever generation it has by then; a queue of them could overwrite the map of the
 //! next owner. A refused commit changes nothing: the partition stays dirty and is committed again.
+//!
+//! A broker answers one request of a connection after the other, so a member that waits to join again
+//! can't commit, for as long as the group waits for a dead member. What finishes then is lost if we die,
+//! so nothing new is started while something has waited for its commit for [`LATE`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,8 +19,10 @@ use super::raw::Entry;
 use crate::delivery::Epoch;
 
 const GATHER: Duration = Duration::from_millis(50);
-const INTERVAL: Duration = Duration::from_millis(200);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
+const INTERVAL: Duration = Duration::from_millis(100);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+/// More than a commit takes that is answered, and all that may be forgotten besides what is in flight.
+const LATE: Duration = Duration::from_millis(300);
 /// librdkafka answers every commit, at the latest when its request has timed out (60 s). Should an
 /// answer get lost all the same, this is when the commit counts as failed.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -24,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Default)]
 pub struct Committer {
     dirty_since: Option<Instant>,
+    /// Since when the oldest change waits for the answer to its commit.
+    unconfirmed_since: Option<Instant>,
     last_sent: Option<Instant>,
     under_way: Option<UnderWay>,
     failures: u32,
@@ -50,6 +58,12 @@ impl Committer {
     /// Something finished.
     pub fn touch(&mut self, now: Instant) {
         self.dirty_since.get_or_insert(now);
+        self.unconfirmed_since.get_or_insert(now);
+    }
+
+    /// Whether finished work waits for its commit for so long that no more should be begun.
+    pub fn is_late(&self, now: Instant) -> bool {
+        self.unconfirmed_since.is_some_and(|since| now.saturating_duration_since(since) >= LATE)
     }
 
     /// When the next commit is due, if any is.
@@ -85,9 +99,15 @@ impl Committer {
         self.under_way = Some(UnderWay { parts, sent: now });
     }
 
+    /// Whatever waited for a commit is in the hands of others by now.
+    pub fn nothing_waits(&mut self) {
+        self.unconfirmed_since = None;
+    }
+
     /// There was nothing to commit after all.
     pub fn nothing_to_send(&mut self) {
         self.dirty_since = None;
+        self.unconfirmed_since = None;
     }
 
     /// Finds the parts that an answer belongs to. None when it is the answer to a commit that was given
@@ -117,6 +137,7 @@ impl Committer {
     pub fn succeeded(&mut self) {
         self.failures = 0;
         self.retry_at = None;
+        self.unconfirmed_since = self.dirty_since;
     }
 
     /// Whether the failure just noted is the first one in a row, which is worth a line.

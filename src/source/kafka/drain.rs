@@ -3,12 +3,15 @@
 //! Requests may run for hours after the intake stopped, and nobody else can have a partition as long as
 //! we are in the group. So we leave it as soon as another member is there: records that wait are then
 //! started elsewhere within seconds, and what runs here goes on without a session. A sole member stays
-//! and commits to the end, because nobody would gain by its leaving.
+//! and commits to the end, because nobody would gain by its leaving; so does one without peers, whose
+//! running work would run again elsewhere. (Some partitions alone can't be given up: the group would
+//! hand them out to us again.)
 
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
 
+use super::AtDrain;
 use super::raw::GroupMembers;
 use super::thread::Worker;
 
@@ -23,9 +26,9 @@ pub struct Drain {
 }
 
 impl Worker {
-    /// Begins to look for others, once.
+    /// Begins to look for others, where they may go on with our work.
     pub fn begin_drain(&mut self, now: Instant) {
-        if self.drain.is_some() {
+        if self.drain.is_some() || self.settings.at_drain == AtDrain::Keep {
             return;
         }
         let members = GroupMembers::new(&self.consumer);

@@ -128,7 +128,7 @@ impl Partition {
     pub fn jump(&self) -> Option<i64> {
         let next = self.last? + 1;
         let needed = self.tracker.as_ref()?.next_needed(next);
-        (self.held_back.is_empty() && needed - next > SKIP).then_some(needed)
+        (!self.holds() && needed - next > SKIP).then_some(needed)
     }
 
     /// Records that were held back and that the tracker admits by now. They come in batches: a

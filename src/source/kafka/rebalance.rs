@@ -148,6 +148,9 @@ impl Worker {
         {
             tracing::warn!(%error, "could not resume partitions that are given back");
         }
+        if !self.sessions.iter().any(Partition::is_dirty) {
+            self.committer.nothing_waits();
+        }
         if let Err(error) = unassign(&self.consumer, &list) {
             tracing::warn!(%error, "could not give partitions back");
         }

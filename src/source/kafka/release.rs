@@ -50,12 +50,12 @@ impl Worker {
             busy += partition.in_flight();
             dirty |= partition.is_dirty();
         }
-        let committed = !dirty && self.committer.is_idle();
-        let ready = committed && (busy == 0 || waited >= RUN_OUT);
+        // What is not dirty is in no commit that is under way either.
+        let ready = !dirty && (busy == 0 || waited >= RUN_OUT);
         if !ready && waited < LONGEST && !self.consumer.assignment_lost() {
             return;
         }
-        if !committed {
+        if dirty {
             tracing::warn!(
                 "partitions are given back before their last commit; what finished last may run again"
             );

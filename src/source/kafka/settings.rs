@@ -7,6 +7,15 @@ use rdkafka::ClientConfig;
 use crate::config::{KafkaSource, Order, Start};
 use crate::connect::kafka::Cluster;
 
+/// Who goes on with our partitions while we drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtDrain {
+    /// Nobody until our work is done, because another member would run it again.
+    Keep,
+    /// Another member as soon as one is there: it asks us what runs here, and gets the results.
+    HandOver,
+}
+
 /// The settings of one source, with all secrets resolved.
 #[derive(Clone)]
 pub struct Settings {
@@ -23,11 +32,17 @@ pub struct Settings {
     pub session_timeout: Duration,
     /// The age from which an unfinished record at the head of its partition is told of.
     pub stuck_head_report_after: Duration,
+    pub at_drain: AtDrain,
 }
 
 impl Settings {
     /// `options` are the source's own with their secrets resolved.
-    pub fn new(pipeline: &str, source: &KafkaSource, options: Vec<(String, String)>) -> Self {
+    pub fn new(
+        pipeline: &str,
+        source: &KafkaSource,
+        options: Vec<(String, String)>,
+        at_drain: AtDrain,
+    ) -> Self {
         Settings {
             pipeline: pipeline.to_owned(),
             cluster: Cluster { bootstrap_servers: source.bootstrap_servers.clone(), options },
@@ -38,6 +53,7 @@ impl Settings {
             instance_id: source.instance_id.clone(),
             session_timeout: source.session_timeout.get(),
             stuck_head_report_after: source.stuck_head.report_after.get(),
+            at_drain,
         }
     }
 

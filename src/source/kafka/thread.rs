@@ -132,7 +132,9 @@ impl Worker {
             if self.waiting.due().is_some_and(|due| now >= due) {
                 self.start_waiting(now);
             }
-            self.intake.hand_over(&mut TaskContext::from_waker(&self.waker));
+            if !self.committer.is_late(now) {
+                self.intake.hand_over(&mut TaskContext::from_waker(&self.waker));
+            }
             self.intake.adjust(now);
             self.pause_and_resume();
             self.commit_when_due(now);

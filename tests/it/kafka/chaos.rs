@@ -28,6 +28,10 @@ const RATE: usize = 300;
 const BETWEEN_ACTIONS: Duration = Duration::from_secs(5);
 /// What may have finished without its commit: a commit interval, and the time to gather and write it.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(250);
+/// A member that dies while the group waits for another dead one has this much more that is not committed:
+/// what it did until it stopped taking records. Over twenty kills the sum has room for that.
+const IN_A_REBALANCE: usize = 40;
+const MANY_KILLS: usize = 20;
 
 fn records() -> usize {
     std::env::var("LONGHAUL_TEST_CHAOS_RECORDS").ok().and_then(|text| text.parse().ok()).unwrap_or(7_500)
@@ -172,23 +176,24 @@ impl Storm {
     }
 
     fn judge(&self, took: Duration) {
-        let allowed: usize = self
+        let in_hand: usize = self
             .kills
             .iter()
             .map(|&(member, before, after)| self.worker.in_hand(member, before - COMMIT_INTERVAL, after))
             .sum();
+        let few = self.kills.len() < MANY_KILLS;
+        let allowed = in_hand + if few { IN_A_REBALANCE } else { 0 };
         let again = self.worker.second_runs();
+        let unexplained = self.worker.unexplained(&self.kills, COMMIT_INTERVAL);
         println!(
-            "seed {}: {} records in {took:.0?}, {} kills, {} leaves, {} joins: {again} second runs of at most {allowed}",
+            "seed {}: {} records in {took:.0?}, {} kills, {} leaves, {} joins: {again} second runs of at most \
+             {allowed}, {unexplained} of them in no killed member's hands",
             self.seed,
             self.worker.finished(),
             self.kills.len(),
             self.leaves,
             self.joins,
         );
-        if again > allowed {
-            self.worker.explain(&self.kills);
-        }
         assert!(again <= allowed, "seed {}: {again} second runs of at most {allowed}", self.seed);
     }
 }

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use longhaul::source::kafka::AtDrain;
 use longhaul::source::{Command, Settled, SourceEvent};
 
-use super::support::{Broker, offsets, until};
+use super::support::{Broker, Running, offsets, until};
 
 /// Both are well below what is promised: released within 5 s, started elsewhere within 10 s.
 const RELEASED_WITHIN: Duration = Duration::from_secs(5);
@@ -13,10 +14,26 @@ const MOVED_WITHIN: Duration = Duration::from_secs(10);
 async fn two_partitions(test: &str) -> Broker {
     let broker = Broker::real(test);
     broker.create_topic(&broker.name, 2).await;
+    fill(&broker).await;
+    broker
+}
+
+/// Two members that have a partition each, and three records in each.
+async fn two_members(test: &str, at_drain: AtDrain) -> (Running, Running) {
+    let broker = Broker::real(test);
+    broker.create_topic(&broker.name, 2).await;
+    let mut settings = broker.settings(&[&broker.name]);
+    settings.at_drain = at_drain;
+    let (mut first, mut second) = (Running::start(settings.clone()), Running::start(settings));
+    until("a partition each", || first.up().len() == 1 && second.up().len() == 1).await;
+    fill(&broker).await;
+    (first, second)
+}
+
+async fn fill(broker: &Broker) {
     for partition in 0..2 {
         broker.produce(&broker.name, partition, (0..3).map(|number| format!("{number}"))).await;
     }
-    broker
 }
 
 /// Work that ends just after the group asked for its partition is committed before another has it.
@@ -80,9 +97,7 @@ async fn an_assignment_is_told_before_its_records() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_leaves_idle_partitions_to_others_at_once() {
-    let broker = two_partitions("idle").await;
-    let mut first = broker.start(&[&broker.name]);
-    let mut second = broker.start(&[&broker.name]);
+    let (mut first, mut second) = two_members("idle", AtDrain::HandOver).await;
     for source in [&mut first, &mut second] {
         for delivery in source.take(3).await {
             source.ack(delivery.outline.id);
@@ -101,9 +116,7 @@ async fn a_drain_leaves_idle_partitions_to_others_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_leaves_busy_partitions_to_others_within_seconds() {
-    let broker = two_partitions("busy").await;
-    let mut first = broker.start(&[&broker.name]);
-    let mut second = broker.start(&[&broker.name]);
+    let (mut first, mut second) = two_members("busy", AtDrain::HandOver).await;
     let (running, _) = (first.take(3).await, second.take(3).await);
     let asked = Instant::now();
     first.command(Command::StopIntake);
@@ -139,5 +152,21 @@ async fn a_sole_member_drains_to_the_end_and_leaves_when_another_joins() {
     assert_eq!(offsets(&second.take(2).await), [2, 2]);
     assert!(first.up().is_empty());
     first.close().await;
+    second.close().await;
+}
+
+/// Without peers nobody could take over what runs here, so nobody gets it before it is done.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_peers_a_drain_keeps_what_runs() {
+    let (mut first, mut second) = two_members("keep", AtDrain::Keep).await;
+    let (running, other) = (first.take(3).await, second.take(3).await);
+    other.iter().for_each(|delivery| second.ack(delivery.outline.id));
+    first.command(Command::StopIntake);
+    // Longer than it takes to look at the group and to release.
+    assert!(second.anything_within(Duration::from_secs(4)).await.is_empty());
+    running.iter().for_each(|delivery| first.ack(delivery.outline.id));
+    first.close().await;
+    until("the second has all", || second.up().len() == 2).await;
+    assert!(second.anything_within(Duration::from_millis(500)).await.is_empty());
     second.close().await;
 }

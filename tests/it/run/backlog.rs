@@ -139,7 +139,7 @@ impl Kafka {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Backlog for Kafka {
-    /// 20 in flight of 0.3 s each: a commit interval of 0.25 s holds no more than as many again.
+    /// 20 in flight of 0.3 s each: a commit interval of 0.15 s holds no more than as many again.
     const UNCOMMITTED: u32 = 20;
 
     async fn create() -> Self {

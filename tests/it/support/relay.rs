@@ -3,11 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use super::within;
 
 /// Listens on a port of its own, and stops when it is dropped.
 pub struct Relay {
@@ -42,9 +45,18 @@ impl Relay {
         Relay::start_at("127.0.0.1:0", upstream).await
     }
 
-    /// Listens where the server tells its clients to come to.
+    /// Listens where the server tells its clients to come to. The relay of a test before may still be about to
+    /// let go of that address.
     pub async fn start_at(listen: &str, upstream: String) -> Self {
-        let listener = TcpListener::bind(listen).await.expect("a free port");
+        let listener = within("the relay's address", async {
+            loop {
+                match TcpListener::bind(listen).await {
+                    Ok(listener) => return listener,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        })
+        .await;
         let address = listener.local_addr().expect("bound");
         let (control, _) = watch::channel(Control { mode: Mode::Pass, generation: 0, junk: 0 });
         let control = Arc::new(control);

@@ -59,3 +59,21 @@ fn failures_back_off_and_stay_dirty() {
     committer.hurry();
     assert!(committer.due().unwrap() <= start);
 }
+
+#[test]
+fn is_late_while_the_oldest_change_is_unconfirmed() {
+    let start = Instant::now();
+    let mut committer = Committer::default();
+    committer.touch(start);
+    assert!(!committer.is_late(start + LATE / 2));
+    committer.sent(vec![part(0, 1)], start + LATE / 2);
+    committer.touch(start + LATE);
+    assert!(committer.is_late(start + LATE));
+    // The answer confirms the first change only.
+    committer.answered(&[entry(0, 1)]).unwrap();
+    committer.succeeded();
+    assert!(!committer.is_late(start + LATE));
+    committer.sent(vec![part(0, 2)], start + LATE);
+    committer.failed(start + 2 * LATE);
+    assert!(committer.is_late(start + 2 * LATE));
+}

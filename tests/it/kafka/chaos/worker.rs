@@ -65,15 +65,16 @@ impl Worker {
         runs.values().flatten().filter(|run| run.is_in_hand(member, since, until)).count()
     }
 
-    /// Prints what ran twice although no kill accounts for it.
-    pub fn explain(&self, kills: &[(usize, Instant, Instant)]) {
+    /// Prints what ran twice although it was in no killed member's hands, and tells how much that is.
+    pub fn unexplained(&self, kills: &[(usize, Instant, Instant)], margin: Duration) -> usize {
+        let mut unexplained = 0;
         for (id, runs) in self.runs.lock().unwrap().iter().filter(|(_, runs)| runs.len() > 1) {
             for pair in runs.windows(2) {
                 let (first, second) = (&pair[0], &pair[1]);
-                let margin = Duration::from_millis(250);
                 if kills.iter().any(|&(member, from, to)| first.is_in_hand(member, from - margin, to)) {
                     continue;
                 }
+                unexplained += 1;
                 let kill = kills.iter().map(|kill| kill.2).filter(|&kill| kill < second.started).max();
                 println!(
                     "{id}: member {} took {:?}; member {} began {:?} later, {:?} after a kill",
@@ -85,6 +86,7 @@ impl Worker {
                 );
             }
         }
+        unexplained
     }
 }
 
