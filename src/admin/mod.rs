@@ -40,9 +40,8 @@ impl Server {
 
     /// Answers until `stop` is cancelled; `more` is what else is served here.
     pub async fn run(self, view: View, more: Router, stop: CancellationToken) {
-        let served = axum::serve(self.listener, router(view).merge(more))
-            .with_graceful_shutdown(stop.cancelled_owned())
-            .await;
+        let service = router(view).merge(more).into_make_service_with_connect_info::<SocketAddr>();
+        let served = axum::serve(self.listener, service).with_graceful_shutdown(stop.cancelled_owned()).await;
         if let Err(error) = served {
             tracing::error!(%error, "The admin server ended; health checks will fail");
         }

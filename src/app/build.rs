@@ -111,6 +111,7 @@ pub(super) fn parts(
         reply,
         copies: brokers::copies(pipeline)?,
         replicas: None,
+        control: None,
         metrics: metrics.pipeline(name, pipeline.max_in_flight),
         status: Arc::new(Status::new(name)),
         drain_timeout: config.drain.timeout.get(),

@@ -18,17 +18,19 @@ use crate::telemetry::{Metrics, Status};
 
 mod brokers;
 mod build;
+mod control;
 mod peers;
 
 pub use build::{BuildError, policy};
+use control::Controls;
 
 /// Everything that `run` starts.
 pub struct App {
     pipelines: Vec<(Parts, AnySource)>,
     metrics: Arc<Metrics>,
     admin: Option<admin::Server>,
-    /// What other replicas ask for, at the admin server.
-    questions: axum::Router,
+    /// What other replicas and people ask for, at the admin server.
+    requests: axum::Router,
 }
 
 /// Either broker's source.
@@ -58,8 +60,10 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         let mut pipelines = Vec::new();
         let mut replicas = peers::replicas(config)?;
+        let mut controls = Controls::new(config.admin.token.clone());
         for pipeline in &config.pipelines {
             let mut parts = build::parts(pipeline, config, &metrics, env)?;
+            parts.control = Some(controls.of(&pipeline.name));
             if let Some(replicas) = &mut replicas {
                 parts.replicas = replicas.of(&pipeline.name);
             }
@@ -72,7 +76,8 @@ impl App {
             None => None,
         };
         let questions = replicas.map(|replicas| replicas.router).unwrap_or_default();
-        Ok(App { pipelines, metrics, admin, questions })
+        let requests = questions.merge(controls.router());
+        Ok(App { pipelines, metrics, admin, requests })
     }
 
     /// The counters that the parts count with.
@@ -87,7 +92,7 @@ impl App {
         let stop_admin = CancellationToken::new();
         let admin = self.admin.map(|server| {
             let view = admin::View { metrics: self.metrics.clone(), pipelines: statuses };
-            tokio::spawn(server.run(view, self.questions, stop_admin.clone()))
+            tokio::spawn(server.run(view, self.requests, stop_admin.clone()))
         });
         let mut running = JoinSet::new();
         for (parts, source) in self.pipelines {

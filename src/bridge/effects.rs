@@ -26,6 +26,16 @@ impl Pipeline {
             Effect::Dispatch { item, attempt, redelivered } => {
                 self.request(Attempt { item, number: attempt, redelivered });
             }
+            Effect::Cancel { item } => {
+                if let Some(request) = self.requests.remove(&item) {
+                    request.abort();
+                    tracing::warn!(
+                        pipeline = self.shared.name,
+                        id = self.id(item),
+                        "Request cut: its item is given up"
+                    );
+                }
+            }
             Effect::Write { item, write } => {
                 if matches!(write, Write::Park { .. }) {
                     self.name_copy(item);
@@ -91,6 +101,7 @@ impl Pipeline {
     pub(super) fn ended(&mut self, ended: Ended) {
         match &ended.input {
             Input::Completed { item, outcome, took } => {
+                self.requests.remove(item);
                 if let Some(detail) = &ended.detail {
                     tracing::warn!(
                         pipeline = self.shared.name,
@@ -121,10 +132,12 @@ impl Pipeline {
     fn request(&mut self, attempt: Attempt) {
         let Some(work) = self.works.get(&attempt.item).cloned() else { return };
         let (shared, ended) = (self.shared.clone(), self.ended.clone());
-        self.tasks.spawn(async move {
+        let item = attempt.item;
+        let request = self.tasks.spawn(async move {
             // The pipeline holds the receiver for as long as it holds this task.
             let _ = ended.send(attempt::run(&shared, &work, attempt).await);
         });
+        self.requests.insert(item, request);
     }
 
     fn write(&mut self, item: ItemId, write: Write) {

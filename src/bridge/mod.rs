@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::delivery::{Dispatcher, Effect, Input, ItemId, NoRoom, Policy};
+use crate::delivery::{Dispatcher, Effect, Input, ItemId, NoRoom, Policy, Reason};
 use crate::event::{Encoder, Message};
 use crate::peers::Peers;
 use crate::publish::copy::Copies;
@@ -54,6 +54,8 @@ pub struct Parts {
     pub copies: Option<Copies>,
     /// The other replicas, and what they ask.
     pub replicas: Option<Replicas>,
+    /// What people ask of it while it runs.
+    pub control: Option<mpsc::Receiver<Control>>,
     pub metrics: PipelineMetrics,
     pub status: Arc<Status>,
     /// How long running requests may go on after a drain began.
@@ -65,6 +67,13 @@ pub struct Replicas {
     pub peers: Arc<Peers>,
     /// Their questions about this pipeline.
     pub questions: mpsc::Receiver<Question>,
+}
+
+/// What a person can ask of a running pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Close the breaker.
+    Resume,
 }
 
 /// How a pipeline ended.
@@ -85,6 +94,8 @@ pub struct Pipeline {
     incoming: Option<Arc<Message>>,
     effects: Vec<Effect>,
     tasks: JoinSet<()>,
+    /// Open requests, by what cuts them.
+    requests: HashMap<ItemId, AbortHandle>,
     ended: mpsc::UnboundedSender<Ended>,
     endings: mpsc::UnboundedReceiver<Ended>,
     /// The asking side of several replicas, and the answering one.
@@ -92,6 +103,7 @@ pub struct Pipeline {
     partition_answers: mpsc::UnboundedSender<PartitionAnswer>,
     partitions_answered: mpsc::UnboundedReceiver<PartitionAnswer>,
     questions: Option<mpsc::Receiver<Question>>,
+    control: Option<mpsc::Receiver<Control>>,
     claims: answer::Claims,
     shared: Arc<Shared>,
     status: Arc<Status>,
@@ -165,12 +177,14 @@ impl Pipeline {
             incoming: None,
             effects: Vec::new(),
             tasks: JoinSet::new(),
+            requests: HashMap::new(),
             ended,
             endings,
             asking,
             partition_answers,
             partitions_answered,
             questions,
+            control: parts.control,
             claims: answer::Claims::default(),
             shared: Arc::new(shared),
             status: parts.status,
@@ -206,6 +220,7 @@ impl Pipeline {
                 }
                 Some(answer) = self.partitions_answered.recv() => self.partition_answered(answer),
                 Some(question) = next(&mut self.questions) => self.question(question),
+                Some(control) = next(&mut self.control) => self.control(control),
                 _ = drain.cancelled(), if !self.core.is_draining() => {
                     deadline = Some(Instant::now() + self.drain_timeout);
                     self.begin_drain();
@@ -295,10 +310,20 @@ impl Pipeline {
             SourceEvent::Backlog(items) => {
                 self.shared.metrics.backlog.set(i64::try_from(items).unwrap_or(i64::MAX));
             }
+            SourceEvent::Stuck { id } => self.handle(Input::GiveUp { id, reason: Reason::Stalled }),
             SourceEvent::HeadAge(age) => {
                 self.shared.metrics.kafka_head_age.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
             }
             SourceEvent::IntakeStopped => self.intake_stopped = true,
+        }
+    }
+
+    fn control(&mut self, control: Control) {
+        match control {
+            Control::Resume => {
+                tracing::info!(pipeline = self.shared.name, "Resumed by hand");
+                self.handle(Input::Resume);
+            }
         }
     }
 
@@ -420,10 +445,10 @@ impl Pipeline {
     }
 }
 
-/// The next question, or never where nobody asks.
-async fn next(questions: &mut Option<mpsc::Receiver<Question>>) -> Option<Question> {
-    match questions {
-        Some(questions) => questions.recv().await,
+/// The next message, or never where nobody sends any.
+async fn next<T>(messages: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
+    match messages {
+        Some(messages) => messages.recv().await,
         None => None,
     }
 }

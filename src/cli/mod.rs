@@ -14,6 +14,7 @@ pub mod check;
 pub mod demo;
 pub mod exit;
 pub mod plan;
+pub mod resume;
 pub mod run;
 pub mod schema;
 pub mod serve;
@@ -46,6 +47,8 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration file.
     Schema,
+    /// Close the breaker of a running pipeline by hand.
+    Resume(resume::Options),
     /// Say what a backlog will do to a Knative Service: time to drain, replicas, cost, and settings that hurt.
     Plan(Box<plan::Options>),
     /// Run a Knative Service on this machine: real manifest, one process for each replica, scaled as Knative scales.
@@ -91,6 +94,7 @@ pub fn main() -> io::Result<u8> {
             schema::print(&mut out)?;
             return Ok(exit::OK);
         }
+        Command::Resume(options) => return resume::run(&options, &mut out, &mut err),
         Command::Plan(options) => return plan::run(&options, &mut out, &mut err),
         Command::WorkerGuard => return serve::worker::watch(),
         Command::WorkerStart { command } => return serve::worker::become_worker(&command, &mut err),

@@ -192,6 +192,9 @@ pub struct KafkaSource {
 pub struct StuckHead {
     /// Age from which it is told of in the log. Its age is always in the metric `longhaul_kafka_head_age_seconds`.
     pub report_after: Span,
+    /// Age from which it is given up: its request is cut, and it goes to `dead_letter` (reason `stalled`), or is held
+    /// or dropped as `on_failed` says. Without this key it is waited for without end.
+    pub dead_letter_after: Option<Span>,
 }
 
 /// Which Kafka records run one at a time and in order.
@@ -398,7 +401,7 @@ mod defaults {
 
     impl Default for StuckHead {
         fn default() -> Self {
-            StuckHead { report_after: Span::from_hours(6) }
+            StuckHead { report_after: Span::from_hours(6), dead_letter_after: None }
         }
     }
 

@@ -77,6 +77,11 @@ impl Breaker {
         }
     }
 
+    /// Whatever was seen so far.
+    pub fn close(&mut self) {
+        self.state = State::Closed { failures: 0 };
+    }
+
     fn opened(&self, now: Time) -> State {
         State::Open { until: now.saturating_add(self.open_for) }
     }

@@ -75,6 +75,26 @@ impl Dispatcher {
         }
     }
 
+    /// Fails an item for good in the middle of whatever it is at. One that is written or settled already goes on.
+    pub(super) fn give_up(&mut self, delivery: DeliveryId, reason: Reason, effects: &mut Vec<Effect>) {
+        let Some(id) = self.deliveries.get(&delivery).copied() else { return };
+        let Some(item) = self.items.get(&id) else { return };
+        match item.phase {
+            Phase::Running => {
+                self.running -= 1;
+                // Nothing was learnt about the service, but a probe must not be waited for.
+                self.breaker.ended(self.now, id, Outcome::Unknown);
+                effects.push(Effect::Cancel { item: id });
+            }
+            Phase::Ready => {
+                self.ready.remove(&id);
+            }
+            Phase::Waiting { .. } | Phase::Asking => {}
+            _ => return,
+        }
+        self.fail(id, reason, effects);
+    }
+
     fn verdict(&self, next: Next, attempts: u32) -> Verdict {
         match next {
             Next::Done if self.policy.reply => Verdict::Write(Write::Reply),

@@ -133,6 +133,8 @@ impl Dispatcher {
             Input::Claim { claim, identity } => self.claim(claim, &identity, effects),
             Input::TakeBack { identity, handed } => self.take_back(identity, handed, effects),
             Input::Unclaim { claim } => self.unclaim(claim, effects),
+            Input::GiveUp { id, reason } => self.give_up(id, reason, effects),
+            Input::Resume => self.breaker.close(),
             Input::Drain => self.drain(effects),
             Input::Timer => {}
         }

@@ -51,16 +51,19 @@ pub enum Reason {
     Unknown,
     /// The body is over `limits.item_bytes`.
     TooLarge,
+    /// A Kafka record held its partition's committed offset up for longer than `stuck_head.dead_letter_after`.
+    Stalled,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 6] = [
+    pub const ALL: [Reason; 7] = [
         Reason::Rejected,
         Reason::Attempts,
         Reason::Budget,
         Reason::NotStarted,
         Reason::Unknown,
         Reason::TooLarge,
+        Reason::Stalled,
     ];
 
     /// The reason that is written so.
@@ -76,6 +79,7 @@ impl Reason {
             Reason::NotStarted => "not-started",
             Reason::Unknown => "unknown",
             Reason::TooLarge => "too-large",
+            Reason::Stalled => "stalled",
         }
     }
 }

@@ -40,6 +40,10 @@ pub enum Input {
     TakeBack { identity: Identity, handed: Handed },
     /// Whoever made the claim is gone.
     Unclaim { claim: ClaimId },
+    /// The delivery is not worth waiting for any longer, whatever is under way for its item.
+    GiveUp { id: DeliveryId, reason: Reason },
+    /// A person says that the service works again: the breaker closes.
+    Resume,
     /// Start nothing new, give back what did not start, finish the rest.
     Drain,
     /// Time passed [`super::Dispatcher::poll_timeout`].
@@ -55,6 +59,8 @@ pub enum Effect {
     Adopt { item: ItemId, id: DeliveryId },
     /// Send the request; answered by exactly one [`Input::Completed`].
     Dispatch { item: ItemId, attempt: u32, redelivered: bool },
+    /// Cut the request: nobody waits for its end, and no [`Input::Completed`] of it counts any more.
+    Cancel { item: ItemId },
     /// Write the item somewhere; answered by exactly one [`Input::Written`].
     Write { item: ItemId, write: Write },
     /// Write the item anew to its own queue, with the name that the shell tells by

@@ -164,6 +164,7 @@ impl Queue {
             | Effect::OrphanExpired { .. }
             | Effect::Breaker { .. }
             // A queue without returns and a bridge without other replicas have no use for these.
+            | Effect::Cancel { .. }
             | Effect::Rewrite { .. }
             | Effect::Copied { .. }
             | Effect::Ask { .. }

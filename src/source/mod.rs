@@ -71,6 +71,8 @@ pub enum SourceEvent {
     Connected(bool),
     /// Items in the broker that were not handed over yet, as far as it tells.
     Backlog(u64),
+    /// This delivery holds its partition's committed offset up for longer than the configuration allows. Kafka only.
+    Stuck { id: DeliveryId },
     /// How long the oldest of the records that hold up a partition's committed offset has been in our
     /// hands; zero without any. Kafka only.
     HeadAge(Duration),

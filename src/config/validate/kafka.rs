@@ -29,6 +29,9 @@ impl Context<'_> {
         let stuck_head = path.key("stuck_head");
         let least = Span::from_secs(1);
         self.range(&stuck_head.key("report_after"), source.stuck_head.report_after, least, Span::MAX);
+        if let Some(after) = source.stuck_head.dead_letter_after {
+            self.range(&stuck_head.key("dead_letter_after"), after, least, Span::MAX);
+        }
         self.options(&source.options, options::CONSUMER, &path.key("options"));
     }
 

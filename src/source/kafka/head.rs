@@ -11,6 +11,7 @@ use super::partition::Partition;
 use super::raw::{LogOffsets, Side};
 use super::record::Place;
 use super::thread::Worker;
+use crate::delivery::DeliveryId;
 use crate::source::SourceEvent;
 
 /// How often ages are looked at, which is also how exact they are.
@@ -122,10 +123,19 @@ impl Worker {
             return;
         }
         self.heads.look_at = now + INTERVAL;
-        let report_after = self.settings.stuck_head_report_after;
-        let ages = self.sessions.iter_mut().filter_map(|partition| partition.look_at_head(report_after, now));
-        let oldest = ages.max().unwrap_or_default();
+        let (report_after, give_up_after) =
+            (self.settings.stuck_head_report_after, self.settings.stuck_head_dead_letter_after);
+        let (mut oldest, mut given_up) = (Duration::ZERO, Vec::new());
+        for partition in self.sessions.iter_mut() {
+            let Some((id, age)) = partition.look_at_head(report_after, now) else { continue };
+            oldest = oldest.max(age);
+            if give_up_after.is_some_and(|after| age >= after) {
+                given_up.push(id);
+            }
+        }
         self.send(SourceEvent::HeadAge(oldest));
+        // Told anew each second until it is done: the bridge may have been asking another replica for it.
+        given_up.into_iter().for_each(|id| self.send(SourceEvent::Stuck { id }));
         // Young heads are in no danger that a person could avert.
         if now >= self.heads.ask_at && oldest >= RETENTION_INTERVAL {
             self.heads.ask_at = now + RETENTION_INTERVAL;
@@ -137,8 +147,8 @@ impl Worker {
 }
 
 impl Partition {
-    /// The age of the head, if there is one. Tells once when it is stuck.
-    fn look_at_head(&mut self, report_after: Duration, now: Instant) -> Option<Duration> {
+    /// The head and its age, if there is one. Tells once when it is stuck.
+    fn look_at_head(&mut self, report_after: Duration, now: Instant) -> Option<(DeliveryId, Duration)> {
         let (base, next) = self.window()?;
         self.ages.note(base, next, now);
         let age = self.ages.of(base, now)?;
@@ -148,7 +158,8 @@ impl Partition {
             tracing::warn!(%topic, partition, offset = base, ?age, behind = next - base - 1,
                 "a record is unfinished for long: the committed offset waits for it, what is behind it goes on");
         }
-        Some(age)
+        let id = DeliveryId { epoch: self.place.epoch, tag: base.cast_unsigned() };
+        Some((id, age))
     }
 
     /// Warns when retention took the head, or is about to.

@@ -32,6 +32,8 @@ pub struct Settings {
     pub session_timeout: Duration,
     /// The age from which an unfinished record at the head of its partition is told of.
     pub stuck_head_report_after: Duration,
+    /// The age from which it is given up, if it ever is.
+    pub stuck_head_dead_letter_after: Option<Duration>,
     pub at_drain: AtDrain,
 }
 
@@ -53,6 +55,7 @@ impl Settings {
             instance_id: source.instance_id.clone(),
             session_timeout: source.session_timeout.get(),
             stuck_head_report_after: source.stuck_head.report_after.get(),
+            stuck_head_dead_letter_after: source.stuck_head.dead_letter_after.map(|after| after.get()),
             at_drain,
         }
     }

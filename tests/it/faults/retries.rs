@@ -131,3 +131,52 @@ async fn rabbitmq_breaker_keeps_a_queue_out_of_the_dead_letter() {
     backlog.remove().await;
     graveyard.remove().await;
 }
+
+/// The breaker is open for an hour; a person closes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_breaker_is_closed_by_hand() {
+    let url = &amqp::brokers()[0];
+    let backlog = Rabbitmq::of(Queue::create(url, QueueKind::Quorum).await);
+    let graveyard = Rabbitmq::of(Queue::create(url, QueueKind::Quorum).await);
+    backlog.fill((0..10).map(|number| format!("item {number}").into_bytes())).await;
+    let worker = Worker::with_verdict(Duration::from_millis(5), |_| StatusCode::BAD_REQUEST).await;
+    let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let more = format!(
+        "    breaker: {{ failures: 3, open: 1h }}\n    dead_letter: {}\nadmin: {{ listen: \"{admin}\", token: secret }}\n",
+        graveyard.target()
+    );
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 1, &more));
+    eventually("the breaker to open", async || bridge.log().contains("Breaker open")).await;
+    let resume = |token: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_longhaul"));
+        command.args(["resume", "test", "--admin", &format!("http://{admin}"), "--token", token]);
+        command.output().unwrap()
+    };
+    let refused = resume("wrong");
+    assert_eq!(refused.status.code(), Some(69), "{}", String::from_utf8_lossy(&refused.stderr));
+    assert_eq!(worker.done(), 3);
+    assert!(resume("secret").status.success());
+    eventually("three more", async || worker.done() == 6).await;
+    bridge.stop().await;
+    backlog.remove().await;
+    graveyard.remove().await;
+}
+
+/// Its request never ends; the records behind it are done, and it goes to the dead letter in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_stuck_head_is_given_up() {
+    let (backlog, graveyard) = (Kafka::create().await, Kafka::create().await);
+    backlog.fill((0..5u8).map(|number| vec![number])).await;
+    let worker = Worker::with_wait(|body| Duration::from_secs(if body == [0] { 3600 } else { 0 })).await;
+    let source = backlog.source().replace(" group:", " stuck_head: { dead_letter_after: 2s }, group:");
+    let more = format!("    dead_letter: {}\n", graveyard.target());
+    let bridge = Longhaul::run(&config(&source, &worker, 5, &more));
+    eventually("the dead letter", async || graveyard.left().await == 1).await;
+    eventually("the broker to be empty", async || backlog.left().await == 0).await;
+    eventually("the request to be cut", async || worker.log().open == 0).await;
+    bridge.stop().await;
+    assert_eq!(graveyard.take().await["longhaul-reason"], "stalled");
+    assert_eq!((worker.done(), worker.log().second_runs()), (4, 0));
+    backlog.remove().await;
+    graveyard.remove().await;
+}

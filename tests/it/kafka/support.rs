@@ -168,6 +168,7 @@ impl Broker {
             instance_id: None,
             session_timeout: Duration::from_secs(6),
             stuck_head_report_after: Duration::from_secs(3600),
+            stuck_head_dead_letter_after: None,
             at_drain: AtDrain::HandOver,
         }
     }

@@ -1,0 +1,60 @@
+//! `longhaul resume`: closes the breaker of a running pipeline by hand.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use super::exit;
+use crate::connect::http;
+
+/// Bound of the whole request.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Name of the pipeline.
+    pipeline: String,
+    /// Address of the bridge's admin server.
+    #[arg(long, env = "LONGHAUL_ADMIN", default_value = "http://127.0.0.1:9090")]
+    admin: String,
+    /// The token of `admin.token`, where one is set.
+    #[arg(long, env = "LONGHAUL_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+}
+
+/// Asks the bridge, and passes its answer on.
+///
+/// # Errors
+/// When `out` or `err` can't be written, or the runtime can't be started.
+pub fn run(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match runtime.block_on(ask(options)) {
+        Ok((true, answer)) => {
+            write!(out, "{answer}")?;
+            Ok(0)
+        }
+        Ok((false, answer)) => {
+            exit::say(err, &answer.trim_end(), "see `admin` in the bridge's configuration")?;
+            Ok(exit::UNAVAILABLE)
+        }
+        Err(what) => {
+            exit::say(err, &what, "give the address of `admin.listen` with --admin")?;
+            Ok(exit::UNAVAILABLE)
+        }
+    }
+}
+
+/// Whether the bridge did it, and what it said.
+async fn ask(options: &Options) -> Result<(bool, String), String> {
+    let failed = |error: &dyn std::fmt::Display| format!("{} does not answer: {error}", options.admin);
+    let client = http::builder().timeout(TIMEOUT).build().map_err(|error| failed(&error))?;
+    let address =
+        format!("{}/api/v1/pipelines/{}/resume", options.admin.trim_end_matches('/'), options.pipeline);
+    let mut request = client.post(address);
+    if let Some(token) = &options.token {
+        request = request.bearer_auth(token);
+    }
+    let response = request.send().await.map_err(|error| failed(&error))?;
+    let is_done = response.status().is_success();
+    let text = response.text().await.map_err(|error| failed(&error))?;
+    Ok((is_done, text))
+}
