@@ -231,7 +231,8 @@ impl Dispatcher {
         let Some(item_id) = self.deliveries.get(&id).copied() else { return };
         let Some(item) = self.items.get_mut(&item_id) else { return };
         let Phase::Settling(how) = item.phase else { return };
-        if !stale && how == Settlement::Ack && item.may_return_acked() {
+        let to_prove = item.may_return_acked() || item.identity.is_unique();
+        if !stale && how == Settlement::Ack && to_prove {
             item.phase = Phase::Acked;
             self.acked += 1;
             self.bytes -= item.bytes;
@@ -257,11 +258,17 @@ impl Dispatcher {
         if item.phase != Phase::Acked {
             return;
         }
-        if item.copy.is_none() {
+        let (copied, doubled) = (item.copy.is_some(), item.doubles > 0);
+        if !copied && !doubled {
             return self.forget(item_id, effects);
         }
         item.delivery = None;
         self.deliveries.remove(&id);
-        self.await_copy(item_id, effects);
+        item.doubles = item.doubles.saturating_sub(1);
+        if copied {
+            return self.await_copy(item_id, effects);
+        }
+        self.list_orphan(item_id);
+        self.make_pending(item_id, Verdict::Ack, effects);
     }
 }

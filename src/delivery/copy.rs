@@ -79,6 +79,7 @@ impl Dispatcher {
         }
         // Two copies of one id, after a crash between a confirm and an ack: one completion settles both.
         let done = matches!(item.phase, Phase::Acked);
+        item.doubles = item.doubles.saturating_sub(1);
         let id = self.admit(&outline, effects);
         if let Some(item) = self.items.get_mut(&id) {
             item.phase = Phase::Behind(first);
@@ -110,6 +111,10 @@ impl Dispatcher {
             self.unlist_orphan(&old, id);
             if !claimed {
                 self.list_orphan(id);
+            }
+            if let (false, Some(item)) = (renamed, self.items.get_mut(&id)) {
+                // The old delivery and the copy both come, and nothing tells them apart.
+                item.doubles += 1;
             }
             if renamed {
                 // The old delivery comes back, as nobody acked it, and has to be acked then.
@@ -147,6 +152,14 @@ impl Dispatcher {
         item.rewrite = Rewrite::None;
         self.list_orphan(id);
         self.make_pending(id, Verdict::Ack, effects);
+    }
+
+    /// The ack of `twin` may not have counted: its delivery then comes again, under the name that the copy has too.
+    pub(super) fn expect_double(&mut self, name: &Identity, twin: ItemId) {
+        let first = self.known_by_name(name).filter(|first| *first != twin);
+        if let Some(item) = first.and_then(|first| self.items.get_mut(&first)) {
+            item.doubles += 1;
+        }
     }
 
     /// What becomes of copies that waited for `first`, which has left in this phase.

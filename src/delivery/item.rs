@@ -32,6 +32,9 @@ pub(super) struct Item {
     pub copy: Option<Arc<str>>,
     /// A copy carries the item on, so that this ack says nothing about its work.
     pub moved: bool,
+    /// Further deliveries of the same name that may come: old ones of which nobody knows whether their acks counted,
+    /// and copies that were written while a session was lost.
+    pub doubles: u32,
     /// Kept without a bound in age: its copy is in the queue, however long that is.
     pub ageless: bool,
     /// Another replica waits for what comes of it; it is no orphan any more.
@@ -112,6 +115,7 @@ impl Item {
             rewrite: Rewrite::None,
             copy: None,
             moved: false,
+            doubles: 0,
             ageless: false,
             claim: None,
             phase: Phase::Ready,

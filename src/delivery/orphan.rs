@@ -69,6 +69,11 @@ impl Dispatcher {
                 }
                 Some(Verdict::Ack)
             }
+            Phase::Settling(Settlement::Ack) | Phase::Acked if item.moved => {
+                let name = item.identity.clone();
+                self.expect_double(&name, id);
+                None
+            }
             Phase::Settling(_) | Phase::Acked | Phase::Behind(_) | Phase::Pending { .. } => None,
         };
         match verdict {
