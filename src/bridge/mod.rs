@@ -4,37 +4,36 @@
 //! report back over one channel. Nothing is decided here: every rule is in `delivery`.
 
 use std::collections::HashMap;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::delivery::{Dispatcher, Effect, Input, ItemId, NoRoom, Policy, Reason};
+use crate::delivery::{Dispatcher, Effect, Input, ItemId, NoRoom, Policy};
 use crate::event::{Encoder, Message};
 use crate::peers::Peers;
 use crate::publish::copy::Copies;
 use crate::publish::{dead_letter, reply};
 use crate::sink::Sink;
-use crate::source::{Command, Delivery, Port, Settled, Source, SourceError, SourceEvent, link};
+use crate::source::{Port, Source, SourceError, link};
 use crate::telemetry::{PipelineMetrics, Status};
 
 mod answer;
 mod ask;
 mod attempt;
+mod drain;
 mod effects;
+mod events;
+mod show;
 mod verdict;
 mod writes;
 
 pub use answer::{Asker, Question, When};
 use ask::{Asking, PartitionAnswer};
 use attempt::Work;
-
-/// How long a source may take to leave its broker once everything is settled.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often a drain looks whether results that others are about to fetch were fetched.
 const FETCH_CHECK: Duration = Duration::from_millis(100);
@@ -253,195 +252,6 @@ impl Pipeline {
         }
         self.effects = effects;
         self.show();
-    }
-
-    /// Everything that the source reported is looked at before a delivery, so that a delivery of a
-    /// session that is known to be lost is recognised.
-    fn delivery(&mut self, delivery: Delivery) {
-        while let Ok(event) = self.port.events.try_recv() {
-            self.event(event);
-        }
-        self.shared.metrics.received.inc();
-        if delivery.outline.redelivered {
-            self.shared.metrics.redeliveries.inc();
-        }
-        let Some(delivery) = self.sort(delivery) else { return };
-        self.incoming = Some(delivery.message);
-        self.handle(Input::Received(delivery.outline));
-        self.incoming = None;
-    }
-
-    fn event(&mut self, event: SourceEvent) {
-        match event {
-            SourceEvent::Assigned(assignments) => self.assigned(assignments),
-            SourceEvent::Releasing { epoch } => {
-                self.forget_partition(epoch);
-                self.handle(Input::SessionEnding(epoch));
-            }
-            SourceEvent::Up { epoch } => self.handle(Input::SessionUp(epoch)),
-            SourceEvent::Lost { epoch, reason } => {
-                self.shared.metrics.sessions_lost.inc();
-                let running = self.core.stats().running;
-                tracing::warn!(
-                    pipeline = self.shared.name, %epoch, reason, running,
-                    "Session lost; running requests go on and wait for their redelivery"
-                );
-                self.forget_partition(epoch);
-                self.handle(Input::SessionLost(epoch));
-                self.claim_lost(epoch);
-            }
-            SourceEvent::Settled { id, settled } => {
-                let stale = settled == Settled::Stale;
-                if stale {
-                    self.shared.metrics.stale_settles.inc();
-                }
-                self.handle(Input::Settled { id, stale });
-            }
-            SourceEvent::Proven(ids) => {
-                for id in ids {
-                    self.handle(Input::Proven { id });
-                }
-            }
-            SourceEvent::Alive { epoch } => self.alive(epoch),
-            SourceEvent::Connected(connected) => {
-                self.shared.metrics.connected.set(i64::from(connected));
-                self.status.connected(connected);
-            }
-            SourceEvent::Backlog(items) => {
-                self.shared.metrics.backlog.set(i64::try_from(items).unwrap_or(i64::MAX));
-            }
-            SourceEvent::Stuck { id } => self.handle(Input::GiveUp { id, reason: Reason::Stalled }),
-            SourceEvent::HeadAge(age) => {
-                self.shared.metrics.kafka_head_age.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
-            }
-            SourceEvent::IntakeStopped => self.intake_stopped = true,
-        }
-    }
-
-    fn control(&mut self, control: Control) {
-        match control {
-            Control::Resume => {
-                tracing::info!(pipeline = self.shared.name, "Resumed by hand");
-                self.handle(Input::Resume);
-            }
-        }
-    }
-
-    fn begin_drain(&mut self) {
-        let stats = self.core.stats();
-        tracing::info!(
-            pipeline = self.shared.name, running = stats.running, timeout = ?self.drain_timeout,
-            "Draining: nothing new starts, running requests finish"
-        );
-        self.status.draining();
-        // A source that has ended can't be told, and its end is noticed by itself.
-        let _ = self.port.commands.send(Command::StopIntake);
-        self.handle(Input::Drain);
-        self.stop_waiting();
-    }
-
-    fn is_drained(&self) -> bool {
-        self.core.is_draining()
-            && self.intake_stopped
-            && self.core.is_empty()
-            && self.port.deliveries.is_empty()
-            && !self.claims.are_owed()
-    }
-
-    /// Leaves the broker. Everything is settled by now, so that nothing is lost if it takes too long.
-    async fn close(&mut self, source: JoinHandle<Result<(), SourceError>>) -> Result<Report, SourceError> {
-        let _ = self.port.commands.send(Command::Close);
-        let mut source = pin!(source);
-        match timeout(CLOSE_TIMEOUT, source.as_mut()).await {
-            Ok(ended) => self.source_ended(ended),
-            Err(_) => {
-                tracing::warn!(
-                    pipeline = self.shared.name,
-                    "The broker's client did not close in time; leaving it"
-                );
-                source.abort();
-                Ok(Report::default())
-            }
-        }
-    }
-
-    /// Ends what still runs. Its items stay with the broker, unsettled.
-    async fn cut_short(&mut self, source: JoinHandle<Result<(), SourceError>>) -> Report {
-        let cut = self.works.len();
-        tracing::error!(
-            pipeline = self.shared.name,
-            cut,
-            "The drain timeout has passed: running requests are cut and their items run again elsewhere; raise drain.timeout"
-        );
-        self.tasks.abort_all();
-        let closed = self.close(source).await;
-        if let Err(error) = closed {
-            tracing::warn!(pipeline = self.shared.name, %error, "The source ended with an error");
-        }
-        Report { cut }
-    }
-
-    fn source_ended(
-        &mut self,
-        ended: Result<Result<(), SourceError>, tokio::task::JoinError>,
-    ) -> Result<Report, SourceError> {
-        match ended {
-            Ok(Ok(())) => Ok(Report { cut: self.works.len() }),
-            Ok(Err(error)) => Err(error),
-            Err(error) => Err(SourceError {
-                what: format!("the source's task ended: {error}"),
-                hint: "this is a defect of longhaul: please report it with the log".to_owned(),
-            }),
-        }
-    }
-
-    /// Says once that the working limit fell, and that it is back.
-    fn show_limit(&mut self, limit: u32) {
-        if limit == self.limit {
-            return;
-        }
-        let (ceiling, fell) = (self.core.max_in_flight(), limit < self.limit);
-        if fell && self.limit == ceiling {
-            tracing::warn!(
-                pipeline = self.shared.name,
-                limit,
-                max_in_flight = ceiling,
-                "Fewer requests at once: the service did not start them all; the limit rises again with time"
-            );
-        } else if limit == ceiling {
-            tracing::info!(pipeline = self.shared.name, limit, "Back at max_in_flight");
-        }
-        self.limit = limit;
-        self.shared.metrics.in_flight_limit.set(i64::from(limit));
-    }
-
-    /// Brings metrics and readiness up to date.
-    fn show(&mut self) {
-        let stats = self.core.stats();
-        self.shared.metrics.in_flight.set(i64::from(stats.running));
-        self.shared.metrics.held.set(i64::from(stats.held));
-        self.shared.metrics.orphans.set(i64::from(stats.pending));
-        self.shared.metrics.blocked_by_key.set(i64::from(stats.blocked_by_key));
-        self.show_limit(stats.limit);
-        let no_room = self.core.no_room();
-        if no_room == self.no_room {
-            return;
-        }
-        self.no_room = no_room;
-        self.status.held_full(no_room == Some(NoRoom::Held));
-        match no_room {
-            Some(NoRoom::Held) => tracing::error!(
-                pipeline = self.shared.name,
-                held = stats.held,
-                "No new items are taken: too many failed for good and are held; configure dead_letter (or on_failed: drop) and restart"
-            ),
-            Some(NoRoom::Bytes) => tracing::warn!(
-                pipeline = self.shared.name,
-                bytes = stats.bytes,
-                "No new items are taken: bodies in hand are at limits.held_bytes"
-            ),
-            _ => {}
-        }
     }
 }
 

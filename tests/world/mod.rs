@@ -1,14 +1,18 @@
 //! A broker, a worker and time around the real `Dispatcher`, in a form that both the exhaustive model
 //! and the seeded simulation can walk: a state, its possible steps, and what must never happen.
 
+mod broker;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use longhaul::delivery::{
-    ClaimId, DeliveryId, Dispatcher, Effect, Epoch, Handed, Identity, Input, ItemId, OrderKey, Outcome,
-    Outline, Policy, Settlement, Standing, Time, Write, Written, invariants,
+    ClaimId, DeliveryId, Dispatcher, Effect, Epoch, Handed, Input, ItemId, Outcome, Policy, Settlement, Time,
+    Write, Written, invariants,
 };
+
+use broker::{Copy, Place, Settle, Stored};
 
 /// Timers beyond it never fire: the age at which an orphan is given up, unless a test asks for it.
 const HORIZON: Duration = Duration::from_secs(1_000_000);
@@ -72,33 +76,6 @@ pub struct Setting {
     pub claims: u32,
 }
 
-/// An item in the broker, or a copy of one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Stored {
-    class: usize,
-    name: Option<Arc<str>>,
-    attempts: u32,
-    returns: u32,
-    place: Place,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Place {
-    Ready,
-    Out(DeliveryId),
-    /// At another replica.
-    Away,
-    Gone,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Copy {
-    class: usize,
-    name: Arc<str>,
-    attempts: u32,
-    landed: bool,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Session {
     epoch: u64,
@@ -111,12 +88,6 @@ enum SessionState {
     Up,
     /// The broker has taken everything back, and the bridge does not know yet.
     Broken,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Settle {
-    id: DeliveryId,
-    how: Settlement,
 }
 
 /// What happened to the items of one class so far.
@@ -163,17 +134,6 @@ pub enum Step {
     Timer,
     Drain,
     Leave,
-}
-
-impl Stored {
-    fn new(class: usize) -> Self {
-        Stored { class, name: None, attempts: 0, returns: 0, place: Place::Ready }
-    }
-
-    fn give_back(&mut self) {
-        self.place = Place::Ready;
-        self.returns += 1;
-    }
 }
 
 impl World {
@@ -413,114 +373,6 @@ impl World {
             (true, true) => indexes.len(),
         };
         indexes.into_iter().take(most)
-    }
-
-    fn deliver(&mut self, index: usize) {
-        let stored = self.stored[index].clone();
-        // In one session no item is handed over twice without a return in between.
-        let tag = index as u64 + 100 * u64::from(stored.returns);
-        let id = DeliveryId { epoch: Epoch(self.session.epoch), tag };
-        self.stored[index].place = Place::Out(id);
-        self.delivered.insert(id, stored.class);
-        let redelivered = stored.returns > 0 && !self.setting.unique;
-        let attempts_before = match stored.name {
-            Some(_) => stored.attempts,
-            None if self.setting.unique => 0,
-            None => stored.returns,
-        };
-        self.tell(Input::Received(Outline {
-            id,
-            identity: self.identity(index),
-            redelivered,
-            attempts_before,
-            bytes: 1,
-            order_key: self.setting.keys.get(index).copied().flatten().map(OrderKey),
-            near_limit: self.setting.near_limit.is_some_and(|limit| stored.returns >= limit),
-            ask_peers: redelivered && self.setting.policy.peers,
-        }));
-    }
-
-    fn identity(&self, index: usize) -> Identity {
-        let stored = &self.stored[index];
-        match &stored.name {
-            Some(name) => Identity::Header(name.clone()),
-            None if self.setting.unique => {
-                Identity::Offset { topic: "t".into(), partition: 0, offset: index as i64 }
-            }
-            None => Identity::Digest([stored.class as u8; 16]),
-        }
-    }
-
-    fn is_copy(&self, id: DeliveryId) -> bool {
-        self.stored.iter().any(|stored| stored.place == Place::Out(id) && stored.name.is_some())
-    }
-
-    fn land_copy(&mut self, item: ItemId) {
-        let Some(copy) = self.copying.get_mut(&item) else { return };
-        copy.landed = true;
-        self.tallies[copy.class].copies += 1;
-        let stored =
-            Stored { name: Some(copy.name.clone()), attempts: copy.attempts, ..Stored::new(copy.class) };
-        self.stored.push(stored);
-    }
-
-    fn return_from_away(&mut self, index: usize) {
-        self.stored[index].place = Place::Ready;
-        self.stored[index].returns += 1;
-    }
-
-    /// What another replica does with what it hears of its claim.
-    fn claimed(&mut self, claim: ClaimId, standing: Standing) {
-        if standing == Standing::Running {
-            return;
-        }
-        let Some(index) = self.claims.remove(&claim) else { return };
-        let class = self.stored[index].class;
-        let ends_well = match standing {
-            Standing::Handed(Handed::Done) => true,
-            Standing::Handed(Handed::Failed { .. }) => {
-                self.tallies[class].finished += 1;
-                true
-            }
-            _ => false,
-        };
-        if ends_well {
-            self.stored[index].place = Place::Gone;
-            self.tallies[class].gone += 1;
-        } else {
-            self.tallies[class].dropped += u32::from(standing != Standing::NotYours);
-            self.return_from_away(index);
-        }
-    }
-
-    /// The bridge never hears what became of this settle.
-    fn doubt(&mut self, settle: Settle) {
-        // What can be told from all others is remembered instead.
-        if settle.how == Settlement::Ack
-            && !self.setting.unique
-            && let Some(class) = self.delivered.get(&settle.id)
-        {
-            self.tallies[*class].doubtful += 1;
-        }
-    }
-
-    fn apply(&mut self, settle: Settle) {
-        let Some(stored) = self.stored.iter_mut().find(|stored| stored.place == Place::Out(settle.id)) else {
-            return;
-        };
-        match settle.how {
-            Settlement::Ack => {
-                self.tallies[stored.class].gone += 1;
-                stored.place = Place::Gone;
-            }
-            Settlement::Return => stored.give_back(),
-        }
-    }
-
-    /// The broker makes every unsettled delivery ready again.
-    fn take_back(&mut self) {
-        let out = |stored: &&mut Stored| matches!(stored.place, Place::Out(_));
-        self.stored.iter_mut().filter(out).for_each(Stored::give_back);
     }
 
     fn tell(&mut self, input: Input) {

@@ -1,0 +1,87 @@
+//! The end of a pipeline: a planned stop, one that took too long, or a source that gave up.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::timeout;
+
+use super::{Pipeline, Report};
+use crate::delivery::Input;
+use crate::source::{Command, SourceError};
+
+/// How long a source may take to leave its broker once everything is settled.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Pipeline {
+    pub(super) fn begin_drain(&mut self) {
+        let stats = self.core.stats();
+        tracing::info!(
+            pipeline = self.shared.name, running = stats.running, timeout = ?self.drain_timeout,
+            "Draining: nothing new starts, running requests finish"
+        );
+        self.status.draining();
+        // A source that has ended can't be told, and its end is noticed by itself.
+        let _ = self.port.commands.send(Command::StopIntake);
+        self.handle(Input::Drain);
+        self.stop_waiting();
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.core.is_draining()
+            && self.intake_stopped
+            && self.core.is_empty()
+            && self.port.deliveries.is_empty()
+            && !self.claims.are_owed()
+    }
+
+    /// Leaves the broker. Everything is settled by now, so that nothing is lost if it takes too long.
+    pub(super) async fn close(
+        &mut self,
+        source: JoinHandle<Result<(), SourceError>>,
+    ) -> Result<Report, SourceError> {
+        let _ = self.port.commands.send(Command::Close);
+        let mut source = pin!(source);
+        match timeout(CLOSE_TIMEOUT, source.as_mut()).await {
+            Ok(ended) => self.source_ended(ended),
+            Err(_) => {
+                tracing::warn!(
+                    pipeline = self.shared.name,
+                    "The broker's client did not close in time; leaving it"
+                );
+                source.abort();
+                Ok(Report::default())
+            }
+        }
+    }
+
+    /// Ends what still runs. Its items stay with the broker, unsettled.
+    pub(super) async fn cut_short(&mut self, source: JoinHandle<Result<(), SourceError>>) -> Report {
+        let cut = self.works.len();
+        tracing::error!(
+            pipeline = self.shared.name,
+            cut,
+            "The drain timeout has passed: running requests are cut and their items run again elsewhere; raise drain.timeout"
+        );
+        self.tasks.abort_all();
+        let closed = self.close(source).await;
+        if let Err(error) = closed {
+            tracing::warn!(pipeline = self.shared.name, %error, "The source ended with an error");
+        }
+        Report { cut }
+    }
+
+    pub(super) fn source_ended(
+        &mut self,
+        ended: Result<Result<(), SourceError>, JoinError>,
+    ) -> Result<Report, SourceError> {
+        match ended {
+            Ok(Ok(())) => Ok(Report { cut: self.works.len() }),
+            Ok(Err(error)) => Err(error),
+            Err(error) => Err(SourceError {
+                what: format!("the source's task ended: {error}"),
+                hint: "this is a defect of longhaul: please report it with the log".to_owned(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What a source reports and hands over, on its way to the core.
+
+use super::{Control, Pipeline};
+use crate::delivery::{Input, Reason};
+use crate::source::{Delivery, Settled, SourceEvent};
+
+impl Pipeline {
+    /// Everything that the source reported is looked at before a delivery, so that a delivery of a
+    /// session that is known to be lost is recognised.
+    pub(super) fn delivery(&mut self, delivery: Delivery) {
+        while let Ok(event) = self.port.events.try_recv() {
+            self.event(event);
+        }
+        self.shared.metrics.received.inc();
+        if delivery.outline.redelivered {
+            self.shared.metrics.redeliveries.inc();
+        }
+        let Some(delivery) = self.sort(delivery) else { return };
+        self.incoming = Some(delivery.message);
+        self.handle(Input::Received(delivery.outline));
+        self.incoming = None;
+    }
+
+    pub(super) fn event(&mut self, event: SourceEvent) {
+        match event {
+            SourceEvent::Assigned(assignments) => self.assigned(assignments),
+            SourceEvent::Releasing { epoch } => {
+                self.forget_partition(epoch);
+                self.handle(Input::SessionEnding(epoch));
+            }
+            SourceEvent::Up { epoch } => self.handle(Input::SessionUp(epoch)),
+            SourceEvent::Lost { epoch, reason } => {
+                self.shared.metrics.sessions_lost.inc();
+                let running = self.core.stats().running;
+                tracing::warn!(
+                    pipeline = self.shared.name, %epoch, reason, running,
+                    "Session lost; running requests go on and wait for their redelivery"
+                );
+                self.forget_partition(epoch);
+                self.handle(Input::SessionLost(epoch));
+                self.claim_lost(epoch);
+            }
+            SourceEvent::Settled { id, settled } => {
+                let stale = settled == Settled::Stale;
+                if stale {
+                    self.shared.metrics.stale_settles.inc();
+                }
+                self.handle(Input::Settled { id, stale });
+            }
+            SourceEvent::Proven(ids) => {
+                for id in ids {
+                    self.handle(Input::Proven { id });
+                }
+            }
+            SourceEvent::Alive { epoch } => self.alive(epoch),
+            SourceEvent::Connected(connected) => {
+                self.shared.metrics.connected.set(i64::from(connected));
+                self.status.connected(connected);
+            }
+            SourceEvent::Backlog(items) => {
+                self.shared.metrics.backlog.set(i64::try_from(items).unwrap_or(i64::MAX));
+            }
+            SourceEvent::Stuck { id } => self.handle(Input::GiveUp { id, reason: Reason::Stalled }),
+            SourceEvent::HeadAge(age) => {
+                self.shared.metrics.kafka_head_age.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+            }
+            SourceEvent::IntakeStopped => self.intake_stopped = true,
+        }
+    }
+
+    pub(super) fn control(&mut self, control: Control) {
+        match control {
+            Control::Resume => {
+                tracing::info!(pipeline = self.shared.name, "Resumed by hand");
+                self.handle(Input::Resume);
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The broker's side of a world: what it holds, hands over and takes back.
+
+use std::sync::Arc;
+
+use longhaul::delivery::{
+    ClaimId, DeliveryId, Epoch, Handed, Identity, Input, ItemId, OrderKey, Outline, Settlement, Standing,
+};
+
+use super::World;
+
+/// An item in the broker, or a copy of one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Stored {
+    pub(super) class: usize,
+    pub(super) name: Option<Arc<str>>,
+    pub(super) attempts: u32,
+    pub(super) returns: u32,
+    pub(super) place: Place,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Place {
+    Ready,
+    Out(DeliveryId),
+    /// At another replica.
+    Away,
+    Gone,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Copy {
+    pub(super) class: usize,
+    pub(super) name: Arc<str>,
+    pub(super) attempts: u32,
+    pub(super) landed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Settle {
+    pub(super) id: DeliveryId,
+    pub(super) how: Settlement,
+}
+
+impl Stored {
+    pub(super) fn new(class: usize) -> Self {
+        Stored { class, name: None, attempts: 0, returns: 0, place: Place::Ready }
+    }
+
+    pub(super) fn give_back(&mut self) {
+        self.place = Place::Ready;
+        self.returns += 1;
+    }
+}
+
+impl World {
+    pub(super) fn deliver(&mut self, index: usize) {
+        let stored = self.stored[index].clone();
+        // In one session no item is handed over twice without a return in between.
+        let tag = index as u64 + 100 * u64::from(stored.returns);
+        let id = DeliveryId { epoch: Epoch(self.session.epoch), tag };
+        self.stored[index].place = Place::Out(id);
+        self.delivered.insert(id, stored.class);
+        let redelivered = stored.returns > 0 && !self.setting.unique;
+        let attempts_before = match stored.name {
+            Some(_) => stored.attempts,
+            None if self.setting.unique => 0,
+            None => stored.returns,
+        };
+        self.tell(Input::Received(Outline {
+            id,
+            identity: self.identity(index),
+            redelivered,
+            attempts_before,
+            bytes: 1,
+            order_key: self.setting.keys.get(index).copied().flatten().map(OrderKey),
+            near_limit: self.setting.near_limit.is_some_and(|limit| stored.returns >= limit),
+            ask_peers: redelivered && self.setting.policy.peers,
+        }));
+    }
+
+    pub(super) fn identity(&self, index: usize) -> Identity {
+        let stored = &self.stored[index];
+        match &stored.name {
+            Some(name) => Identity::Header(name.clone()),
+            None if self.setting.unique => {
+                Identity::Offset { topic: "t".into(), partition: 0, offset: index as i64 }
+            }
+            None => Identity::Digest([stored.class as u8; 16]),
+        }
+    }
+
+    pub(super) fn is_copy(&self, id: DeliveryId) -> bool {
+        self.stored.iter().any(|stored| stored.place == Place::Out(id) && stored.name.is_some())
+    }
+
+    pub(super) fn land_copy(&mut self, item: ItemId) {
+        let Some(copy) = self.copying.get_mut(&item) else { return };
+        copy.landed = true;
+        self.tallies[copy.class].copies += 1;
+        let stored =
+            Stored { name: Some(copy.name.clone()), attempts: copy.attempts, ..Stored::new(copy.class) };
+        self.stored.push(stored);
+    }
+
+    pub(super) fn return_from_away(&mut self, index: usize) {
+        self.stored[index].place = Place::Ready;
+        self.stored[index].returns += 1;
+    }
+
+    /// What another replica does with what it hears of its claim.
+    pub(super) fn claimed(&mut self, claim: ClaimId, standing: Standing) {
+        if standing == Standing::Running {
+            return;
+        }
+        let Some(index) = self.claims.remove(&claim) else { return };
+        let class = self.stored[index].class;
+        let ends_well = match standing {
+            Standing::Handed(Handed::Done) => true,
+            Standing::Handed(Handed::Failed { .. }) => {
+                self.tallies[class].finished += 1;
+                true
+            }
+            _ => false,
+        };
+        if ends_well {
+            self.stored[index].place = Place::Gone;
+            self.tallies[class].gone += 1;
+        } else {
+            self.tallies[class].dropped += u32::from(standing != Standing::NotYours);
+            self.return_from_away(index);
+        }
+    }
+
+    /// The bridge never hears what became of this settle.
+    pub(super) fn doubt(&mut self, settle: Settle) {
+        // What can be told from all others is remembered instead.
+        if settle.how == Settlement::Ack
+            && !self.setting.unique
+            && let Some(class) = self.delivered.get(&settle.id)
+        {
+            self.tallies[*class].doubtful += 1;
+        }
+    }
+
+    pub(super) fn apply(&mut self, settle: Settle) {
+        let Some(stored) = self.stored.iter_mut().find(|stored| stored.place == Place::Out(settle.id)) else {
+            return;
+        };
+        match settle.how {
+            Settlement::Ack => {
+                self.tallies[stored.class].gone += 1;
+                stored.place = Place::Gone;
+            }
+            Settlement::Return => stored.give_back(),
+        }
+    }
+
+    /// The broker makes every unsettled delivery ready again.
+    pub(super) fn take_back(&mut self) {
+        let out = |stored: &&mut Stored| matches!(stored.place, Place::Out(_));
+        self.stored.iter_mut().filter(out).for_each(Stored::give_back);
+    }
+}
