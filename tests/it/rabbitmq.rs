@@ -260,3 +260,24 @@ async fn messages_of_every_kind_pass_whole() {
         queue.delete().await;
     }
 }
+
+/// RabbitMQ 3 would drop every item of such a queue at its first return.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_negative_delivery_limit_is_refused_before_rabbitmq_4() {
+    for url in brokers() {
+        let queue = Queue::unborn(&url).await;
+        let mut settings = queue.source(&url, 1);
+        let version =
+            settings.connection.server_version().await.unwrap().expect("RabbitMQ tells its version");
+        settings.declare = serde_json::from_str(r#"{"arguments": {"x-delivery-limit": -1}}"#).unwrap();
+        let mut bridge = Bridge::start(Source::new(settings));
+        if version.starts_with("3.") {
+            let error = bridge.failure().await;
+            assert!(error.what.contains(&version) && error.hint.contains("1000000"), "{error:?}");
+        } else {
+            bridge.up().await;
+            bridge.close().await;
+            queue.delete().await;
+        }
+    }
+}

@@ -18,6 +18,10 @@ pub enum Error {
     Silent(&'static str, Duration),
     #[error("the broker cancelled the consumer (was the queue deleted?)")]
     Cancelled,
+    #[error(
+        "x-delivery-limit is negative, and the server is RabbitMQ {0}, which drops every item of such a queue at its first return"
+    )]
+    Unlimited(String),
     #[error(transparent)]
     TooLong(#[from] super::table::TooLong),
     #[error("{}", words(.0))]
@@ -60,6 +64,9 @@ impl Error {
                 "write it as amqp://user:password@host:5672/vhost, special characters percent-encoded"
             }
             (Error::File { .. }, _) => "check the paths under tls",
+            (Error::Unlimited(_), _) => {
+                "write a large number such as 1000000; -1 is no limit from RabbitMQ 4.0 on only"
+            }
             (_, Some(403)) if self.to_string().contains("ogin") => "check user name and password in the URL",
             (_, Some(403)) => {
                 "give the user of the URL permission for this queue (rabbitmqctl set_permissions)"

@@ -8,6 +8,7 @@ mod error;
 mod guard;
 pub mod table;
 mod tls;
+pub mod version;
 
 use std::fmt;
 use std::sync::Arc;

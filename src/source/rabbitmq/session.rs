@@ -90,6 +90,7 @@ impl Session {
         settings: &Settings,
         complaint: &mut Complaint,
     ) -> Result<(Channel, Consumer), Error> {
+        topology::check_limit(settings).await?;
         topology::ensure(connection, &settings.queue, settings.declare.as_ref(), complaint).await?;
         let channel = connection.channel().await?;
         // Before the consumer, as it holds for new ones only; never global, which quorum queues refuse.

@@ -5,9 +5,9 @@ use std::time::Duration;
 use lapin::options::{QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 
-use super::Complaint;
+use super::{Complaint, Settings};
 use crate::config::{Declare, QueueKind};
-use crate::connect::rabbitmq::{Connection, Error, answer, table};
+use crate::connect::rabbitmq::{Connection, Error, answer, table, version};
 use crate::event::Value;
 
 /// Between two looks for something that is missing.
@@ -34,6 +34,20 @@ pub(super) async fn ensure(
             tracing::warn!(%error, queue, hint, "waiting for what is missing in RabbitMQ");
         }
         tokio::time::sleep(PERIOD).await;
+    }
+}
+
+/// A negative delivery limit is no limit from RabbitMQ 4.0 on. Before, it is below any count of returns.
+pub(super) async fn check_limit(settings: &Settings) -> Result<(), Error> {
+    let limit = settings.declare.as_ref().and_then(|declare| declare.arguments.get("x-delivery-limit"));
+    if !limit.and_then(serde_json::Value::as_i64).is_some_and(|limit| limit < 0) {
+        return Ok(());
+    }
+    match settings.connection.server_version().await? {
+        Some(version) if version::major(&version).is_some_and(|major| major < 4) => {
+            Err(Error::Unlimited(version))
+        }
+        _ => Ok(()),
     }
 }
 
