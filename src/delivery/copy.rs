@@ -93,50 +93,53 @@ impl Dispatcher {
     /// The item's copy exists: from now on it is known by the copy's name and waits for it, and its old delivery is
     /// acked by a twin that is nothing but this ack.
     pub(super) fn split(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
-        let twin = self.new_item_id();
+        let twin_id = self.new_item_id();
         let Some(item) = self.items.get_mut(&id) else { return };
         let Some(name) = item.copy.take() else { return };
         let (delivery, phase) = (item.delivery.take(), item.phase);
-        let mut second = Item::twin(item, delivery);
-        item.ageless = true;
+        let mut twin = Item::twin(item, delivery);
         item.identity = Identity::Header(name);
-        let renamed = second.identity != item.identity;
-        let claimed = item.claim.is_some();
-        if let (true, Identity::Header(old)) = (renamed, &second.identity) {
-            self.named.insert(old.clone(), twin);
+        item.ageless = true;
+        let renamed = twin.identity != item.identity;
+        if let (true, Identity::Header(old)) = (renamed, &twin.identity) {
+            self.named.insert(old.clone(), twin_id);
         }
-        effects.push(Effect::Copied { item: id, twin });
+        effects.push(Effect::Copied { item: id, twin: twin_id });
         let Some(delivery) = delivery else {
-            let old = second.identity.clone();
-            self.unlist_orphan(&old, id);
-            if !claimed {
-                self.list_orphan(id);
-            }
-            if let (false, Some(item)) = (renamed, self.items.get_mut(&id)) {
-                // The old delivery and the copy both come, and nothing tells them apart.
-                item.doubles += 1;
-            }
-            if renamed {
-                // The old delivery comes back, as nobody acked it, and has to be acked then.
-                second.claim = None;
-                self.items.insert(twin, second);
-                self.list_orphan(twin);
-                self.make_pending(twin, Verdict::Ack, effects);
-            }
-            return;
+            return self.split_orphan(id, twin_id, twin, effects);
         };
-        self.deliveries.insert(delivery, twin);
+        self.deliveries.insert(delivery, twin_id);
         // What is on its way to the broker already is the twin's.
         if matches!(phase, Phase::Settling(_) | Phase::Acked) {
-            second.phase = phase;
+            twin.phase = phase;
             self.acked += u32::from(phase == Phase::Acked);
         }
-        let to_ack = second.phase == Phase::Ready;
-        self.items.insert(twin, second);
-        if to_ack {
-            self.settle(twin, Settlement::Ack, false, effects);
+        let is_to_be_acked = twin.phase == Phase::Ready;
+        self.items.insert(twin_id, twin);
+        if is_to_be_acked {
+            self.settle(twin_id, Settlement::Ack, false, effects);
         }
         self.orphan(id, effects);
+    }
+
+    /// Nobody acked the old delivery, so it comes back, and has to be acked then.
+    fn split_orphan(&mut self, id: ItemId, twin_id: ItemId, mut twin: Item, effects: &mut Vec<Effect>) {
+        self.unlist_orphan(&twin.identity, id);
+        let Some(item) = self.items.get_mut(&id) else { return };
+        let (renamed, is_claimed) = (item.identity != twin.identity, item.claim.is_some());
+        if !renamed {
+            // Nothing tells the old delivery from the copy: whichever comes second is one too many.
+            item.doubles += 1;
+        }
+        if !is_claimed {
+            self.list_orphan(id);
+        }
+        if renamed {
+            twin.claim = None;
+            self.items.insert(twin_id, twin);
+            self.list_orphan(twin_id);
+            self.make_pending(twin_id, Verdict::Ack, effects);
+        }
     }
 
     /// The work is done and its delivery gone; a copy that may have been written is acked should it come.
