@@ -11,6 +11,7 @@ use crate::run::config;
 use crate::support::eventually;
 use crate::support::process::Longhaul;
 use crate::support::rabbitmq::{self as amqp, Queue};
+use crate::support::relay::Relay;
 use crate::support::worker::Worker;
 
 const FAILS: fn(&[u8]) -> StatusCode = |_| StatusCode::INTERNAL_SERVER_ERROR;
@@ -179,4 +180,25 @@ async fn kafka_stuck_head_is_given_up() {
     assert_eq!((worker.done(), worker.log().second_runs()), (4, 0));
     backlog.remove().await;
     graveyard.remove().await;
+}
+
+/// A service whose connections break in mid-request: nobody knows how those requests ended, so they are made again.
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_requests_that_are_reset_are_made_again() {
+    let url = &amqp::brokers()[0];
+    let backlog = Rabbitmq::of(Queue::create(url, QueueKind::Quorum).await);
+    backlog.fill((0..6).map(|number| format!("item {number}").into_bytes())).await;
+    let worker = Worker::start(Duration::from_secs(2)).await;
+    let service = worker.url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let relay = Relay::start(service).await;
+    let text = config(&backlog.source(), &worker, 6, "    retry: { backoff: 1s, unknown_backoff: 1s }\n");
+    let bridge = Longhaul::run(&text.replace(&worker.url, &format!("http://127.0.0.1:{}/", relay.port())));
+    eventually("all slots to be taken", async || worker.log().open == 6).await;
+    relay.cut_all();
+    eventually("the broker to be empty", async || worker.done() == 6 && backlog.left().await == 0).await;
+    let log = bridge.log();
+    bridge.stop().await;
+    assert_eq!(log.matches("outcome=\"unknown\"").count(), 6, "{log}");
+    assert!(worker.log().started.values().all(|runs| *runs == 2));
+    backlog.remove().await;
 }
