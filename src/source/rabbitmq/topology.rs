@@ -40,7 +40,7 @@ pub(super) async fn ensure(
 /// A negative delivery limit is no limit from RabbitMQ 4.0 on. Before, it is below any count of returns.
 pub(super) async fn check_limit(settings: &Settings) -> Result<(), Error> {
     let limit = settings.declare.as_ref().and_then(|declare| declare.arguments.get("x-delivery-limit"));
-    if !limit.and_then(serde_json::Value::as_i64).is_some_and(|limit| limit < 0) {
+    if limit.and_then(serde_json::Value::as_i64).is_none_or(|limit| limit >= 0) {
         return Ok(());
     }
     match settings.connection.server_version().await? {
