@@ -33,7 +33,7 @@ fn replica(source: &str, worker: &Worker, max_in_flight: usize, port: u16, all: 
 async fn rabbitmq_items_of_a_lost_connection_are_not_begun_again_by_another_replica() {
     for url in amqp::brokers() {
         let backlog = Rabbitmq::of(Queue::create(&url, QueueKind::Quorum).await);
-        let worker = Worker::start(Duration::from_secs(5)).await;
+        let worker = Worker::start(Duration::from_secs(12)).await;
         let relay = Relay::start(amqp::address(&url)).await;
         let all = ports::<2>();
         let source = backlog.source_at(&amqp::through(&url, relay.port()));
@@ -45,6 +45,7 @@ async fn rabbitmq_items_of_a_lost_connection_are_not_begun_again_by_another_repl
         eventually("the second replica", async || second.log().contains("is up")).await;
         relay.set(Mode::Refuse);
         relay.cut_all();
+        assert_eq!(worker.done(), 0, "the second replica took too long to start");
         eventually("all items to be done", async || worker.done() == 8).await;
         eventually("the broker to be empty", async || backlog.left().await == 0).await;
         assert_eq!(worker.log().second_runs(), 0, "{}\n{}", first.log(), second.log());

@@ -28,11 +28,19 @@ impl OwnRabbitmq {
         OwnRabbitmq { folder, kind, url }
     }
 
-    /// `stop`, `start` or `kill` of the node, or `rabbitmqctl …`.
+    /// `stop`, `start` or `kill` of the node, or `rabbitmqctl …`, which gives up too early on a busy machine and is asked
+    /// again then.
     pub fn ctl(&self, arguments: &[&str]) {
         let ctl = self.folder.path().join(self.kind).join("ctl");
-        let output = Command::new(ctl).args(arguments).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let mut tries = if arguments[0] == "rabbitmqctl" { 4 } else { 1 };
+        loop {
+            let output = Command::new(&ctl).args(arguments).output().unwrap();
+            tries -= 1;
+            if output.status.success() {
+                return;
+            }
+            assert!(tries > 0, "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        }
     }
 
     /// How long a delivery may stay unacked, in channels that are opened from now on.
