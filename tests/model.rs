@@ -92,22 +92,33 @@ fn explore(setting: Setting) {
     checker.assert_properties();
 }
 
-#[test]
-fn rabbitmq_twins_two_losses_drain_anywhere() {
-    explore(Setting {
-        policy: policy(),
-        classes: vec![0, 0, 1],
+/// Two items alike byte for byte, from RabbitMQ. What a test changes is what it is about.
+fn twins() -> Setting {
+    Setting {
+        policy: Policy { retry: Retry { attempts: 2, ..policy().retry }, ..policy() },
+        classes: vec![0, 0],
         unique: false,
         any_order: false,
         prefetch: Some(2),
-        keys: vec![None; 3],
+        keys: vec![None; 2],
         outcomes: vec![Outcome::Done, Outcome::Failed { retry_after: None }],
-        failures: 3,
+        failures: 1,
         losses: 2,
         write_faults: 1,
         may_drain: true,
         near_limit: None,
         claims: 0,
+    }
+}
+
+#[test]
+fn rabbitmq_twins_two_losses_drain_anywhere() {
+    explore(Setting {
+        policy: policy(),
+        classes: vec![0, 0, 1],
+        keys: vec![None; 3],
+        failures: 3,
+        ..twins()
     });
 }
 
@@ -117,53 +128,25 @@ fn kafka_one_key_two_losses_drain_anywhere() {
         policy: policy(),
         classes: vec![0, 1, 2],
         unique: true,
-        any_order: false,
         prefetch: None,
         keys: vec![Some(7), Some(7), None],
-        outcomes: vec![Outcome::Done, Outcome::Failed { retry_after: None }],
         failures: 3,
-        losses: 2,
-        write_faults: 1,
-        may_drain: true,
-        near_limit: None,
-        claims: 0,
+        ..twins()
     });
 }
 
 #[test]
 fn copies_near_the_limit_one_loss_drain_anywhere() {
-    explore(Setting {
-        policy: Policy { retry: Retry { attempts: 2, ..policy().retry }, ..policy() },
-        classes: vec![0, 0],
-        unique: false,
-        any_order: false,
-        prefetch: Some(2),
-        keys: vec![None; 2],
-        outcomes: vec![Outcome::Done, Outcome::Failed { retry_after: None }],
-        failures: 1,
-        losses: 1,
-        write_faults: 1,
-        may_drain: true,
-        near_limit: Some(1),
-        claims: 0,
-    });
+    explore(Setting { losses: 1, near_limit: Some(1), ..twins() });
 }
 
 #[test]
 fn two_replicas_two_losses_drain_anywhere() {
+    let twins = twins();
     explore(Setting {
-        policy: Policy { peers: true, retry: Retry { attempts: 2, ..policy().retry }, ..policy() },
-        classes: vec![0, 0],
-        unique: false,
-        any_order: false,
-        prefetch: Some(2),
-        keys: vec![None; 2],
-        outcomes: vec![Outcome::Done, Outcome::Failed { retry_after: None }],
-        failures: 1,
-        losses: 2,
+        policy: Policy { peers: true, ..twins.policy.clone() },
         write_faults: 0,
-        may_drain: true,
-        near_limit: None,
         claims: 2,
+        ..twins
     });
 }

@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::{Metrics, Status};
 
+pub mod bearer;
+
 /// What the endpoints show.
 pub struct View {
     pub metrics: Arc<Metrics>,

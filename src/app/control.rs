@@ -8,12 +8,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Path, State};
-use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
+use crate::admin::bearer;
 use crate::bridge::Control;
 use crate::config::Secret;
 
@@ -52,10 +51,7 @@ impl Controls {
         let token = token.resolve().map_err(|error| {
             (StatusCode::INTERNAL_SERVER_ERROR, format!("admin.token can't be read: {error}\n"))
         })?;
-        let given = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-        // Digests, so that the time says nothing about the token.
-        let same = |given: &[u8]| Sha256::digest(given) == Sha256::digest(token.trim_end().as_bytes());
-        if given.is_some_and(same) {
+        if bearer::shows(headers, &token) {
             return Ok(());
         }
         Err((StatusCode::UNAUTHORIZED, "send the token of admin.token: Authorization: Bearer …\n".to_owned()))

@@ -122,7 +122,7 @@ impl Pipeline {
             Standing::NotYours => return self.refuse(id, &Status::Unknown),
             Standing::Running => claim.state = State::Running,
             Standing::Handed(handed) => {
-                self.shared.metrics.claims_handed.inc();
+                self.shared.metrics.handed_over.inc();
                 tracing::info!(
                     pipeline = self.shared.name, identity = %claim.identity, asker = claim.asker.instance, ?handed,
                     "Result handed to the replica that was given the item"

@@ -145,7 +145,7 @@ impl Pipeline {
                 }
             };
             if let Some(handed) = handed {
-                shared.metrics.handed_over.inc();
+                shared.metrics.taken_over.inc();
                 tracing::info!(
                     pipeline = shared.name,
                     id = name,

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Outgoing, Publisher};
+use super::{Outgoing, Publisher, is_delivery_count};
 use crate::event::{Message, Origin, Properties, Value};
 
 /// Where copies go.
@@ -33,11 +33,9 @@ impl Copies {
 
 /// The message to write. A parked one loses its `expiration`, which would end the wait early.
 pub fn copy(message: &Message, name: &str, attempts: u32, parked: Parked) -> Outgoing {
-    let is_kept = |name: &str| {
-        !["longhaul-id", "longhaul-attempts", "x-delivery-count", "x-acquired-count"]
-            .iter()
-            .any(|ours| name.eq_ignore_ascii_case(ours))
-    };
+    let is_replaced =
+        |name: &str| ["longhaul-id", "longhaul-attempts"].iter().any(|ours| name.eq_ignore_ascii_case(ours));
+    let is_kept = |name: &str| !is_replaced(name) && !is_delivery_count(name);
     let mut headers: Vec<(String, Value)> =
         message.headers.iter().filter(|(name, _)| is_kept(name)).cloned().collect();
     headers.push(("longhaul-id".to_owned(), Value::Text(name.to_owned())));

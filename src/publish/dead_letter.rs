@@ -12,7 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde_json::Value as Json;
 
-use super::{Broker, Outgoing, PublishError, Publisher, http};
+use super::{Broker, Outgoing, PublishError, Publisher, http, is_delivery_count};
 use crate::delivery::Reason;
 use crate::event::{EncodedEvent, KafkaOrigin, Message, Origin, Properties, Value};
 
@@ -141,13 +141,14 @@ impl Letter {
     }
 }
 
-/// Headers of an earlier failure, which this one replaces, and the broker's count of deliveries, which would be taken
-/// for one of the queue that it is written to.
+/// Headers of an earlier failure, which this one replaces, and the broker's counts of deliveries.
 fn is_ours(name: &str) -> bool {
+    if is_delivery_count(name) {
+        return true;
+    }
     let name = name.to_ascii_lowercase();
     name.starts_with("longhaul-")
         || matches!(name.as_str(), "knativeerrordest" | "knativeerrorcode" | "knativeerrordata")
-        || matches!(name.as_str(), "x-delivery-count" | "x-acquired-count")
 }
 
 fn kafka_properties(origin: &KafkaOrigin) -> Properties {

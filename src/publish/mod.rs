@@ -44,6 +44,11 @@ pub struct Outgoing {
     pub properties: Properties,
 }
 
+/// The broker's own counts of deliveries, which would be taken for counts of the queue that a message is written to.
+fn is_delivery_count(name: &str) -> bool {
+    ["x-delivery-count", "x-acquired-count"].iter().any(|count| name.eq_ignore_ascii_case(count))
+}
+
 /// Why a write was not confirmed.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]

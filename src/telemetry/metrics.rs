@@ -61,8 +61,8 @@ struct Families {
     redeliveries: Family<PipelineLabel, Counter>,
     adopted: Family<PipelineLabel, Counter>,
     rewritten: Family<PipelineLabel, Counter>,
+    taken_over: Family<PipelineLabel, Counter>,
     handed_over: Family<PipelineLabel, Counter>,
-    claims_handed: Family<PipelineLabel, Counter>,
     parked: Family<PipelineLabel, Counter>,
     orphans: Family<PipelineLabel, Gauge>,
     orphans_expired: Family<PipelineLabel, Counter>,
@@ -87,9 +87,9 @@ pub struct PipelineMetrics {
     pub adopted: Counter,
     pub rewritten: Counter,
     /// Results that other replicas handed to this one.
-    pub handed_over: Counter,
+    pub taken_over: Counter,
     /// Results that this replica handed to others.
-    pub claims_handed: Counter,
+    pub handed_over: Counter,
     pub parked: Counter,
     pub orphans: Gauge,
     pub orphans_expired: Counter,
@@ -141,8 +141,8 @@ impl Metrics {
             write_failures: families.write_failures.get_or_create_owned(&pipeline),
             redeliveries: families.redeliveries.get_or_create_owned(&pipeline),
             adopted: families.adopted.get_or_create_owned(&pipeline),
+            taken_over: families.taken_over.get_or_create_owned(&pipeline),
             handed_over: families.handed_over.get_or_create_owned(&pipeline),
-            claims_handed: families.claims_handed.get_or_create_owned(&pipeline),
             rewritten: families.rewritten.get_or_create_owned(&pipeline),
             parked: families.parked.get_or_create_owned(&pipeline),
             orphans: families.orphans.get_or_create_owned(&pipeline),
@@ -228,8 +228,8 @@ impl Families {
             redeliveries: Family::default(),
             adopted: Family::default(),
             rewritten: Family::default(),
+            taken_over: Family::default(),
             handed_over: Family::default(),
-            claims_handed: Family::default(),
             parked: Family::default(),
             orphans: Family::default(),
             orphans_expired: Family::default(),
@@ -266,12 +266,8 @@ impl Families {
         );
         registry.register("adopted", "Redeliveries that found their own work", self.adopted.clone());
         registry.register("items_rewritten", "Copies before a delivery limit", self.rewritten.clone());
-        registry.register("results_taken_over", "Results had from other replicas", self.handed_over.clone());
-        registry.register(
-            "results_handed_over",
-            "Results given to other replicas",
-            self.claims_handed.clone(),
-        );
+        registry.register("results_taken_over", "Results had from other replicas", self.taken_over.clone());
+        registry.register("results_handed_over", "Results given to other replicas", self.handed_over.clone());
         registry.register("items_parked", "Waits spent in the broker", self.parked.clone());
         registry.register("orphans", "Verdicts kept for a redelivery", self.orphans.clone());
         registry.register("orphans_expired", "Verdicts given up unadopted", self.orphans_expired.clone());

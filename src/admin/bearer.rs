@@ -1,0 +1,31 @@
+//! Bearer tokens: what people and other replicas show before anything is changed or handed over.
+
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use sha2::{Digest, Sha256};
+
+/// Whether the request shows this token. Nothing matches an empty one, which a file cut short would leave.
+///
+/// Compared in a time that tells nothing about the token: whoever guesses cannot choose how far two digests agree.
+pub fn shows(headers: &HeaderMap, token: &str) -> bool {
+    let given = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    let token = token.trim_end().as_bytes();
+    !token.is_empty() && given.is_some_and(|given| Sha256::digest(given) == Sha256::digest(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_very_token_counts_and_an_empty_one_never() {
+        let of = |value: &'static str| HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())]);
+        assert!(shows(&of("Bearer secret"), "secret\n"));
+        for (given, token) in
+            [("Bearer secre", "secret"), ("secret", "secret"), ("Bearer ", ""), ("Bearer ", "\n")]
+        {
+            assert!(!shows(&of(given), token), "{given:?} for {token:?}");
+        }
+        assert!(!shows(&HeaderMap::new(), "secret"));
+    }
+}
