@@ -19,7 +19,7 @@ use crate::source::Command;
 const LEASE: Duration = Duration::from_secs(60);
 
 /// How long a result is kept at the end of a drain for an asker that is between two questions.
-pub(super) const FETCH: Duration = Duration::from_secs(5);
+const FETCH: Duration = Duration::from_secs(5);
 
 /// A question of another replica, as the admin server passes it on.
 #[derive(Debug)]

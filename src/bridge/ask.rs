@@ -100,7 +100,7 @@ impl Pipeline {
             asking.partitions.insert(epoch, Partition::Known(offsets));
         }
         for delivery in asking.take_waiting(Some(asked)) {
-            self.delivery(delivery);
+            self.take_in(delivery);
         }
     }
 
@@ -119,7 +119,7 @@ impl Pipeline {
         let waiting: Vec<Delivery> =
             all.into_values().flat_map(|one| asking.take_waiting(Some(one))).collect();
         for delivery in waiting {
-            self.delivery(delivery);
+            self.take_in(delivery);
         }
     }
 

@@ -8,12 +8,17 @@ impl Pipeline {
     /// Everything that the source reported is looked at before a delivery, so that a delivery of a
     /// session that is known to be lost is recognised.
     pub(super) fn delivery(&mut self, delivery: Delivery) {
-        while let Ok(event) = self.port.events.try_recv() {
-            self.event(event);
-        }
         self.shared.metrics.received.inc();
         if delivery.outline.redelivered {
             self.shared.metrics.redeliveries.inc();
+        }
+        self.take_in(delivery);
+    }
+
+    /// For a delivery that was counted before.
+    pub(super) fn take_in(&mut self, delivery: Delivery) {
+        while let Ok(event) = self.port.events.try_recv() {
+            self.event(event);
         }
         let Some(delivery) = self.sort(delivery) else { return };
         self.incoming = Some(delivery.message);
