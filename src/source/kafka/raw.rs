@@ -38,13 +38,13 @@ pub enum Side {
 }
 
 /// A question for the starts or ends of logs that does not block.
-pub struct LogOffsets {
-    queue: Queue,
-    pending: bool,
-}
+pub struct LogOffsets(Question);
 
 /// A question for the size of a group that does not block.
-pub struct GroupMembers {
+pub struct GroupMembers(Question);
+
+/// An admin request whose answer is looked for, and not waited for. One at a time.
+struct Question {
     queue: Queue,
     pending: bool,
 }
@@ -143,11 +143,57 @@ impl Drop for Queue {
     }
 }
 
-impl LogOffsets {
-    pub fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<Self> {
+impl Question {
+    fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<Self> {
         // SAFETY: the client is alive; the call returns a queue of our own.
         let queue = unsafe { rd::rd_kafka_queue_new(consumer.client().native_ptr()) };
-        NonNull::new(queue).map(|queue| LogOffsets { queue: Queue(queue), pending: false })
+        NonNull::new(queue).map(|queue| Question { queue: Queue(queue), pending: false })
+    }
+
+    /// Puts the question. `request` gets the options and the queue for the answer; librdkafka copies the
+    /// options before it returns.
+    ///
+    /// # Safety
+    /// What `request` calls must be the one for this `kind`, and must keep no pointer of ours.
+    unsafe fn put<C: ConsumerContext>(
+        &mut self,
+        consumer: &BaseConsumer<C>,
+        kind: rd::rd_kafka_admin_op_t,
+        timeout: Duration,
+        request: impl FnOnce(*const rd::rd_kafka_AdminOptions_t, *mut rd::rd_kafka_queue_t),
+    ) {
+        // SAFETY: the client is alive, and the options are ours until they are destroyed.
+        unsafe {
+            let options = rd::rd_kafka_AdminOptions_new(consumer.client().native_ptr(), kind);
+            let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+            rd::rd_kafka_AdminOptions_set_request_timeout(options, milliseconds, ptr::null_mut(), 0);
+            request(options, self.queue.0.as_ptr());
+            rd::rd_kafka_AdminOptions_destroy(options);
+        }
+        self.pending = true;
+    }
+
+    /// What `read` makes of the answer, once it is there. The event lives no longer than that.
+    fn answer<T>(&mut self, read: impl FnOnce(*mut rd::rd_kafka_event_t) -> T) -> Option<T> {
+        if !self.pending {
+            return None;
+        }
+        // SAFETY: the queue is alive.
+        let event = unsafe { rd::rd_kafka_queue_poll(self.queue.0.as_ptr(), 0) };
+        if event.is_null() {
+            return None;
+        }
+        self.pending = false;
+        let answer = read(event);
+        // SAFETY: the event is ours, and is given back once.
+        unsafe { rd::rd_kafka_event_destroy(event) };
+        Some(answer)
+    }
+}
+
+impl LogOffsets {
+    pub fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<Self> {
+        Question::new(consumer).map(LogOffsets)
     }
 
     /// Asks, unless the last question is still open. An answer comes within `timeout`.
@@ -158,7 +204,7 @@ impl LogOffsets {
         side: Side,
         timeout: Duration,
     ) {
-        if self.pending || partitions.is_empty() {
+        if self.0.pending || partitions.is_empty() {
             return;
         }
         let wanted = match side {
@@ -169,111 +215,86 @@ impl LogOffsets {
         for &(topic, partition) in partitions {
             list.add_partition(topic, partition);
         }
-        let client = consumer.client().native_ptr();
-        // SAFETY: the list has `cnt` elements; librdkafka copies it and the options before it returns.
+        let (client, kind) =
+            (consumer.client().native_ptr(), rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS);
+        // SAFETY: the list has `cnt` elements, and librdkafka copies it before it returns.
         unsafe {
             for element in slice::from_raw_parts_mut((*list.ptr()).elems, list.count()) {
                 element.offset = wanted as i64;
             }
-            let options =
-                rd::rd_kafka_AdminOptions_new(client, rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS);
-            let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-            rd::rd_kafka_AdminOptions_set_request_timeout(options, milliseconds, ptr::null_mut(), 0);
-            rd::rd_kafka_ListOffsets(client, list.ptr(), options, self.queue.0.as_ptr());
-            rd::rd_kafka_AdminOptions_destroy(options);
+            self.0.put(consumer, kind, timeout, |options, queue| {
+                rd::rd_kafka_ListOffsets(client, list.ptr(), options, queue);
+            });
         }
-        self.pending = true;
     }
 
     /// The answer, once it is there; partitions that failed are left out.
     pub fn take(&mut self) -> Option<Vec<Entry>> {
-        if !self.pending {
-            return None;
-        }
-        // SAFETY: the queue is alive; whatever the event lends is copied before the event is destroyed.
-        unsafe {
-            let event = rd::rd_kafka_queue_poll(self.queue.0.as_ptr(), 0);
-            if event.is_null() {
-                return None;
-            }
-            self.pending = false;
+        self.0.answer(|event| {
             let mut found = Vec::new();
-            let result = rd::rd_kafka_event_ListOffsets_result(event);
-            if !result.is_null() {
-                let mut count = 0;
-                let infos = rd::rd_kafka_ListOffsets_result_infos(result, &mut count);
-                for index in 0..count {
-                    let info = *infos.add(index);
-                    found.push(entry(&*rd::rd_kafka_ListOffsetsResultInfo_topic_partition(info)));
+            // SAFETY: the event is alive, and whatever it lends is copied.
+            unsafe {
+                let result = rd::rd_kafka_event_ListOffsets_result(event);
+                if !result.is_null() {
+                    let mut count = 0;
+                    let infos = rd::rd_kafka_ListOffsets_result_infos(result, &mut count);
+                    for index in 0..count {
+                        let info = *infos.add(index);
+                        found.push(entry(&*rd::rd_kafka_ListOffsetsResultInfo_topic_partition(info)));
+                    }
                 }
             }
-            rd::rd_kafka_event_destroy(event);
             found.retain(|entry| entry.error.is_none());
-            Some(found)
-        }
+            found
+        })
     }
 }
 
 impl GroupMembers {
     pub fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<Self> {
-        // SAFETY: the client is alive; the call returns a queue of our own.
-        let queue = unsafe { rd::rd_kafka_queue_new(consumer.client().native_ptr()) };
-        NonNull::new(queue).map(|queue| GroupMembers { queue: Queue(queue), pending: false })
+        Question::new(consumer).map(GroupMembers)
     }
 
     /// Asks, unless the last question is still open. An answer comes within `timeout`.
     pub fn ask<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>, group: &str, timeout: Duration) {
         let Ok(group) = CString::new(group) else { return };
-        if self.pending {
+        if self.0.pending {
             return;
         }
         let client = consumer.client().native_ptr();
-        // SAFETY: all are alive, and librdkafka copies the name and the options before it returns.
+        let kind = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
+        let mut groups = [group.as_ptr()];
+        // SAFETY: the name is alive, and librdkafka copies it before it returns.
         unsafe {
-            let options = rd::rd_kafka_AdminOptions_new(
-                client,
-                rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS,
-            );
-            let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-            rd::rd_kafka_AdminOptions_set_request_timeout(options, milliseconds, ptr::null_mut(), 0);
-            let mut groups = [group.as_ptr()];
-            rd::rd_kafka_DescribeConsumerGroups(
-                client,
-                groups.as_mut_ptr(),
-                1,
-                options,
-                self.queue.0.as_ptr(),
-            );
-            rd::rd_kafka_AdminOptions_destroy(options);
+            self.0.put(consumer, kind, timeout, |options, queue| {
+                rd::rd_kafka_DescribeConsumerGroups(
+                    client,
+                    groups.as_mut_ptr(),
+                    groups.len(),
+                    options,
+                    queue,
+                );
+            });
         }
-        self.pending = true;
     }
 
     /// The answer, once it is there: how many members the group has, ourselves included. Nothing where
     /// the broker does not tell.
     pub fn take(&mut self) -> Option<usize> {
-        if !self.pending {
-            return None;
-        }
-        // SAFETY: the queue is alive; whatever the event lends is read before the event is destroyed.
-        unsafe {
-            let event = rd::rd_kafka_queue_poll(self.queue.0.as_ptr(), 0);
-            if event.is_null() {
-                return None;
-            }
-            self.pending = false;
-            let mut members = None;
-            let result = rd::rd_kafka_event_DescribeConsumerGroups_result(event);
-            if !result.is_null() {
+        let members = self.0.answer(|event| {
+            // SAFETY: the event is alive, and whatever it lends is read here.
+            unsafe {
+                let result = rd::rd_kafka_event_DescribeConsumerGroups_result(event);
+                if result.is_null() {
+                    return None;
+                }
                 let mut count = 0;
                 let groups = rd::rd_kafka_DescribeConsumerGroups_result_groups(result, &mut count);
-                if count == 1 && rd::rd_kafka_ConsumerGroupDescription_error(*groups).is_null() {
-                    members = Some(rd::rd_kafka_ConsumerGroupDescription_member_count(*groups));
-                }
+                let told = count == 1 && rd::rd_kafka_ConsumerGroupDescription_error(*groups).is_null();
+                told.then(|| rd::rd_kafka_ConsumerGroupDescription_member_count(*groups))
             }
-            rd::rd_kafka_event_destroy(event);
-            members
-        }
+        });
+        members.flatten()
     }
 }
 
