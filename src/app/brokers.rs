@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::AnySource;
 use super::build::BuildError;
-use crate::config::{self, Config, Secret};
+use crate::config::{self, Secret};
 use crate::connect;
 #[cfg(feature = "kafka")]
 use crate::connect::kafka::Cluster;
@@ -17,7 +17,7 @@ use crate::source;
 #[cfg(not(feature = "kafka"))]
 const NO_KAFKA: &str = "build longhaul with the feature `kafka`";
 
-pub(super) fn source(pipeline: &config::Pipeline, config: &Config) -> Result<AnySource, BuildError> {
+pub(super) fn source(pipeline: &config::Pipeline) -> Result<AnySource, BuildError> {
     let name = &pipeline.name;
     if let Some(rabbitmq) = &pipeline.source.rabbitmq {
         let shown = format!("longhaul {name} (consume)");
@@ -34,14 +34,13 @@ pub(super) fn source(pipeline: &config::Pipeline, config: &Config) -> Result<Any
     };
     #[cfg(feature = "kafka")]
     {
-        use source::kafka::{AtDrain, Settings, Source};
+        use source::kafka::{Settings, Source};
         let options = options(name, &kafka.options)?;
-        let at_drain = if config.peers.is_some() { AtDrain::HandOver } else { AtDrain::Keep };
-        Ok(AnySource::Kafka(Source::new(Settings::new(name, kafka, options, at_drain))))
+        Ok(AnySource::Kafka(Source::new(Settings::new(name, kafka, options))))
     }
     #[cfg(not(feature = "kafka"))]
     {
-        let _ = (kafka, config);
+        let _ = kafka;
         Err(BuildError::config(name, "this build has no Kafka", NO_KAFKA))
     }
 }

@@ -67,7 +67,7 @@ impl App {
             if let Some(replicas) = &mut replicas {
                 parts.replicas = replicas.of(&pipeline.name);
             }
-            pipelines.push((parts, brokers::source(pipeline, config)?));
+            pipelines.push((parts, brokers::source(pipeline)?));
         }
         let admin = match &config.admin.listen {
             Some(address) => {

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::build::BuildError;
 use crate::bridge::{self, Asker, Question, When};
 use crate::config::{Config, Secret};
-use crate::peers::{self, Answer, Claim, Discovery, InFlight, Instance, Peers, Release, Status};
+use crate::peers::{self, Answer, Claim, Discovery, InFlight, Instance, Peers, Release, Status, Stay};
 
 /// Questions that may wait for a pipeline. Each is answered in microseconds.
 const QUESTIONS: usize = 1024;
@@ -113,6 +113,13 @@ impl Answer for Answerer {
         let asker = Asker { instance: release.asker.to_string(), delivery: release.delivery };
         if let Some(pipeline) = self.pipelines.get(&release.pipeline) {
             let _ = pipeline.send(Question::Release { asker }).await;
+        }
+    }
+
+    async fn stays(&self, question: Stay) -> bool {
+        match self.put(&question.pipeline, |answer| Question::Stay { answer }).await {
+            Some(answered) => answered.await.unwrap_or(false),
+            None => false,
         }
     }
 }

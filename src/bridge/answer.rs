@@ -27,6 +27,7 @@ pub enum Question {
     Claim { asker: Asker, identity: String, answer: oneshot::Sender<Status>, when: When },
     InFlight { topic: String, partition: i32, answer: oneshot::Sender<Vec<i64>> },
     Release { asker: Asker },
+    Stay { answer: oneshot::Sender<bool> },
 }
 
 /// Which delivery of which replica a result is for.
@@ -77,6 +78,7 @@ impl Pipeline {
                 let _ = answer.send(self.core.offsets_in_hand(&topic, partition));
             }
             Question::Release { asker } => self.release(&asker),
+            Question::Stay { answer } => drop(answer.send(!self.core.is_draining())),
         }
     }
 

@@ -60,6 +60,11 @@ impl Asking {
 }
 
 impl Pipeline {
+    /// The other replicas, where there may be any.
+    pub(super) fn peers(&self) -> Option<Arc<Peers>> {
+        self.asking.as_ref().map(|asking| Arc::clone(&asking.peers))
+    }
+
     /// Whether no more records may be kept for an answer.
     pub(super) fn waits_for_peers(&self) -> bool {
         self.asking.as_ref().is_some_and(|asking| asking.waiting >= self.core.max_in_flight() as usize)

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use tokio::task::{JoinError, JoinHandle};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{Pipeline, Report};
 use crate::delivery::Input;
@@ -12,6 +12,10 @@ use crate::source::{Command, SourceError};
 
 /// How long a source may take to leave its broker once everything is settled.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often the other replicas are asked whether one of them goes on; also how long before the first time, since
+/// replicas that are all told to stop hear of it one after the other.
+const STAY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Pipeline {
     pub(super) fn begin_drain(&mut self) {
@@ -25,6 +29,24 @@ impl Pipeline {
         let _ = self.port.commands.send(Command::StopIntake);
         self.handle(Input::Drain);
         self.stop_waiting();
+        self.look_for_a_successor();
+    }
+
+    /// Leaves the work to the other replicas once one of them says that it goes on. Where all of them are told to stop,
+    /// each keeps what it has to the end: nobody would be there to take a result over, and it would be lost.
+    fn look_for_a_successor(&mut self) {
+        let Some(peers) = self.peers() else { return };
+        let (shared, commands) = (self.shared.clone(), self.port.commands.clone());
+        self.tasks.spawn(async move {
+            loop {
+                sleep(STAY_INTERVAL).await;
+                if peers.somebody_stays(&shared.name).await {
+                    // A source that has ended leaves nothing.
+                    let _ = commands.send(Command::LeaveToOthers);
+                    return;
+                }
+            }
+        });
     }
 
     pub(super) fn is_drained(&self) -> bool {

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use tokio::time::{Instant, sleep_until};
 
-use super::wire::{ANSWER_BYTES, Answer, Claim, InFlight, Instance, PATH, Question, Release, Reply};
+use super::wire::{ANSWER_BYTES, Answer, Claim, InFlight, Instance, PATH, Question, Release, Reply, Stay};
 use super::{Claimed, Discovery, Token};
 use crate::connect;
 
@@ -124,6 +124,13 @@ impl Peers {
         offsets.flatten().collect()
     }
 
+    /// Whether any other replica goes on with the pipeline. One that does not answer does not.
+    pub async fn somebody_stays(&self, pipeline: &str) -> bool {
+        let question = Question::Stay(Stay { pipeline: pipeline.to_owned(), asker: self.instance.clone() });
+        let (heard, _) = self.put_to_all(&question).await;
+        heard.iter().any(|heard| heard.reply.answer == Answer::Staying)
+    }
+
     /// Tells all others that nothing is needed for this delivery any more. Those that cannot be told will find out by
     /// themselves that nobody asks.
     pub async fn release(&self, pipeline: &str, delivery: &str) {
@@ -148,8 +155,21 @@ impl Peers {
         }
     }
 
-    /// Puts a question to all others at once; each has the timeout for its answer.
+    /// Puts a question to all others, and says in the log who did not answer.
     async fn ask_all(&self, question: &Question) -> (Vec<Heard>, Vec<Silent>) {
+        let (heard, silent) = self.put_to_all(question).await;
+        for Silent { address, what, .. } in &silent {
+            tracing::warn!(
+                peer = address,
+                error = what,
+                "A replica did not answer; taken for one that has nothing"
+            );
+        }
+        (heard, silent)
+    }
+
+    /// Puts a question to all others at once; each has the timeout for its answer.
+    async fn put_to_all(&self, question: &Question) -> (Vec<Heard>, Vec<Silent>) {
         // A struct of texts and numbers always has a JSON form.
         let Ok(body) = serde_json::to_vec(question).map(Bytes::from) else { return Default::default() };
         let addresses = self.discovery.addresses(self.timeout).await;
@@ -159,14 +179,7 @@ impl Peers {
             match answered {
                 Ok(answered) if answered.reply.instance == self.instance => {}
                 Ok(answered) => heard.push(answered),
-                Err(error) => {
-                    tracing::warn!(
-                        peer = error.address,
-                        error = error.what,
-                        "A replica did not answer; taken for one that has nothing"
-                    );
-                    silent.push(error);
-                }
+                Err(error) => silent.push(error),
             }
         }
         (heard, silent)
@@ -188,7 +201,8 @@ impl Peers {
                     Answer::Finished { verdict } => return Claimed::Finished(verdict),
                     Answer::NotYours => return Claimed::NotYours,
                     Answer::Running => failures = 0,
-                    Answer::Unknown | Answer::InFlight { .. } | Answer::Released => return Claimed::Gone,
+                    // Nothing known of it any more, or no answer to a claim.
+                    _ => return Claimed::Gone,
                 },
                 Err(silent) => {
                     failures += 1;

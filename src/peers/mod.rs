@@ -25,7 +25,7 @@ mod tests;
 pub use client::{Peers, Settings};
 pub use discovery::Discovery;
 pub use server::{Answer, Status, router};
-pub use wire::{Claim, InFlight, Instance, Release};
+pub use wire::{Claim, InFlight, Instance, Release, Stay};
 
 /// The bearer token that all replicas share, read anew at each use, so that a rotated one is seen. Fails in words for a
 /// person, with nothing of the token in them.

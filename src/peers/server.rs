@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::Token;
-use super::wire::{self, Claim, InFlight, Instance, PATH, QUESTION_BYTES, Question, Release, Reply};
+use super::wire::{self, Claim, InFlight, Instance, PATH, QUESTION_BYTES, Question, Release, Reply, Stay};
 use crate::admin::bearer;
 
 /// The longest that a question is held, whatever it asks for.
@@ -42,6 +42,9 @@ pub trait Answer: Send + Sync + 'static {
 
     /// Takes back what was reserved for that delivery, if anything was.
     fn release(&self, release: Release) -> impl Future<Output = ()> + Send;
+
+    /// Whether the pipeline takes new work and will go on to, as far as is known.
+    fn stays(&self, question: Stay) -> impl Future<Output = bool> + Send;
 }
 
 /// What is known of an item.
@@ -135,6 +138,10 @@ impl<A: Answer> Server<A> {
             Question::Release(release) => {
                 timeout(GRACE, self.answer.release(release)).await.ok()?;
                 Some(wire::Answer::Released)
+            }
+            Question::Stay(question) => {
+                let stays = timeout(GRACE, self.answer.stays(question)).await.ok()?;
+                Some(if stays { wire::Answer::Staying } else { wire::Answer::Leaving })
             }
         }
     }

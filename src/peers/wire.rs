@@ -43,6 +43,13 @@ pub struct InFlight {
     pub partition: i32,
 }
 
+/// "I drain. Do you stay, and go on with this pipeline?"
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stay {
+    pub pipeline: String,
+    pub asker: Instance,
+}
+
 /// "What you reserved for this delivery is not needed." Also sent where nobody knows whether anything was reserved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
@@ -57,6 +64,7 @@ pub(super) enum Question {
     Claim(Claim),
     InFlight(InFlight),
     Release(Release),
+    Stay(Stay),
 }
 
 /// An answer, and who gave it.
@@ -82,6 +90,9 @@ pub(super) enum Answer {
         offsets: Vec<i64>,
     },
     Released,
+    Staying,
+    /// It drains too, or has no such pipeline.
+    Leaving,
 }
 
 impl Instance {
@@ -95,7 +106,8 @@ impl Question {
         match self {
             Question::Claim(Claim { asker, .. })
             | Question::InFlight(InFlight { asker, .. })
-            | Question::Release(Release { asker, .. }) => asker,
+            | Question::Release(Release { asker, .. })
+            | Question::Stay(Stay { asker, .. }) => asker,
         }
     }
 }
@@ -124,6 +136,7 @@ mod tests {
         let in_flight =
             InFlight { pipeline: "p".into(), asker: asker.clone(), topic: "t".into(), partition: 3 };
         let release = Release { pipeline: "p".into(), asker: asker.clone(), delivery: "d".into() };
+        let stay = Stay { pipeline: "p".into(), asker: asker.clone() };
         let questions = [
             (
                 Question::Claim(claim),
@@ -137,6 +150,7 @@ mod tests {
                 Question::Release(release),
                 r#"{"question":"release","pipeline":"p","asker":"a","delivery":"d"}"#,
             ),
+            (Question::Stay(stay), r#"{"question":"stay","pipeline":"p","asker":"a"}"#),
         ];
         for (question, text) in questions {
             assert_eq!(serde_json::to_string(&question).unwrap(), text);

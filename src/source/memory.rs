@@ -184,7 +184,7 @@ impl Source {
                 let _ = events.send(SourceEvent::IntakeStopped);
             }
             Command::Prove { epoch } => drop(events.send(SourceEvent::Alive { epoch })),
-            Command::Note { .. } | Command::Close => {}
+            Command::Note { .. } | Command::LeaveToOthers | Command::Close => {}
         }
     }
 }
@@ -201,7 +201,7 @@ async fn idle(link: &mut Link) {
             Command::StopIntake => {
                 let _ = link.events.send(SourceEvent::IntakeStopped);
             }
-            Command::Note { .. } | Command::Prove { .. } => {}
+            Command::Note { .. } | Command::Prove { .. } | Command::LeaveToOthers => {}
         }
     }
 }

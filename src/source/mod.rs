@@ -108,6 +108,10 @@ pub enum Command {
     },
     /// Take nothing new; what was handed over can still be settled. Answered by `IntakeStopped`.
     StopIntake,
+    /// Another replica goes on, and can have the result of what runs here: leave the work to it as soon as the broker
+    /// knows it too, instead of keeping it to the end. Sent after `StopIntake`. Kafka only: RabbitMQ's items are not
+    /// kept from others.
+    LeaveToOthers,
     /// Finish: flush what was settled, then leave the broker and return from `run`.
     Close,
 }

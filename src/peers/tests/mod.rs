@@ -113,6 +113,21 @@ async fn what_two_have_is_taken_from_one() {
 }
 
 #[tokio::test]
+async fn a_drain_leaves_its_work_only_to_a_replica_that_stays() {
+    let (own, other) = (Items::none(), Items::none());
+    let instance = Instance::random();
+    let (this, that) = (Replica::start_as(instance.clone(), &own), Replica::start(&other));
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let peers = peers_as(instance, &[&this.address, &that.address, &format!("http://{gone}")]);
+    assert!(peers.somebody_stays("p").await);
+    other.drain();
+    assert!(
+        !peers.somebody_stays("p").await,
+        "the other drains, the third does not answer, and we do not count"
+    );
+}
+
+#[tokio::test]
 async fn this_replica_is_not_its_own_peer() {
     let (own, other) = (Items::with("item", Status::Finished(json!("own"))), Items::none());
     let instance = Instance::random();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -20,6 +20,7 @@ pub struct Items {
     offsets: Mutex<Vec<i64>>,
     claims: watch::Sender<Vec<Claim>>,
     released: Mutex<Vec<String>>,
+    drains: AtomicBool,
 }
 
 impl Items {
@@ -45,6 +46,10 @@ impl Items {
 
     pub fn claims(&self) -> Vec<Claim> {
         self.claims.borrow().clone()
+    }
+
+    pub fn drain(&self) {
+        self.drains.store(true, Ordering::SeqCst);
     }
 
     pub fn released(&self) -> Vec<String> {
@@ -75,6 +80,10 @@ impl Answer for Items {
 
     async fn release(&self, release: Release) {
         self.released.lock().unwrap().push(release.delivery);
+    }
+
+    async fn stays(&self, _: Stay) -> bool {
+        !self.drains.load(Ordering::SeqCst)
     }
 }
 

@@ -1,17 +1,16 @@
 //! A planned stop: who goes on with the partitions.
 //!
 //! Requests may run for hours after the intake stopped, and nobody else can have a partition as long as
-//! we are in the group. So we leave it as soon as another member is there: records that wait are then
-//! started elsewhere within seconds, and what runs here goes on without a session. A sole member stays
-//! and commits to the end, because nobody would gain by its leaving; so does one without peers, whose
-//! running work would run again elsewhere. (Some partitions alone can't be given up: the group would
-//! hand them out to us again.)
+//! we are in the group. So where another replica can be given the results, we leave the group as soon as
+//! another member is there: records that wait are then started elsewhere within seconds, and what runs
+//! here goes on without a session. A sole member stays and commits to the end, because nobody would gain
+//! by its leaving; so does one whose running work would run again elsewhere, since no other replica could
+//! ask for it. (Some partitions alone can't be given up: the group would hand them out to us again.)
 
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
 
-use super::AtDrain;
 use super::raw::GroupMembers;
 use super::thread::Worker;
 
@@ -26,13 +25,12 @@ pub struct Drain {
 }
 
 impl Worker {
-    /// Begins to look for others, where they may go on with our work.
-    pub fn begin_drain(&mut self, now: Instant) {
-        if self.drain.is_some() || self.settings.at_drain == AtDrain::Keep {
-            return;
+    /// Begins to look for other members, which may go on with our work.
+    pub fn look_for_others(&mut self, now: Instant) {
+        if self.drain.is_none() {
+            let members = GroupMembers::new(&self.consumer);
+            self.drain = members.map(|members| Drain { members, ask_at: now, has_left: false });
         }
-        let members = GroupMembers::new(&self.consumer);
-        self.drain = members.map(|members| Drain { members, ask_at: now, has_left: false });
     }
 
     /// Leaves the group when another member is there. The revocation that follows is a planned one.

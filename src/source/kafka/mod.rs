@@ -35,7 +35,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::oneshot;
 
-pub use self::settings::{AtDrain, Settings};
+pub use self::settings::Settings;
 use super::{Link, SourceError};
 use crate::delivery::Epoch;
 

@@ -7,15 +7,6 @@ use rdkafka::ClientConfig;
 use crate::config::{KafkaSource, Order, Start};
 use crate::connect::kafka::Cluster;
 
-/// Who goes on with our partitions while we drain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AtDrain {
-    /// Nobody until our work is done, because another member would run it again.
-    Keep,
-    /// Another member as soon as one is there: it asks us what runs here, and gets the results.
-    HandOver,
-}
-
 /// The settings of one source, with all secrets resolved.
 #[derive(Clone)]
 pub struct Settings {
@@ -34,17 +25,11 @@ pub struct Settings {
     pub stuck_head_report_after: Duration,
     /// The age from which it is given up, if it ever is.
     pub stuck_head_dead_letter_after: Option<Duration>,
-    pub at_drain: AtDrain,
 }
 
 impl Settings {
     /// `options` are the source's own with their secrets resolved.
-    pub fn new(
-        pipeline: &str,
-        source: &KafkaSource,
-        options: Vec<(String, String)>,
-        at_drain: AtDrain,
-    ) -> Self {
+    pub fn new(pipeline: &str, source: &KafkaSource, options: Vec<(String, String)>) -> Self {
         Settings {
             pipeline: pipeline.to_owned(),
             cluster: Cluster { bootstrap_servers: source.bootstrap_servers.clone(), options },
@@ -56,7 +41,6 @@ impl Settings {
             session_timeout: source.session_timeout.get(),
             stuck_head_report_after: source.stuck_head.report_after.get(),
             stuck_head_dead_letter_after: source.stuck_head.dead_letter_after.map(|after| after.get()),
-            at_drain,
         }
     }
 

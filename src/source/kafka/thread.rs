@@ -51,7 +51,7 @@ pub struct Worker {
     pub(super) waiting: Waiting,
     /// A revocation that waits for our answer.
     pub(super) release: Option<Release>,
-    /// Set by `StopIntake`.
+    /// Set by `LeaveToOthers`.
     pub(super) drain: Option<Drain>,
     pub(super) intake: Intake,
     pub(super) committer: Committer,
@@ -162,9 +162,9 @@ impl Worker {
                 Poll::Ready(Some(Command::Prove { epoch })) => self.send(SourceEvent::Alive { epoch }),
                 Poll::Ready(Some(Command::StopIntake)) => {
                     self.stop_intake();
-                    self.begin_drain(now);
                     self.send(SourceEvent::IntakeStopped);
                 }
+                Poll::Ready(Some(Command::LeaveToOthers)) => self.look_for_others(now),
                 Poll::Ready(Some(Command::Close)) => self.close(now),
                 // The bridge is gone, which means the same.
                 Poll::Ready(None) => {

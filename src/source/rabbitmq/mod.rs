@@ -217,7 +217,7 @@ async fn told(
             Some(Command::Settle { id, .. }) => {
                 let _ = events.send(SourceEvent::Settled { id, settled: Settled::Stale });
             }
-            Some(Command::Note { .. } | Command::Prove { .. }) => {}
+            Some(Command::Note { .. } | Command::Prove { .. } | Command::LeaveToOthers) => {}
         }
     }
 }

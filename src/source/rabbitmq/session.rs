@@ -179,7 +179,7 @@ impl Subscription {
                         let _ = events.send(answer);
                     }
                 }
-                Command::Note { .. } => {}
+                Command::Note { .. } | Command::LeaveToOthers => {}
                 Command::Prove { epoch } => self.settler.prove_alive(epoch),
                 Command::StopIntake => {
                     if let Err(error) = self.stop_intake().await {

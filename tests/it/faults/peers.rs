@@ -116,3 +116,31 @@ async fn kafka_rebalance_runs_nothing_twice_and_new_records_start_at_once() {
     assert_eq!(worker.log().second_runs(), 0, "{log}");
     backlog.remove().await;
 }
+
+/// Scaled to zero, or stopped with compose: nobody stays who could take a result over, so each keeps its partitions and
+/// commits what it finishes.
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_replicas_that_stop_together_commit_what_they_finish() {
+    let backlog = Kafka::with_partitions(4).await;
+    let worker = Worker::start(Duration::from_secs(8)).await;
+    let all = ports::<3>();
+    let start = |port| Longhaul::run(&replica(&backlog.source(), &worker, 20, port, &all));
+    let (mut first, mut second) = (start(all[0]), start(all[1]));
+    let partitions = |one: &Longhaul| one.log().matches("partition is up").count();
+    eventually("partitions at both", async || partitions(&first) >= 2 && partitions(&second) >= 2).await;
+    backlog.spread(0..20, 4).await;
+    eventually("all records in flight", async || worker.log().open == 20).await;
+    first.terminate();
+    second.terminate();
+    for replica in [&mut first, &mut second] {
+        assert!(replica.wait().await.success(), "{}", replica.log());
+    }
+    assert_eq!(worker.done(), 20, "{}\n{}", first.log(), second.log());
+    // What a new replica starts with is not among them.
+    let third = start(all[2]);
+    backlog.spread(20..24, 4).await;
+    eventually("the new records", async || worker.done() == 24).await;
+    third.stop().await;
+    assert_eq!(worker.log().second_runs(), 0, "{}\n{}", first.log(), second.log());
+    backlog.remove().await;
+}

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use longhaul::source::kafka::AtDrain;
 use longhaul::source::{Command, Settled, SourceEvent};
 
 use super::support::{Broker, Running, offsets, until};
@@ -19,15 +18,19 @@ async fn two_partitions(test: &str) -> Broker {
 }
 
 /// Two members that have a partition each, and three records in each.
-async fn two_members(test: &str, at_drain: AtDrain) -> (Running, Running) {
+async fn two_members(test: &str) -> (Running, Running) {
     let broker = Broker::real(test);
     broker.create_topic(&broker.name, 2).await;
-    let mut settings = broker.settings(&[&broker.name]);
-    settings.at_drain = at_drain;
-    let (mut first, mut second) = (Running::start(settings.clone()), Running::start(settings));
+    let (mut first, mut second) = (broker.start(&[&broker.name]), broker.start(&[&broker.name]));
     until("a partition each", || first.up().len() == 1 && second.up().len() == 1).await;
     fill(&broker).await;
     (first, second)
+}
+
+/// A drain with another replica that goes on.
+fn leave_to_others(source: &mut Running) {
+    source.command(Command::StopIntake);
+    source.command(Command::LeaveToOthers);
 }
 
 async fn fill(broker: &Broker) {
@@ -97,14 +100,14 @@ async fn an_assignment_is_told_before_its_records() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_leaves_idle_partitions_to_others_at_once() {
-    let (mut first, mut second) = two_members("idle", AtDrain::HandOver).await;
+    let (mut first, mut second) = two_members("idle").await;
     for source in [&mut first, &mut second] {
         for delivery in source.take(3).await {
             source.ack(delivery.outline.id);
         }
     }
     let asked = Instant::now();
-    first.command(Command::StopIntake);
+    leave_to_others(&mut first);
     until("the second has all", || second.up().len() == 2).await;
     println!("an idle partition moved {:?} after the drain began", asked.elapsed());
     assert!(asked.elapsed() < RELEASED_WITHIN, "{:?}", asked.elapsed());
@@ -116,10 +119,10 @@ async fn a_drain_leaves_idle_partitions_to_others_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_leaves_busy_partitions_to_others_within_seconds() {
-    let (mut first, mut second) = two_members("busy", AtDrain::HandOver).await;
+    let (mut first, mut second) = two_members("busy").await;
     let (running, _) = (first.take(3).await, second.take(3).await);
     let asked = Instant::now();
-    first.command(Command::StopIntake);
+    leave_to_others(&mut first);
     // Done in time, so it is committed; the other two go on for hours.
     first.ack(running[1].outline.id);
     assert_eq!(offsets(&second.take(2).await), [0, 2]);
@@ -138,7 +141,7 @@ async fn a_sole_member_drains_to_the_end_and_leaves_when_another_joins() {
     let broker = two_partitions("sole").await;
     let mut first = broker.start(&[&broker.name]);
     let running = first.take(6).await;
-    first.command(Command::StopIntake);
+    leave_to_others(&mut first);
     first.wait_for(|event| *event == SourceEvent::IntakeStopped).await;
     // Longer than it takes to look at the group and to release.
     tokio::time::sleep(Duration::from_secs(4)).await;
@@ -155,10 +158,10 @@ async fn a_sole_member_drains_to_the_end_and_leaves_when_another_joins() {
     second.close().await;
 }
 
-/// Without peers nobody could take over what runs here, so nobody gets it before it is done.
+/// Where no replica goes on, nobody could take over what runs here, so nobody gets it before it is done.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_peers_a_drain_keeps_what_runs() {
-    let (mut first, mut second) = two_members("keep", AtDrain::Keep).await;
+async fn without_a_successor_a_drain_keeps_what_runs() {
+    let (mut first, mut second) = two_members("keep").await;
     let (running, other) = (first.take(3).await, second.take(3).await);
     other.iter().for_each(|delivery| second.ack(delivery.outline.id));
     first.command(Command::StopIntake);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use longhaul::config::{Order, Start};
 use longhaul::connect::kafka::Cluster;
 use longhaul::delivery::{DeliveryId, Epoch, Settlement};
-use longhaul::source::kafka::{AtDrain, Settings, Source};
+use longhaul::source::kafka::{Settings, Source};
 use longhaul::source::{Command, Delivery, Port, Source as _, SourceError, SourceEvent, link};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -169,7 +169,6 @@ impl Broker {
             session_timeout: Duration::from_secs(6),
             stuck_head_report_after: Duration::from_secs(3600),
             stuck_head_dead_letter_after: None,
-            at_drain: AtDrain::HandOver,
         }
     }
 
