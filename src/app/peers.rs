@@ -49,7 +49,13 @@ pub(super) fn replicas(config: &Config) -> Result<Option<Replicas>, BuildError> 
     };
     let instance = Instance::random();
     let timeout = peers.timeout.get();
-    let settings = peers::Settings { instance: instance.clone(), discovery, token: token.clone(), timeout };
+    let settings = peers::Settings {
+        instance: instance.clone(),
+        discovery,
+        token: token.clone(),
+        timeout,
+        proof: peers::PROOF,
+    };
     let client = Peers::new(settings).map_err(|error| {
         BuildError::whole(format!("peers: {error}"), "this is a defect of longhaul: please report it")
     })?;

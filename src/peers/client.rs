@@ -30,6 +30,7 @@ pub struct Peers {
     discovery: Discovery,
     token: Token,
     timeout: Duration,
+    proof: Duration,
     client: reqwest::Client,
 }
 
@@ -39,8 +40,11 @@ pub struct Settings {
     pub instance: Instance,
     pub discovery: Discovery,
     pub token: Token,
-    /// How long a peer may take for its first answer.
+    /// How long a peer may take for its first answer, and to be connected to.
     pub timeout: Duration,
+    /// How much longer the first answer to a claim may take: a peer that has the item may first have to find out whether
+    /// the session is alive under which it has it.
+    pub proof: Duration,
 }
 
 /// A peer that answered.
@@ -61,20 +65,20 @@ impl Peers {
     /// # Errors
     /// When there can't be an HTTP client.
     pub fn new(settings: Settings) -> Result<Self, connect::http::Error> {
-        let Settings { instance, discovery, token, timeout } = settings;
+        let Settings { instance, discovery, token, timeout, proof } = settings;
         // No certificate is looked at: replicas talk plain HTTP inside of their network.
         let client = connect::http::builder()
             .connect_timeout(timeout)
             .tls_certs_only(Vec::new())
             .build()
             .map_err(|error| connect::http::Error::Client(error.to_string()))?;
-        Ok(Peers { instance, discovery, token, timeout, client })
+        Ok(Peers { instance, discovery, token, timeout, proof, client })
     }
 
     /// Asks all others at once for an item that was redelivered here, and waits for its end where one of them has it,
     /// however long that takes. `delivery` is unique among all of this replica's deliveries.
     ///
-    /// Returns within twice the timeout where nobody has it. When the future is dropped, a peer may have reserved the
+    /// Returns within twice the timeout where nobody has it, and all that are there answer at once. When the future is dropped, a peer may have reserved the
     /// result: call [`release`](Self::release) then, or ask again.
     pub async fn claim(&self, pipeline: &str, delivery: &str, identity: &str) -> Claimed {
         let claim = Claim {
@@ -84,7 +88,7 @@ impl Peers {
             identity: identity.to_owned(),
             wait_seconds: 0,
         };
-        let (heard, silent) = self.ask_all(&Question::Claim(claim.clone())).await;
+        let (heard, silent) = self.ask_all(&Question::Claim(claim.clone()), self.timeout + self.proof).await;
         let is_elsewhere = heard.iter().any(|heard| heard.reply.answer == Answer::NotYours);
         let mut having: Vec<Heard> = heard
             .into_iter()
@@ -116,7 +120,7 @@ impl Peers {
             topic: topic.to_owned(),
             partition,
         });
-        let (heard, _) = self.ask_all(&question).await;
+        let (heard, _) = self.ask_all(&question, self.timeout).await;
         let offsets = heard.into_iter().filter_map(|heard| match heard.reply.answer {
             Answer::InFlight { offsets } => Some(offsets),
             _ => None,
@@ -127,7 +131,7 @@ impl Peers {
     /// Whether any other replica goes on with the pipeline. One that does not answer does not.
     pub async fn somebody_stays(&self, pipeline: &str) -> bool {
         let question = Question::Stay(Stay { pipeline: pipeline.to_owned(), asker: self.instance.clone() });
-        let (heard, _) = self.put_to_all(&question).await;
+        let (heard, _) = self.put_to_all(&question, self.timeout).await;
         heard.iter().any(|heard| heard.reply.answer == Answer::Staying)
     }
 
@@ -156,8 +160,8 @@ impl Peers {
     }
 
     /// Puts a question to all others, and says in the log who did not answer.
-    async fn ask_all(&self, question: &Question) -> (Vec<Heard>, Vec<Silent>) {
-        let (heard, silent) = self.put_to_all(question).await;
+    async fn ask_all(&self, question: &Question, within: Duration) -> (Vec<Heard>, Vec<Silent>) {
+        let (heard, silent) = self.put_to_all(question, within).await;
         for Silent { address, what, .. } in &silent {
             tracing::warn!(
                 peer = address,
@@ -168,12 +172,12 @@ impl Peers {
         (heard, silent)
     }
 
-    /// Puts a question to all others at once; each has the timeout for its answer.
-    async fn put_to_all(&self, question: &Question) -> (Vec<Heard>, Vec<Silent>) {
+    /// Puts a question to all others at once.
+    async fn put_to_all(&self, question: &Question, within: Duration) -> (Vec<Heard>, Vec<Silent>) {
         // A struct of texts and numbers always has a JSON form.
         let Ok(body) = serde_json::to_vec(question).map(Bytes::from) else { return Default::default() };
         let addresses = self.discovery.addresses(self.timeout).await;
-        let asking = addresses.iter().map(|address| self.post(address, body.clone(), self.timeout));
+        let asking = addresses.iter().map(|address| self.post(address, body.clone(), within));
         let (mut heard, mut silent) = (Vec::new(), Vec::new());
         for answered in join_all(asking).await {
             match answered {

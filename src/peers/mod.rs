@@ -11,6 +11,7 @@
 //!   delivery. The one that is not needed is told so ([`Release`]), and the result is another delivery's again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -26,6 +27,10 @@ pub use client::{Peers, Settings};
 pub use discovery::Discovery;
 pub use server::{Answer, Status, router};
 pub use wire::{Claim, InFlight, Instance, Release, Stay};
+
+/// How long a replica may take to find out whether a session of its own is alive: ten seconds for the broker's answer, and
+/// some for noticing that there is none.
+pub const PROOF: Duration = Duration::from_secs(12);
 
 /// The bearer token that all replicas share, read anew at each use, so that a rotated one is seen. Fails in words for a
 /// person, with nothing of the token in them.

@@ -15,8 +15,8 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::Token;
 use super::wire::{self, Claim, InFlight, Instance, PATH, QUESTION_BYTES, Question, Release, Reply, Stay};
+use super::{PROOF, Token};
 use crate::admin::bearer;
 
 /// The longest that a question is held, whatever it asks for.
@@ -122,7 +122,7 @@ impl<A: Answer> Server<A> {
         match question {
             Question::Claim(mut claim) => {
                 claim.wait_seconds = claim.wait_seconds.min(HOLD_MAX.as_secs());
-                let hold = Duration::from_secs(claim.wait_seconds) + GRACE;
+                let hold = Duration::from_secs(claim.wait_seconds) + PROOF + GRACE;
                 let status = timeout(hold, self.answer.claim(claim)).await.ok()?;
                 Some(match status {
                     Status::NotYours => wire::Answer::NotYours,

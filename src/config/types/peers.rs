@@ -24,7 +24,8 @@ pub struct Peers {
     /// Bearer token that all replicas share; `admin.token` by default.
     #[serde(default)]
     pub token: Option<Secret>,
-    /// How long another replica may take to answer, 100ms to 30s. One that does not is taken for one that has nothing.
+    /// How long another replica may take to answer, 100ms to 30s. One that does not is taken for one that has nothing. One
+    /// that has the item, and first has to find out whether its own session is alive, is given 12 s more.
     #[serde(default = "timeout")]
     pub timeout: Span,
 }

@@ -1,7 +1,5 @@
 //! Several replicas in one process, over real sockets.
 
-use std::time::Duration;
-
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
@@ -175,7 +173,8 @@ async fn an_answer_that_is_none_is_no_answer() {
     let (address, asked) = script([None]);
     let discovery = Discovery::Fixed(vec![address]);
     let unreadable: Token = Arc::new(|| Err("no such file".to_owned()));
-    let settings = Settings { instance: Instance::random(), discovery, token: unreadable, timeout: TIMEOUT };
+    let (instance, proof) = (Instance::random(), Duration::ZERO);
+    let settings = Settings { instance, discovery, token: unreadable, timeout: TIMEOUT, proof };
     assert_eq!(claim(&Peers::new(settings).unwrap(), "item").await, Claimed::Unknown);
     assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 0);
 }

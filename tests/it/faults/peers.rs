@@ -56,6 +56,32 @@ async fn rabbitmq_items_of_a_lost_connection_are_not_begun_again_by_another_repl
     }
 }
 
+/// The broker has given the first replica up and hands its items to the second, while the first hears nothing: asked for
+/// them, it finds out that its session is dead, which takes longer than any other answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_items_of_a_session_that_is_dead_unnoticed_are_handed_over() {
+    let url = &amqp::brokers()[0];
+    let backlog = Rabbitmq::of(Queue::create(url, QueueKind::Quorum).await);
+    let worker = Worker::start(Duration::from_secs(20)).await;
+    let relay = Relay::start(amqp::address(url)).await;
+    let all = ports::<2>();
+    let source = backlog.source_at(&amqp::through(url, relay.port()));
+    let first = Longhaul::run(&replica(&source, &worker, 8, all[0], &all));
+    eventually("the first replica", async || first.log().contains("is up")).await;
+    backlog.fill((0..8).map(|number| format!("item {number}").into_bytes())).await;
+    eventually("all slots to be taken", async || worker.log().open == 8).await;
+    let second = Longhaul::run(&replica(&backlog.source(), &worker, 8, all[1], &all));
+    eventually("the second replica", async || second.log().contains("is up")).await;
+    relay.set(Mode::Refuse);
+    relay.part();
+    eventually("all items to be done", async || worker.done() == 8).await;
+    eventually("the broker to be empty", async || backlog.left().await == 0).await;
+    assert_eq!(worker.log().second_runs(), 0, "{}\n{}", first.log(), second.log());
+    second.stop().await;
+    first.stop().await;
+    backlog.remove().await;
+}
+
 /// Three replicas, restarted one after the other under load.
 async fn rolling_restart<B: Backlog>() {
     let backlog = B::create().await;

@@ -38,6 +38,8 @@ struct Control {
     generation: u64,
     /// Grows when junk is to be written to the servers.
     junk: u64,
+    /// Grows when the servers are to lose their clients.
+    parted: u64,
 }
 
 impl Relay {
@@ -58,7 +60,7 @@ impl Relay {
         })
         .await;
         let address = listener.local_addr().expect("bound");
-        let (control, _) = watch::channel(Control { mode: Mode::Pass, generation: 0, junk: 0 });
+        let (control, _) = watch::channel(Control { mode: Mode::Pass, generation: 0, junk: 0, parted: 0 });
         let control = Arc::new(control);
         let answered = Arc::<AtomicU64>::default();
         let accepting = tokio::spawn(accept(listener, upstream, Arc::clone(&control), Arc::clone(&answered)));
@@ -77,6 +79,11 @@ impl Relay {
     /// Writes junk to the server on every connection, so that it closes them with words of its own.
     pub fn confuse_server(&self) {
         self.control.send_modify(|control| control.junk += 1);
+    }
+
+    /// Closes every connection to the server. The clients hear nothing of it, and nothing else either.
+    pub fn part(&self) {
+        self.control.send_modify(|control| control.parted += 1);
     }
 
     /// Bytes that went from the server to its clients so far.
@@ -126,6 +133,22 @@ async fn pass(
     answered: &AtomicU64,
 ) {
     let Ok(mut server) = TcpStream::connect(upstream).await else { return };
+    let mut parting = control.clone();
+    tokio::select! {
+        () = link(&mut client, &mut server, &mut control, answered) => {}
+        () = grown(&mut parting, |control| control.parted) => {
+            drop(server);
+            let _ = tokio::io::copy(&mut client, &mut tokio::io::sink()).await;
+        }
+    }
+}
+
+async fn link(
+    client: &mut TcpStream,
+    server: &mut TcpStream,
+    control: &mut watch::Receiver<Control>,
+    answered: &AtomicU64,
+) {
     let (client_read, client_write) = client.split();
     let (server_read, mut server_write) = server.split();
     let (mode, asked) = (control.clone(), AtomicU64::new(0));
@@ -135,7 +158,7 @@ async fn pass(
         () = async {
             tokio::select! {
                 () = copy(client_read, &mut server_write, mode, &asked) => return,
-                () = junk(&mut control) => {}
+                () = grown(control, |control| control.junk) => {}
             }
             // No frame of AMQP, nor the start of one. What the client says after it no longer matters.
             let _ = server_write.write_all(&[0xff; 64]).await;
@@ -144,9 +167,9 @@ async fn pass(
     }
 }
 
-async fn junk(control: &mut watch::Receiver<Control>) {
-    let before = control.borrow().junk;
-    let _ = control.wait_for(|control| control.junk > before).await;
+async fn grown(control: &mut watch::Receiver<Control>, which: impl Fn(&Control) -> u64) {
+    let before = which(&control.borrow());
+    let _ = control.wait_for(|control| which(control) > before).await;
 }
 
 async fn copy(
