@@ -42,6 +42,8 @@ pub struct Partition {
     held_back: VecDeque<Delivery>,
     /// Acked, with the change of the map that says so, until a commit of that change was taken.
     unproven: VecDeque<(u64, u64)>,
+    /// The change whose commit shows that the partition is still ours, where somebody asked.
+    proof: Option<u64>,
 }
 
 /// What became of a record.
@@ -71,6 +73,7 @@ impl Partition {
             retired: false,
             held_back: VecDeque::new(),
             unproven: VecDeque::new(),
+            proof: None,
         }
     }
 
@@ -168,6 +171,19 @@ impl Partition {
         let count = self.unproven.iter().take_while(|(told_by, _)| *told_by <= change).count();
         let epoch = self.place.epoch;
         self.unproven.drain(..count).map(|(_, tag)| DeliveryId { epoch, tag }).collect()
+    }
+
+    /// Makes a change whose commit will show that the group still knows us. Whether there is anything to commit.
+    pub fn prove(&mut self) -> bool {
+        let Some(tracker) = &mut self.tracker else { return false };
+        tracker.touch();
+        self.proof = Some(tracker.latest_change());
+        true
+    }
+
+    /// Whether the commit of `change` was the proof that somebody waits for.
+    pub fn take_proof(&mut self, change: u64) -> bool {
+        self.proof.take_if(|proof| *proof <= change).is_some()
     }
 
     /// Takes nothing more. `unclaimed` records were received and are not handed over.

@@ -10,7 +10,7 @@ use super::metadata;
 use super::partition::Partition;
 use super::raw::{self, Entry};
 use super::thread::Worker;
-use crate::delivery::{DeliveryId, Settlement};
+use crate::delivery::{DeliveryId, Epoch, Settlement};
 use crate::source::{Settled, SourceEvent};
 
 impl Worker {
@@ -43,6 +43,18 @@ impl Worker {
         if let Some(tracker) = self.sessions.get(id.epoch).and_then(Partition::tracker) {
             tracker.note_attempts(id.tag.cast_signed(), attempts);
             self.committer.touch(now);
+        }
+    }
+
+    /// Finds out whether the group still knows us: it takes commits of its members only. One that was given up, and has not
+    /// noticed yet, gets no answer before it loses the session.
+    pub fn prove(&mut self, epoch: Epoch, now: Instant) {
+        // The loss of an earlier session was told already.
+        let Some(partition) = self.sessions.get(epoch) else { return };
+        if partition.prove() {
+            self.committer.touch(now);
+        } else {
+            self.send(SourceEvent::Alive { epoch });
         }
     }
 
@@ -87,8 +99,12 @@ impl Worker {
             match refused.or(error) {
                 None => {
                     let proven = partition.acknowledge(part.change);
+                    let is_alive = partition.take_proof(part.change);
                     if !proven.is_empty() {
                         self.send(SourceEvent::Proven(proven));
+                    }
+                    if is_alive {
+                        self.send(SourceEvent::Alive { epoch: part.epoch });
                     }
                 }
                 Some(RDKafkaErrorCode::OffsetMetadataTooLarge) => {

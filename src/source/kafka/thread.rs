@@ -158,8 +158,7 @@ impl Worker {
             match self.commands.poll_recv(&mut TaskContext::from_waker(&self.waker)) {
                 Poll::Ready(Some(Command::Settle { id, how })) => self.settle(id, how, now),
                 Poll::Ready(Some(Command::Note { id, attempts })) => self.note(id, attempts, now),
-                // The group says who owns a partition, and tells us when that changes.
-                Poll::Ready(Some(Command::Prove { epoch })) => self.send(SourceEvent::Alive { epoch }),
+                Poll::Ready(Some(Command::Prove { epoch })) => self.prove(epoch, now),
                 Poll::Ready(Some(Command::StopIntake)) => {
                     self.stop_intake();
                     self.send(SourceEvent::IntakeStopped);

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use longhaul::source::SourceEvent;
+use longhaul::source::{Command, SourceEvent};
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::support::{Broker, Relayed, Running, offsets, until};
+use crate::support::relay::Mode;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_commit_is_made_again() {
@@ -72,6 +73,29 @@ async fn a_connection_that_is_cut_loses_no_session() {
         "{:?}",
         source.events
     );
+    source.close().await;
+}
+
+/// While a session is only believed to be alive, nobody is told that it is: the group may have given it to another member.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_alive_only_where_the_group_says_so() {
+    let Some(relayed) = Relayed::start("proof").await else { return };
+    let Relayed { broker, direct, relay, .. } = &relayed;
+    let topic = &direct.name;
+    direct.create_topic(topic, 1).await;
+    direct.produce(topic, 0, ["0".to_owned()]).await;
+    let mut source = broker.start(&[topic]);
+    let epoch = source.take(1).await[0].outline.id.epoch;
+    source.command(Command::Prove { epoch });
+    source.wait_for(|event| *event == SourceEvent::Alive { epoch }).await;
+
+    source.events.clear();
+    relay.set(Mode::Stall);
+    source.command(Command::Prove { epoch });
+    source.wait_for(|event| matches!(event, SourceEvent::Lost { epoch: lost, .. } if *lost == epoch)).await;
+    assert!(!source.events.contains(&SourceEvent::Alive { epoch }), "{:?}", source.events);
+    relay.cut_all();
+    relay.set(Mode::Pass);
     source.close().await;
 }
 
