@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::error::Error as _;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,6 +33,8 @@ pub struct Peers {
     timeout: Duration,
     proof: Duration,
     client: reqwest::Client,
+    /// Addresses that did not answer when they were last asked, so that each is one line in the log and not one for every item.
+    silent: Mutex<BTreeSet<String>>,
 }
 
 /// What [`Peers`] is made from.
@@ -72,7 +75,7 @@ impl Peers {
             .tls_certs_only(Vec::new())
             .build()
             .map_err(|error| connect::http::Error::Client(error.to_string()))?;
-        Ok(Peers { instance, discovery, token, timeout, proof, client })
+        Ok(Peers { instance, discovery, token, timeout, proof, client, silent: Mutex::default() })
     }
 
     /// Asks all others at once for an item that was redelivered here, and waits for its end where one of them has it,
@@ -159,15 +162,21 @@ impl Peers {
         }
     }
 
-    /// Puts a question to all others, and says in the log who did not answer.
+    /// Puts a question to all others, and says in the log who stopped answering.
     async fn ask_all(&self, question: &Question, within: Duration) -> (Vec<Heard>, Vec<Silent>) {
         let (heard, silent) = self.put_to_all(question, within).await;
-        for Silent { address, what, .. } in &silent {
+        let addresses = silent.iter().map(|silent| silent.address.clone()).collect();
+        let before =
+            std::mem::replace(&mut *self.silent.lock().unwrap_or_else(PoisonError::into_inner), addresses);
+        for Silent { address, what, .. } in silent.iter().filter(|one| !before.contains(&one.address)) {
             tracing::warn!(
                 peer = address,
                 error = what,
-                "A replica did not answer; taken for one that has nothing"
+                "A replica does not answer; taken for one that has nothing, until it does"
             );
+        }
+        for Heard { address, .. } in heard.iter().filter(|one| before.contains(&one.address)) {
+            tracing::info!(peer = address, "A replica answers again");
         }
         (heard, silent)
     }

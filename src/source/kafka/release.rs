@@ -12,7 +12,7 @@ use rdkafka::consumer::Consumer as _;
 use super::thread::Worker;
 use crate::source::SourceEvent;
 
-/// How long running requests may go on before their partitions are given up.
+/// How long running requests may go on before their partitions are given up, since nothing new is taken.
 const RUN_OUT: Duration = Duration::from_secs(2);
 /// The longest that a release is put off, for a broker that does not answer commits.
 const LONGEST: Duration = Duration::from_secs(5);
@@ -50,8 +50,10 @@ impl Worker {
             busy += partition.in_flight();
             dirty |= partition.is_dirty();
         }
+        let stopped = self.stopped_at.map_or(release.began, |stopped| stopped.min(release.began));
+        let has_run_out = now.saturating_duration_since(stopped) >= RUN_OUT;
         // What is not dirty is in no commit that is under way either.
-        let ready = !dirty && (busy == 0 || waited >= RUN_OUT);
+        let ready = !dirty && (busy == 0 || has_run_out);
         if !ready && waited < LONGEST && !self.consumer.assignment_lost() {
             return;
         }

@@ -51,6 +51,8 @@ pub struct Worker {
     pub(super) waiting: Waiting,
     /// A revocation that waits for our answer.
     pub(super) release: Option<Release>,
+    /// When `StopIntake` came.
+    pub(super) stopped_at: Option<Instant>,
     /// Set by `LeaveToOthers`.
     pub(super) drain: Option<Drain>,
     pub(super) intake: Intake,
@@ -111,6 +113,7 @@ impl Worker {
             sessions: Sessions::default(),
             waiting: Waiting::default(),
             release: None,
+            stopped_at: None,
             drain: None,
             intake: Intake::new(link.deliveries),
             committer: Committer::default(),
@@ -161,6 +164,7 @@ impl Worker {
                 Poll::Ready(Some(Command::Prove { epoch })) => self.prove(epoch, now),
                 Poll::Ready(Some(Command::StopIntake)) => {
                     self.stop_intake();
+                    self.stopped_at.get_or_insert(now);
                     self.send(SourceEvent::IntakeStopped);
                 }
                 Poll::Ready(Some(Command::LeaveToOthers)) => self.look_for_others(now),
