@@ -108,6 +108,8 @@ fn twins() -> Setting {
         may_drain: true,
         near_limit: None,
         claims: 0,
+        releases: 0,
+        give_ups: 0,
     }
 }
 
@@ -149,4 +151,23 @@ fn two_replicas_two_losses_drain_anywhere() {
         claims: 2,
         ..twins
     });
+}
+
+#[test]
+fn kafka_given_back_and_given_up_drain_anywhere() {
+    explore(Setting {
+        classes: vec![0, 1],
+        unique: true,
+        prefetch: None,
+        losses: 1,
+        releases: 1,
+        give_ups: 1,
+        ..twins()
+    });
+}
+
+#[test]
+fn parked_one_loss_drain_anywhere() {
+    let twins = twins();
+    explore(Setting { policy: Policy { park: true, ..twins.policy.clone() }, losses: 1, ..twins });
 }

@@ -80,7 +80,7 @@ fn setting(rng: &mut fastrand::Rng) -> Setting {
     ];
     let near_limit = (!unique && rng.bool()).then(|| rng.u32(1..4));
     Setting {
-        policy: policy(rng),
+        policy: Policy { park: !unique && rng.bool(), ..policy(rng) },
         classes,
         unique,
         any_order: !unique && rng.bool(),
@@ -94,6 +94,9 @@ fn setting(rng: &mut fastrand::Rng) -> Setting {
         near_limit,
         // Both at once would make two items of one: what is handed over knows nothing of its copy.
         claims: if near_limit.is_some() { 0 } else { rng.u32(0..4) },
+        // Kafka's.
+        releases: if unique { rng.u32(0..4) } else { 0 },
+        give_ups: if unique { rng.u32(0..4) } else { 0 },
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::dispatcher::Dispatcher;
-use super::item::{ItemId, Phase, Verdict};
+use super::item::{ItemId, Phase, Rewrite, Verdict};
 use super::outcome::{Outcome, Reason};
 use super::policy::{OnFailed, OnUnknown};
 use super::protocol::{Effect, Time, Write, Written};
@@ -43,6 +43,8 @@ impl Dispatcher {
             item.not_started = Some((since, tries.saturating_add(1)));
         }
         let (delivery, attempts) = (item.delivery, item.attempts);
+        // A copy that waits is one copy; with another on its way there would be two.
+        let parks = self.policy.park && outcome.counts_as_attempt() && item.rewrite != Rewrite::Writing;
         self.breaker.ended(self.now, id, outcome);
         if !outcome.counts_as_attempt() {
             self.limit.fall(self.now, self.running);
@@ -56,7 +58,7 @@ impl Dispatcher {
         match (next, delivery) {
             (Next::Done, Some(_)) if self.policy.reply => self.write(id, Write::Reply, effects),
             (Next::Done, Some(_)) => self.settle(id, Settlement::Ack, false, effects),
-            (Next::Retry(delay), Some(_)) if self.policy.park && outcome.counts_as_attempt() => {
+            (Next::Retry(delay), Some(_)) if parks => {
                 effects.push(Effect::Retry { item: id, delay });
                 self.write(id, Write::Park { attempts, delay }, effects);
             }
@@ -233,11 +235,12 @@ impl Dispatcher {
         let Phase::Settling(how) = item.phase else { return };
         let to_prove = item.may_return_acked() || item.identity.is_unique();
         if !stale && how == Settlement::Ack && to_prove {
+            let moved = item.moved;
             item.phase = Phase::Acked;
             self.acked += 1;
             self.bytes -= item.bytes;
             effects.push(Effect::Release { item: item_id });
-            return self.let_copies_go(item_id, Phase::Acked, effects);
+            return self.let_copies_go(item_id, Phase::Acked, moved, effects);
         }
         // A copy under the same name would be taken for this delivery, and this one for the copy.
         let stands_for_itself = !item.moved || !item.identity.is_unique();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::dispatcher::Dispatcher;
 use super::item::{Item, ItemId, Phase, Rewrite, Verdict};
-use super::protocol::{Effect, Written};
+use super::protocol::{Effect, Write, Written};
 use super::session::{Identity, Outline, Settlement};
 
 impl Dispatcher {
@@ -29,6 +29,10 @@ impl Dispatcher {
         if !worth_it || matches!(item.rewrite, Rewrite::Writing | Rewrite::Seen | Rewrite::Impossible) {
             return;
         }
+        if matches!(item.phase, Phase::Writing(Write::Park { .. })) {
+            // It is being written anew already; only if that fails is there something left to do.
+            return self.rewrite_later(id);
+        }
         item.rewrite = Rewrite::Writing;
         effects.push(Effect::Rewrite { item: id, attempts: item.attempts });
     }
@@ -46,15 +50,20 @@ impl Dispatcher {
             }
             Written::Failed => {
                 item.write_failures = item.write_failures.saturating_add(1);
-                let until = self.now.saturating_add(self.policy.write_backoff(id, item.write_failures));
-                item.rewrite = Rewrite::Wait { until };
-                self.timers.insert((until, id));
+                self.rewrite_later(id);
             }
             Written::Impossible => item.rewrite = Rewrite::Impossible,
         }
         if self.draining {
             self.give_back(id, effects);
         }
+    }
+
+    fn rewrite_later(&mut self, id: ItemId) {
+        let Some(item) = self.items.get_mut(&id) else { return };
+        let until = self.now.saturating_add(self.policy.write_backoff(id, item.write_failures.max(1)));
+        item.rewrite = Rewrite::Wait { until };
+        self.timers.insert((until, id));
     }
 
     /// The item that has this name, or whose copy has it, and is in hand under another delivery.
@@ -165,8 +174,15 @@ impl Dispatcher {
         }
     }
 
-    /// What becomes of copies that waited for `first`, which has left in this phase.
-    pub(super) fn let_copies_go(&mut self, first: ItemId, phase: Phase, effects: &mut Vec<Effect>) {
+    /// What becomes of copies that waited for `first`, which has left in this phase. Where it `moved`, what it moved to
+    /// stands for them as well.
+    pub(super) fn let_copies_go(
+        &mut self,
+        first: ItemId,
+        phase: Phase,
+        moved: bool,
+        effects: &mut Vec<Effect>,
+    ) {
         if let Phase::Behind(other) = phase
             && let Some(others) = self.behind.get_mut(&other)
         {
@@ -178,6 +194,9 @@ impl Dispatcher {
         let done = matches!(phase, Phase::Acked | Phase::Settling(Settlement::Ack));
         for copy in self.behind.remove(&first).unwrap_or_default() {
             if done {
+                if let Some(item) = self.items.get_mut(&copy) {
+                    item.moved |= moved;
+                }
                 self.settle(copy, Settlement::Ack, false, effects);
             } else if self.draining {
                 self.settle(copy, Settlement::Return, false, effects);
@@ -191,18 +210,17 @@ impl Dispatcher {
     pub(super) fn move_on(&mut self, id: ItemId) {
         let Some(item) = self.items.get_mut(&id) else { return };
         item.moved = true;
-        if let Some(name) = item.copy.take() {
-            self.named.remove(&name);
-        }
+        let (identity, copy) = (item.identity.clone(), item.copy.take());
+        self.unname(id, &identity, copy.as_ref());
     }
 
-    /// Drops the names of an item that is leaving.
-    pub(super) fn unname(&mut self, id: ItemId, item: &Item) {
-        let own = match &item.identity {
+    /// Nothing that comes under these names is this item's any more.
+    pub(super) fn unname(&mut self, id: ItemId, identity: &Identity, copy: Option<&Arc<str>>) {
+        let own = match identity {
             Identity::Header(name) => Some(name),
             _ => None,
         };
-        for name in own.into_iter().chain(&item.copy) {
+        for name in own.into_iter().chain(copy) {
             if self.named.get(name) == Some(&id) {
                 self.named.remove(name);
             }

@@ -292,8 +292,8 @@ impl Dispatcher {
         if item.phase == Phase::Acked {
             self.acked -= 1;
         }
-        self.unname(id, &item);
+        self.unname(id, &item.identity, item.copy.as_ref());
         effects.push(Effect::Forget { item: id });
-        self.let_copies_go(id, item.phase, effects);
+        self.let_copies_go(id, item.phase, item.moved, effects);
     }
 }

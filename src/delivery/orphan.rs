@@ -11,11 +11,15 @@ use super::session::{Epoch, Identity, Settlement};
 const HAND_OVER: Duration = Duration::from_secs(30);
 
 impl Dispatcher {
-    /// Gives back what did not start, while that can still be told.
+    /// Gives back what did not start, while that can still be told. What has a past becomes an orphan with the session:
+    /// whoever is handed the item then need not begin anew.
     pub(super) fn session_ending(&mut self, epoch: Epoch, effects: &mut Vec<Effect>) {
         if self.live.contains(&epoch) && self.ending.insert(epoch) {
             for id in self.items_of(epoch) {
-                self.give_back(id, effects);
+                let did_not_start = |item: &Item| item.phase == Phase::Ready && !item.has_history();
+                if self.items.get(&id).is_some_and(did_not_start) {
+                    self.give_back(id, effects);
+                }
             }
         }
     }

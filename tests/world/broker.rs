@@ -96,10 +96,21 @@ impl World {
     pub(super) fn land_copy(&mut self, item: ItemId) {
         let Some(copy) = self.copying.get_mut(&item) else { return };
         copy.landed = true;
+        let copy = copy.clone();
+        self.store_copy(&copy);
+    }
+
+    pub(super) fn store_copy(&mut self, copy: &Copy) {
         self.tallies[copy.class].copies += 1;
         let stored =
             Stored { name: Some(copy.name.clone()), attempts: copy.attempts, ..Stored::new(copy.class) };
         self.stored.push(stored);
+    }
+
+    /// The name that the message of a delivery has.
+    pub(super) fn name_of_delivery(&self, id: DeliveryId) -> Option<Arc<str>> {
+        let stored = self.stored.iter().find(|stored| stored.place == Place::Out(id))?;
+        stored.name.clone()
     }
 
     pub(super) fn return_from_away(&mut self, index: usize) {

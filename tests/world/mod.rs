@@ -2,17 +2,18 @@
 //! and the seeded simulation can walk: a state, its possible steps, and what must never happen.
 
 mod broker;
+mod check;
+mod obey;
+mod take;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use longhaul::delivery::{
-    ClaimId, DeliveryId, Dispatcher, Effect, Epoch, Handed, Input, ItemId, Outcome, Policy, Settlement, Time,
-    Write, Written, invariants,
-};
+use longhaul::delivery::{ClaimId, DeliveryId, Dispatcher, Handed, ItemId, Outcome, Policy, Time, Write};
 
 use broker::{Copy, Place, Settle, Stored};
+use check::Tally;
 
 /// Timers beyond it never fire: the age at which an orphan is given up, unless a test asks for it.
 const HORIZON: Duration = Duration::from_secs(1_000_000);
@@ -39,11 +40,15 @@ pub struct World {
     /// Settles on their way to the broker, in order.
     settles: Vec<Settle>,
     classes: BTreeMap<ItemId, usize>,
+    /// What a copy of an item is called: as the message that it came with, where that has a name.
+    names: BTreeMap<ItemId, Arc<str>>,
     /// The class of each delivery of the present session.
     delivered: BTreeMap<DeliveryId, usize>,
     left: bool,
     failures: u32,
     losses: u32,
+    releases: u32,
+    give_ups: u32,
     write_faults: u32,
     tallies: Vec<Tally>,
     /// What went wrong, if anything did; checked as a property.
@@ -74,6 +79,10 @@ pub struct Setting {
     pub near_limit: Option<u32>,
     /// How often another replica may ask for an item of ours.
     pub claims: u32,
+    /// How often a session may be given back as planned.
+    pub releases: u32,
+    /// How often a delivery may be given up in the middle of its work.
+    pub give_ups: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,23 +95,10 @@ struct Session {
 enum SessionState {
     Down,
     Up,
+    /// It will be given back soon, as planned: nothing new comes.
+    Ending,
     /// The broker has taken everything back, and the bridge does not know yet.
     Broken,
-}
-
-/// What happened to the items of one class so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Tally {
-    starts: u32,
-    /// Completions that allow an ack: done, or a confirmed dead letter, or a drop asked for.
-    finished: u32,
-    gone: u32,
-    /// Acks whose fate the bridge could not know.
-    doubtful: u32,
-    /// Handed to another replica, which then let go of it: the attempts are forgotten.
-    dropped: u32,
-    /// Copies that are in the queue, or were.
-    copies: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -131,6 +127,10 @@ pub enum Step {
     /// The connection goes. So many of the settles under way had reached the broker, unheard.
     Break(usize),
     NoticeLost,
+    /// The group wants the session back; a while later it has it.
+    Release,
+    GiveBack,
+    GiveUp(DeliveryId),
     Timer,
     Drain,
     Leave,
@@ -153,10 +153,13 @@ impl World {
             sent: Vec::new(),
             settles: Vec::new(),
             classes: BTreeMap::new(),
+            names: BTreeMap::new(),
             delivered: BTreeMap::new(),
             left: false,
             failures: setting.failures,
             losses: setting.losses,
+            releases: setting.releases,
+            give_ups: setting.give_ups,
             write_faults: setting.write_faults,
             tallies: vec![Tally::default(); class_count],
             broken: None,
@@ -178,7 +181,15 @@ impl World {
                 if self.losses > 0 {
                     steps.extend((0..=self.settles.len()).map(Step::Break));
                 }
+                if self.releases > 0 {
+                    steps.push(Step::Release);
+                }
             }
+            // What is decided reaches the broker first, and is committed.
+            SessionState::Ending if self.settles.is_empty() && self.sent.is_empty() => {
+                steps.push(Step::GiveBack);
+            }
+            SessionState::Ending => {}
             SessionState::Broken => steps.push(Step::NoticeLost),
         }
         if !self.settles.is_empty() {
@@ -201,9 +212,16 @@ impl World {
                 steps.push(Step::FailCopy(*item));
             }
         }
-        if !self.sent.is_empty() && self.session.state == SessionState::Up {
+        if self.give_ups > 0 && self.is_connected() {
+            let out = |stored: &Stored| match stored.place {
+                Place::Out(id) => Some(Step::GiveUp(id)),
+                _ => None,
+            };
+            steps.extend(self.stored.iter().filter_map(out));
+        }
+        if !self.sent.is_empty() && self.is_connected() {
             steps.push(Step::Prove);
-            if self.losses > 0 && self.setting.unique {
+            if self.losses > 0 && self.setting.unique && self.session.state == SessionState::Up {
                 steps.push(Step::TakeUnheard);
             }
         }
@@ -227,126 +245,6 @@ impl World {
             steps.push(Step::Leave);
         }
         steps
-    }
-
-    pub fn take(&mut self, step: Step) {
-        match step {
-            Step::Connect => {
-                self.session = Session { epoch: self.session.epoch + 1, state: SessionState::Up };
-                self.tell(Input::SessionUp(Epoch(self.session.epoch)));
-            }
-            Step::Deliver(index) => self.deliver(index),
-            Step::Complete(item, outcome) => {
-                self.requests.remove(&item);
-                if outcome != self.setting.outcomes[0] {
-                    self.failures -= 1;
-                }
-                let class = self.class(item);
-                if outcome == Outcome::Done {
-                    self.tallies[class].finished += 1;
-                }
-                self.tell(Input::Completed { item, outcome, took: Duration::from_secs(1) });
-            }
-            Step::Confirm(item) => {
-                let write = self.writes.remove(&item);
-                if matches!(write, Some(Write::DeadLetter { .. })) {
-                    let class = self.class(item);
-                    self.tallies[class].finished += 1;
-                }
-                self.tell(Input::Written { item, written: Written::Confirmed });
-            }
-            Step::FailWrite(item) => {
-                self.writes.remove(&item);
-                self.write_faults -= 1;
-                self.tell(Input::Written { item, written: Written::Failed });
-            }
-            Step::Answer => {
-                let settle = self.settles.remove(0);
-                let stale = self.session.state != SessionState::Up;
-                if !stale {
-                    // Kafka hears of acks with the next commit, RabbitMQ with each frame.
-                    if settle.how == Settlement::Return || !self.setting.unique {
-                        self.apply(settle);
-                    }
-                    if settle.how == Settlement::Ack && (self.setting.unique || self.is_copy(settle.id)) {
-                        self.sent.push(settle);
-                    }
-                }
-                self.tell(Input::Settled { id: settle.id, stale });
-            }
-            Step::Prove => {
-                for settle in std::mem::take(&mut self.sent) {
-                    self.apply(settle);
-                    self.tell(Input::Proven { id: settle.id });
-                }
-            }
-            Step::TakeUnheard => {
-                for settle in std::mem::take(&mut self.sent) {
-                    self.apply(settle);
-                }
-            }
-            Step::LandCopy(item) => self.land_copy(item),
-            Step::ConfirmCopy(item) => {
-                self.copying.remove(&item);
-                self.tell(Input::Rewritten { item, written: Written::Confirmed });
-            }
-            Step::FailCopy(item) => {
-                self.copying.remove(&item);
-                self.write_faults -= 1;
-                self.tell(Input::Rewritten { item, written: Written::Failed });
-            }
-            Step::AnswerAsk(item, handed) => {
-                self.asks.remove(&item);
-                if handed == Some(Handed::Done) {
-                    let class = self.class(item);
-                    self.tallies[class].finished += 1;
-                }
-                self.tell(Input::Answered { item, handed });
-            }
-            Step::Claim(index) => {
-                self.next_claim += 1;
-                let claim = ClaimId(self.next_claim);
-                self.stored[index].place = Place::Away;
-                self.claims.insert(claim, index);
-                let identity = self.identity(index);
-                self.tell(Input::Claim { claim, identity });
-            }
-            Step::Unclaim(claim) => {
-                if let Some(index) = self.claims.remove(&claim) {
-                    self.return_from_away(index);
-                }
-                self.tell(Input::Unclaim { claim });
-            }
-            Step::Break(applied) => {
-                self.losses -= 1;
-                self.session.state = SessionState::Broken;
-                self.sent.clear();
-                // What the broker had taken can't come back stale: its client had written it.
-                for settle in self.settles.drain(..applied).collect::<Vec<_>>() {
-                    self.doubt(settle);
-                    self.apply(settle);
-                }
-                self.take_back();
-            }
-            Step::NoticeLost => {
-                for settle in std::mem::take(&mut self.settles) {
-                    self.doubt(settle);
-                }
-                self.session.state = SessionState::Down;
-                self.tell(Input::SessionLost(Epoch(self.session.epoch)));
-                self.delivered.clear();
-            }
-            Step::Timer => {
-                self.now = self.core.poll_timeout().unwrap_or(self.now).max(self.now);
-                self.tell(Input::Timer);
-            }
-            Step::Drain => self.tell(Input::Drain),
-            Step::Leave => {
-                self.left = true;
-                self.take_back();
-            }
-        }
-        self.check();
     }
 
     /// Whether everything ended as it should: all items gone, or the bridge left with nothing in hand. A
@@ -373,126 +271,5 @@ impl World {
             (true, true) => indexes.len(),
         };
         indexes.into_iter().take(most)
-    }
-
-    fn tell(&mut self, input: Input) {
-        let mut effects = Vec::new();
-        let draining = self.core.is_draining();
-        self.core.handle(self.now, input, &mut effects);
-        for effect in effects {
-            self.obey(effect, draining);
-        }
-    }
-
-    fn obey(&mut self, effect: Effect, was_draining: bool) {
-        match effect {
-            Effect::Admit { item, id } => {
-                if let Some(class) = self.class_of_delivery(id) {
-                    self.classes.insert(item, class);
-                }
-            }
-            Effect::Adopt { item, id } => {
-                let (of_item, of_delivery) = (self.classes.get(&item).copied(), self.class_of_delivery(id));
-                self.require("G3: an orphan is adopted by its own kind", of_item == of_delivery);
-            }
-            Effect::Dispatch { item, attempt, .. } => {
-                let class = self.class(item);
-                self.tallies[class].starts += 1;
-                self.require("G4: nothing starts in a drain", !was_draining);
-                self.require("attempt numbers are in bounds", attempt <= self.setting.policy.retry.attempts);
-                let again = self.requests.insert(item, class).is_some();
-                self.require("G3: one request an item", !again);
-            }
-            Effect::Write { item, write } => {
-                self.writes.insert(item, write);
-            }
-            Effect::Rewrite { item, attempts } => {
-                let name: Arc<str> = format!("copy of {}", item.0).into();
-                self.core.name(item, name.clone());
-                let copy = Copy { class: self.class(item), name, attempts, landed: false };
-                self.copying.insert(item, copy);
-            }
-            Effect::Copied { item, twin } => {
-                let class = self.class(item);
-                self.classes.insert(twin, class);
-            }
-            Effect::Ask { item, .. } => {
-                self.asks.insert(item);
-            }
-            Effect::Claimed { claim, standing } => self.claimed(claim, standing),
-            Effect::Settle { id, how, dropped } => {
-                if let (true, Some(class)) = (dropped, self.class_of_delivery(id)) {
-                    self.tallies[class].finished += 1;
-                }
-                self.settles.push(Settle { id, how });
-            }
-            Effect::Forget { item } => {
-                self.require("no request outlives its item", !self.requests.contains_key(&item));
-                self.classes.remove(&item);
-            }
-            _ => {}
-        }
-    }
-
-    fn class(&self, item: ItemId) -> usize {
-        self.classes.get(&item).copied().unwrap_or_default()
-    }
-
-    fn class_of_delivery(&self, id: DeliveryId) -> Option<usize> {
-        self.delivered.get(&id).copied()
-    }
-
-    /// What must hold in every state, over and above the dispatcher's own invariants.
-    fn check(&mut self) {
-        if let Err(broken) = invariants::check(&self.core) {
-            self.broken.get_or_insert(broken.to_string());
-        }
-        self.require(
-            "G2: requests at once",
-            self.requests.len() <= self.setting.policy.max_in_flight as usize,
-        );
-        let attempts = self.setting.policy.retry.attempts;
-        for class in 0..self.tallies.len() {
-            let tally = self.tallies[class];
-            let items = self.setting.classes.iter().filter(|of| **of == class).count() as u32;
-            let open = self.requests.values().filter(|of| **of == class).count() as u32;
-            self.require(
-                "G1: an ack has a completion of its own",
-                tally.gone <= tally.finished + tally.copies,
-            );
-            self.require("G3: never more requests than items", open <= items + tally.doubtful);
-            // Only an ack whose fate nobody knows may make an item run again.
-            self.require("G3: nothing done runs again", tally.finished <= items + tally.doubtful);
-            self.require(
-                "runs are bounded",
-                tally.starts <= (items + tally.doubtful + tally.dropped) * attempts + self.not_started(),
-            );
-        }
-        self.check_order();
-    }
-
-    /// Starts that cost no attempt, as far as the setting allows them at all.
-    fn not_started(&self) -> u32 {
-        let free = self.setting.outcomes.iter().any(|outcome| !outcome.counts_as_attempt());
-        if free { u32::MAX / 2 } else { 0 }
-    }
-
-    fn check_order(&mut self) {
-        if self.setting.keys.iter().all(Option::is_none) {
-            return;
-        }
-        // With an identity for each item its class is its index, so a request names its key.
-        let mut keys: Vec<u128> =
-            self.requests.values().filter_map(|class| self.setting.keys[*class]).collect();
-        let open = keys.len();
-        keys.sort_unstable();
-        keys.dedup();
-        self.require("order: one request a key", keys.len() == open);
-    }
-
-    fn require(&mut self, what: &str, holds: bool) {
-        if !holds {
-            self.broken.get_or_insert_with(|| what.to_owned());
-        }
     }
 }

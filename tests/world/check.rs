@@ -1,0 +1,77 @@
+//! What must hold in every state, and what is counted for it.
+
+use longhaul::delivery::invariants;
+
+use super::World;
+
+/// What happened to the items of one class so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Tally {
+    pub(super) starts: u32,
+    /// Completions that allow an ack: done, or a confirmed dead letter, or a drop asked for.
+    pub(super) finished: u32,
+    pub(super) gone: u32,
+    /// Acks whose fate the bridge could not know.
+    pub(super) doubtful: u32,
+    /// Handed to another replica, which then let go of it: the attempts are forgotten.
+    pub(super) dropped: u32,
+    /// Copies that are in the queue, or were.
+    pub(super) copies: u32,
+    /// With parking, copies that nobody here knows of (their confirm was lost) and sessions lost between a copy's write
+    /// and the ack that follows: the item is there twice then, and may run from both.
+    pub(super) twice: u32,
+}
+
+impl World {
+    /// What must hold in every state, over and above the dispatcher's own invariants.
+    pub(super) fn check(&mut self) {
+        if let Err(broken) = invariants::check(&self.core) {
+            self.broken.get_or_insert(broken.to_string());
+        }
+        self.require(
+            "G2: requests at once",
+            self.requests.len() <= self.setting.policy.max_in_flight as usize,
+        );
+        let attempts = self.setting.policy.retry.attempts;
+        for class in 0..self.tallies.len() {
+            let tally = self.tallies[class];
+            let items = self.setting.classes.iter().filter(|of| **of == class).count() as u32;
+            let open = self.requests.values().filter(|of| **of == class).count() as u32;
+            self.require(
+                "G1: an ack has a completion of its own",
+                tally.gone <= tally.finished + tally.copies,
+            );
+            self.require("G3: never more requests than items", open <= items + tally.doubtful);
+            // Only an ack whose fate nobody knows may make an item run again.
+            self.require("G3: nothing done runs again", tally.finished <= items + tally.doubtful);
+            let times = items + tally.doubtful + tally.dropped + tally.twice;
+            self.require("runs are bounded", tally.starts <= times * attempts + self.not_started());
+        }
+        self.check_order();
+    }
+
+    /// Starts that cost no attempt, as far as the setting allows them at all.
+    pub(super) fn not_started(&self) -> u32 {
+        let free = self.setting.outcomes.iter().any(|outcome| !outcome.counts_as_attempt());
+        if free { u32::MAX / 2 } else { 0 }
+    }
+
+    pub(super) fn check_order(&mut self) {
+        if self.setting.keys.iter().all(Option::is_none) {
+            return;
+        }
+        // With an identity for each item its class is its index, so a request names its key.
+        let mut keys: Vec<u128> =
+            self.requests.values().filter_map(|class| self.setting.keys[*class]).collect();
+        let open = keys.len();
+        keys.sort_unstable();
+        keys.dedup();
+        self.require("order: one request a key", keys.len() == open);
+    }
+
+    pub(super) fn require(&mut self, what: &str, holds: bool) {
+        if !holds {
+            self.broken.get_or_insert_with(|| what.to_owned());
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What a step does: to the broker, to the worker, and as an input to the core.
+
+use std::time::Duration;
+
+use longhaul::delivery::{
+    ClaimId, Epoch, Handed, Input, ItemId, Outcome, Reason, Settlement, Write, Written,
+};
+
+use super::broker::{Copy, Place};
+use super::{Session, SessionState, Step, World};
+
+impl World {
+    pub fn take(&mut self, step: Step) {
+        match step {
+            Step::Connect => {
+                self.session = Session { epoch: self.session.epoch + 1, state: SessionState::Up };
+                self.tell(Input::SessionUp(Epoch(self.session.epoch)));
+            }
+            Step::Deliver(index) => self.deliver(index),
+            Step::Complete(item, outcome) => {
+                self.requests.remove(&item);
+                if outcome != self.setting.outcomes[0] {
+                    self.failures -= 1;
+                }
+                let class = self.class(item);
+                if outcome == Outcome::Done {
+                    self.tallies[class].finished += 1;
+                }
+                self.tell(Input::Completed { item, outcome, took: Duration::from_secs(1) });
+            }
+            Step::Confirm(item) => {
+                let write = self.writes.remove(&item);
+                if matches!(write, Some(Write::DeadLetter { .. })) {
+                    let class = self.class(item);
+                    self.tallies[class].finished += 1;
+                }
+                if let Some(Write::Park { attempts, .. }) = write {
+                    self.store_copy(&Copy {
+                        class: self.class(item),
+                        name: self.names[&item].clone(),
+                        attempts,
+                        landed: true,
+                    });
+                }
+                self.tell(Input::Written { item, written: Written::Confirmed });
+            }
+            Step::FailWrite(item) => {
+                self.writes.remove(&item);
+                self.write_faults -= 1;
+                self.tell(Input::Written { item, written: Written::Failed });
+            }
+            Step::Answer => {
+                let settle = self.settles.remove(0);
+                let stale = !self.is_connected();
+                if !stale {
+                    // Kafka hears of acks with the next commit, RabbitMQ with each frame.
+                    if settle.how == Settlement::Return || !self.setting.unique {
+                        self.apply(settle);
+                    }
+                    if settle.how == Settlement::Ack && (self.setting.unique || self.is_copy(settle.id)) {
+                        self.sent.push(settle);
+                    }
+                }
+                if let (true, Settlement::Ack, true, Some(class)) =
+                    (stale, settle.how, self.setting.policy.park, self.class_of_delivery(settle.id))
+                {
+                    self.tallies[class].twice += 1;
+                }
+                self.tell(Input::Settled { id: settle.id, stale });
+            }
+            Step::Prove => {
+                for settle in std::mem::take(&mut self.sent) {
+                    self.apply(settle);
+                    self.tell(Input::Proven { id: settle.id });
+                }
+            }
+            Step::TakeUnheard => {
+                for settle in std::mem::take(&mut self.sent) {
+                    self.apply(settle);
+                }
+            }
+            Step::LandCopy(item) => self.land_copy(item),
+            Step::ConfirmCopy(item) => {
+                self.copying.remove(&item);
+                self.tell(Input::Rewritten { item, written: Written::Confirmed });
+            }
+            Step::FailCopy(item) => {
+                let copy = self.copying.remove(&item);
+                if let (true, Some(copy)) = (self.setting.policy.park, copy.filter(|copy| copy.landed)) {
+                    self.tallies[copy.class].twice += 1;
+                }
+                self.write_faults -= 1;
+                self.tell(Input::Rewritten { item, written: Written::Failed });
+            }
+            Step::AnswerAsk(item, handed) => {
+                self.asks.remove(&item);
+                if handed == Some(Handed::Done) {
+                    let class = self.class(item);
+                    self.tallies[class].finished += 1;
+                }
+                self.tell(Input::Answered { item, handed });
+            }
+            Step::Claim(index) => {
+                self.next_claim += 1;
+                let claim = ClaimId(self.next_claim);
+                self.stored[index].place = Place::Away;
+                self.claims.insert(claim, index);
+                let identity = self.identity(index);
+                self.tell(Input::Claim { claim, identity });
+            }
+            Step::Unclaim(claim) => {
+                if let Some(index) = self.claims.remove(&claim) {
+                    self.return_from_away(index);
+                }
+                self.tell(Input::Unclaim { claim });
+            }
+            Step::Break(applied) => {
+                self.losses -= 1;
+                self.session.state = SessionState::Broken;
+                self.sent.clear();
+                // What the broker had taken can't come back stale: its client had written it.
+                for settle in self.settles.drain(..applied).collect::<Vec<_>>() {
+                    self.doubt(settle);
+                    self.apply(settle);
+                }
+                self.take_back();
+            }
+            Step::NoticeLost => {
+                for settle in std::mem::take(&mut self.settles) {
+                    self.doubt(settle);
+                }
+                let parked = |(item, write): (&ItemId, &Write)| {
+                    matches!(write, Write::Park { .. }).then(|| self.class(*item))
+                };
+                for class in self.writes.iter().filter_map(parked).collect::<Vec<_>>() {
+                    self.tallies[class].twice += 1;
+                }
+                self.session.state = SessionState::Down;
+                self.tell(Input::SessionLost(Epoch(self.session.epoch)));
+                self.delivered.clear();
+            }
+            Step::Release => {
+                self.releases -= 1;
+                self.session.state = SessionState::Ending;
+                self.tell(Input::SessionEnding(Epoch(self.session.epoch)));
+            }
+            Step::GiveBack => {
+                self.take_back();
+                self.session.state = SessionState::Down;
+                self.tell(Input::SessionLost(Epoch(self.session.epoch)));
+                self.delivered.clear();
+            }
+            Step::GiveUp(id) => {
+                self.give_ups -= 1;
+                self.tell(Input::GiveUp { id, reason: Reason::Stalled });
+            }
+            Step::Timer => {
+                self.now = self.core.poll_timeout().unwrap_or(self.now).max(self.now);
+                self.tell(Input::Timer);
+            }
+            Step::Drain => self.tell(Input::Drain),
+            Step::Leave => {
+                self.left = true;
+                self.take_back();
+            }
+        }
+        self.check();
+    }
+}
