@@ -66,6 +66,7 @@ fn policy() -> Policy {
         on_failed: OnFailed::DeadLetter,
         reply: false,
         park: false,
+        prefetched: true,
         peers: false,
         limit_step: Duration::ZERO,
         breaker_failures: 3,
@@ -127,7 +128,7 @@ fn rabbitmq_twins_two_losses_drain_anywhere() {
 #[test]
 fn kafka_one_key_two_losses_drain_anywhere() {
     explore(Setting {
-        policy: policy(),
+        policy: Policy { prefetched: false, ..policy() },
         classes: vec![0, 1, 2],
         unique: true,
         prefetch: None,
@@ -155,14 +156,16 @@ fn two_replicas_two_losses_drain_anywhere() {
 
 #[test]
 fn kafka_given_back_and_given_up_drain_anywhere() {
+    let twins = twins();
     explore(Setting {
+        policy: Policy { prefetched: false, ..twins.policy.clone() },
         classes: vec![0, 1],
         unique: true,
         prefetch: None,
         losses: 1,
         releases: 1,
         give_ups: 1,
-        ..twins()
+        ..twins
     });
 }
 

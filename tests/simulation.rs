@@ -80,7 +80,7 @@ fn setting(rng: &mut fastrand::Rng) -> Setting {
     ];
     let near_limit = (!unique && rng.bool()).then(|| rng.u32(1..4));
     Setting {
-        policy: Policy { park: !unique && rng.bool(), ..policy(rng) },
+        policy: Policy { park: !unique && rng.bool(), prefetched: !unique, ..policy(rng) },
         classes,
         unique,
         any_order: !unique && rng.bool(),
@@ -118,6 +118,7 @@ fn policy(rng: &mut fastrand::Rng) -> Policy {
         on_failed: on_failed[rng.usize(..3)],
         reply: rng.bool(),
         park: false,
+        prefetched: false,
         peers: rng.bool(),
         limit_step: seconds(rng, 5) - Duration::from_secs(1),
         breaker_failures: rng.u32(0..6),

@@ -167,6 +167,7 @@ pub fn policy(pipeline: &config::Pipeline) -> Policy {
         },
         reply: pipeline.reply.is_some(),
         park: retry.queue.is_some(),
+        prefetched: pipeline.source.rabbitmq.is_some(),
         peers: false,
         limit_step: LIMIT_STEP,
         breaker_failures: pipeline.breaker.failures,

@@ -33,14 +33,14 @@ impl Work {
         match &self.message.origin {
             Origin::Kafka(origin) => format!("partition:{}/offset:{}", origin.partition, origin.offset),
             Origin::Rabbitmq(origin) => {
-                origin.properties.message_id.clone().unwrap_or_else(|| "?".to_owned())
+                origin.properties.message_id.clone().unwrap_or_else(|| self.fresh_id().to_owned())
             }
         }
     }
 
     /// What a copy of the item is known by: the name that it has already, else a new one.
     pub fn name(&self) -> &str {
-        self.message.header("longhaul-id").and_then(Value::as_text).unwrap_or_else(|| self.fresh_id())
+        self.message.own_header("longhaul-id").and_then(Value::as_text).unwrap_or_else(|| self.fresh_id())
     }
 
     fn fresh_id(&self) -> &str {

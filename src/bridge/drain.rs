@@ -72,7 +72,7 @@ impl Pipeline {
                     "The broker's client did not close in time; leaving it"
                 );
                 source.abort();
-                Ok(Report::default())
+                Ok(Report { cut: self.forgone })
             }
         }
     }
@@ -98,7 +98,7 @@ impl Pipeline {
         ended: Result<Result<(), SourceError>, JoinError>,
     ) -> Result<Report, SourceError> {
         match ended {
-            Ok(Ok(())) => Ok(Report { cut: self.works.len() }),
+            Ok(Ok(())) => Ok(Report { cut: self.works.len() + self.forgone }),
             Ok(Err(error)) => Err(error),
             Err(error) => Err(SourceError {
                 what: format!("the source's task ended: {error}"),

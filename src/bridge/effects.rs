@@ -77,6 +77,7 @@ impl Pipeline {
             }
             Effect::OrphanExpired { item } => {
                 self.shared.metrics.orphans_expired.inc();
+                self.forgone += usize::from(self.core.is_draining());
                 tracing::warn!(
                     pipeline = self.shared.name,
                     id = self.id(item),

@@ -108,6 +108,8 @@ pub struct Pipeline {
     status: Arc<Status>,
     drain_timeout: Duration,
     intake_stopped: bool,
+    /// Work that ended in the drain, too late to be settled.
+    forgone: usize,
     no_room: Option<NoRoom>,
     /// The working limit that was shown last.
     limit: u32,
@@ -189,6 +191,7 @@ impl Pipeline {
             status: parts.status,
             drain_timeout: parts.drain_timeout,
             intake_stopped: false,
+            forgone: 0,
             no_room: None,
         }
     }
@@ -205,7 +208,7 @@ impl Pipeline {
             let wake = self.core.poll_timeout().map(|after| self.started + after);
             let owed = self.core.is_draining() && self.claims.are_owed();
             let wake = if owed { Some(Instant::now() + FETCH_CHECK) } else { wake };
-            let takes = self.core.is_draining() || (self.no_room.is_none() && !self.waits_for_peers());
+            let takes = self.core.is_draining() || (self.core.takes() && !self.waits_for_peers());
             let batch = if self.core.is_draining() { BATCH } else { 1 };
             tokio::select! {
                 biased;

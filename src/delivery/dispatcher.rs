@@ -179,6 +179,12 @@ impl Dispatcher {
         None
     }
 
+    /// Whether deliveries are taken now. What RabbitMQ hands over is ours already, bounded by the prefetch, and one near its
+    /// delivery limit has to be seen for something to be done about it, whether it may start or not.
+    pub fn takes(&self) -> bool {
+        self.policy.prefetched || self.no_room().is_none()
+    }
+
     pub fn stats(&self) -> Stats {
         Stats {
             running: self.running,
@@ -211,7 +217,11 @@ impl Dispatcher {
 
     /// Starts items while there are slots.
     fn start_ready(&mut self, effects: &mut Vec<Effect>) {
-        while !self.draining && self.running < self.limit.current() && self.breaker.may_start() {
+        while !self.draining
+            && self.held < self.policy.bounds.held_max
+            && self.running < self.limit.current()
+            && self.breaker.may_start()
+        {
             let Some(id) = self.ready.pop_first() else { return };
             let Some(item) = self.items.get_mut(&id) else { continue };
             item.phase = Phase::Running;
@@ -252,20 +262,28 @@ impl Dispatcher {
     pub(super) fn make_ready(&mut self, id: ItemId) {
         let Some(item) = self.items.get_mut(&id) else { return };
         item.phase = Phase::Ready;
+        self.queue_up(id);
+    }
+
+    /// Puts a ready item among those that may start, unless another of its key is before it, or its session is given back.
+    fn queue_up(&mut self, id: ItemId) {
+        let Some(item) = self.items.get(&id) else { return };
         let first_of_key = item.order_key.is_none_or(|key| self.lanes.is_first(key, id));
-        if first_of_key {
+        if item.phase == Phase::Ready && first_of_key && !self.is_ending(item) {
             self.ready.insert(id);
         }
+    }
+
+    /// Whether the item's session takes nothing more.
+    pub(super) fn is_ending(&self, item: &Item) -> bool {
+        item.delivery.is_some_and(|delivery| self.ending.contains(&delivery.epoch))
     }
 
     /// Lets the next item of this one's key go ahead.
     pub(super) fn leave_lane(&mut self, id: ItemId) {
         let Some(key) = self.items.get(&id).and_then(|item| item.order_key) else { return };
-        let next = self.lanes.leave(key, id);
-        let next_is_ready =
-            |next: &ItemId| self.items.get(next).is_some_and(|item| item.phase == Phase::Ready);
-        if let Some(next) = next.filter(next_is_ready) {
-            self.ready.insert(next);
+        if let Some(next) = self.lanes.leave(key, id) {
+            self.queue_up(next);
         }
     }
 

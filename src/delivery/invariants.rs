@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::dispatcher::Dispatcher;
 use super::item::{Phase, Rewrite};
+use super::protocol::Time;
 
 /// An invariant that does not hold: its id, and what was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,9 +80,13 @@ pub fn check(dispatcher: &Dispatcher) -> Result<(), Broken> {
             format!("{name} is the name of {id:?}, which is gone")
         })?;
     }
+    let never = dispatcher.timers.iter().find(|(time, _)| *time == Time::MAX);
+    require("timers-come", never.is_none(), || format!("{never:?} waits for a time that never comes"))?;
     for id in &dispatcher.ready {
         let ready = dispatcher.items.get(id).is_some_and(|item| item.phase == Phase::Ready);
         require("ready", ready, || format!("{id:?} is in the queue and not ready"))?;
+        let ends = dispatcher.items.get(id).is_some_and(|item| dispatcher.is_ending(item));
+        require("nothing-starts-in-an-ending-session", !ends, || format!("{id:?} is in the queue"))?;
     }
     Ok(())
 }

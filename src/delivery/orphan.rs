@@ -19,6 +19,8 @@ impl Dispatcher {
                 let did_not_start = |item: &Item| item.phase == Phase::Ready && !item.has_history();
                 if self.items.get(&id).is_some_and(did_not_start) {
                     self.give_back(id, effects);
+                } else {
+                    self.ready.remove(&id);
                 }
             }
         }
@@ -107,7 +109,13 @@ impl Dispatcher {
         if item.claim.is_some() {
             return self.hand_over(id, effects);
         }
-        self.timers.insert((until, id));
+        if until < Time::MAX {
+            self.timers.insert((until, id));
+        }
+        if verdict == Verdict::Ack {
+            // An ack needs no message.
+            effects.push(Effect::Release { item: id });
+        }
         if self.draining && !self.policy.peers {
             // No delivery follows a drain, so nobody will ask.
             return self.expire(id, effects);

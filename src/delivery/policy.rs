@@ -16,6 +16,8 @@ pub struct Policy {
     pub reply: bool,
     /// Whether the wait for the next attempt is spent in the broker instead of in memory.
     pub park: bool,
+    /// Whether the broker itself hands over no more than fits, so that all of it is taken at once.
+    pub prefetched: bool,
     /// Whether there may be other replicas that ask for our orphans.
     pub peers: bool,
     /// How long the working limit takes to rise by one step of twenty after requests could not be started;

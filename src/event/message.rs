@@ -92,4 +92,13 @@ impl Message {
         let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value)
     }
+
+    /// One of our own headers, where it says something of this very item: its name, its count of attempts. A dead letter
+    /// (`longhaul-origin`) and a reply (`longhaul-reply`) tell of another item, and two of them may tell of the same one. A
+    /// copy of either is an item with a name again.
+    pub fn own_header(&self, name: &str) -> Option<&Value> {
+        let has = |name: &str| self.header(name).is_some();
+        let tells_of_another = (has("longhaul-origin") || has("longhaul-reply")) && !has("longhaul-copy");
+        self.header(name).filter(|_| !tells_of_another)
+    }
 }

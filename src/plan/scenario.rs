@@ -147,6 +147,7 @@ impl Bridge {
             on_failed: OnFailed::DeadLetter,
             reply: false,
             park: false,
+            prefetched: false,
             peers: false,
             limit_step: Duration::from_secs(1),
             breaker_failures: 20,

@@ -33,13 +33,17 @@ impl Copies {
 
 /// The message to write. A parked one loses its `expiration`, which would end the wait early.
 pub fn copy(message: &Message, name: &str, attempts: u32, parked: Parked) -> Outgoing {
-    let is_replaced =
-        |name: &str| ["longhaul-id", "longhaul-attempts"].iter().any(|ours| name.eq_ignore_ascii_case(ours));
+    let is_replaced = |name: &str| {
+        ["longhaul-id", "longhaul-attempts", "longhaul-copy"]
+            .iter()
+            .any(|ours| name.eq_ignore_ascii_case(ours))
+    };
     let is_kept = |name: &str| !is_replaced(name) && !is_delivery_count(name);
     let mut headers: Vec<(String, Value)> =
         message.headers.iter().filter(|(name, _)| is_kept(name)).cloned().collect();
     headers.push(("longhaul-id".to_owned(), Value::Text(name.to_owned())));
     headers.push(("longhaul-attempts".to_owned(), Value::Int(attempts.into())));
+    headers.push(("longhaul-copy".to_owned(), Value::Text("true".to_owned())));
     let mut properties = match &message.origin {
         Origin::Rabbitmq(origin) => origin.properties.clone(),
         Origin::Kafka(_) => Properties::default(),
@@ -92,6 +96,7 @@ mod tests {
             ("own".to_owned(), Value::Bool(true)),
             ("longhaul-id".to_owned(), Value::Text("name".into())),
             ("longhaul-attempts".to_owned(), Value::Int(2)),
+            ("longhaul-copy".to_owned(), Value::Text("true".into())),
         ];
         assert_eq!((rewritten.headers, &rewritten.body[..]), (headers, &b"body"[..]));
         assert_eq!(rewritten.properties.expiration.as_deref(), Some("5"));

@@ -136,7 +136,8 @@ impl Target {
         let attributes = attributes.into_iter().map(|(name, value)| (format!("{prefix}{name}"), value));
         let own = type_in_header.map(|value| ("content-type".to_owned(), value));
         let id_of_item = ("longhaul-id".to_owned(), answer.event_id.to_owned());
-        let headers = attributes.chain(own).chain([id_of_item]);
+        let mark = ("longhaul-reply".to_owned(), "true".to_owned());
+        let headers = attributes.chain(own).chain([id_of_item, mark]);
         Outgoing {
             body: answer.body.clone(),
             headers: headers.map(|(name, value)| (name, Value::Text(value))).collect(),

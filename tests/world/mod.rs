@@ -262,7 +262,7 @@ impl World {
     fn deliverable(&self) -> impl Iterator<Item = usize> {
         let out = self.stored.iter().filter(|stored| matches!(stored.place, Place::Out(_))).count();
         let open = !self.core.is_draining() && self.setting.prefetch.is_none_or(|prefetch| out < prefetch);
-        let takes = open && (self.setting.prefetch.is_some() || self.core.no_room().is_none());
+        let takes = open && self.core.takes();
         let ready = |(index, stored): (usize, &Stored)| (stored.place == Place::Ready).then_some(index);
         let indexes: Vec<usize> = self.stored.iter().enumerate().filter_map(ready).collect();
         let most = match (takes, self.setting.any_order) {

@@ -25,7 +25,7 @@ fn of_pipeline(pipeline: &Pipeline) -> Bridge {
         replicas: 1,
         timeout: pipeline.sink.timeout.get(),
         // The core's own seed is chance in the bridge; a plan's is the one that it is given.
-        policy: Policy { seed: 0, park: false, ..app::policy(pipeline) },
+        policy: Policy { seed: 0, park: false, prefetched: false, ..app::policy(pipeline) },
     }
 }
 

@@ -108,16 +108,16 @@ impl Partition {
             tracker.touch();
             tracker
         });
-        if !self.held_back.is_empty() || !tracker.admits(offset) {
+        // First what is gone: a map that is full of it would have no room for anything, for ever.
+        let vanished = tracker.pass_over(offset);
+        let taken = if !self.held_back.is_empty() || !tracker.admits(offset) {
             self.held_back.push_back(self.place.delivery(record, 0));
-            return Taken::HeldBack;
-        }
-        let (vanished, taken) = match tracker.receive(offset) {
-            Received::New { vanished } => {
-                (vanished, Taken::Deliver(self.place.delivery(record, tracker.attempts(offset))))
+            Taken::HeldBack
+        } else {
+            match tracker.receive(offset) {
+                Received::New { .. } => Taken::Deliver(self.place.delivery(record, tracker.attempts(offset))),
+                Received::Done { .. } | Received::Again => Taken::Skipped,
             }
-            Received::Done { vanished } => (vanished, Taken::Skipped),
-            Received::Again => (0, Taken::Skipped),
         };
         if vanished > 0 {
             let Place { topic, partition, .. } = &self.place;

@@ -119,7 +119,7 @@ impl Tracker {
         if offset < self.next {
             return Received::Again;
         }
-        let vanished = self.forget_between(self.next, offset.min(self.end));
+        let vanished = self.pass_over(offset);
         self.next = offset + 1;
         if offset >= self.end {
             self.extend_done(offset);
@@ -132,6 +132,15 @@ impl Tracker {
         }
         self.received += 1;
         Received::New { vanished }
+    }
+
+    /// Forgets the incomplete offsets before this one that were not received: a record of it has come, so they are gone from
+    /// the log. How many there were. To be done before asking whether there is room for it.
+    pub fn pass_over(&mut self, offset: i64) -> usize {
+        let to = offset.min(self.end);
+        let vanished = self.forget_between(self.next, to);
+        self.next = self.next.max(to);
+        vanished
     }
 
     /// Marks an offset done. False when it was so already, or was never handed out.

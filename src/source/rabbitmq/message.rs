@@ -23,16 +23,17 @@ pub(super) fn delivery(epoch: Epoch, queue: &str, limit: Limit, from: lapin::mes
             properties: table::properties(&from.properties),
         }),
     };
+    let identity = identity(&message);
     let outline = Outline {
         id: DeliveryId { epoch, tag: from.delivery_tag },
-        identity: identity(&message),
         redelivered: from.redelivered,
         attempts_before: attempts_before(&message),
         bytes: message.body.len() as u64,
         order_key: None,
         near_limit: limit.is_near(returns(&message)),
-        // By whoever had it before; the bridge knows whether there are others to ask.
-        ask_peers: from.redelivered,
+        // By whoever had it before, or has what it is a copy of; the bridge knows whether there are others to ask.
+        ask_peers: from.redelivered || identity.is_unique(),
+        identity,
     };
     Delivery { outline, message: Arc::new(message) }
 }
@@ -40,7 +41,7 @@ pub(super) fn delivery(epoch: Epoch, queue: &str, limit: Limit, from: lapin::mes
 /// Our own count, which survives a trip through another queue; else the broker's, which counts every return and so is
 /// an upper bound only.
 fn attempts_before(message: &Message) -> u32 {
-    let header = message.header("longhaul-attempts").or_else(|| message.header("x-delivery-count"));
+    let header = message.own_header("longhaul-attempts").or_else(|| message.header("x-delivery-count"));
     match header {
         Some(Value::Int(count)) => u32::try_from(*count).unwrap_or(0),
         Some(value) => value.as_text().and_then(|text| text.parse().ok()).unwrap_or(0),
@@ -60,7 +61,7 @@ fn returns(message: &Message) -> u32 {
 ///
 /// A `message_id` is part of the digest and no identity by itself: nothing makes producers keep it unique.
 fn identity(message: &Message) -> Identity {
-    if let Some(id) = message.header("longhaul-id").and_then(Value::as_text) {
+    if let Some(id) = message.own_header("longhaul-id").and_then(Value::as_text) {
         return Identity::Header(id.into());
     }
     let mut digest = Fields(Sha256::new());

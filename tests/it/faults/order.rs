@@ -19,6 +19,9 @@ const OF_EACH: usize = 10;
 const WORK: Duration = Duration::from_millis(20);
 const PARTITIONS: i32 = 4;
 
+/// By key: which record, and when.
+type Starts = BTreeMap<usize, Vec<(usize, Instant)>>;
+
 /// A topic whose bodies are `KEY NUMBER`, the numbers of each key in order.
 async fn filled(keys: usize, of_each: usize) -> Kafka {
     let backlog = Kafka::with_partitions(PARTITIONS).await;
@@ -45,7 +48,7 @@ fn parsed(body: &[u8]) -> (usize, usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_records_of_a_key_run_one_at_a_time_and_in_order() {
     let backlog = filled(KEYS, OF_EACH).await;
-    let starts: Arc<Mutex<BTreeMap<usize, Vec<(usize, Instant)>>>> = Arc::default();
+    let starts: Arc<Mutex<Starts>> = Arc::default();
     let seen = starts.clone();
     let chance = Mutex::new(fastrand::Rng::with_seed(1));
     let worker = Worker::with_answer(WORK, move |body| {

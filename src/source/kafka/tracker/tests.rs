@@ -93,6 +93,19 @@ fn retention_past_the_base_forgets_what_is_gone() {
     assert!(tracker.is_dirty());
 }
 
+/// A head that was stuck until retention took it, and far more behind it: without room for what is left in the log the partition
+/// would stand still for good.
+#[test]
+fn what_is_gone_takes_no_room() {
+    let mut tracker = Tracker::restore(10, 20, &[(10, 0)]);
+    let first_left = 10 + MAX_WINDOW + 5;
+    assert!(!tracker.admits(first_left));
+    assert_eq!(tracker.pass_over(first_left), 1);
+    assert!(tracker.admits(first_left));
+    assert_eq!(tracker.receive(first_left), Received::New { vanished: 0 });
+    assert_eq!((tracker.base(), tracker.incomplete()), (first_left, 1));
+}
+
 #[test]
 fn a_stuck_head_costs_a_bit_for_each_record_behind_it() {
     let mut tracker = received([0]);

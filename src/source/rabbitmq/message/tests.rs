@@ -57,6 +57,25 @@ fn our_own_headers_win() {
     let outline = mock("body", &headers, BasicProperties::default()).outline;
     assert_eq!(outline.identity, Identity::Header("42".into()));
     assert_eq!(outline.attempts_before, 3);
+    assert!(outline.ask_peers, "another replica may run what this is a copy of");
     let outline = mock("body", &headers[2..], BasicProperties::default()).outline;
     assert_eq!(outline.attempts_before, 9);
+}
+
+/// Two of them may tell of one item, and are items of their own all the same.
+#[test]
+fn what_a_letter_or_a_reply_says_is_about_another_item() {
+    let id = ("longhaul-id", AMQPValue::LongString("42".into()));
+    let attempts = ("longhaul-attempts", AMQPValue::LongInt(3));
+    for mark in ["longhaul-origin", "longhaul-reply"] {
+        let mark = (mark, AMQPValue::LongString("some".into()));
+        let letter =
+            mock("body", &[id.clone(), attempts.clone(), mark.clone()], BasicProperties::default()).outline;
+        assert!(!letter.identity.is_unique());
+        assert_eq!(letter.attempts_before, 0);
+        let copy = ("longhaul-copy", AMQPValue::LongString("true".into()));
+        let copy =
+            mock("body", &[id.clone(), attempts.clone(), mark, copy], BasicProperties::default()).outline;
+        assert_eq!((copy.identity, copy.attempts_before), (Identity::Header("42".into()), 3));
+    }
 }
