@@ -54,6 +54,7 @@ impl Dispatcher {
         item.delivery = Some(outline.id);
         item.redelivered = true;
         item.ageless = false;
+        item.owed = false;
         if item.attempts > 0 {
             // The new session has not heard of them.
             effects.push(Effect::Note { id: outline.id, attempts: item.attempts });
@@ -68,7 +69,7 @@ impl Dispatcher {
         if let Some(key) = item.order_key {
             self.lanes.enter(key, id);
         }
-        if self.draining && verdict != Verdict::Ack {
+        if self.draining && !matches!(verdict, Verdict::Ack | Verdict::Write(_)) {
             return self.settle(id, Settlement::Return, false, effects);
         }
         self.carry_out(id, verdict, effects);

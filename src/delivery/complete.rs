@@ -71,9 +71,8 @@ impl Dispatcher {
             (Next::Fail(reason), Some(_)) => self.fail(id, reason, effects),
             (Next::Hold(reason), Some(_)) => self.hold(id, reason, effects),
             (next, None) => {
-                if self.draining && !self.policy.peers {
-                    // No session follows in which it could be settled, and nobody else asks.
-                    effects.push(Effect::OrphanExpired { item: id });
+                if let Some(item) = self.items.get_mut(&id) {
+                    item.owed = true;
                 }
                 let verdict = self.verdict(next, attempts);
                 self.make_pending(id, verdict, effects);

@@ -18,6 +18,13 @@ impl Dispatcher {
         }
     }
 
+    /// Whether in a drain anybody may still ask for an orphan: another replica; or RabbitMQ, which hands over again what a
+    /// lost session had, and surely what was never settled.
+    pub(super) fn may_be_asked_for(&self, id: ItemId) -> bool {
+        let owed = self.items.get(&id).is_some_and(|item| item.owed);
+        self.policy.peers || (self.policy.prefetched && (owed || self.live.is_empty()))
+    }
+
     /// Returns an item for which nothing is under way.
     pub(super) fn give_back(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
         // With a copy half written it waits: returned and copied, there would be two of it.

@@ -37,6 +37,8 @@ pub(super) struct Item {
     pub doubles: u32,
     /// Kept without a bound in age: its copy is in the queue, however long that is.
     pub ageless: bool,
+    /// Its work has ended with no delivery to settle: should none come, it was for nothing.
+    pub owed: bool,
     /// Another replica waits for what comes of it; it is no orphan any more.
     pub claim: Option<ClaimId>,
     pub phase: Phase,
@@ -117,6 +119,7 @@ impl Item {
             moved: false,
             doubles: 0,
             ageless: false,
+            owed: false,
             claim: None,
             phase: Phase::Ready,
         }
@@ -147,6 +150,7 @@ impl Item {
             rewrite: Rewrite::None,
             copy: None,
             moved: true,
+            owed: false,
             phase: Phase::Ready,
             ..item.clone()
         }

@@ -7,7 +7,7 @@ use super::item::{Item, ItemId, Phase, Verdict};
 use super::protocol::{Effect, Time};
 use super::session::{Epoch, Identity, Settlement};
 
-/// After a drain began, how long a verdict waits for another replica that asks for it.
+/// After a drain began, how long a verdict waits for another replica, or for a redelivery in a new session.
 const HAND_OVER: Duration = Duration::from_secs(30);
 
 impl Dispatcher {
@@ -116,8 +116,7 @@ impl Dispatcher {
             // An ack needs no message.
             effects.push(Effect::Release { item: id });
         }
-        if self.draining && !self.policy.peers {
-            // No delivery follows a drain, so nobody will ask.
+        if self.draining && !self.may_be_asked_for(id) {
             return self.expire(id, effects);
         }
         if self.pending > self.policy.bounds.orphans_max {
@@ -131,7 +130,7 @@ impl Dispatcher {
 
     /// A drain began: what waits for a redelivery waits no longer than another replica may take to ask.
     pub(super) fn hasten(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
-        if !self.policy.peers {
+        if !self.may_be_asked_for(id) {
             return self.expire(id, effects);
         }
         let by = self.now.saturating_add(HAND_OVER);
@@ -147,7 +146,8 @@ impl Dispatcher {
     pub(super) fn expire(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
         self.unlist(id);
         self.pending -= 1;
-        if !self.draining {
+        // In a drain most were settled before, and are only remembered.
+        if !self.draining || self.items.get(&id).is_some_and(|item| item.owed) {
             effects.push(Effect::OrphanExpired { item: id });
         }
         self.forget(id, effects);

@@ -45,6 +45,8 @@ pub struct World {
     /// The class of each delivery of the present session.
     delivered: BTreeMap<DeliveryId, usize>,
     left: bool,
+    /// The latest session when the drain began.
+    stopped: Option<u64>,
     failures: u32,
     losses: u32,
     releases: u32,
@@ -156,6 +158,7 @@ impl World {
             names: BTreeMap::new(),
             delivered: BTreeMap::new(),
             left: false,
+            stopped: None,
             failures: setting.failures,
             losses: setting.losses,
             releases: setting.releases,
@@ -174,7 +177,9 @@ impl World {
             return steps;
         }
         match self.session.state {
-            SessionState::Down if !self.core.is_draining() => steps.push(Step::Connect),
+            SessionState::Down if !self.core.is_draining() || self.setting.prefetch.is_some() => {
+                steps.push(Step::Connect);
+            }
             SessionState::Down => {}
             SessionState::Up => {
                 steps.extend(self.deliverable().map(Step::Deliver));
@@ -261,7 +266,9 @@ impl World {
     /// Items that the broker may hand over next: the first one in order, or any where returns go to the back.
     fn deliverable(&self) -> impl Iterator<Item = usize> {
         let out = self.stored.iter().filter(|stored| matches!(stored.place, Place::Out(_))).count();
-        let open = !self.core.is_draining() && self.setting.prefetch.is_none_or(|prefetch| out < prefetch);
+        // In a session that came up in a drain, for what was in hand before.
+        let reads = !self.core.is_draining() || self.stopped.is_some_and(|epoch| epoch < self.session.epoch);
+        let open = reads && self.setting.prefetch.is_none_or(|prefetch| out < prefetch);
         let takes = open && self.core.takes();
         let ready = |(index, stored): (usize, &Stored)| (stored.place == Place::Ready).then_some(index);
         let indexes: Vec<usize> = self.stored.iter().enumerate().filter_map(ready).collect();

@@ -54,7 +54,9 @@ impl World {
                 let stale = !self.is_connected();
                 if !stale {
                     // Kafka hears of acks with the next commit, RabbitMQ with each frame.
-                    if settle.how == Settlement::Return || !self.setting.unique {
+                    let is_withheld = settle.how == Settlement::Return
+                        && self.stopped.is_some_and(|epoch| epoch < self.session.epoch);
+                    if !is_withheld && (settle.how == Settlement::Return || !self.setting.unique) {
                         self.apply(settle);
                     }
                     if settle.how == Settlement::Ack && (self.setting.unique || self.is_copy(settle.id)) {
@@ -158,7 +160,10 @@ impl World {
                 self.now = self.core.poll_timeout().unwrap_or(self.now).max(self.now);
                 self.tell(Input::Timer);
             }
-            Step::Drain => self.tell(Input::Drain),
+            Step::Drain => {
+                self.stopped = Some(self.session.epoch);
+                self.tell(Input::Drain);
+            }
             Step::Leave => {
                 self.left = true;
                 self.take_back();

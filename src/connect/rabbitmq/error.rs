@@ -18,6 +18,8 @@ pub enum Error {
     Silent(&'static str, Duration),
     #[error("the broker cancelled the consumer (was the queue deleted?)")]
     Cancelled,
+    #[error("the broker closed the channel (was an item unacked for longer than its consumer_timeout?)")]
+    Closed,
     #[error(
         "x-delivery-limit is negative, and the server is RabbitMQ {0}, which drops every item of such a queue at its first return"
     )]

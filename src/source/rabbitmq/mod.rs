@@ -50,6 +50,7 @@ pub struct Source {
     /// A session came up once, so the configuration is right and every refusal may pass.
     proven: bool,
     complaint: Complaint,
+    intake: Intake,
 }
 
 /// The link without its commands, which are also answered while there is no session.
@@ -62,6 +63,15 @@ struct Port {
 /// The last fault that was logged, so that one that lasts for hours is one line.
 #[derive(Default)]
 struct Complaint(Option<String>);
+
+/// What a session is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Intake {
+    Open,
+    /// For what was in hand before, and comes again. Whatever else comes is not given back before the session's end: it would
+    /// come at once again, and each time count against its delivery limit.
+    OnlyReturns,
+}
 
 /// What the bridge wants of a source that has no session.
 #[derive(PartialEq, Eq)]
@@ -86,7 +96,8 @@ impl Settings {
 
 impl Source {
     pub fn new(settings: Settings) -> Self {
-        Source { settings, epoch: Epoch(0), proven: false, complaint: Complaint::default() }
+        let (epoch, complaint) = (Epoch(0), Complaint::default());
+        Source { settings, epoch, proven: false, complaint, intake: Intake::Open }
     }
 
     /// Opens the next session, or says why the source must give up.
@@ -95,7 +106,8 @@ impl Source {
         events: &mpsc::UnboundedSender<SourceEvent>,
     ) -> Result<Option<Session>, SourceError> {
         let epoch = Epoch(self.epoch.0 + 1);
-        let error = match Session::open(&self.settings, epoch, &mut self.complaint, events).await {
+        let error = match Session::open(&self.settings, epoch, self.intake, &mut self.complaint, events).await
+        {
             Ok(session) => return Ok(Some(session)),
             Err(error) => error,
         };
@@ -128,7 +140,12 @@ impl super::Source for Source {
         loop {
             let opened = tokio::select! {
                 biased;
-                told = told(&mut port.commands, &port.events) => return stay_away(told, port).await,
+                told = told(&mut port.commands, &port.events) => {
+                    if self.is_over(&told) {
+                        return Ok(());
+                    }
+                    continue;
+                }
                 opened = self.open(&port.events) => opened?,
             };
             let (mut closing, mut least) = (None, Duration::ZERO);
@@ -142,10 +159,7 @@ impl super::Source for Source {
                     return Ok(());
                 };
                 self.lost(&error, &port.events);
-                if !taking {
-                    let ((), told) = tokio::join!(connection.close(), told(&mut port.commands, &port.events));
-                    return stay_away(told, port).await;
-                }
+                self.intake = if taking { Intake::Open } else { Intake::OnlyReturns };
                 if began.elapsed() >= SOUND_SESSION {
                     waits = self::waits();
                 }
@@ -164,7 +178,11 @@ impl super::Source for Source {
             };
             tokio::select! {
                 biased;
-                told = told(&mut port.commands, &port.events) => return stay_away(told, port).await,
+                told = told(&mut port.commands, &port.events) => {
+                    if self.is_over(&told) {
+                        return Ok(());
+                    }
+                }
                 () = pause => {}
             }
         }
@@ -172,6 +190,13 @@ impl super::Source for Source {
 }
 
 impl Source {
+    /// Whether the source has nothing left to do. With the intake stopped it has: what runs on can only be acked in a
+    /// session in which it was handed over again.
+    fn is_over(&mut self, told: &Told) -> bool {
+        self.intake = Intake::OnlyReturns;
+        *told == Told::Close
+    }
+
     fn lost(&mut self, error: &Error, events: &mpsc::UnboundedSender<SourceEvent>) {
         let (epoch, queue) = (self.epoch, &self.settings.queue);
         if error.is_unreadable() {
@@ -213,21 +238,14 @@ async fn told(
     loop {
         match commands.recv().await {
             None | Some(Command::Close) => return Told::Close,
-            Some(Command::StopIntake) => return Told::StopIntake,
+            Some(Command::StopIntake) => {
+                let _ = events.send(SourceEvent::IntakeStopped);
+                return Told::StopIntake;
+            }
             Some(Command::Settle { id, .. }) => {
                 let _ = events.send(SourceEvent::Settled { id, settled: Settled::Stale });
             }
             Some(Command::Note { .. } | Command::Prove { .. } | Command::LeaveToOthers) => {}
         }
     }
-}
-
-/// With the intake stopped and no session there is nothing to settle, and a new session would only take items again
-/// that nobody wants: so none is opened, and the source waits for its end.
-async fn stay_away(mut told: Told, mut port: Port) -> Result<(), SourceError> {
-    while told == Told::StopIntake {
-        let _ = port.events.send(SourceEvent::IntakeStopped);
-        told = self::told(&mut port.commands, &port.events).await;
-    }
-    Ok(())
 }

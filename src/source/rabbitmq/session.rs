@@ -7,20 +7,22 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer};
 use tokio::sync::mpsc;
 
 use super::limit::Limit;
 use super::settle::Settler;
-use super::{Complaint, Port, Settings, backlog, message, topology};
+use super::{Complaint, Intake, Port, Settings, backlog, message, topology};
 use crate::connect::rabbitmq::{Connection, Error, answer, table};
 use crate::delivery::Epoch;
 use crate::source::{Command, Delivery, SourceEvent};
 
 /// Commands taken in one go; acks among them may share a frame.
 const COMMANDS_AT_ONCE: usize = 256;
+/// How often the channel is looked at while it has no consumer, whose end would tell that it is closed.
+const LOOK: Duration = Duration::from_secs(1);
 /// Bound of the wait for the reason of a failed settle, which is there already or never comes.
 const VERDICT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -38,7 +40,9 @@ struct Subscription {
     limit: Limit,
     /// Read from the consumer, and waiting for room in the bridge.
     waiting: Option<Delivery>,
-    taking: bool,
+    /// Whether deliveries are read, of whatever kind.
+    reading: bool,
+    intake: Intake,
 }
 
 /// How a session ended.
@@ -62,6 +66,7 @@ impl Session {
     pub(super) async fn open(
         settings: &Settings,
         epoch: Epoch,
+        intake: Intake,
         complaint: &mut Complaint,
         events: &mpsc::UnboundedSender<SourceEvent>,
     ) -> Result<Session, Error> {
@@ -73,9 +78,17 @@ impl Session {
                 tracing::info!(%epoch, queue = settings.queue, "session with RabbitMQ is up");
                 let _ = events.send(SourceEvent::Up { epoch });
                 let limit = Limit::of(settings.declare.as_ref(), settings.delivery_limit);
-                let settler = Settler::new(epoch, channel.clone(), settings.max_in_flight);
-                let subscription =
-                    Subscription { epoch, channel, consumer, settler, limit, waiting: None, taking: true };
+                let settler = Settler::new(epoch, channel.clone(), settings.max_in_flight, intake);
+                let subscription = Subscription {
+                    epoch,
+                    channel,
+                    consumer,
+                    settler,
+                    limit,
+                    waiting: None,
+                    reading: true,
+                    intake,
+                };
                 Ok(Session { connection, subscription })
             }
             Err(error) => {
@@ -115,7 +128,7 @@ impl Session {
             never = backlog::watch(&self.connection, &settings.queue, &events) => match never {},
         };
         let ended = match left {
-            Left::Lost(error) => Ended::Lost { error, taking: self.subscription.taking },
+            Left::Lost(error) => Ended::Lost { error, taking: self.subscription.takes() },
             Left::Close => {
                 if let Err(error) = self.subscription.goodbye(&port.events).await {
                     let (epoch, queue) = (self.epoch(), &settings.queue);
@@ -142,7 +155,7 @@ impl Subscription {
                     if count == 0 {
                         return Left::Close;
                     }
-                    if let Some(left) = self.obey(commands.drain(..), &port.events).await {
+                    if let Some(left) = self.obey(commands.drain(..), port, settings).await {
                         return left;
                     }
                 }
@@ -152,8 +165,13 @@ impl Subscription {
                         room.send(delivery);
                     }
                 }
+                () = tokio::time::sleep(LOOK), if !self.reading => {
+                    if !self.channel.status().connected() {
+                        return Left::Lost(Error::Closed);
+                    }
+                }
                 // Not fused: after `None` it would pend for ever, so both ends of it leave the loop.
-                next = self.consumer.next(), if self.taking && self.waiting.is_none() => match next {
+                next = self.consumer.next(), if self.reading && self.waiting.is_none() => match next {
                     Some(Ok(delivery)) => {
                         let delivery = message::delivery(self.epoch, &settings.queue, self.limit, delivery);
                         self.settler.deliver(&delivery.outline);
@@ -169,23 +187,24 @@ impl Subscription {
     async fn obey(
         &mut self,
         commands: impl Iterator<Item = Command>,
-        events: &mpsc::UnboundedSender<SourceEvent>,
+        port: &Port,
+        settings: &Settings,
     ) -> Option<Left> {
         let mut left = None;
         for command in commands {
             match command {
                 Command::Settle { id, how } => {
                     if let Some(answer) = self.settler.settle(id, how) {
-                        let _ = events.send(answer);
+                        let _ = port.events.send(answer);
                     }
                 }
                 Command::Note { .. } | Command::LeaveToOthers => {}
                 Command::Prove { epoch } => self.settler.prove_alive(epoch),
                 Command::StopIntake => {
-                    if let Err(error) = self.stop_intake().await {
+                    if let Err(error) = self.stop_intake(port, settings).await {
                         left = Some(Left::Lost(error));
                     }
-                    let _ = events.send(SourceEvent::IntakeStopped);
+                    let _ = port.events.send(SourceEvent::IntakeStopped);
                 }
                 Command::Close => left = Some(Left::Close),
             }
@@ -211,26 +230,27 @@ impl Subscription {
         }
     }
 
-    /// Cancels the consumer and gives back what the bridge has not seen yet.
-    async fn stop_intake(&mut self) -> Result<(), Error> {
-        if !self.taking {
+    fn takes(&self) -> bool {
+        self.reading && self.intake == Intake::Open
+    }
+
+    /// Cancels the consumer. What was on its way goes to the bridge all the same, which may know it: it gives the rest back.
+    async fn stop_intake(&mut self, port: &Port, settings: &Settings) -> Result<(), Error> {
+        if !self.takes() {
             return Ok(());
         }
-        self.taking = false;
-        // By tag, as they were delivered. Not through the settler: nobody waits for an answer about them.
-        let mut unseen: Vec<u64> =
-            self.waiting.take().map(|delivery| delivery.outline.id.tag).into_iter().collect();
+        self.reading = false;
         let cancel = self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
         answer("basic.cancel", cancel).await?;
-        // What was on its way before the broker's answer, and then the end of the stream.
-        while let Some(delivery) = answer("the end of the deliveries", next(&mut self.consumer)).await? {
-            unseen.push(delivery.delivery_tag);
+        if let Some(delivery) = self.waiting.take() {
+            // Fails only where the bridge is gone, and the session with it.
+            let _ = port.deliveries.send(delivery).await;
         }
-        for tag in unseen {
-            self.settler.forget(tag);
-            // Nack, never reject: from RabbitMQ 4.3 on only a reject counts against the delivery limit.
-            let nack = self.channel.basic_nack(tag, BasicNackOptions { multiple: false, requeue: true });
-            answer("basic.nack", nack).await?;
+        // What was sent before the broker's answer, and then the end of the stream.
+        while let Some(delivery) = answer("the end of the deliveries", next(&mut self.consumer)).await? {
+            let delivery = message::delivery(self.epoch, &settings.queue, self.limit, delivery);
+            self.settler.deliver(&delivery.outline);
+            let _ = port.deliveries.send(delivery).await;
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicNackOptions, BasicQosOptions};
 use tokio::time::timeout;
 
+use super::Intake;
 use crate::connect::rabbitmq::Error;
 use crate::delivery::{DeliveryId, Epoch, Outline, Settlement};
 use crate::source::{Settled, SourceEvent};
@@ -38,6 +39,7 @@ pub(super) struct Settler {
     /// A proof is under way.
     proving: bool,
     prefetch: u16,
+    intake: Intake,
     /// Handed to lapin and not yet on the wire, or not yet answered. No longer than the prefetch allows.
     writes: FuturesUnordered<Write>,
 }
@@ -48,7 +50,7 @@ type Write = Pin<Box<dyn Future<Output = Written> + Send>>;
 
 impl Settler {
     /// `prefetch` is the channel's, which a proof sets once more.
-    pub(super) fn new(epoch: Epoch, channel: Channel, prefetch: u16) -> Self {
+    pub(super) fn new(epoch: Epoch, channel: Channel, prefetch: u16, intake: Intake) -> Self {
         Settler {
             epoch,
             channel,
@@ -58,6 +60,7 @@ impl Settler {
             unproven: Vec::new(),
             proving: false,
             prefetch,
+            intake,
             writes: FuturesUnordered::new(),
         }
     }
@@ -69,21 +72,22 @@ impl Settler {
         }
     }
 
-    /// Somebody else settles it.
-    pub(super) fn forget(&mut self, tag: u64) {
-        self.unsettled.remove(&tag);
-        self.to_prove.remove(&tag);
-    }
-
     /// Settles with the next [`flush`](Self::flush). The answer is given at once only where there is nothing to write:
     /// a delivery of another session, or one that was settled before.
     pub(super) fn settle(&mut self, id: DeliveryId, how: Settlement) -> Option<SourceEvent> {
-        if id.epoch != self.epoch || !self.unsettled.remove(&id.tag) {
+        // On a channel that is closed nothing leaves this process.
+        let known = id.epoch == self.epoch && self.unsettled.remove(&id.tag);
+        if !known || !self.channel.status().connected() {
             return Some(SourceEvent::Settled { id, settled: Settled::Stale });
         }
         match how {
             Settlement::Ack => {
                 self.acks.insert(id.tag);
+            }
+            // The end of the session gives it back.
+            Settlement::Return if self.intake == Intake::OnlyReturns => {
+                self.to_prove.remove(&id.tag);
+                return Some(SourceEvent::Settled { id, settled: Settled::Sent });
             }
             Settlement::Return => self.nack(id.tag),
         }

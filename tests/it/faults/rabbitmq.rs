@@ -37,6 +37,7 @@ async fn rabbitmq_that_times_out_acks_restarts_and_runs_short_of_memory() {
     for kind in OwnRabbitmq::kinds() {
         let broker = tokio::task::spawn_blocking(move || OwnRabbitmq::start(kind)).await.unwrap();
         work_longer_than_the_ack_timeout(&broker).await;
+        a_drain_longer_than_the_ack_timeout(&broker).await;
         a_restart_under_running_items(&broker).await;
         a_memory_alarm_while_dead_letters_are_due(&broker).await;
     }
@@ -49,6 +50,23 @@ async fn work_longer_than_the_ack_timeout(broker: &OwnRabbitmq) {
     let bridge = Longhaul::run(&config(&backlog.source(), &worker, 4, ""));
     eventually("a timeout of an ack", async || bridge.log().contains("Session lost")).await;
     all_done_once(bridge, &worker, &backlog, 12).await;
+    broker.set_ack_timeout(1_800_000);
+}
+
+/// The broker ends the session in the middle of the drain. What runs is acked in a new one, and what else comes in that
+/// stays with the broker.
+async fn a_drain_longer_than_the_ack_timeout(broker: &OwnRabbitmq) {
+    broker.set_ack_timeout(2_000);
+    let backlog = filled(&broker.url, 6).await;
+    let worker = Worker::start(Duration::from_secs(8)).await;
+    let mut bridge = Longhaul::run(&config(&backlog.source(), &worker, 4, ""));
+    eventually("all slots to be taken", async || worker.log().open == 4).await;
+    bridge.terminate();
+    let status = bridge.wait().await;
+    assert!(status.success(), "{status}\n{}", bridge.log());
+    assert!(bridge.log().contains("Session lost"), "{}", bridge.log());
+    assert_eq!((worker.done(), worker.log().started.len()), (4, 4), "{}", bridge.log());
+    eventually("the others to be back in the queue", async || backlog.left().await == 2).await;
     broker.set_ack_timeout(1_800_000);
 }
 
