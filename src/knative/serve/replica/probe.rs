@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use tokio::net::TcpStream;
 use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
@@ -74,12 +75,7 @@ impl Prober<'_> {
         match &self.probe.check {
             Check::Tcp => self.accepts().await,
             Check::Http { path, headers } => {
-                let mut request = Request::builder().uri(path).header("host", "127.0.0.1");
-                request = request.header("user-agent", "kube-probe/1.36");
-                for (name, value) in headers {
-                    request = request.header(name, value);
-                }
-                let Ok(request) = request.body(Body::empty()) else { return false };
+                let Some(request) = http_request(path, headers) else { return false };
                 let answer = forward::send(self.port, self.port, request).await;
                 answer.is_ok_and(|(response, _)| (200..400).contains(&response.status().as_u16()))
             }
@@ -121,4 +117,35 @@ async fn until_ended(engine: Arc<Engine>, mut child: Child, given_up: Cancellati
     let _ = child.wait().await;
     group.end(engine.runner());
     passed
+}
+
+/// As a kubelet builds it: the manifest's `Host` and `User-Agent` stand in place of its own, and of several hosts the first counts.
+fn http_request(path: &str, given: &[(String, String)]) -> Option<Request> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in given {
+        headers.append(HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?);
+    }
+    let host = headers.get(HOST).filter(|host| !host.is_empty()).cloned();
+    headers.insert(HOST, host.unwrap_or(HeaderValue::from_static("127.0.0.1")));
+    headers.entry(USER_AGENT).or_insert(HeaderValue::from_static("kube-probe/1.36"));
+    let mut request = Request::builder().uri(path).body(Body::empty()).ok()?;
+    *request.headers_mut() = headers;
+    Some(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_of_the_manifest_stands_in_place_of_ours() {
+        let hosts = |given: &[(&str, &str)]| -> Vec<String> {
+            let given: Vec<_> = given.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+            let request = http_request("/", &given).unwrap();
+            request.headers().get_all(HOST).iter().map(|host| host.to_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(hosts(&[("A", "b")]), ["127.0.0.1"]);
+        assert_eq!(hosts(&[("Host", "a.example"), ("host", "b.example")]), ["a.example"]);
+        assert!(http_request("/", &[("no name".into(), String::new())]).is_none());
+    }
 }
