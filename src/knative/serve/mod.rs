@@ -91,7 +91,8 @@ impl Handle {
         tokio::spawn(admin::run(listener, Arc::clone(&self.engine), self.closing.clone()))
     }
 
-    /// Takes no new requests, tells every worker to end, and cuts what is not over after `stop_grace`. None is left then.
+    /// Takes no new requests, tells every worker to end, cuts what still waits when the last has ended, and all that is not over after
+    /// `stop_grace`. None is left then.
     pub async fn stop(mut self) {
         self.closing.cancel();
         self.engine.stop();
@@ -111,7 +112,7 @@ impl Handle {
     async fn cut_all(&mut self) {
         self.engine.kill();
         self.engine.stopped().await;
-        // The end of the replicas is what the clients see; what still waits for one is cut here.
+        // The end of the replicas is what the clients see; what is still on its way to or from a client is cut here.
         self.cut.cancel();
         if !self.server.is_finished() {
             let _ = (&mut self.server).await;

@@ -100,3 +100,13 @@ async fn of_a_probe_nothing_is_left() {
     serve.wait().await;
     assert_gone(&asked()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_at_sigterm_ends_with_the_last_worker() {
+    let serve =
+        Serve::start(&Manifest::one_at_a_time(), &["--stop-grace", "1h"], &["/bin/false".into()]).await;
+    let waits = serve.post("/");
+    serve.until("it waits", |now| now["queued"] == 1).await;
+    serve.stop().await;
+    assert_eq!(waits.await.unwrap(), "", "closed without an answer");
+}
