@@ -116,8 +116,11 @@ impl<'a> Annotations<'a> {
     }
 
     fn check_names(self, problems: &mut Vec<Problem>) {
-        let names: [(Key, &[&str]); 3] = [
-            (CLASS, &[super::CLASS]),
+        // Knative takes others, and leaves them to whoever runs them.
+        if self.text(CLASS).is_some_and(|class| class != super::CLASS) {
+            self.refuse(CLASS, &format!("only {} runs here", super::CLASS), problems);
+        }
+        let names: [(Key, &[&str]); 2] = [
             (METRIC, &["concurrency", "rps"]),
             (AGGREGATION, &["linear", "weighted-exponential", "weightedExponential"]),
         ];

@@ -203,6 +203,10 @@ fn each_bad_value_is_refused_at_its_place() {
         ),
         (with_annotation("autoscaling.knative.dev/max-scale", "5"), "text belongs here"),
         (
+            with_annotation("autoscaling.knative.dev/class", "hpa.autoscaling.knative.dev"),
+            "help: leave it out: Knative may take it",
+        ),
+        (
             with_annotation("serving.knative.dev/progress-deadline", "\"0s\""),
             "it must be whole seconds above 0",
         ),
