@@ -12,6 +12,7 @@ use super::exit;
 use super::run::Signals;
 use crate::knative::duration;
 use crate::knative::hellotest;
+use crate::knative::kpa::Metric;
 use crate::knative::manifest::{self, Loaded, Service, Source};
 use crate::knative::serve::{Chaos, Command, Handle, Line, Program, Server, Settings, Stream, Worker};
 
@@ -69,6 +70,12 @@ pub fn run(options: Options, err: &mut dyn Write) -> io::Result<u8> {
     };
     for warnings in &loaded.warnings {
         writeln!(err, "{warnings}")?;
+    }
+    // Knative's own metric `rps` counts what ends, and long work ends rarely: to scale it on concurrency would be another service.
+    if loaded.service.autoscaling.metric != Metric::Concurrency {
+        let what = format!("{}: metric `rps` can't be served", options.file.display());
+        exit::say(err, &what, "scale on concurrency: requests held open for long say nothing by their rate")?;
+        return Ok(exit::CONFIG);
     }
     let settings = match settings(&options, loaded) {
         Ok(settings) => settings,
