@@ -14,7 +14,7 @@ use crate::knative::duration;
 use crate::knative::hellotest;
 use crate::knative::kpa::Metric;
 use crate::knative::manifest::{self, Loaded, Service, Source};
-use crate::knative::serve::{Chaos, Command, Handle, Line, Program, Server, Settings, Stream, Worker};
+use crate::knative::serve::{self, Chaos, Command, Handle, Line, Program, Server, Settings, Stream, Worker};
 
 pub mod worker;
 
@@ -108,7 +108,13 @@ async fn until_stopped(settings: Settings, options: &Options, err: &mut dyn Writ
     let handle = match Server::start(settings).await {
         Ok(handle) => handle,
         Err(error) => {
-            exit::say(err, &format!("{}: {error}", options.listen), "name a free address with --listen")?;
+            let hint = match error {
+                serve::Error::Listen { .. } => "name a free address with --listen",
+                serve::Error::Guard(_) => {
+                    "check that longhaul's own file is still there and more processes may be started"
+                }
+            };
+            exit::say(err, &error, hint)?;
             return Ok(exit::UNAVAILABLE);
         }
     };

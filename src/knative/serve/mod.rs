@@ -55,15 +55,25 @@ pub struct Handle {
     _on_drop: [DropGuard; 2],
 }
 
+/// Why a service does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("the guard, which ends the workers if this program is killed, can't be started: {0}")]
+    Guard(#[source] io::Error),
+}
+
 impl Server {
     /// Listens, and answers requests from now on.
     ///
     /// # Errors
     /// The address cannot be listened on, or the program that watches over the workers cannot be started.
-    pub async fn start(settings: Settings) -> io::Result<Handle> {
-        let listener = TcpListener::bind(settings.listen).await?;
-        let address = listener.local_addr()?;
-        let engine = Engine::new(settings)?;
+    pub async fn start(settings: Settings) -> Result<Handle, Error> {
+        let refused = |source| Error::Listen { address: settings.listen, source };
+        let listener = TcpListener::bind(settings.listen).await.map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        let engine = Engine::new(settings).map_err(Error::Guard)?;
         let (closing, cut) = (CancellationToken::new(), CancellationToken::new());
         let driver = tokio::spawn(Arc::clone(&engine).drive());
         let server = tokio::spawn(listen::run(listener, Arc::clone(&engine), closing.clone(), cut.clone()));
