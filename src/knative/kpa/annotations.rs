@@ -137,8 +137,9 @@ impl<'a> Annotations<'a> {
                 self.refuse(key, &format!("must be a whole number in 0..{}", i32::MAX), problems);
             }
         }
-        let min = self.count(MIN_SCALE).unwrap_or(cluster.min_scale);
-        let max = self.count(MAX_SCALE).unwrap_or(cluster.max_scale);
+        // Among themselves alone: the cluster's own bounds play no part here.
+        let min = self.count(MIN_SCALE).unwrap_or(0);
+        let max = self.count(MAX_SCALE).unwrap_or(0);
         if max != 0 && max < min {
             problems
                 .push(Problem::new(MAX_SCALE.name(), format!("{max} is less than the min-scale of {min}")));

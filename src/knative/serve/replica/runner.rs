@@ -95,6 +95,6 @@ fn environment(service: &Service) -> Vec<(String, String)> {
     }
     env.push(("K_SERVICE".into(), service.name.clone()));
     env.push(("K_CONFIGURATION".into(), service.name.clone()));
-    env.push(("K_REVISION".into(), service.revision()));
+    env.push(("K_REVISION".into(), service.revision.clone()));
     env
 }
