@@ -12,8 +12,9 @@ use super::exit;
 use super::run::Signals;
 use crate::knative::duration;
 use crate::knative::hellotest;
+use crate::knative::kpa::Metric;
 use crate::knative::manifest::{self, Loaded, Service, Source};
-use crate::knative::serve::{Chaos, Command, Handle, Line, Program, Server, Settings, Stream, Worker};
+use crate::knative::serve::{self, Chaos, Command, Handle, Line, Program, Server, Settings, Stream, Worker};
 
 pub mod worker;
 
@@ -70,6 +71,12 @@ pub fn run(options: Options, err: &mut dyn Write) -> io::Result<u8> {
     for warnings in &loaded.warnings {
         writeln!(err, "{warnings}")?;
     }
+    // Knative's own metric `rps` counts what ends, and long work ends rarely: to scale it on concurrency would be another service.
+    if loaded.service.autoscaling.metric != Metric::Concurrency {
+        let what = format!("{}: metric `rps` can't be served", options.file.display());
+        exit::say(err, &what, "scale on concurrency: requests held open for long say nothing by their rate")?;
+        return Ok(exit::CONFIG);
+    }
     let settings = match settings(&options, loaded) {
         Ok(settings) => settings,
         Err(Refused { what, hint }) => {
@@ -101,7 +108,13 @@ async fn until_stopped(settings: Settings, options: &Options, err: &mut dyn Writ
     let handle = match Server::start(settings).await {
         Ok(handle) => handle,
         Err(error) => {
-            exit::say(err, &format!("{}: {error}", options.listen), "name a free address with --listen")?;
+            let hint = match error {
+                serve::Error::Listen { .. } => "name a free address with --listen",
+                serve::Error::Guard(_) => {
+                    "check that longhaul's own file is still there and more processes may be started"
+                }
+            };
+            exit::say(err, &error, hint)?;
             return Ok(exit::UNAVAILABLE);
         }
     };

@@ -116,8 +116,11 @@ impl<'a> Annotations<'a> {
     }
 
     fn check_names(self, problems: &mut Vec<Problem>) {
-        let names: [(Key, &[&str]); 3] = [
-            (CLASS, &[super::CLASS]),
+        // Knative takes others, and leaves them to whoever runs them.
+        if self.text(CLASS).is_some_and(|class| class != super::CLASS) {
+            self.refuse(CLASS, &format!("only {} runs here", super::CLASS), problems);
+        }
+        let names: [(Key, &[&str]); 2] = [
             (METRIC, &["concurrency", "rps"]),
             (AGGREGATION, &["linear", "weighted-exponential", "weightedExponential"]),
         ];
@@ -134,8 +137,9 @@ impl<'a> Annotations<'a> {
                 self.refuse(key, &format!("must be a whole number in 0..{}", i32::MAX), problems);
             }
         }
-        let min = self.count(MIN_SCALE).unwrap_or(cluster.min_scale);
-        let max = self.count(MAX_SCALE).unwrap_or(cluster.max_scale);
+        // Among themselves alone: the cluster's own bounds play no part here.
+        let min = self.count(MIN_SCALE).unwrap_or(0);
+        let max = self.count(MAX_SCALE).unwrap_or(0);
         if max != 0 && max < min {
             problems
                 .push(Problem::new(MAX_SCALE.name(), format!("{max} is less than the min-scale of {min}")));

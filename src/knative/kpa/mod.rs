@@ -19,7 +19,7 @@ mod delay;
 mod error;
 mod exponent;
 mod scaler;
-mod text;
+pub(super) mod text;
 mod time;
 
 pub use activity::{Activity, Load};

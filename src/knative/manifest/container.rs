@@ -119,7 +119,9 @@ fn port(container: &Mapping<'_>, report: &mut Report) -> Port {
     if port.text("protocol", report).is_some_and(|protocol| !["", "TCP"].contains(&protocol.as_str())) {
         report.mistake(&port.path.key("protocol"), "Knative takes TCP alone", "leave it out");
     }
-    let number = port.number("containerPort", 1..=65535, report).unwrap_or(8080);
+    // 0 is left out for Kubernetes, and then Knative's default.
+    let number = port.number("containerPort", 0..=65535, report).filter(|number| *number > 0);
+    let number = number.unwrap_or(default.number.into());
     if RESERVED.contains(&number) {
         let mend = "write another, such as 8080; the worker is told in PORT";
         report.mistake(&port.path.key("containerPort"), "Knative keeps this port for its queue-proxy", mend);

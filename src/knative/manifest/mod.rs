@@ -13,6 +13,7 @@ use crate::config::path::Path;
 use crate::config::report::Report;
 use crate::config::yaml::{self, Document, Range};
 use crate::knative::kpa;
+use crate::knative::kpa::annotations::CLASS;
 
 mod annotations;
 mod cluster;
@@ -133,7 +134,11 @@ fn missing(what: &str, mend: &str, report: &mut Report) {
 /// Notes what the autoscaler's own rules refuse, at the value in `mapping`.
 fn refuse(problems: Vec<kpa::Problem>, mapping: &Path, report: &mut Report) {
     for kpa::Problem { key, reason } in problems {
-        let mend = "Knative refuses it too: keep to the rule, or leave the key out for the default";
+        let mend = if key == CLASS.name() {
+            "leave it out: Knative may take it, but this machine has only Knative's own autoscaler"
+        } else {
+            "Knative refuses it too: keep to the rule, or leave the key out for the default"
+        };
         report.mistake(&mapping.key(&key), reason, mend);
     }
 }

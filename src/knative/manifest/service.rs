@@ -19,6 +19,8 @@ use crate::knative::kpa;
 pub struct Service {
     pub name: String,
     pub namespace: String,
+    /// The name of the revision: that of the template, or else as Knative would number the first.
+    pub revision: String,
     /// Those of `spec.template.metadata`, by full name.
     pub annotations: BTreeMap<String, String>,
     /// The annotations over the cluster's settings.
@@ -49,11 +51,6 @@ impl Service {
     pub fn termination_grace(&self) -> Duration {
         self.timeouts.request
     }
-
-    /// The name of the revision, as Knative would number the first.
-    pub fn revision(&self) -> String {
-        format!("{}-00001", self.name)
-    }
 }
 
 /// The Service of a file, which may hold other objects beside it.
@@ -78,26 +75,25 @@ pub fn read(text: &str, settings: &Settings, report: &mut Report) -> Option<Serv
     check_version(&root, report);
     let metadata = root.required_mapping("metadata", report)?;
     let name = metadata.required_text("name", report)?;
-    check_name(&name, &metadata, report);
+    check_name(&name, &metadata, "a Service", report);
     annotations::of_service(&metadata, report);
     let spec = root.required_mapping("spec", report)?;
     spec.only(&["template", "traffic"], report);
     let template = spec.required_mapping("template", report)?;
     template.only(&["metadata", "spec"], report);
     let template_metadata = template.mapping("metadata", report);
+    let revision = revision(template_metadata.as_ref(), &name, report);
     let annotations = annotations::of_revision(template_metadata.as_ref(), &settings.autoscaler, report);
     let spec = template.required_mapping("spec", report)?;
     spec.only(REVISION_FIELDS, report);
-    let most = settings.defaults.container_concurrency_max;
-    let container_concurrency = spec
-        .number("containerConcurrency", 0..=most, report)
-        .unwrap_or(settings.defaults.container_concurrency);
+    let container_concurrency = settings.defaults.concurrency(&spec, report);
     let timeouts = settings.defaults.timeouts(&spec, report);
     let Container { image, command, env, port, readiness } = container::read(&spec, report)?;
     Some(Service {
         autoscaling: kpa::Config::resolve(&settings.autoscaler, &annotations, container_concurrency),
         namespace: metadata.text("namespace", report).unwrap_or_else(|| "default".into()),
         name,
+        revision,
         annotations,
         container_concurrency,
         timeouts,
@@ -150,13 +146,29 @@ fn check_version(root: &Mapping<'_>, report: &mut Report) {
 }
 
 /// A DNS label (RFC 1035), since the name becomes that of a Service of Kubernetes.
-fn check_name(name: &str, metadata: &Mapping<'_>, report: &mut Report) {
+fn check_name(name: &str, metadata: &Mapping<'_>, owner: &str, report: &mut Report) {
     let fits = name.starts_with(|first: char| first.is_ascii_lowercase())
         && !name.ends_with('-')
         && name.len() <= 63
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     if !fits {
         let mend = "write at most 63 of a-z, 0-9 and -, a letter first and no - last";
-        report.mistake(&metadata.path.key("name"), "this is no name for a Service", mend);
+        report.mistake(&metadata.path.key("name"), format!("this is no name for {owner}"), mend);
     }
+}
+
+/// The name that the template gives its revision, or the first that Knative would make up.
+fn revision(metadata: Option<&Mapping<'_>>, service: &str, report: &mut Report) -> String {
+    let given = metadata.and_then(|metadata| Some((metadata, metadata.text("name", report)?)));
+    let Some((metadata, name)) = given.filter(|(_, name)| !name.is_empty()) else {
+        return format!("{service}-00001");
+    };
+    if name.starts_with(&format!("{service}-")) {
+        check_name(&name, metadata, "a revision", report);
+    } else {
+        let reason = "the name of a revision must begin with that of its Service";
+        let mend = format!("write `{service}-` before it, or leave the name out");
+        report.mistake(&metadata.path.key("name"), reason, mend);
+    }
+    name
 }

@@ -128,6 +128,66 @@ data: { stable-window: 6s }
     assert!(text.starts_with("s.yaml:7:23: spec.template.spec.timeoutSeconds: it is more than"), "{text}");
 }
 
+/// A config-defaults with these keys.
+fn defaults(keys: &str) -> String {
+    format!("kind: ConfigMap\nmetadata: {{ name: config-defaults }}\ndata: {{ {keys} }}\n")
+}
+
+#[test]
+fn config_defaults_is_refused_as_knative_refuses_it() {
+    for (keys, expected) in [
+        ("revision-timeout-seconds: \"601\"", "601 is more than the max-revision-timeout-seconds of 600"),
+        (
+            "revision-timeout-seconds: \"50\", revision-response-start-timeout-seconds: \"51\"",
+            "3:82: data.revision-response-start-timeout-seconds: 51 is more than the revision-timeout-seconds of 50",
+        ),
+        ("revision-idle-timeout-seconds: \"301\"", "301 is more than the revision-timeout-seconds of 300"),
+        ("container-concurrency: \"1001\"", "1001 is more than the container-concurrency-max-limit of 1000"),
+        ("container-concurrency-max-limit: \"0\"", "it must be at least 1"),
+        ("allow-container-concurrency-zero: \"maybe\"", "neither true nor false"),
+    ] {
+        let found = mistakes(load(("s.yaml", SERVICE), Some(("cm.yaml", &defaults(keys)))));
+        assert!(found.contains(expected), "{keys}\n{found}");
+        assert_eq!(found.matches("help: ").count(), 1, "{keys}\n{found}");
+    }
+}
+
+#[test]
+fn no_limit_of_requests_is_refused_where_the_cluster_does_not_allow_it() {
+    let cluster = defaults("allow-container-concurrency-zero: \"false\"");
+    let with = |lines: &str| load(("s.yaml", &with_spec(lines)), Some(("cm.yaml", &cluster)));
+    let zero = mistakes(with("      containerConcurrency: 0\n"));
+    assert!(zero.starts_with("s.yaml:7:29: spec.template.spec.containerConcurrency: 0 is refused"), "{zero}");
+    assert!(mistakes(with("")).contains("containerConcurrency: 0 is refused"), "left out is 0 too");
+    assert_eq!(with("      containerConcurrency: 1\n").unwrap().service.container_concurrency, 1);
+}
+
+#[test]
+fn the_revision_has_the_name_of_its_template() {
+    let named =
+        |name: &str| {
+            service(&SERVICE.replace(
+                "    spec:\n      c",
+                &format!("    metadata: {{ name: {name} }}\n    spec:\n      c"),
+            ))
+        };
+    assert_eq!(service(SERVICE).unwrap().service.revision, "hello-00001");
+    assert_eq!(named("hello-blue").unwrap().service.revision, "hello-blue");
+    for (name, expected) in [
+        ("blue", "6:23: spec.template.metadata.name: the name of a revision must begin with"),
+        ("hello-", "6:23: spec.template.metadata.name: this is no name for a revision"),
+    ] {
+        let found = mistakes(named(name));
+        assert!(found.contains(expected), "{name}\n{found}");
+    }
+}
+
+#[test]
+fn a_port_of_0_is_knatives_default() {
+    let text = with_container("          ports: [{ containerPort: 0 }]\n");
+    assert_eq!(service(&text).unwrap().service.port, 8080);
+}
+
 #[test]
 fn env_ports_and_probes_are_read() {
     let text = with_container(
@@ -202,6 +262,10 @@ fn each_bad_value_is_refused_at_its_place() {
             "6:64: spec.template.metadata.annotations.\"autoscaling.knative.dev/window\": \"5s\" does not do",
         ),
         (with_annotation("autoscaling.knative.dev/max-scale", "5"), "text belongs here"),
+        (
+            with_annotation("autoscaling.knative.dev/class", "hpa.autoscaling.knative.dev"),
+            "help: leave it out: Knative may take it",
+        ),
         (
             with_annotation("serving.knative.dev/progress-deadline", "\"0s\""),
             "it must be whole seconds above 0",

@@ -35,6 +35,8 @@ pub struct Engine {
     stopping: CancellationToken,
     /// Nobody waits any more: every worker is killed.
     killing: CancellationToken,
+    /// The last replica is gone, and no other comes.
+    over: CancellationToken,
 }
 
 struct Shared {
@@ -105,6 +107,7 @@ impl Engine {
             replicas: TaskTracker::new(),
             stopping: CancellationToken::new(),
             killing: CancellationToken::new(),
+            over: CancellationToken::new(),
             clock,
             settings,
         }))
@@ -224,6 +227,12 @@ impl Engine {
     /// When no replica is left. Only after [`stop`](Self::stop).
     pub async fn stopped(&self) {
         self.replicas.wait().await;
+        self.over.cancel();
+    }
+
+    /// Cancelled when no replica is left that could take what waits.
+    pub fn over(&self) -> &CancellationToken {
+        &self.over
     }
 
     pub fn stopping(&self) -> &CancellationToken {

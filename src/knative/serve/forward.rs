@@ -57,17 +57,18 @@ pub async fn send(port: u16, shown: u16, request: Request) -> Result<(Response, 
     let early = Arc::new(AtomicBool::new(false));
     let note = Arc::clone(&early);
     hyper::ext::on_informational(&mut request, move |_| note.store(true, Ordering::Relaxed));
-    match sender.send_request(request).await {
-        Ok(response) => {
-            let mut response = incoming(response);
-            if early.load(Ordering::Relaxed) {
-                // Knative's queue-proxy takes a 1xx for the worker's answer and drops the status that follows; Go then says 200. Whoever
-                // acks by the status alone loses work there, and should see it here.
-                *response.status_mut() = StatusCode::OK;
-            }
-            Ok((response, connection))
+    let answer = sender.send_request(request).await;
+    let after = |mut response: Response| {
+        if early.load(Ordering::Relaxed) {
+            // Knative's queue-proxy takes a 1xx for the worker's answer and drops the status that follows, its own 502 too; Go then says
+            // 200. Whoever acks by the status alone loses work there, and should see it here.
+            *response.status_mut() = StatusCode::OK;
         }
-        Err(error) => Err(explain(&error)),
+        response
+    };
+    match answer {
+        Ok(response) => Ok((after(incoming(response)), connection)),
+        Err(error) => Err(after(explain(&error))),
     }
 }
 

@@ -55,15 +55,25 @@ pub struct Handle {
     _on_drop: [DropGuard; 2],
 }
 
+/// Why a service does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("the guard, which ends the workers if this program is killed, can't be started: {0}")]
+    Guard(#[source] io::Error),
+}
+
 impl Server {
     /// Listens, and answers requests from now on.
     ///
     /// # Errors
     /// The address cannot be listened on, or the program that watches over the workers cannot be started.
-    pub async fn start(settings: Settings) -> io::Result<Handle> {
-        let listener = TcpListener::bind(settings.listen).await?;
-        let address = listener.local_addr()?;
-        let engine = Engine::new(settings)?;
+    pub async fn start(settings: Settings) -> Result<Handle, Error> {
+        let refused = |source| Error::Listen { address: settings.listen, source };
+        let listener = TcpListener::bind(settings.listen).await.map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        let engine = Engine::new(settings).map_err(Error::Guard)?;
         let (closing, cut) = (CancellationToken::new(), CancellationToken::new());
         let driver = tokio::spawn(Arc::clone(&engine).drive());
         let server = tokio::spawn(listen::run(listener, Arc::clone(&engine), closing.clone(), cut.clone()));
@@ -91,7 +101,8 @@ impl Handle {
         tokio::spawn(admin::run(listener, Arc::clone(&self.engine), self.closing.clone()))
     }
 
-    /// Takes no new requests, tells every worker to end, and cuts what is not over after `stop_grace`. None is left then.
+    /// Takes no new requests, tells every worker to end, cuts what still waits when the last has ended, and all that is not over after
+    /// `stop_grace`. None is left then.
     pub async fn stop(mut self) {
         self.closing.cancel();
         self.engine.stop();
@@ -111,7 +122,7 @@ impl Handle {
     async fn cut_all(&mut self) {
         self.engine.kill();
         self.engine.stopped().await;
-        // The end of the replicas is what the clients see; what still waits for one is cut here.
+        // The end of the replicas is what the clients see; what is still on its way to or from a client is cut here.
         self.cut.cancel();
         if !self.server.is_finished() {
             let _ = (&mut self.server).await;

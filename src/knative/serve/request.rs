@@ -23,7 +23,7 @@ use super::replica::Target;
 /// How much of a body is read before its request runs; the rest follows then.
 const READ_AHEAD_BYTES: usize = 4 << 20;
 
-/// The client's connection is to be closed without an answer.
+/// The client's connection is to be closed without an answer: a fault asked for that, or the service ended before the request ran.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is cut on purpose")]
 pub struct Cut;
@@ -38,7 +38,7 @@ pub struct Answer {
 /// Answers one request.
 ///
 /// # Errors
-/// A fault asked for no answer.
+/// A fault asked for no answer, or the service ended before the request ran.
 pub async fn hold(engine: Arc<Engine>, request: Request) -> Result<Response, Cut> {
     if let Some(answer) = answers::probe(&request) {
         return Ok(answer);
@@ -49,8 +49,13 @@ pub async fn hold(engine: Arc<Engine>, request: Request) -> Result<Response, Cut
     let limits = limits(&engine, &held);
     // Whatever drops this future drops the request's place in the queue, its slot and its work with it.
     let work = async {
-        let request = read_ahead(request).await;
-        match slot.await {
+        let waiting = async { (read_ahead(request).await, slot.await) };
+        let (request, slot) = tokio::select! {
+            biased;
+            waited = waiting => waited,
+            () = engine.over().cancelled() => return Err(Cut),
+        };
+        match slot {
             Ok(slot) => run(&engine, request, slot).await,
             Err(_) => Ok(Answer { response: answers::closed(), connection: None, slot: None }),
         }

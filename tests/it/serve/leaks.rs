@@ -79,3 +79,34 @@ async fn a_request_that_runs_at_sigterm_is_answered() {
     serve.stop().await;
     assert!(answer.await.unwrap().ends_with("Hello World! wait time 1s"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_probe_nothing_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pids");
+    let script = format!("sleep 1000 & echo $! >> {}; wait", file.display());
+    let probe =
+        format!("{{ exec: {{ command: [sh, -c, '{script}'] }}, periodSeconds: 1, timeoutSeconds: 1 }}");
+    let manifest = Manifest { probe: Some(probe), ..Manifest::one_at_a_time() };
+    let mut serve = Serve::start(&manifest, &[], &worker::words()).await;
+    let asked = || -> Vec<u32> {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    };
+    eventually("it was asked again", async || asked().len() >= 2).await;
+    assert_gone(&asked()[..1]).await;
+    eventually("a probe runs", async || asked().last().is_some_and(|pid| runs(*pid))).await;
+    serve.signal("-KILL");
+    serve.wait().await;
+    assert_gone(&asked()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_at_sigterm_ends_with_the_last_worker() {
+    let serve =
+        Serve::start(&Manifest::one_at_a_time(), &["--stop-grace", "1h"], &["/bin/false".into()]).await;
+    let waits = serve.post("/");
+    serve.until("it waits", |now| now["queued"] == 1).await;
+    serve.stop().await;
+    assert_eq!(waits.await.unwrap(), "", "closed without an answer");
+}

@@ -19,6 +19,7 @@ async fn the_workers_own_answers_come_through_and_its_failures_in_knatives_words
         ("/status/500", 500, "item"),
         // A 1xx takes the place of the status that follows.
         ("/early/500", 200, "item"),
+        ("/early/close", 200, "EOF\n"),
         ("/env/K_SERVICE", 200, "hello"),
         ("/env/K_REVISION", 200, "hello-00001"),
         ("/env/K_CONFIGURATION", 200, "hello"),
@@ -136,4 +137,11 @@ async fn faults_come_when_they_are_asked_for() {
     let resetting = faults("reset=1").await;
     assert_eq!(resetting.post("/").await.unwrap(), "", "closed without an answer");
     resetting.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_scales_on_its_rate_is_refused() {
+    let (code, said) = Serve::refused(&Manifest::one_at_a_time().annotation("metric", "rps")).await;
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("error: service.yaml: metric `rps` can't be served\n  help: "), "{said}");
 }

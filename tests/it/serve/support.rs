@@ -116,6 +116,17 @@ impl Serve {
         Serve { child, address, admin, output, _folder: folder }
     }
 
+    /// The exit code of one that refuses to start, and what it says.
+    pub async fn refused(manifest: &Manifest) -> (Option<i32>, String) {
+        let folder = tempfile::tempdir().unwrap();
+        manifest.write(folder.path());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_longhaul"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "-f", "service.yaml"]);
+        command.args(["--autoscaler", "cluster.yaml"]).current_dir(folder.path()).kill_on_drop(true);
+        let output = within("the refusal", command.output()).await.unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
     /// What the workers wrote, with the names of their replicas.
     pub fn output(&self) -> Vec<String> {
         self.output.lock().unwrap().clone()

@@ -65,7 +65,9 @@ fn answer(mut stream: TcpStream) {
         "close" => {}
         "early" => {
             let _ = stream.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n");
-            whole(&mut stream, value, &body);
+            if value != "close" {
+                whole(&mut stream, value, &body);
+            }
         }
         "status" => whole(&mut stream, value, &body),
         "sleep" => {

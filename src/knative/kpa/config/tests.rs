@@ -127,7 +127,6 @@ fn the_webhooks_part_refuses_each_annotation_that_does_not_do() {
         ("max-scale", "0"),
         ("min-scale", "-1"),
         ("activation-scale", "1"),
-        ("activation-scale", "51"),
         ("metric", "cpu"),
         ("class", "hpa.autoscaling.knative.dev"),
         ("metric-aggregation-algorithm", "median"),
@@ -135,5 +134,13 @@ fn the_webhooks_part_refuses_each_annotation_that_does_not_do() {
         let error = Annotations(&annotations(&[(name, value)])).check(&cluster).unwrap_err();
         assert_eq!(keys(error), [format!("autoscaling.knative.dev/{name}")], "{name}: {value}");
     }
-    assert!(Annotations(&annotations(&[("min-scale", "5"), ("max-scale", "3")])).check(&cluster).is_err());
+    for (scale, other) in
+        [(("min-scale", "5"), ("max-scale", "3")), (("activation-scale", "4"), ("max-scale", "3"))]
+    {
+        assert!(Annotations(&annotations(&[scale, other])).check(&cluster).is_err(), "{scale:?}");
+    }
+    // The cluster's defaults are not compared with.
+    for scale in [("min-scale", "60"), ("activation-scale", "60")] {
+        assert_eq!(Annotations(&annotations(&[scale])).check(&cluster), Ok(()), "{scale:?}");
+    }
 }

@@ -1,14 +1,21 @@
 //! Asks a worker whether it is ready, as queue-proxy and kubelet do.
 
+use std::io;
+use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use tokio::net::TcpStream;
+use tokio::process::Child;
+use tokio_util::sync::CancellationToken;
 
+use super::Group;
 use crate::knative::manifest::{Check, Probe};
-use crate::knative::serve::clock::Clock;
+use crate::knative::serve::engine::Engine;
 use crate::knative::serve::forward;
 
 /// Between two questions while a worker starts: the queue-proxy's own, where the manifest names no period.
@@ -21,13 +28,15 @@ pub struct Prober<'a> {
     pub probe: &'a Probe,
     pub port: u16,
     pub env: &'a [(String, String)],
-    pub clock: Clock,
+    /// The program `longhaul`, which starts what is to run.
+    pub longhaul: &'a Path,
+    pub engine: &'a Arc<Engine>,
 }
 
 impl Prober<'_> {
     /// Gives back when the worker has passed as often in a row as it must.
     pub async fn until_ready(&self) {
-        self.clock.sleep(self.probe.initial_delay).await;
+        self.engine.clock.sleep(self.probe.initial_delay).await;
         let pause = match (self.probe.period, &self.probe.check) {
             (None, _) => EAGER,
             (Some(period), Check::Exec { .. }) => period,
@@ -39,7 +48,7 @@ impl Prober<'_> {
             if passed >= self.probe.success_threshold {
                 return;
             }
-            self.clock.sleep(pause).await;
+            self.engine.clock.sleep(pause).await;
         }
     }
 
@@ -48,7 +57,7 @@ impl Prober<'_> {
         let Some(period) = self.probe.period else { return std::future::pending().await };
         let mut failed = 0;
         while failed < self.probe.failure_threshold {
-            self.clock.sleep(period).await;
+            self.engine.clock.sleep(period).await;
             failed = if self.passes().await { 0 } else { failed + 1 };
         }
     }
@@ -66,31 +75,77 @@ impl Prober<'_> {
         match &self.probe.check {
             Check::Tcp => self.accepts().await,
             Check::Http { path, headers } => {
-                let mut request = Request::builder().uri(path).header("host", "127.0.0.1");
-                request = request.header("user-agent", "kube-probe/1.36");
-                for (name, value) in headers {
-                    request = request.header(name, value);
-                }
-                let Ok(request) = request.body(Body::empty()) else { return false };
+                let Some(request) = http_request(path, headers) else { return false };
                 let answer = forward::send(self.port, self.port, request).await;
                 answer.is_ok_and(|(response, _)| (200..400).contains(&response.status().as_u16()))
             }
-            Check::Exec { command } => {
-                let Some((program, arguments)) = command.split_first() else { return false };
-                // The queue-proxy can't run it, and asks whether the port is open; a replica is ready when both are content.
-                if !self.accepts().await {
-                    return false;
-                }
-                let status = tokio::process::Command::new(program)
-                    .args(arguments)
-                    .envs(self.env.iter().map(|(name, value)| (name, value)))
-                    .stdin(Stdio::null())
-                    .stdout(Stdio::null())
-                    .stderr(Stdio::null())
-                    .kill_on_drop(true)
-                    .status();
-                status.await.is_ok_and(|status| status.success())
-            }
+            // The queue-proxy can't run it, and asks whether the port is open; a replica is ready when both are content.
+            Check::Exec { command } => self.accepts().await && self.run(command).await,
         }
+    }
+
+    /// Whether the program succeeds. Dropping the future ends the program.
+    async fn run(&self, words: &[String]) -> bool {
+        let Ok(child) = self.start(words) else { return false };
+        let given_up = CancellationToken::new();
+        // A task of its own, because the end of a program that was given up has to be waited for.
+        let ended = tokio::spawn(until_ended(Arc::clone(self.engine), child, given_up.clone()));
+        let _given_up = given_up.drop_guard();
+        ended.await.unwrap_or(false)
+    }
+
+    fn start(&self, words: &[String]) -> io::Result<Child> {
+        self.engine
+            .runner()
+            .command(self.longhaul, words)?
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+    }
+}
+
+/// Whether the program succeeded before it was given up. Nothing that it has started is left then.
+async fn until_ended(engine: Arc<Engine>, mut child: Child, given_up: CancellationToken) -> bool {
+    let group = Group::of(&child);
+    let passed = tokio::select! {
+        status = child.wait() => status.is_ok_and(|status| status.success()),
+        () = given_up.cancelled() => false,
+    };
+    group.kill();
+    // Only then has it said the last word to the guard.
+    let _ = child.wait().await;
+    group.end(engine.runner());
+    passed
+}
+
+/// As a kubelet builds it: the manifest's `Host` and `User-Agent` stand in place of its own, and of several hosts the first counts.
+fn http_request(path: &str, given: &[(String, String)]) -> Option<Request> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in given {
+        headers.append(HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?);
+    }
+    let host = headers.get(HOST).filter(|host| !host.is_empty()).cloned();
+    headers.insert(HOST, host.unwrap_or(HeaderValue::from_static("127.0.0.1")));
+    headers.entry(USER_AGENT).or_insert(HeaderValue::from_static("kube-probe/1.36"));
+    let mut request = Request::builder().uri(path).body(Body::empty()).ok()?;
+    *request.headers_mut() = headers;
+    Some(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_of_the_manifest_stands_in_place_of_ours() {
+        let hosts = |given: &[(&str, &str)]| -> Vec<String> {
+            let given: Vec<_> = given.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+            let request = http_request("/", &given).unwrap();
+            request.headers().get_all(HOST).iter().map(|host| host.to_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(hosts(&[("A", "b")]), ["127.0.0.1"]);
+        assert_eq!(hosts(&[("Host", "a.example"), ("host", "b.example")]), ["a.example"]);
+        assert!(http_request("/", &[("no name".into(), String::new())]).is_none());
     }
 }

@@ -13,8 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::backoff::Backoff;
 use super::output::pass_on;
 use super::probe::Prober;
-use super::{Life, Target, port};
-use crate::knative::serve::guard;
+use super::{Life, Runner, Target, port};
 use crate::knative::serve::settings::{Command, Stream};
 use crate::knative::serve::snapshot::State;
 
@@ -50,7 +49,7 @@ pub async fn live(life: &Life<'_>, command: &Command) {
         let started = life.engine.clock.now();
         match Process::start(life, command) {
             Ok(process) => {
-                if let End::Stopped = run(life, process).await {
+                if let End::Stopped = run(life, command, process).await {
                     return;
                 }
             }
@@ -74,14 +73,15 @@ pub async fn live(life: &Life<'_>, command: &Command) {
 }
 
 /// One run of the worker.
-async fn run(life: &Life<'_>, mut process: Process) -> End {
+async fn run(life: &Life<'_>, command: &Command, mut process: Process) -> End {
     let engine = life.engine;
     let env = process.env.clone();
     let prober = Prober {
         probe: &engine.settings.service.readiness,
         port: process.port,
         env: &env,
-        clock: engine.clock,
+        longhaul: &command.longhaul,
+        engine,
     };
     let mut was_ready = false;
     let ended = loop {
@@ -151,18 +151,13 @@ impl Process {
         let mut env = runner.env().to_vec();
         env.push(("PORT".into(), port.to_string()));
         env.push(("HOSTNAME".into(), life.name.to_owned()));
-        let mut child = tokio::process::Command::new(&command.longhaul)
-            .arg(guard::WORKER_COMMAND)
-            .arg("--")
-            .args(&command.words)
+        let mut child = runner
+            .command(&command.longhaul, &command.words)?
             .envs(env.iter().map(|(name, value)| (name, value)))
-            .stdin(runner.guard_pipe()?)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true)
             .spawn()?;
-        let group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
+        let group = Group::of(&child);
         let name: Arc<str> = life.name.into();
         let mut output = Vec::new();
         if let Some(stdout) = child.stdout.take() {
@@ -177,10 +172,7 @@ impl Process {
 
     /// What a worker has started ends with it, as a container's processes end with its first.
     async fn clean_up(self, life: &Life<'_>) {
-        self.group.kill();
-        if let Some(group) = self.group.0 {
-            life.engine.runner().forget(group.as_raw_nonzero().get());
-        }
+        self.group.end(life.engine.runner());
         for task in self.output {
             let abort = task.abort_handle();
             if tokio::time::timeout(OUTPUT_TIMEOUT, task).await.is_err() {
@@ -191,6 +183,19 @@ impl Process {
 }
 
 impl Group {
+    /// That of a child which was started as the first of a group of its own.
+    pub(super) fn of(child: &Child) -> Self {
+        Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
+    }
+
+    /// The first process has ended and been waited for: nothing else of the group stays, and the guard need not know of it any more.
+    pub(super) fn end(self, runner: &Runner) {
+        self.kill();
+        if let Some(group) = self.0 {
+            runner.forget(group.as_raw_nonzero().get());
+        }
+    }
+
     /// Every process of it, at once.
     pub fn kill(self) {
         // One that has ended already is what we want.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 
@@ -41,17 +42,25 @@ impl Runner {
         &self.env
     }
 
-    /// The standard input of a worker that is about to start: the way to the guard.
+    /// What starts a program in a process group of its own, which the guard knows of before the program runs.
     ///
     /// # Errors
     /// There are no more file descriptors.
-    pub fn guard_pipe(&self) -> io::Result<Stdio> {
+    pub fn command(&self, longhaul: &Path, words: &[String]) -> io::Result<tokio::process::Command> {
+        let mut command = tokio::process::Command::new(longhaul);
+        command.arg(guard::WORKER_COMMAND).arg("--").args(words);
+        command.stdin(self.guard_pipe()?).process_group(0).kill_on_drop(true);
+        Ok(command)
+    }
+
+    /// The way to the guard.
+    fn guard_pipe(&self) -> io::Result<Stdio> {
         let Some(guard) = &self.guard else { return Ok(Stdio::null()) };
         let pipe = guard.pipe.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Stdio::from(OwnedFd::from(pipe.try_clone()?)))
     }
 
-    /// The worker's process group has ended, and its number may be given to others.
+    /// The process group has ended, and its number may be given to others.
     pub fn forget(&self, group: i32) {
         let Some(guard) = &self.guard else { return };
         let mut pipe = guard.pipe.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,6 +95,6 @@ fn environment(service: &Service) -> Vec<(String, String)> {
     }
     env.push(("K_SERVICE".into(), service.name.clone()));
     env.push(("K_CONFIGURATION".into(), service.name.clone()));
-    env.push(("K_REVISION".into(), service.revision()));
+    env.push(("K_REVISION".into(), service.revision.clone()));
     env
 }

@@ -3,6 +3,7 @@
 use futures_util::StreamExt;
 
 use super::*;
+use crate::knative::serve::{Command, Error, Server};
 
 fn one_at_a_time(timeouts: &str, annotations: &[(&str, &str)]) -> Settings {
     settings(&format!("      containerConcurrency: 1\n{timeouts}"), annotations, "", sleeper())
@@ -135,4 +136,15 @@ async fn a_busy_replica_that_is_scaled_down_finishes() {
         assert_eq!(answer.await.unwrap().0, 200);
     }
     until(&world, 60, "all are gone", |now| now.ready + now.starting + now.terminating == 0).await;
+}
+
+#[tokio::test]
+async fn a_guard_that_cannot_start_is_named() {
+    let program = Program::Command(Command {
+        words: vec!["true".into()],
+        longhaul: "/no/such/longhaul".into(),
+        output: Arc::new(|_| {}),
+    });
+    let error = Server::start(settings("", &[], "", program)).await.err().unwrap();
+    assert!(matches!(error, Error::Guard(_)), "{error}");
 }
