@@ -16,7 +16,7 @@ use super::limit::Limit;
 use super::settle::Settler;
 use super::{Complaint, Intake, Port, Settings, backlog, message, topology};
 use crate::connect::rabbitmq::{Connection, Error, answer, table};
-use crate::delivery::Epoch;
+use crate::delivery::{Epoch, Settlement};
 use crate::source::{Command, Delivery, SourceEvent};
 
 /// Commands taken in one go; acks among them may share a frame.
@@ -234,7 +234,8 @@ impl Subscription {
         self.reading && self.intake == Intake::Open
     }
 
-    /// Cancels the consumer. What was on its way goes to the bridge all the same, which may know it: it gives the rest back.
+    /// Cancels the consumer. What was on its way goes to the bridge all the same, which may know it and gives the rest back;
+    /// where it has no room, it is given back here.
     async fn stop_intake(&mut self, port: &Port, settings: &Settings) -> Result<(), Error> {
         if !self.takes() {
             return Ok(());
@@ -242,15 +243,18 @@ impl Subscription {
         self.reading = false;
         let cancel = self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
         answer("basic.cancel", cancel).await?;
-        if let Some(delivery) = self.waiting.take() {
-            // Fails only where the bridge is gone, and the session with it.
-            let _ = port.deliveries.send(delivery).await;
-        }
+        let mut unseen: Vec<Delivery> = self.waiting.take().into_iter().collect();
         // What was sent before the broker's answer, and then the end of the stream.
         while let Some(delivery) = answer("the end of the deliveries", next(&mut self.consumer)).await? {
             let delivery = message::delivery(self.epoch, &settings.queue, self.limit, delivery);
             self.settler.deliver(&delivery.outline);
-            let _ = port.deliveries.send(delivery).await;
+            unseen.push(delivery);
+        }
+        for delivery in unseen {
+            let id = delivery.outline.id;
+            if port.deliveries.try_send(delivery).is_err() {
+                self.settler.settle(id, Settlement::Return);
+            }
         }
         Ok(())
     }
