@@ -74,19 +74,7 @@ pub enum Start {
     Fresh(Duration),
 }
 
-/// What Knative sets where `responseStartTimeoutSeconds` is left out (config-defaults, `revision-timeout-seconds`).
-const RESPONSE_START_DEFAULT: Duration = Duration::from_secs(300);
-
 impl ResponseStart {
-    /// The value that a field left out comes to (`pkg/apis/serving/v1/revision_defaults.go`).
-    pub fn left_out(timeout: Duration) -> Self {
-        if timeout > RESPONSE_START_DEFAULT {
-            ResponseStart::Default(RESPONSE_START_DEFAULT)
-        } else {
-            ResponseStart::Unlimited
-        }
-    }
-
     pub fn limit(self) -> Option<Duration> {
         match self {
             ResponseStart::Default(limit) | ResponseStart::Limit(limit) => Some(limit),
@@ -112,12 +100,12 @@ impl Scenario {
 impl Service {
     /// Knative's defaults around `autoscaling`, with one request per replica and a cold start of a second.
     pub fn new(autoscaling: kpa::Config) -> Self {
-        let timeout = Duration::from_secs(300);
         Service {
             autoscaling,
             container_concurrency: 1,
-            timeout,
-            response_start: ResponseStart::left_out(timeout),
+            timeout: Duration::from_secs(300),
+            // The default of 300 s is no less than the timeout, and so not set.
+            response_start: ResponseStart::Unlimited,
             idle_timeout: None,
             cold_start: Duration::from_secs(1),
         }

@@ -116,3 +116,42 @@ fn mistakes_say_what_to_do() {
         assert!(err.contains(said), "{arguments:?}: {err}");
     }
 }
+
+/// A variant is what the same manifest through `-f` would be: left out, the start of the answer has 300 s, which bounds longer timeouts.
+#[test]
+fn a_variant_of_a_timeout_gets_what_knative_makes_of_all_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = |name: &str, fields: &str| {
+        let file = folder.path().join(name);
+        let text = format!(
+            "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {{ name: a }}\n\
+             spec: {{ template: {{ spec: {{ containerConcurrency: 1, {fields} containers: [{{ image: a }}] }} }} }}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let explicit = manifest("explicit.yaml", "timeoutSeconds: 300, responseStartTimeoutSeconds: 0,");
+    let fifty = manifest("fifty.yaml", "timeoutSeconds: 60, responseStartTimeoutSeconds: 50,");
+    let idle = folder.path().join("defaults.yaml");
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: config-defaults }\ndata:\n  \
+                revision-timeout-seconds: \"700\"\n  max-revision-timeout-seconds: \"3600\"\n  \
+                revision-idle-timeout-seconds: \"400\"\n";
+    std::fs::write(&idle, text).unwrap();
+    let cuts = |arguments: &[&str]| {
+        let arguments =
+            [&["--items=1", "--duration=600s", "--seeds=1", "--json", "--try"][..], arguments].concat();
+        let report: serde_json::Value = serde_json::from_str(&stdout(&plan(&arguments))).unwrap();
+        report["scenarios"][1]["cut_attempts"]["median"].as_f64().unwrap()
+    };
+    assert!(cuts(&["timeoutSeconds=3600"]) > 0.0, "300 s are set for what is left out");
+    assert_eq!(cuts(&["timeoutSeconds=3600,responseStartTimeoutSeconds=0"]), 0.0);
+    assert_eq!(cuts(&["timeoutSeconds=3600", "-f", &explicit]), 0.0, "0 is written, and so no limit");
+    let cluster = ["--autoscaler", idle.to_str().unwrap()];
+    assert!(cuts(&[&["timeoutSeconds=3600"][..], &cluster].concat()) > 0.0, "the cluster's idle timeout");
+    assert_eq!(cuts(&[&["timeoutSeconds=3600,idleTimeoutSeconds=0"][..], &cluster].concat()), 0.0);
+
+    let refused = plan(&["--items=1", "-f", &fifty, "--try", "timeoutSeconds=20"]);
+    let err = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(64), "{err}");
+    assert!(err.contains("responseStartTimeoutSeconds: it is more than the timeoutSeconds of 20"), "{err}");
+}
