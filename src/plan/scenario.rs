@@ -49,7 +49,8 @@ pub struct Service {
     pub timeout: Duration,
     /// Until the first byte of the answer, which for batch work comes at the end; none is no limit of its own.
     pub response_start: ResponseStart,
-    /// Without a byte, counted from the start of the work.
+    /// Without a byte, counted from the arrival: the activator's clock runs while a request waits, and a worker sends none before its
+    /// answer.
     pub idle_timeout: Option<Duration>,
     /// From the decision for a replica until it takes requests.
     pub cold_start: Duration,
@@ -86,14 +87,20 @@ impl ResponseStart {
 impl Scenario {
     /// The latest end of a request that arrived at `arrived`, however long it waits and runs.
     pub fn deadline(&self, arrived: Duration) -> Duration {
-        let most = self.service.timeout.min(self.bridge.timeout);
-        arrived.saturating_add(self.service.response_start.limit().map_or(most, |limit| limit.min(most)))
+        let service = &self.service;
+        let until_first_byte = [service.response_start.limit(), service.idle_timeout];
+        let most = service.timeout.min(self.bridge.timeout);
+        arrived.saturating_add(until_first_byte.into_iter().flatten().fold(most, Duration::min))
     }
 
-    /// The latest end of one that also began to run at `started`.
-    pub fn deadline_of_run(&self, arrived: Duration, started: Duration) -> Duration {
-        let idle = self.service.idle_timeout.map_or(Duration::MAX, |idle| started.saturating_add(idle));
-        self.deadline(arrived).min(idle)
+    /// The same, with no limit to how long a request may wait and run.
+    pub fn without_timeouts(&self) -> Self {
+        let mut uncut = self.clone();
+        uncut.bridge.timeout = Duration::MAX;
+        uncut.service.timeout = Duration::MAX;
+        uncut.service.response_start = ResponseStart::Unlimited;
+        uncut.service.idle_timeout = None;
+        uncut
     }
 }
 
