@@ -48,7 +48,9 @@ impl Variant {
 
 fn set(base: &mut Base, key: &str, value: &str) -> Result<(), String> {
     let full = format!("{GROUP}{key}");
-    if ALL.into_iter().any(|known| known.names().any(|name| name == full)) {
+    if let Some(known) = ALL.into_iter().find(|known| known.names().any(|name| name == full)) {
+        // An annotation has two spellings, and the one in the manifest might win.
+        base.annotations.retain(|name, _| known.names().all(|spelling| spelling != *name));
         base.annotations.insert(full, value.to_owned());
         return Ok(());
     }
