@@ -51,6 +51,9 @@ pub fn build(options: &Options) -> Result<Load, Refused> {
         arrivals.push(Arrivals::Times(times(file)?));
     }
     let lasting = options.lasting.unwrap_or_default();
+    if lasting.is_zero() && (options.rate.is_some() || options.burst.is_some()) {
+        return Err(Refused::usage("--for is no time at all", "write for how long items arrive, such as 1h"));
+    }
     arrivals.extend(options.rate.map(|rate| Arrivals::Rate {
         per_second: f64::from(rate.count) / rate.every.as_secs_f64(),
         lasting,
@@ -67,6 +70,12 @@ pub fn build(options: &Options) -> Result<Load, Refused> {
         ));
     }
     let durations = durations(&options.duration)?;
+    if durations.longest().is_zero() {
+        return Err(Refused::usage(
+            "--duration is no time at all",
+            "write how long the work on an item takes",
+        ));
+    }
     Ok(Load { arrivals, durations, failure_rate: options.failure_rate })
 }
 

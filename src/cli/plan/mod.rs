@@ -87,8 +87,14 @@ pub struct Options {
     #[arg(long, env = "LONGHAUL_JSON")]
     json: bool,
     /// Draw replicas, requests and backlog over time into this SVG file.
-    #[arg(long, env = "LONGHAUL_DRAWING", value_name = "FILE.svg")]
+    #[arg(long, env = "LONGHAUL_DRAWING", value_name = "FILE.svg", value_parser = svg_file)]
     drawing: Option<PathBuf>,
+}
+
+fn svg_file(name: &str) -> Result<PathBuf, String> {
+    let file = PathBuf::from(name);
+    let is_svg = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("svg"));
+    is_svg.then_some(file).ok_or_else(|| format!("{name:?} is no SVG file: write a name that ends in .svg"))
 }
 
 /// Why there is no plan.
@@ -127,6 +133,7 @@ fn forecast(options: &Options, scenarios: Vec<Scenario>) -> Result<String, Refus
         let seeds = options.seeds.unwrap_or_else(|| if is_large(&scenario) { 1 } else { SEEDS });
         let forecast = Forecast::make(scenario, options.seed, seeds)
             .map_err(|error| Refused::usage(error, "plan a part of it: the rest takes as long again"))?;
+        check_items(&forecast)?;
         let advice = advise(&forecast);
         forecasts.push((forecast, advice));
     }
@@ -152,6 +159,17 @@ fn forecast(options: &Options, scenarios: Vec<Scenario>) -> Result<String, Refus
         hint: "leave --json out",
     })?;
     Ok(format!("{json:#}\n"))
+}
+
+/// A short time at a low rate may bring nothing, and there is nothing to say about that.
+fn check_items(forecast: &Forecast) -> Result<(), Refused> {
+    match forecast.runs().iter().find(|run| run.items == 0) {
+        None => Ok(()),
+        Some(run) => Err(Refused::usage(
+            format!("with seed {} no item arrives at all", run.seed),
+            "plan for longer (--for), or for more items",
+        )),
+    }
 }
 
 fn is_large(scenario: &Scenario) -> bool {
