@@ -2,7 +2,6 @@
 
 use super::scenarios::Base;
 use super::{load, timeouts};
-use crate::knative::duration;
 use crate::knative::kpa::annotations::{ALL, GROUP};
 use crate::knative::kpa::{Annotations, Config, Metric};
 use crate::plan::Scenario;
@@ -65,7 +64,7 @@ fn set(base: &mut Base, key: &str, value: &str) -> Result<(), String> {
         "containerConcurrency" => service.container_concurrency = number(key, value, 0, 1_000)?,
         "max-in-flight" => bridge.policy.max_in_flight = number(key, value, 1, 100_000)?,
         "bridges" => bridge.replicas = number(key, value, 1, 100)?,
-        "cold-start" => service.cold_start = duration::parse(value).map_err(|error| error.to_string())?,
+        "cold-start" => service.cold_start = load::cold_start(value)?,
         "failure-rate" => scenario.load.failure_rate = load::share(value)?,
         "price" => scenario.price = Some(load::price(value)?),
         _ => return Err(format!("--try knows no key {key:?}")),

@@ -109,6 +109,10 @@ fn mistakes_say_what_to_do() {
         (&["--items=1", "--try", "window=1s"], 64, "6s..1h"),
         (&["--items=1", "--try", "metric=rps"], 64, "only concurrency"),
         (&["--items=1", "-f", "/no/such.yaml"], 78, "can't be read"),
+        (&["--items=1", "--cold-start=10000h"], 64, "at most a day"),
+        (&["--items=1", "--try", "cold-start=10000h"], 64, "at most a day"),
+        (&["--items=1", "--duration=10000h"], 64, "more than 365 days"),
+        (&["--rate=1/h", "--for=10000h"], 64, "at most 365 days"),
         (&["--items=1", "--drawing=/no/such/plan.png"], 64, ".svg"),
         (&["--items=1", "--duration=0s"], 64, "--duration is no time"),
         (&["--items=1", "--duration=0s±0s"], 64, "--duration is no time"),
@@ -201,4 +205,19 @@ fn the_most_replicas_of_the_curve_are_in_the_report() {
     let text = stdout(&plan(&arguments));
     assert!(text.contains(&format!("with stopping ones  {most}\n")), "{text}");
     assert!(text.contains(&format!("| {most} at most")), "{text}");
+}
+
+#[test]
+fn arrivals_that_would_never_be_gone_through_are_refused_with_their_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("arrivals");
+    for (text, said) in
+        [("0\n2026-01-31T12:00:00Z\n", ":2: "), ("0\n5\n1e12\n", ":3: this is more than 365 days")]
+    {
+        std::fs::write(&file, text).unwrap();
+        let output = plan(&["--arrivals", file.to_str().unwrap()]);
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{err}");
+        assert!(err.contains(&format!("{}{said}", file.display())), "{err}");
+    }
 }
