@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::forecast::Forecast;
+use super::run::Run;
 use super::scenario::{ResponseStart, Scenario};
 use super::units::rounded;
 use super::world::run;
@@ -53,9 +54,10 @@ const RERUN_MAX: usize = 20_000;
 pub fn advise(forecast: &Forecast) -> Vec<Advice> {
     let typical = forecast.typical();
     let cheap = typical.items <= RERUN_MAX;
+    let case = rules::Case::new(forecast);
     let mut all: Vec<Advice> = rules::ALL
         .iter()
-        .filter_map(|rule| rule(forecast))
+        .filter_map(|rule| rule(&case))
         .map(|found| {
             let then = found.mended.filter(|_| cheap).and_then(|mended| then(&mended, typical.seed));
             Advice { weight: found.weight, setting: found.setting, why: found.why, mend: found.mend, then }

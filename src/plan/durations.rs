@@ -28,11 +28,16 @@ pub enum Error {
         "the spread in {0:?} is larger than the duration, which would make some items take less than no time"
     )]
     SpreadTooWide(String),
+    #[error("{0:?} is more than 365 days, the longest that is planned")]
+    TooLong(String),
     #[error("no durations: write one on each line, such as 61.5s, or 61.5 for seconds")]
     Empty,
     #[error("line {line}: {error}")]
-    Line { line: usize, error: duration::Error },
+    Line { line: usize, error: Box<Error> },
 }
+
+/// The longest that anything in a plan may take or last, 365 days: the autoscaler's ticks are gone through one by one, every two seconds.
+pub const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Either sign between a duration and its spread; the second one is for keyboards.
 const SIGNS: [&str; 2] = ["±", "+-"];
@@ -41,14 +46,17 @@ impl Durations {
     /// Reads `60s`, `60s±20s` or `60s+-20s`.
     ///
     /// # Errors
-    /// What is no duration in Go's notation, or a spread wider than the duration.
+    /// What is no duration in Go's notation, a spread wider than the duration, or more than [`LONGEST`].
     pub fn parse(text: &str) -> Result<Self, Error> {
         let Some((middle, spread)) = SIGNS.iter().find_map(|sign| text.split_once(sign)) else {
-            return Ok(Durations::Fixed(duration::parse(text.trim())?));
+            return Ok(Durations::Fixed(parse_bounded(text.trim())?));
         };
         let (middle, spread) = (duration::parse(middle.trim())?, duration::parse(spread.trim())?);
         if spread > middle {
             return Err(Error::SpreadTooWide(text.to_owned()));
+        }
+        if middle.saturating_add(spread) > LONGEST {
+            return Err(Error::TooLong(text.to_owned()));
         }
         Ok(Durations::Spread { middle, spread })
     }
@@ -57,7 +65,7 @@ impl Durations {
     /// are left out.
     ///
     /// # Errors
-    /// The first line that is no duration, or no line at all.
+    /// The first line that is no duration or more than [`LONGEST`], or no line at all.
     pub fn parse_observed(text: &str) -> Result<Self, Error> {
         let mut observed = Vec::new();
         for (index, line) in text.lines().enumerate() {
@@ -70,9 +78,8 @@ impl Durations {
             } else {
                 line.to_owned()
             };
-            let duration =
-                duration::parse(&with_unit).map_err(|error| Error::Line { line: index + 1, error })?;
-            observed.push(duration);
+            let at_line = |error| Error::Line { line: index + 1, error: Box::new(error) };
+            observed.push(parse_bounded(&with_unit).map_err(at_line)?);
         }
         if observed.is_empty() { Err(Error::Empty) } else { Ok(Durations::Observed(observed.into())) }
     }
@@ -100,6 +107,11 @@ impl Durations {
     }
 }
 
+fn parse_bounded(text: &str) -> Result<Duration, Error> {
+    let duration = duration::parse(text)?;
+    if duration > LONGEST { Err(Error::TooLong(text.to_owned())) } else { Ok(duration) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +130,11 @@ mod tests {
         let observed = Durations::parse_observed("# seconds\n61.5\n\n2m\n").unwrap();
         assert_eq!(observed, Durations::Observed([Duration::from_millis(61_500), 120 * SECOND].into()));
         assert_eq!(Durations::parse_observed("#\n"), Err(Error::Empty));
+        assert_eq!(Durations::parse("8760h"), Ok(Durations::Fixed(LONGEST)));
+        assert!(matches!(Durations::parse("8760h1s"), Err(Error::TooLong(_))));
+        assert!(matches!(Durations::parse("5000h±4000h"), Err(Error::TooLong(_))));
+        assert!(matches!(Durations::parse_observed("1\n1e1h\n"), Err(Error::Line { line: 2, .. })));
+        assert!(matches!(Durations::parse_observed("1\n9000h\n"), Err(Error::Line { line: 2, .. })));
         assert!(matches!(Durations::parse_observed("1\nx\n"), Err(Error::Line { line: 2, .. })));
     }
 

@@ -68,6 +68,13 @@ impl Forecast {
         all.then(|| self.spread(|run| run.drained.unwrap_or_default().as_secs_f64()))
     }
 
+    /// The time to drain over the ideal one; none if a run never came to that, or its ideal is no time at all (observed durations of 0).
+    pub fn times_ideal(&self) -> Option<Spread> {
+        let some = self.runs.iter().all(|run| !run.ideal.is_zero());
+        let ratio = |run: &Run| run.drained.unwrap_or_default().div_duration_f64(run.ideal);
+        self.drain().filter(|_| some).map(|_| self.spread(ratio))
+    }
+
     /// Seconds from the last answer until the service was at its smallest scale; none if a run never came to that.
     pub fn to_floor(&self) -> Option<Spread> {
         let all = self.runs.iter().all(|run| run.to_floor.is_some());

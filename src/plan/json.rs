@@ -27,7 +27,10 @@ struct Entry<'a> {
     first_start_to_last_answer_seconds: Spread,
     all_ready_seconds: Spread,
     last_answer_to_floor_seconds: Option<Spread>,
+    /// Without those that were told to stop.
     most_replicas: Spread,
+    /// With them, as in the curve.
+    most_paid_replicas: Spread,
     most_ready: Spread,
     cold_starts: Spread,
     replica_seconds: Spread,
@@ -66,18 +69,18 @@ pub fn report(forecasts: &[(Forecast, Vec<Advice>)], seed: u64) -> serde_json::R
 
 fn entry<'a>(forecast: &'a Forecast, advice: &'a [Advice]) -> Entry<'a> {
     let typical = forecast.typical();
-    let times_ideal = |run: &super::Run| run.drained.unwrap_or_default().div_duration_f64(run.ideal);
     Entry {
         name: &forecast.scenario.name,
         items: typical.items,
         max_in_flight: forecast.scenario.bridge.in_flight(),
         drain_seconds: forecast.drain(),
         ideal_seconds: rounded(typical.ideal.as_secs_f64()),
-        times_ideal: forecast.drain().map(|_| forecast.spread(times_ideal)),
+        times_ideal: forecast.times_ideal(),
         first_start_to_last_answer_seconds: forecast.spread(|run| run.worked().as_secs_f64()),
         all_ready_seconds: forecast.spread(|run| run.all_ready.as_secs_f64()),
         last_answer_to_floor_seconds: forecast.to_floor(),
         most_replicas: forecast.spread(|run| f64::from(run.most_replicas)),
+        most_paid_replicas: forecast.spread(|run| f64::from(run.most_paid)),
         most_ready: forecast.spread(|run| f64::from(run.most_ready)),
         cold_starts: forecast.spread(|run| f64::from(run.cold_starts)),
         replica_seconds: forecast.spread(|run| run.replica_seconds),

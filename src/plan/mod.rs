@@ -26,7 +26,7 @@ mod world;
 
 pub use arrivals::{Arrivals, ITEMS_MAX, TooMany};
 pub use curve::{Curve, Point};
-pub use durations::{Durations, Error as DurationsError};
+pub use durations::{Durations, Error as DurationsError, LONGEST};
 pub use forecast::{Forecast, Spread};
 pub use limit::{Limit, Limits};
 pub use queue::Totals;

@@ -173,7 +173,7 @@ fn ending(
 ) -> (Duration, Outcome) {
     let item = item_key(asked.bridge, asked.item.0);
     let end = now.saturating_add(scenario.load.durations.draw(random, item, asked.attempt));
-    let deadline = scenario.deadline_of_run(arrived, now);
+    let deadline = scenario.deadline(arrived);
     if end > deadline {
         return (deadline.max(now), Outcome::Unknown);
     }

@@ -24,7 +24,10 @@ pub struct Run {
     pub ideal: Duration,
     /// When as many replicas were ready as ever were.
     pub all_ready: Duration,
+    /// Those that start or are ready, at most at once; of those told to stop, none.
     pub most_replicas: u32,
+    /// All that are paid for, those told to stop and still at a request among them: what the curve shows.
+    pub most_paid: u32,
     pub most_ready: u32,
     /// Replicas that were started.
     pub cold_starts: u32,
@@ -59,6 +62,7 @@ impl Run {
             ideal,
             all_ready: Duration::ZERO,
             most_replicas: 0,
+            most_paid: 0,
             most_ready: 0,
             cold_starts: 0,
             replica_seconds: 0.0,

@@ -49,7 +49,8 @@ pub struct Service {
     pub timeout: Duration,
     /// Until the first byte of the answer, which for batch work comes at the end; none is no limit of its own.
     pub response_start: ResponseStart,
-    /// Without a byte, counted from the start of the work.
+    /// Without a byte, counted from the arrival: the activator's clock runs while a request waits, and a worker sends none before its
+    /// answer.
     pub idle_timeout: Option<Duration>,
     /// From the decision for a replica until it takes requests.
     pub cold_start: Duration,
@@ -74,19 +75,7 @@ pub enum Start {
     Fresh(Duration),
 }
 
-/// What Knative sets where `responseStartTimeoutSeconds` is left out (config-defaults, `revision-timeout-seconds`).
-const RESPONSE_START_DEFAULT: Duration = Duration::from_secs(300);
-
 impl ResponseStart {
-    /// The value that a field left out comes to (`pkg/apis/serving/v1/revision_defaults.go`).
-    pub fn left_out(timeout: Duration) -> Self {
-        if timeout > RESPONSE_START_DEFAULT {
-            ResponseStart::Default(RESPONSE_START_DEFAULT)
-        } else {
-            ResponseStart::Unlimited
-        }
-    }
-
     pub fn limit(self) -> Option<Duration> {
         match self {
             ResponseStart::Default(limit) | ResponseStart::Limit(limit) => Some(limit),
@@ -98,26 +87,32 @@ impl ResponseStart {
 impl Scenario {
     /// The latest end of a request that arrived at `arrived`, however long it waits and runs.
     pub fn deadline(&self, arrived: Duration) -> Duration {
-        let most = self.service.timeout.min(self.bridge.timeout);
-        arrived.saturating_add(self.service.response_start.limit().map_or(most, |limit| limit.min(most)))
+        let service = &self.service;
+        let until_first_byte = [service.response_start.limit(), service.idle_timeout];
+        let most = service.timeout.min(self.bridge.timeout);
+        arrived.saturating_add(until_first_byte.into_iter().flatten().fold(most, Duration::min))
     }
 
-    /// The latest end of one that also began to run at `started`.
-    pub fn deadline_of_run(&self, arrived: Duration, started: Duration) -> Duration {
-        let idle = self.service.idle_timeout.map_or(Duration::MAX, |idle| started.saturating_add(idle));
-        self.deadline(arrived).min(idle)
+    /// The same, with no limit to how long a request may wait and run.
+    pub fn without_timeouts(&self) -> Self {
+        let mut uncut = self.clone();
+        uncut.bridge.timeout = Duration::MAX;
+        uncut.service.timeout = Duration::MAX;
+        uncut.service.response_start = ResponseStart::Unlimited;
+        uncut.service.idle_timeout = None;
+        uncut
     }
 }
 
 impl Service {
     /// Knative's defaults around `autoscaling`, with one request per replica and a cold start of a second.
     pub fn new(autoscaling: kpa::Config) -> Self {
-        let timeout = Duration::from_secs(300);
         Service {
             autoscaling,
             container_concurrency: 1,
-            timeout,
-            response_start: ResponseStart::left_out(timeout),
+            timeout: Duration::from_secs(300),
+            // The default of 300 s is no less than the timeout, and so not set.
+            response_start: ResponseStart::Unlimited,
             idle_timeout: None,
             cold_start: Duration::from_secs(1),
         }

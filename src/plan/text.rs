@@ -10,20 +10,21 @@ use super::forecast::{Forecast, Spread};
 /// A row's label, and the cell of a scenario; none where there is nothing to say about it.
 type Row = (&'static str, fn(&Forecast) -> Option<String>);
 
-const ROWS: [Row; 16] = [
+const ROWS: [Row; 17] = [
     ("items", |f| Some(f.typical().items.to_string())),
     ("time to drain", |f| Some(f.drain().map_or("never: see below".to_owned(), times))),
     ("ideal time", |f| Some(human(f.typical().ideal))),
-    ("times the ideal", |f| {
-        let ideal = |run: &super::Run| run.drained.unwrap_or_default().div_duration_f64(run.ideal);
-        f.drain().map(|_| with_range(f.spread(ideal), |n| format!("{n:.2}")))
-    }),
+    ("times the ideal", |f| f.times_ideal().map(|ratio| with_range(ratio, |n| format!("{n:.2}")))),
     ("first to last", |f| Some(times(f.spread(|run| run.worked().as_secs_f64())))),
     ("all replicas ready", |f| Some(times(f.spread(|run| run.all_ready.as_secs_f64())))),
     ("back at the floor", |f| {
         Some(f.to_floor().map_or("never".to_owned(), |s| format!("{} later", times(s))))
     }),
     ("most replicas", |f| Some(with_range(f.spread(|run| f64::from(run.most_replicas)), whole))),
+    ("with stopping ones", |f| {
+        let any = f.runs().iter().any(|run| run.most_paid != run.most_replicas);
+        any.then(|| with_range(f.spread(|run| f64::from(run.most_paid)), whole))
+    }),
     ("cold starts", |f| Some(with_range(f.spread(|run| f64::from(run.cold_starts)), whole))),
     ("replica hours", |f| {
         Some(with_range(f.spread(|run| run.replica_seconds / 3600.0), |n| format!("{n:.2}")))
@@ -90,20 +91,9 @@ fn details(forecast: &Forecast, advice: &[Advice]) -> String {
         .map(|(limit, share)| format!("{} {:.0} %", limit.as_str(), share * 100.0))
         .collect();
     push(&mut text, format_args!("  limited by  {}\n", limits.join(", ")));
-    push(
-        &mut text,
-        format_args!("  replicas    {}\n", sparkline(typical.curve.points(), typical.most_replicas)),
-    );
-    if typical.drained.is_none() {
-        let left = typical.items - typical.totals.settled;
-        push(
-            &mut text,
-            format_args!(
-                "  it never drains: {} left, {} of them held\n",
-                plural(left, "item"),
-                typical.totals.held
-            ),
-        );
+    push(&mut text, format_args!("  replicas    {}\n", sparkline(typical.curve.points(), typical.most_paid)));
+    if let Some(why) = never_drains(forecast) {
+        push(&mut text, format_args!("  {why}\n"));
     }
     let now = typical.drained.map(|drained| drained.as_secs_f64());
     for advice in advice {
@@ -128,6 +118,20 @@ fn details(forecast: &Forecast, advice: &[Advice]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Why the table has no time to drain. The typical run may have one though others do not, so it is no run to explain that with.
+fn never_drains(forecast: &Forecast) -> Option<String> {
+    let runs = forecast.runs();
+    let never: Vec<&super::Run> = runs.iter().filter(|run| run.drained.is_none()).collect();
+    let first = never.first()?;
+    let left = plural(first.items - first.totals.settled, "item");
+    let which = match never.len() {
+        count if count == runs.len() => "it never drains".to_owned(),
+        count => format!("it never drains with {count} of {} seeds", runs.len()),
+    };
+    let of = if runs.len() > 1 { format!(" (seed {})", first.seed) } else { String::new() };
+    Some(format!("{which}: {left} left, {} of them held{of}", first.totals.held))
 }
 
 /// Replicas over time, each column the most of its share of the time.

@@ -121,6 +121,7 @@ impl World<'_> {
         let run = &mut self.run;
         run.cold_starts += up(&counts).saturating_sub(up(&before));
         run.most_replicas = run.most_replicas.max(up(&counts));
+        run.most_paid = run.most_paid.max(up(&counts) + counts.terminating);
         run.most_terminating = run.most_terminating.max(counts.terminating);
         if counts.ready > run.most_ready {
             run.most_ready = counts.ready;

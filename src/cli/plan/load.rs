@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Options, Refused, exit};
 use crate::knative::duration;
-use crate::plan::{Arrivals, Durations, Load};
+use crate::plan::{Arrivals, Durations, LONGEST, Load};
 
 /// `COUNT/TIME`: so many in each span of time, such as `30/m` or `100/15m`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,6 +44,21 @@ pub fn price(text: &str) -> Result<f64, String> {
     price.ok_or_else(|| format!("{text:?} is no price: write a number of at least 0, without a currency"))
 }
 
+/// For how long items arrive.
+pub fn lasting(text: &str) -> Result<Duration, String> {
+    at_most(LONGEST, "365 days", text)
+}
+
+/// A replica that takes longer than a day never comes: Knative itself gives up after ten minutes.
+pub fn cold_start(text: &str) -> Result<Duration, String> {
+    at_most(Duration::from_secs(24 * 3600), "a day", text)
+}
+
+fn at_most(most: Duration, named: &str, text: &str) -> Result<Duration, String> {
+    let span = duration::parse(text).map_err(|error| error.to_string())?;
+    if span > most { Err(format!("{text} is too long: at most {named} can be planned")) } else { Ok(span) }
+}
+
 pub fn build(options: &Options) -> Result<Load, Refused> {
     let mut arrivals = Vec::new();
     arrivals.extend(options.items.map(|items| Arrivals::Backlog(items as usize)));
@@ -51,6 +66,9 @@ pub fn build(options: &Options) -> Result<Load, Refused> {
         arrivals.push(Arrivals::Times(times(file)?));
     }
     let lasting = options.lasting.unwrap_or_default();
+    if lasting.is_zero() && (options.rate.is_some() || options.burst.is_some()) {
+        return Err(Refused::usage("--for is no time at all", "write for how long items arrive, such as 1h"));
+    }
     arrivals.extend(options.rate.map(|rate| Arrivals::Rate {
         per_second: f64::from(rate.count) / rate.every.as_secs_f64(),
         lasting,
@@ -67,6 +85,12 @@ pub fn build(options: &Options) -> Result<Load, Refused> {
         ));
     }
     let durations = durations(&options.duration)?;
+    if durations.longest().is_zero() {
+        return Err(Refused::usage(
+            "--duration is no time at all",
+            "write how long the work on an item takes",
+        ));
+    }
     Ok(Load { arrivals, durations, failure_rate: options.failure_rate })
 }
 
@@ -92,34 +116,73 @@ fn durations(text: &str) -> Result<Durations, Refused> {
 
 /// Arrivals after the first of them.
 fn times(file: &Path) -> Result<Vec<Duration>, Refused> {
-    let mut seconds = Vec::new();
-    for (index, line) in read(file)?.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let second = moment(line).ok_or_else(|| Refused {
-            code: exit::CONFIG,
-            what: format!("{}:{}: {line:?} is no time", file.display(), index + 1),
-            hint: "write seconds such as 12.5, or RFC 3339 such as 2026-01-31T12:00:00Z",
-        })?;
-        seconds.push(second);
+    let refused = |what, hint| Refused { code: exit::CONFIG, what, hint };
+    let moments = moments(&read(file)?)
+        .map_err(|NoTime { line, what, hint }| refused(format!("{}:{line}: {what}", file.display()), hint))?;
+    if moments.is_empty() {
+        return Err(refused(format!("{} holds no arrivals", file.display()), "write one time on each line"));
     }
-    let first = seconds.iter().copied().fold(f64::INFINITY, f64::min);
-    let after = |second: f64| Duration::try_from_secs_f64(second - first).unwrap_or(Duration::MAX);
-    let times: Vec<Duration> = seconds.into_iter().map(after).collect();
-    if times.is_empty() {
-        let what = format!("{} holds no arrivals", file.display());
-        return Err(Refused { code: exit::CONFIG, what, hint: "write one time on each line" });
-    }
-    Ok(times)
+    Ok(moments)
 }
 
-fn moment(text: &str) -> Option<f64> {
-    if let Ok(seconds) = text.parse::<f64>() {
-        return Some(seconds).filter(|seconds| seconds.is_finite());
+/// A line that can't be an arrival, and why.
+#[derive(Debug, PartialEq)]
+struct NoTime {
+    line: usize,
+    what: String,
+    hint: &'static str,
+}
+
+/// The time of each line after the earliest of them.
+fn moments(text: &str) -> Result<Vec<Duration>, NoTime> {
+    let mut moments: Vec<(usize, Moment)> = Vec::new();
+    for (line, text) in (1..).zip(text.lines().map(str::trim)) {
+        if text.is_empty() || text.starts_with('#') {
+            continue;
+        }
+        let moment = Moment::parse(text).ok_or_else(|| NoTime {
+            line,
+            what: format!("{text:?} is no time"),
+            hint: "write seconds such as 12.5, or RFC 3339 such as 2026-01-31T12:00:00Z",
+        })?;
+        if let Some((first, _)) = moments.first().filter(|(_, first)| first.is_date != moment.is_date) {
+            let (this, that) = if moment.is_date { ("a date", "seconds") } else { ("seconds", "a date") };
+            return Err(NoTime {
+                line,
+                what: format!("{text:?} is {this}, and line {first} is {that}"),
+                hint: "write all lines in the same form: nothing says how the two lie to each other",
+            });
+        }
+        moments.push((line, moment));
     }
-    text.parse::<jiff::Timestamp>().ok().map(|at| at.as_nanosecond() as f64 / 1e9)
+    let first = moments.iter().map(|(_, moment)| moment.second).fold(f64::INFINITY, f64::min);
+    moments.into_iter().map(|(line, moment)| after(first, line, moment)).collect()
+}
+
+fn after(first: f64, line: usize, moment: Moment) -> Result<Duration, NoTime> {
+    let after = Duration::try_from_secs_f64(moment.second - first).ok();
+    after.filter(|after| *after <= LONGEST).ok_or_else(|| NoTime {
+        line,
+        what: "this is more than 365 days after the first arrival".to_owned(),
+        hint: "plan a part of it: the autoscaler ticks every two seconds, also while nothing arrives",
+    })
+}
+
+/// A time from some start that all lines of one form share.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Moment {
+    second: f64,
+    is_date: bool,
+}
+
+impl Moment {
+    fn parse(text: &str) -> Option<Self> {
+        if let Ok(second) = text.parse::<f64>() {
+            return second.is_finite().then_some(Moment { second, is_date: false });
+        }
+        let at = text.parse::<jiff::Timestamp>().ok()?;
+        Some(Moment { second: at.as_nanosecond() as f64 / 1e9, is_date: true })
+    }
 }
 
 pub fn read(file: &Path) -> Result<String, Refused> {
@@ -145,8 +208,27 @@ mod tests {
         }
         assert_eq!((share("0.25"), share("25%")), (Ok(0.25), Ok(0.25)));
         assert!(share("2").is_err() && share("-1%").is_err() && share("x").is_err());
-        assert_eq!(moment("2026-01-31T12:00:01Z").unwrap() - moment("2026-01-31T12:00:00Z").unwrap(), 1.0);
-        assert_eq!(moment("12.5"), Some(12.5));
-        assert!(moment("noon").is_none() && moment("NaN").is_none());
+        for bad in ["noon", "NaN", "inf", "1;2"] {
+            assert!(Moment::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn reads_arrivals_of_one_form_and_of_a_year_at_most() {
+        let second = Duration::from_secs(1);
+        let dates = "2026-01-31T12:00:01Z\n\n# earlier\n2026-01-31T12:00:00Z\n";
+        assert_eq!(moments(dates), Ok(vec![second, Duration::ZERO]));
+        assert_eq!(moments("12.5\n11.5"), Ok(vec![second, Duration::ZERO]));
+        assert_eq!(moments("0\n31536000"), Ok(vec![Duration::ZERO, LONGEST]));
+        for (text, line, what) in [
+            ("0\n#\n2026-01-31T12:00:00Z\n", 3, "is a date, and line 1 is seconds"),
+            ("2026-01-31T12:00:00Z\n0\n", 2, "is seconds, and line 1 is a date"),
+            ("0\n1e12\n5\n", 2, "365 days"),
+            ("1e300\n-1e300\n", 1, "365 days"),
+            ("0\nnoon\n", 2, "is no time"),
+        ] {
+            let refused = moments(text).unwrap_err();
+            assert!(refused.line == line && refused.what.contains(what), "{refused:?}");
+        }
     }
 }

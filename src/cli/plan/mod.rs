@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::exit;
-use crate::knative::duration;
 use crate::plan::advice::{Advice, advise};
 use crate::plan::{Forecast, Scenario, drawing, json, text};
 
 mod bridge;
 mod load;
 mod scenarios;
+mod timeouts;
 mod variant;
 
 use load::Repeated;
@@ -34,7 +34,8 @@ pub struct Options {
     /// Items that are in the queue at the start.
     #[arg(long, env = "LONGHAUL_ITEMS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     items: Option<u32>,
-    /// A file of arrivals, one on each line: seconds from any start (Unix time too), or RFC 3339.
+    /// A file of arrivals, one on each line: seconds from any start (Unix time too), or RFC 3339, all in
+    /// the same form and within 365 days.
     #[arg(long, env = "LONGHAUL_ARRIVALS", value_name = "FILE")]
     arrivals: Option<PathBuf>,
     /// Items that arrive one by one at this mean rate, such as `5/s`, `30/m` or `100/h`; needs `--for`.
@@ -43,8 +44,8 @@ pub struct Options {
     /// So many items at once, again and again, such as `100/15m`; needs `--for`.
     #[arg(long, env = "LONGHAUL_BURST", value_parser = Repeated::parse, requires = "lasting")]
     burst: Option<Repeated>,
-    /// For how long `--rate` and `--burst` go on.
-    #[arg(long = "for", id = "lasting", env = "LONGHAUL_FOR", value_name = "DURATION", value_parser = duration::parse)]
+    /// For how long `--rate` and `--burst` go on; at most 365 days.
+    #[arg(long = "for", id = "lasting", env = "LONGHAUL_FOR", value_name = "DURATION", value_parser = load::lasting)]
     lasting: Option<Duration>,
     /// How long the work on an item takes: `60s`; `60s±20s` (or `60s+-20s`) for anything between 40 s and 80 s; or a file of observed
     /// durations, one on each line: `61.5s`, or `61.5` for seconds.
@@ -66,8 +67,8 @@ pub struct Options {
     /// Replicas of the bridge.
     #[arg(long, env = "LONGHAUL_BRIDGES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     bridges: u32,
-    /// From the decision for a replica until it takes requests: scheduling, image, start of the worker.
-    #[arg(long, env = "LONGHAUL_COLD_START", default_value = "1s", value_parser = duration::parse)]
+    /// From the decision for a replica until it takes requests: scheduling, image, start of the worker; at most a day.
+    #[arg(long, env = "LONGHAUL_COLD_START", default_value = "1s", value_parser = load::cold_start)]
     cold_start: Duration,
     /// The service was just deployed, with its initial scale, in place of idle for long.
     #[arg(long, env = "LONGHAUL_FRESH")]
@@ -86,8 +87,14 @@ pub struct Options {
     #[arg(long, env = "LONGHAUL_JSON")]
     json: bool,
     /// Draw replicas, requests and backlog over time into this SVG file.
-    #[arg(long, env = "LONGHAUL_DRAWING", value_name = "FILE.svg")]
+    #[arg(long, env = "LONGHAUL_DRAWING", value_name = "FILE.svg", value_parser = svg_file)]
     drawing: Option<PathBuf>,
+}
+
+fn svg_file(name: &str) -> Result<PathBuf, String> {
+    let file = PathBuf::from(name);
+    let is_svg = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("svg"));
+    is_svg.then_some(file).ok_or_else(|| format!("{name:?} is no SVG file: write a name that ends in .svg"))
 }
 
 /// Why there is no plan.
@@ -126,6 +133,7 @@ fn forecast(options: &Options, scenarios: Vec<Scenario>) -> Result<String, Refus
         let seeds = options.seeds.unwrap_or_else(|| if is_large(&scenario) { 1 } else { SEEDS });
         let forecast = Forecast::make(scenario, options.seed, seeds)
             .map_err(|error| Refused::usage(error, "plan a part of it: the rest takes as long again"))?;
+        check_items(&forecast)?;
         let advice = advise(&forecast);
         forecasts.push((forecast, advice));
     }
@@ -151,6 +159,17 @@ fn forecast(options: &Options, scenarios: Vec<Scenario>) -> Result<String, Refus
         hint: "leave --json out",
     })?;
     Ok(format!("{json:#}\n"))
+}
+
+/// A short time at a low rate may bring nothing, and there is nothing to say about that.
+fn check_items(forecast: &Forecast) -> Result<(), Refused> {
+    match forecast.runs().iter().find(|run| run.items == 0) {
+        None => Ok(()),
+        Some(run) => Err(Refused::usage(
+            format!("with seed {} no item arrives at all", run.seed),
+            "plan for longer (--for), or for more items",
+        )),
+    }
 }
 
 fn is_large(scenario: &Scenario) -> bool {

@@ -5,10 +5,11 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use super::timeouts::{self, Written};
 use super::{Options, Refused, bridge, exit, load};
 use crate::knative::kpa::{Cluster, Metric};
 use crate::knative::manifest::{self, Loaded};
-use crate::plan::{Bridge, Load, ResponseStart, Scenario, Service, Start};
+use crate::plan::{Bridge, Load, Scenario, Service, Start};
 
 /// A scenario, and what its service was read from, so that a variant can resolve it again.
 #[derive(Clone, Debug)]
@@ -16,6 +17,7 @@ pub struct Base {
     pub scenario: Scenario,
     pub cluster: Cluster,
     pub annotations: BTreeMap<String, String>,
+    pub timeouts: Written,
 }
 
 /// Each is a column of the report.
@@ -36,11 +38,11 @@ pub fn build(options: &Options, err: &mut dyn Write) -> Result<Vec<Scenario>, Re
     let mut bases = Vec::new();
     for file in &files {
         for cluster in &clusters {
-            let loaded = read(*file, *cluster, err)?;
+            let (loaded, written) = read(*file, *cluster, err)?;
             let mut names = Vec::new();
             names.extend(file.filter(|_| files.len() > 1).map_or(Some(loaded.service.name.clone()), stem));
             names.extend(cluster.filter(|_| clusters.len() > 1).and_then(stem));
-            bases.push(frame.around(names.join(", "), loaded));
+            bases.push(frame.around(names.join(", "), loaded, written));
         }
     }
     let varied =
@@ -64,26 +66,17 @@ struct Frame<'a> {
 }
 
 impl Frame<'_> {
-    fn around(&self, name: String, loaded: Loaded) -> Base {
+    fn around(&self, name: String, loaded: Loaded, written: Written) -> Base {
         let options = self.options;
-        let timeouts = loaded.service.timeouts;
-        let response_start = match timeouts.response_start {
-            Some(limit) if timeouts.response_start_is_default => ResponseStart::Default(limit),
-            Some(limit) => ResponseStart::Limit(limit),
-            None => ResponseStart::Unlimited,
-        };
+        let mut service = Service::new(loaded.service.autoscaling);
+        service.container_concurrency = loaded.service.container_concurrency;
+        service.cold_start = options.cold_start;
+        timeouts::set(&mut service, loaded.service.timeouts);
         let scenario = Scenario {
             name,
             load: self.load.clone(),
             bridge: self.bridge.clone(),
-            service: Service {
-                autoscaling: loaded.service.autoscaling,
-                container_concurrency: loaded.service.container_concurrency,
-                timeout: timeouts.request,
-                response_start,
-                idle_timeout: timeouts.idle,
-                cold_start: options.cold_start,
-            },
+            service,
             // Two ticks after its replicas are up.
             start: if options.fresh {
                 Start::Fresh(options.cold_start + Duration::from_secs(4))
@@ -92,11 +85,20 @@ impl Frame<'_> {
             },
             price: options.price,
         };
-        Base { scenario, cluster: loaded.settings.autoscaler, annotations: loaded.service.annotations }
+        Base {
+            scenario,
+            cluster: loaded.settings.autoscaler,
+            annotations: loaded.service.annotations,
+            timeouts: written,
+        }
     }
 }
 
-fn read(file: Option<&Path>, cluster: Option<&Path>, err: &mut dyn Write) -> Result<Loaded, Refused> {
+fn read(
+    file: Option<&Path>,
+    cluster: Option<&Path>,
+    err: &mut dyn Write,
+) -> Result<(Loaded, Written), Refused> {
     let cluster_text = cluster.map(load::read).transpose()?;
     let cluster_name = cluster.map(|file| file.display().to_string()).unwrap_or_default();
     let cluster = cluster_text.as_ref().map(|text| (cluster_name.as_str(), text.as_str()));
@@ -118,7 +120,8 @@ fn read(file: Option<&Path>, cluster: Option<&Path>, err: &mut dyn Write) -> Res
         // The plan is worth more than the warning.
         let _ = writeln!(err, "{warning}");
     }
-    Ok(loaded)
+    let written = Written::read(&text, cluster_text.as_deref());
+    Ok((loaded, written))
 }
 
 /// Each file, or once none.

@@ -1,13 +1,10 @@
 //! `--try KEY=VALUE,…`: a scenario that differs in a few settings, without files of its own.
 
-use std::time::Duration;
-
-use super::load;
 use super::scenarios::Base;
-use crate::knative::duration;
+use super::{load, timeouts};
 use crate::knative::kpa::annotations::{ALL, GROUP};
 use crate::knative::kpa::{Annotations, Config, Metric};
-use crate::plan::{ResponseStart, Scenario};
+use crate::plan::Scenario;
 
 /// The settings, in the order in which they were written.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +23,7 @@ impl Variant {
         Ok(Variant { text: text.to_owned(), settings })
     }
 
-    /// `base` with the settings. Knative's own rules hold for the annotations.
+    /// `base` with the settings. Knative's own rules hold for the annotations and the timeouts.
     ///
     /// # Errors
     /// A key that there is not, or a value that it can't have.
@@ -42,6 +39,7 @@ impl Variant {
         if scenario.service.autoscaling.metric != Metric::Concurrency {
             return Err("metric=rps can't be planned: only concurrency can".to_owned());
         }
+        timeouts::set(&mut scenario.service, base.timeouts.resolve()?);
         scenario.name = self.text.clone();
         Ok(scenario)
     }
@@ -49,39 +47,29 @@ impl Variant {
 
 fn set(base: &mut Base, key: &str, value: &str) -> Result<(), String> {
     let full = format!("{GROUP}{key}");
-    if ALL.into_iter().any(|known| known.names().any(|name| name == full)) {
+    if let Some(known) = ALL.into_iter().find(|known| known.names().any(|name| name == full)) {
+        // An annotation has two spellings, and the one in the manifest might win.
+        base.annotations.retain(|name, _| known.names().all(|spelling| spelling != *name));
         base.annotations.insert(full, value.to_owned());
+        return Ok(());
+    }
+    if let Some(field) = timeouts::FIELDS.into_iter().find(|field| *field == key) {
+        let least = u32::from(field == "timeoutSeconds");
+        base.timeouts.write(field, number(key, value, least, i32::MAX as u32)?);
         return Ok(());
     }
     let scenario = &mut base.scenario;
     let (service, bridge) = (&mut scenario.service, &mut scenario.bridge);
     match key {
         "containerConcurrency" => service.container_concurrency = number(key, value, 0, 1_000)?,
-        "timeoutSeconds" => {
-            service.timeout = Duration::from_secs(number(key, value, 1, i32::MAX as u32)?.into());
-            if matches!(service.response_start, ResponseStart::Default(_)) {
-                service.response_start = ResponseStart::left_out(service.timeout);
-            }
-        }
-        "responseStartTimeoutSeconds" => {
-            let limit = seconds(key, value)?;
-            service.response_start = limit.map_or(ResponseStart::Unlimited, ResponseStart::Limit);
-        }
-        "idleTimeoutSeconds" => service.idle_timeout = seconds(key, value)?,
         "max-in-flight" => bridge.policy.max_in_flight = number(key, value, 1, 100_000)?,
         "bridges" => bridge.replicas = number(key, value, 1, 100)?,
-        "cold-start" => service.cold_start = duration::parse(value).map_err(|error| error.to_string())?,
+        "cold-start" => service.cold_start = load::cold_start(value)?,
         "failure-rate" => scenario.load.failure_rate = load::share(value)?,
         "price" => scenario.price = Some(load::price(value)?),
         _ => return Err(format!("--try knows no key {key:?}")),
     }
     Ok(())
-}
-
-/// 0 is no limit.
-fn seconds(key: &str, value: &str) -> Result<Option<Duration>, String> {
-    let seconds = number(key, value, 0, i32::MAX as u32)?;
-    Ok((seconds > 0).then(|| Duration::from_secs(seconds.into())))
 }
 
 fn number(key: &str, value: &str, least: u32, most: u32) -> Result<u32, String> {

@@ -1,7 +1,7 @@
 //! The rules, one function each. Each looks at a scenario and what came of it.
 
 use super::super::text::{human, plural};
-use super::{Duration, Forecast, Metric, ResponseStart, Scenario, Weight};
+use super::{Duration, Forecast, Metric, ResponseStart, Run, Scenario, Weight, run};
 
 /// What a rule found, and the scenario with it mended.
 pub struct Found {
@@ -12,7 +12,37 @@ pub struct Found {
     pub mended: Option<Scenario>,
 }
 
-pub const ALL: [fn(&Forecast) -> Option<Found>; 11] = [
+/// What the rules look at.
+pub struct Case<'a> {
+    pub forecast: &'a Forecast,
+    /// For a replica, by any request, where no timeout cuts it short.
+    pub longest_wait: Duration,
+}
+
+impl<'a> Case<'a> {
+    pub fn new(forecast: &'a Forecast) -> Self {
+        Case { forecast, longest_wait: longest_wait(forecast) }
+    }
+
+    /// The longest that a request has to be let go on, waiting and running.
+    fn needed(&self) -> Duration {
+        self.forecast.scenario.load.durations.longest().saturating_add(self.longest_wait)
+    }
+}
+
+/// Who was cut while waiting would have waited on, and made others wait: where that happened, only a run without timeouts knows.
+fn longest_wait(forecast: &Forecast) -> Duration {
+    let longest = |runs: &[Run]| runs.iter().map(|run| run.longest_wait).max().unwrap_or_default();
+    let was_cut = forecast.runs().iter().any(|run| run.cut > 0);
+    let seeds = forecast.runs().iter().map(|run| run.seed);
+    let uncut = was_cut.then(|| {
+        let scenario = forecast.scenario.without_timeouts();
+        seeds.map(|seed| run(&scenario, seed)).collect::<Result<Vec<_>, _>>().ok()
+    });
+    uncut.flatten().map_or_else(|| longest(forecast.runs()), |runs| longest(&runs))
+}
+
+pub const ALL: [fn(&Case<'_>) -> Option<Found>; 11] = [
     response_start,
     timeout_below_duration,
     timeout_below_wait,
@@ -27,14 +57,14 @@ pub const ALL: [fn(&Forecast) -> Option<Found>; 11] = [
 ];
 
 /// Left out, it cuts silent work after five minutes (Knative Serving, `revision_defaults.go`).
-fn response_start(forecast: &Forecast) -> Option<Found> {
-    let scenario = &forecast.scenario;
+fn response_start(case: &Case<'_>) -> Option<Found> {
+    let scenario = &case.forecast.scenario;
     let (limit, left_out) = match scenario.service.response_start {
         ResponseStart::Default(limit) => (limit, true),
         ResponseStart::Limit(limit) if limit < scenario.service.timeout => (limit, false),
         _ => return None,
     };
-    let needed = scenario.load.durations.longest() + longest_wait(forecast);
+    let needed = case.needed();
     let cuts = needed > limit;
     if !cuts && !left_out {
         return None;
@@ -55,66 +85,81 @@ fn response_start(forecast: &Forecast) -> Option<Found> {
     })
 }
 
-fn timeout_below_duration(forecast: &Forecast) -> Option<Found> {
-    let scenario = &forecast.scenario;
+fn timeout_below_duration(case: &Case<'_>) -> Option<Found> {
+    let scenario = &case.forecast.scenario;
     let (timeout, longest) = (scenario.service.timeout, scenario.load.durations.longest());
     if longest <= timeout {
         return None;
     }
+    let why =
+        format!("is {}, and an item takes up to {}: it can never end well", human(timeout), human(longest));
+    let timeouts = enough(case);
     Some(Found {
         weight: Weight::Harm,
         setting: "timeoutSeconds",
-        why: format!(
-            "is {}, and an item takes up to {}: it can never end well",
-            human(timeout),
-            human(longest)
-        ),
-        mend: format!("timeoutSeconds: {}", seconds(longest + longest_wait(forecast))),
-        mended: None,
+        why,
+        mend: timeouts.written(),
+        mended: Some(timeouts.of(scenario)),
     })
 }
 
 /// The timeout runs while a request waits for a replica (`pkg/activator`, 504 `activator request timeout`).
-fn timeout_below_wait(forecast: &Forecast) -> Option<Found> {
-    let scenario = &forecast.scenario;
+fn timeout_below_wait(case: &Case<'_>) -> Option<Found> {
+    let scenario = &case.forecast.scenario;
     let (timeout, longest) = (scenario.service.timeout, scenario.load.durations.longest());
-    let wait = longest_wait(forecast);
-    if longest > timeout || wait + longest <= timeout {
+    if longest > timeout || case.needed() <= timeout {
         return None;
     }
+    let timeouts = enough(case);
     Some(Found {
         weight: Weight::Harm,
         setting: "timeoutSeconds",
         why: format!(
             "is {} and runs while a request waits for a replica: up to {} here, and {} of work after that",
             human(timeout),
-            human(wait),
+            human(case.longest_wait),
             human(longest)
         ),
-        mend: format!(
-            "max_in_flight at most what the replicas take at once, or timeoutSeconds: {}",
-            seconds(wait.max(timeout) + longest)
-        ),
-        mended: Some(changed(scenario, |mended| {
-            mended.service.timeout = wait.max(timeout) + longest;
-            mended.service.response_start = ResponseStart::Unlimited;
-        })),
+        mend: format!("max_in_flight at most what the replicas take at once, or {}", timeouts.written()),
+        mended: Some(timeouts.of(scenario)),
     })
 }
 
-fn idle_timeout(forecast: &Forecast) -> Option<Found> {
-    let scenario = &forecast.scenario;
-    let (idle, longest) = (scenario.service.idle_timeout?, scenario.load.durations.longest());
-    if longest <= idle {
+/// `timeoutSeconds` that no request of the load outlasts. A longer one brings Knative's default for the start of the answer to bear, so
+/// that is to be switched off with it.
+struct Enough(u64);
+
+fn enough(case: &Case<'_>) -> Enough {
+    Enough(seconds(case.needed()))
+}
+
+impl Enough {
+    fn written(&self) -> String {
+        format!("timeoutSeconds: {} with responseStartTimeoutSeconds: 0", self.0)
+    }
+
+    fn of(&self, scenario: &Scenario) -> Scenario {
+        changed(scenario, |mended| {
+            mended.service.timeout = Duration::from_secs(self.0);
+            mended.service.response_start = ResponseStart::Unlimited;
+        })
+    }
+}
+
+/// It too runs while a request waits: the activator sees no byte before the answer.
+fn idle_timeout(case: &Case<'_>) -> Option<Found> {
+    let scenario = &case.forecast.scenario;
+    let (idle, needed) = (scenario.service.idle_timeout?, case.needed());
+    if needed <= idle {
         return None;
     }
     Some(Found {
         weight: Weight::Harm,
         setting: "idleTimeoutSeconds",
         why: format!(
-            "is {}: work that is silent for longer, up to {} here, is cut with 504",
+            "is {}: a request that is silent for longer, up to {} here with its wait for a replica, is cut with 504",
             human(idle),
-            human(longest)
+            human(needed)
         ),
         mend: "idleTimeoutSeconds: 0".to_owned(),
         mended: Some(changed(scenario, |mended| mended.service.idle_timeout = None)),
@@ -122,10 +167,9 @@ fn idle_timeout(forecast: &Forecast) -> Option<Found> {
 }
 
 /// The bridge gives a request up by itself.
-fn sink_timeout(forecast: &Forecast) -> Option<Found> {
-    let scenario = &forecast.scenario;
-    let (timeout, needed) =
-        (scenario.bridge.timeout, scenario.load.durations.longest() + longest_wait(forecast));
+fn sink_timeout(case: &Case<'_>) -> Option<Found> {
+    let scenario = &case.forecast.scenario;
+    let (timeout, needed) = (scenario.bridge.timeout, case.needed());
     if needed <= timeout {
         return None;
     }
@@ -138,8 +182,8 @@ fn sink_timeout(forecast: &Forecast) -> Option<Found> {
     })
 }
 
-fn max_scale_low(forecast: &Forecast) -> Option<Found> {
-    let scenario = &forecast.scenario;
+fn max_scale_low(case: &Case<'_>) -> Option<Found> {
+    let scenario = &case.forecast.scenario;
     let (max, slots) = (scenario.service.autoscaling.max_scale, scenario.service.container_concurrency);
     let in_flight = scenario.bridge.in_flight();
     if max == 0 || slots == 0 || max.saturating_mul(slots) >= in_flight {
@@ -154,13 +198,16 @@ fn max_scale_low(forecast: &Forecast) -> Option<Found> {
             "is {max}, and the bridge holds {in_flight} requests open: {} only wait, and their timeout runs",
             in_flight - takes
         ),
-        mend: format!("max-scale: {needed}, or max_in_flight: {}", takes / scenario.bridge.replicas.max(1)),
+        mend: format!(
+            "max-scale: \"{needed}\", or max_in_flight: {}",
+            takes / scenario.bridge.replicas.max(1)
+        ),
         mended: Some(changed(scenario, |mended| mended.service.autoscaling.max_scale = needed)),
     })
 }
 
-fn utilization(forecast: &Forecast) -> Option<Found> {
-    let scenario = &forecast.scenario;
+fn utilization(case: &Case<'_>) -> Option<Found> {
+    let scenario = &case.forecast.scenario;
     let config = &scenario.service.autoscaling;
     if config.metric != Metric::Concurrency
         || scenario.service.container_concurrency != 1
@@ -189,8 +236,8 @@ fn utilization(forecast: &Forecast) -> Option<Found> {
     })
 }
 
-fn panic_threshold(forecast: &Forecast) -> Option<Found> {
-    let scenario = &forecast.scenario;
+fn panic_threshold(case: &Case<'_>) -> Option<Found> {
+    let scenario = &case.forecast.scenario;
     let config = &scenario.service.autoscaling;
     if config.panic_threshold < 2.0 {
         return None;
@@ -208,8 +255,8 @@ fn panic_threshold(forecast: &Forecast) -> Option<Found> {
     })
 }
 
-fn max_scale_high(forecast: &Forecast) -> Option<Found> {
-    let scenario = &forecast.scenario;
+fn max_scale_high(case: &Case<'_>) -> Option<Found> {
+    let scenario = &case.forecast.scenario;
     let (max, slots) = (scenario.service.autoscaling.max_scale, scenario.service.container_concurrency);
     if slots == 0 {
         return None;
@@ -219,7 +266,7 @@ fn max_scale_high(forecast: &Forecast) -> Option<Found> {
     if max != 0 && max <= needed {
         return None;
     }
-    let most = forecast.runs().iter().map(|run| run.most_replicas).max().unwrap_or_default();
+    let most = case.forecast.runs().iter().map(|run| run.most_replicas).max().unwrap_or_default();
     let is = if max == 0 { "is not set".to_owned() } else { format!("is {max}") };
     let above = most > needed;
     Some(Found {
@@ -237,9 +284,9 @@ fn max_scale_high(forecast: &Forecast) -> Option<Found> {
 }
 
 /// A ReplicaSet picks its victims without asking which are busy.
-fn busy_replicas_stopped(forecast: &Forecast) -> Option<Found> {
-    let scenario = &forecast.scenario;
-    let most = forecast.runs().iter().map(|run| run.most_terminating).max().unwrap_or_default();
+fn busy_replicas_stopped(case: &Case<'_>) -> Option<Found> {
+    let scenario = &case.forecast.scenario;
+    let most = case.forecast.runs().iter().map(|run| run.most_terminating).max().unwrap_or_default();
     // A worker that does not trap SIGTERM is killed thirty seconds after it was told to stop.
     if most == 0 || scenario.load.durations.longest() <= Duration::from_secs(30) {
         return None;
@@ -258,9 +305,9 @@ fn busy_replicas_stopped(forecast: &Forecast) -> Option<Found> {
 }
 
 /// What the delay buys is fewer stops of busy replicas; what it costs is this.
-fn idle_after_the_work(forecast: &Forecast) -> Option<Found> {
-    let scenario = &forecast.scenario;
-    let (delay, idle) = (scenario.service.autoscaling.scale_down_delay, forecast.typical().idle_share());
+fn idle_after_the_work(case: &Case<'_>) -> Option<Found> {
+    let scenario = &case.forecast.scenario;
+    let (delay, idle) = (scenario.service.autoscaling.scale_down_delay, case.forecast.typical().idle_share());
     if delay.is_zero() || idle < 0.5 {
         return None;
     }
@@ -283,10 +330,6 @@ fn changed(scenario: &Scenario, change: impl FnOnce(&mut Scenario)) -> Scenario 
     let mut mended = scenario.clone();
     change(&mut mended);
     mended
-}
-
-fn longest_wait(forecast: &Forecast) -> Duration {
-    forecast.runs().iter().map(|run| run.longest_wait).max().unwrap_or_default()
 }
 
 /// Whole seconds, as the manifest has them.

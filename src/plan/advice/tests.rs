@@ -100,3 +100,51 @@ fn a_surplus_of_replicas_costs_and_the_mend_says_how_much() {
     assert!(found.why.contains("10 requests ask for 15 replicas"), "{}", found.why);
     assert!(found.then.unwrap().replica_seconds > 0.0);
 }
+
+/// Twenty requests, five replicas of a hundred seconds: the last of them wait three rounds, which nobody sees while all are cut at 150 s.
+#[test]
+fn the_timeout_that_is_advised_cuts_nothing() {
+    let cut = |scenario: &Scenario| run(scenario, 1).unwrap().cut;
+    for (timeout, work) in [(150, 100), (50, 100), (300, 100)] {
+        let mut scenario = good();
+        scenario.load.arrivals = vec![Arrivals::Backlog(20)];
+        scenario.load.durations = Durations::Fixed(work * SECOND);
+        scenario.bridge = Bridge::new(20);
+        scenario.service.autoscaling.max_scale = 5;
+        scenario.service.timeout = timeout * SECOND;
+        assert!(cut(&scenario) > 0, "{timeout} s");
+        let advice = advise(&Forecast::make(scenario.clone(), 1, 1).unwrap());
+        let mend = &advice.iter().find(|one| one.setting == "timeoutSeconds").unwrap().mend;
+        let (_, number) = mend.split_once("timeoutSeconds: ").unwrap();
+        let (number, rest) = number.split_once(' ').unwrap();
+        assert_eq!(rest, "with responseStartTimeoutSeconds: 0", "both, or Knative's default cuts instead");
+        scenario.service.timeout = Duration::from_secs(number.parse().unwrap());
+        assert_eq!(cut(&scenario), 0, "{timeout} s: {mend}");
+    }
+}
+
+/// It is the activator that counts, from the arrival: work of a minute behind another minute of waiting is cut by 90 s.
+#[test]
+fn the_idle_timeout_runs_while_a_request_waits() {
+    let change = |scenario: &mut Scenario| {
+        scenario.service.autoscaling.max_scale = 5;
+        scenario.service.idle_timeout = Some(90 * SECOND);
+    };
+    let mut scenario = good();
+    change(&mut scenario);
+    assert!(run(&scenario, 1).unwrap().cut > 0);
+    let all = advised(change);
+    let found = all.iter().find(|one| one.setting == "idleTimeoutSeconds").unwrap();
+    assert_eq!((found.weight, found.mend.as_str()), (Weight::Harm, "idleTimeoutSeconds: 0"));
+    assert!(found.then.unwrap().drain_seconds.unwrap() < 130.0, "two rounds, none of them cut");
+}
+
+/// An annotation is text: a number without quotes is refused.
+#[test]
+fn annotations_are_advised_in_quotes() {
+    for max_scale in [0, 5, 40] {
+        let all = advised(|scenario| scenario.service.autoscaling.max_scale = max_scale);
+        let found = all.iter().find(|one| one.setting == "max-scale").unwrap();
+        assert!(found.mend.starts_with("max-scale: \"10\""), "{}", found.mend);
+    }
+}

@@ -109,10 +109,115 @@ fn mistakes_say_what_to_do() {
         (&["--items=1", "--try", "window=1s"], 64, "6s..1h"),
         (&["--items=1", "--try", "metric=rps"], 64, "only concurrency"),
         (&["--items=1", "-f", "/no/such.yaml"], 78, "can't be read"),
+        (&["--items=1", "--cold-start=10000h"], 64, "at most a day"),
+        (&["--items=1", "--try", "cold-start=10000h"], 64, "at most a day"),
+        (&["--items=1", "--duration=10000h"], 64, "more than 365 days"),
+        (&["--rate=1/h", "--for=10000h"], 64, "at most 365 days"),
+        (&["--items=1", "--drawing=/no/such/plan.png"], 64, ".svg"),
+        (&["--items=1", "--duration=0s"], 64, "--duration is no time"),
+        (&["--items=1", "--duration=0s±0s"], 64, "--duration is no time"),
+        (&["--rate=5/s", "--for=0s"], 64, "--for is no time"),
+        (&["--burst=5/s", "--for=0s"], 64, "--for is no time"),
+        (&["--rate=1/h", "--for=1ms"], 64, "no item arrives"),
     ] {
         let output = plan(arguments);
         let err = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {err}");
         assert!(err.contains(said), "{arguments:?}: {err}");
+    }
+}
+
+/// A variant is what the same manifest through `-f` would be: left out, the start of the answer has 300 s, which bounds longer timeouts.
+#[test]
+fn a_variant_of_a_timeout_gets_what_knative_makes_of_all_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = |name: &str, fields: &str| {
+        let file = folder.path().join(name);
+        let text = format!(
+            "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {{ name: a }}\n\
+             spec: {{ template: {{ spec: {{ containerConcurrency: 1, {fields} containers: [{{ image: a }}] }} }} }}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let explicit = manifest("explicit.yaml", "timeoutSeconds: 300, responseStartTimeoutSeconds: 0,");
+    let fifty = manifest("fifty.yaml", "timeoutSeconds: 60, responseStartTimeoutSeconds: 50,");
+    let idle = folder.path().join("defaults.yaml");
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: config-defaults }\ndata:\n  \
+                revision-timeout-seconds: \"700\"\n  max-revision-timeout-seconds: \"3600\"\n  \
+                revision-idle-timeout-seconds: \"400\"\n";
+    std::fs::write(&idle, text).unwrap();
+    let cuts = |arguments: &[&str]| {
+        let arguments =
+            [&["--items=1", "--duration=600s", "--seeds=1", "--json", "--try"][..], arguments].concat();
+        let report: serde_json::Value = serde_json::from_str(&stdout(&plan(&arguments))).unwrap();
+        report["scenarios"][1]["cut_attempts"]["median"].as_f64().unwrap()
+    };
+    assert!(cuts(&["timeoutSeconds=3600"]) > 0.0, "300 s are set for what is left out");
+    assert_eq!(cuts(&["timeoutSeconds=3600,responseStartTimeoutSeconds=0"]), 0.0);
+    assert_eq!(cuts(&["timeoutSeconds=3600", "-f", &explicit]), 0.0, "0 is written, and so no limit");
+    let cluster = ["--autoscaler", idle.to_str().unwrap()];
+    assert!(cuts(&[&["timeoutSeconds=3600"][..], &cluster].concat()) > 0.0, "the cluster's idle timeout");
+    assert_eq!(cuts(&[&["timeoutSeconds=3600,idleTimeoutSeconds=0"][..], &cluster].concat()), 0.0);
+
+    let refused = plan(&["--items=1", "-f", &fifty, "--try", "timeoutSeconds=20"]);
+    let err = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(64), "{err}");
+    assert!(err.contains("responseStartTimeoutSeconds: it is more than the timeoutSeconds of 20"), "{err}");
+}
+
+#[test]
+fn a_variant_wins_over_the_other_spelling_of_its_annotation() {
+    let worker = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/base/worker.yaml");
+    let arguments =
+        ["-f", worker, "--items=20", "--max-in-flight=10", "--seeds=1", "--json", "--try", "maxScale=2"];
+    let report: serde_json::Value = serde_json::from_str(&stdout(&plan(&arguments))).unwrap();
+    assert_eq!(report["scenarios"][1]["most_replicas"]["median"], 2.0, "the manifest has max-scale: 20");
+}
+
+/// Some seeds fail an item for good and hold it, others do not: the table says never, and below is why.
+#[test]
+fn a_load_that_drains_with_some_seeds_only_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("longhaul.yaml");
+    let text = "pipelines:\n  - name: a\n    source: { rabbitmq: { url: amqp://localhost, queue: a } }\n    \
+                sink: { url: http://localhost }\n    max_in_flight: 2\n    retry: { attempts: 1 }\n    on_failed: hold\n";
+    std::fs::write(&config, text).unwrap();
+    let config = config.to_str().unwrap();
+    let text = stdout(&plan(&["--items=1", "--failure-rate=30%", "--seeds=9", "-c", config]));
+    assert!(text.contains("never: see below"), "{text}");
+    assert!(text.contains("of 9 seeds: 1 item left, 1 of them held (seed "), "{text}");
+}
+
+/// Replicas that were told to stop while they work are in the curve, so the report has them too.
+#[test]
+fn the_most_replicas_of_the_curve_are_in_the_report() {
+    let arguments =
+        ["--duration=100s±99s", "--max-in-flight=20", "--burst=20/150s", "--for=40m", "--seeds=1"];
+    let report: serde_json::Value =
+        serde_json::from_str(&stdout(&plan(&[&arguments[..], &["--json"]].concat()))).unwrap();
+    let scenario = &report["scenarios"][0];
+    let of = |point: &serde_json::Value, key: &str| point[key].as_u64().unwrap();
+    let points = scenario["curve"].as_array().unwrap().iter();
+    let most = points.map(|p| of(p, "ready") + of(p, "starting") + of(p, "terminating")).max().unwrap();
+    assert_eq!(scenario["most_paid_replicas"]["median"].as_f64(), Some(most as f64));
+    assert!(scenario["most_replicas"]["median"].as_f64() < Some(most as f64), "the load has stopping ones");
+    let text = stdout(&plan(&arguments));
+    assert!(text.contains(&format!("with stopping ones  {most}\n")), "{text}");
+    assert!(text.contains(&format!("| {most} at most")), "{text}");
+}
+
+#[test]
+fn arrivals_that_would_never_be_gone_through_are_refused_with_their_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("arrivals");
+    for (text, said) in
+        [("0\n2026-01-31T12:00:00Z\n", ":2: "), ("0\n5\n1e12\n", ":3: this is more than 365 days")]
+    {
+        std::fs::write(&file, text).unwrap();
+        let output = plan(&["--arrivals", file.to_str().unwrap()]);
+        let err = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{err}");
+        assert!(err.contains(&format!("{}{said}", file.display())), "{err}");
     }
 }
