@@ -107,7 +107,7 @@ fn read(
     let loaded = manifest::load((&name, &text), cluster).map_err(|error| Refused {
         code: exit::CONFIG,
         what: format!("there are mistakes\n{error}"),
-        hint: "mend them: a cluster refuses them too",
+        hint: "mend them; most of them a cluster refuses too",
     })?;
     if loaded.service.autoscaling.metric != Metric::Concurrency {
         return Err(Refused {
