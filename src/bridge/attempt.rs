@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{Ended, Shared};
 use crate::delivery::{Input, ItemId, Outcome};
-use crate::event::{EncodedEvent, Message, Origin, Redelivered, Value};
+use crate::event::{EncodedEvent, Message, Origin, Redelivered, Value, own};
 use crate::sink::{Answer, Request};
 
 /// An item as the shell keeps it, from its admission until the core forgets it.
@@ -40,7 +40,7 @@ impl Work {
 
     /// What a copy of the item is known by: the name that it has already, else a new one.
     pub fn name(&self) -> &str {
-        self.message.own_header("longhaul-id").and_then(Value::as_text).unwrap_or_else(|| self.fresh_id())
+        self.message.own_header(own::ID).and_then(Value::as_text).unwrap_or_else(|| self.fresh_id())
     }
 
     fn fresh_id(&self) -> &str {

@@ -35,7 +35,8 @@ impl Pipeline {
     /// Leaves the work to the other replicas once one of them says that it goes on. Where all of them are told to stop,
     /// each keeps what it has to the end: nobody would be there to take a result over, and it would be lost.
     fn look_for_a_successor(&mut self) {
-        let Some(peers) = self.peers() else { return };
+        // RabbitMQ keeps from others only what runs here.
+        let Some(peers) = self.peers().filter(|_| !self.core.is_prefetched()) else { return };
         let (shared, commands) = (self.shared.clone(), self.port.commands.clone());
         self.tasks.spawn(async move {
             loop {

@@ -19,6 +19,9 @@ pub mod run;
 pub mod schema;
 pub mod serve;
 
+/// What to do about a service that scales on its rate, which can be neither served nor planned here.
+const INSTEAD_OF_RPS: &str = "scale on concurrency: requests held open for long say nothing by their rate";
+
 /// Turns a RabbitMQ queue or a Kafka topic into long HTTP requests to a Knative Service, one item a replica.
 #[derive(Debug, Parser)]
 #[command(name = "longhaul", version, about)]

@@ -206,6 +206,11 @@ impl Dispatcher {
         self.policy.max_in_flight
     }
 
+    /// Whether the broker hands over no more than fits by itself.
+    pub fn is_prefetched(&self) -> bool {
+        self.policy.prefetched
+    }
+
     pub fn is_draining(&self) -> bool {
         self.draining
     }

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::own;
+
 /// One message, whole. Sources make it, `event` encodes it, `publish` writes it anew.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
@@ -98,7 +100,7 @@ impl Message {
     /// copy of either is an item with a name again.
     pub fn own_header(&self, name: &str) -> Option<&Value> {
         let has = |name: &str| self.header(name).is_some();
-        let tells_of_another = (has("longhaul-origin") || has("longhaul-reply")) && !has("longhaul-copy");
+        let tells_of_another = (has(own::ORIGIN) || has(own::REPLY)) && !has(own::COPY);
         self.header(name).filter(|_| !tells_of_another)
     }
 }

@@ -15,6 +15,7 @@ mod encoder;
 mod extension;
 mod media_type;
 mod message;
+pub mod own;
 mod structured;
 mod wrap;
 

@@ -12,12 +12,8 @@ use cloudevents::event::{EventBuilder, EventBuilderV10};
 use cloudevents::message::Result;
 
 use super::decode::Parts;
-use super::media_type;
 use super::message::{KafkaOrigin, Message, Origin, RabbitmqOrigin, Value};
-
-/// Our own headers on messages that we wrote ourselves; they never leave.
-pub(super) const OWN_PREFIX: &str = "longhaul-";
-const ID_HEADER: &str = "longhaul-id";
+use super::{media_type, own};
 
 /// Wraps plain messages of one pipeline.
 #[derive(Clone, Debug)]
@@ -82,7 +78,7 @@ fn id(message: &Message, fresh_id: &dyn Fn() -> String) -> String {
         Origin::Rabbitmq(origin) => origin.properties.message_id.as_deref().filter(|id| !id.is_empty()),
         Origin::Kafka(_) => None,
     };
-    let given = || message.header(ID_HEADER).and_then(Value::as_text).filter(|id| !id.is_empty());
+    let given = || message.header(own::ID).and_then(Value::as_text).filter(|id| !id.is_empty());
     if let Some(id) = named.or_else(given) {
         return id.to_owned();
     }
@@ -122,7 +118,7 @@ fn kafka_extensions(
         builder = builder.extension("partitionkey", &*key).extension("key", &*key);
     }
     for (name, value) in headers {
-        if name.eq_ignore_ascii_case("content-type") || name.starts_with(OWN_PREFIX) {
+        if name.eq_ignore_ascii_case("content-type") || name.starts_with(own::PREFIX) {
             continue;
         }
         if let Some(text) = lossy(value) {

@@ -81,8 +81,8 @@ impl Peers {
     /// Asks all others at once for an item that was redelivered here, and waits for its end where one of them has it,
     /// however long that takes. `delivery` is unique among all of this replica's deliveries.
     ///
-    /// Returns within twice the timeout where nobody has it, and all that are there answer at once. When the future is dropped, a peer may have reserved the
-    /// result: call [`release`](Self::release) then, or ask again.
+    /// Returns within twice the timeout where nobody has it, and all that are there answer at once. When the future is
+    /// dropped, a peer may have reserved the result: call [`release`](Self::release) then, or ask again.
     pub async fn claim(&self, pipeline: &str, delivery: &str, identity: &str) -> Claimed {
         let claim = Claim {
             pipeline: pipeline.to_owned(),

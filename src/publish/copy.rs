@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Outgoing, Publisher, is_delivery_count};
-use crate::event::{Message, Origin, Properties, Value};
+use crate::event::{Message, Origin, Properties, Value, own};
 
 /// Where copies go.
 #[derive(Clone)]
@@ -33,17 +33,14 @@ impl Copies {
 
 /// The message to write. A parked one loses its `expiration`, which would end the wait early.
 pub fn copy(message: &Message, name: &str, attempts: u32, parked: Parked) -> Outgoing {
-    let is_replaced = |name: &str| {
-        ["longhaul-id", "longhaul-attempts", "longhaul-copy"]
-            .iter()
-            .any(|ours| name.eq_ignore_ascii_case(ours))
-    };
+    let is_replaced =
+        |name: &str| [own::ID, own::ATTEMPTS, own::COPY].iter().any(|ours| name.eq_ignore_ascii_case(ours));
     let is_kept = |name: &str| !is_replaced(name) && !is_delivery_count(name);
     let mut headers: Vec<(String, Value)> =
         message.headers.iter().filter(|(name, _)| is_kept(name)).cloned().collect();
-    headers.push(("longhaul-id".to_owned(), Value::Text(name.to_owned())));
-    headers.push(("longhaul-attempts".to_owned(), Value::Int(attempts.into())));
-    headers.push(("longhaul-copy".to_owned(), Value::Text("true".to_owned())));
+    headers.push((own::ID.to_owned(), Value::Text(name.to_owned())));
+    headers.push((own::ATTEMPTS.to_owned(), Value::Int(attempts.into())));
+    headers.push((own::COPY.to_owned(), Value::Text("true".to_owned())));
     let mut properties = match &message.origin {
         Origin::Rabbitmq(origin) => origin.properties.clone(),
         Origin::Kafka(_) => Properties::default(),

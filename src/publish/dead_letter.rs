@@ -14,16 +14,13 @@ use serde_json::Value as Json;
 
 use super::{Broker, Outgoing, PublishError, Publisher, http, is_delivery_count};
 use crate::delivery::Reason;
-use crate::event::{EncodedEvent, KafkaOrigin, Message, Origin, Properties, Value};
+use crate::event::{EncodedEvent, KafkaOrigin, Message, Origin, Properties, Value, own};
 
 mod original;
 mod restore;
 
 use original::Original;
 pub use restore::{Place, RestoreError, Restored, restore};
-
-/// Where the item was taken from.
-const ORIGIN_HEADER: &str = "longhaul-origin";
 
 /// What of the item the target has no other place for.
 const ORIGINAL_HEADER: &str = "longhaul-original";
@@ -105,9 +102,9 @@ impl Letter {
     fn about(&self) -> Vec<(String, Value)> {
         let text = |name: &str, value: String| (name.to_owned(), Value::Text(value));
         let mut about = vec![
-            text("longhaul-id", self.event_id.clone()),
-            ("longhaul-attempts".to_owned(), Value::Int(self.attempts.into())),
-            text(ORIGIN_HEADER, origin(&self.message.origin)),
+            text(own::ID, self.event_id.clone()),
+            (own::ATTEMPTS.to_owned(), Value::Int(self.attempts.into())),
+            text(own::ORIGIN, origin(&self.message.origin)),
             text("longhaul-reason", self.reason.to_string()),
             text("longhaul-time", time(self.time)),
             text("longhaul-detail", self.detail.chars().take(DETAIL_CHARS).collect()),
@@ -147,7 +144,7 @@ fn is_ours(name: &str) -> bool {
         return true;
     }
     let name = name.to_ascii_lowercase();
-    name.starts_with("longhaul-")
+    name.starts_with(own::PREFIX)
         || matches!(name.as_str(), "knativeerrordest" | "knativeerrorcode" | "knativeerrordata")
 }
 

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use cloudevents::AttributesReader;
 
 use super::{Broker, Outgoing, PublishError, Publisher};
-use crate::event::{Message, Origin, Properties, Value, decode_response, is_structured, response_attributes};
+use crate::event::{
+    Message, Origin, Properties, Value, decode_response, is_structured, own, response_attributes,
+};
 
 /// Attribute `type` of an answer that was no CloudEvent.
 const WRAPPED_TYPE: &str = "dev.longhaul.reply";
@@ -135,8 +137,8 @@ impl Target {
         };
         let attributes = attributes.into_iter().map(|(name, value)| (format!("{prefix}{name}"), value));
         let own = type_in_header.map(|value| ("content-type".to_owned(), value));
-        let id_of_item = ("longhaul-id".to_owned(), answer.event_id.to_owned());
-        let mark = ("longhaul-reply".to_owned(), "true".to_owned());
+        let id_of_item = (own::ID.to_owned(), answer.event_id.to_owned());
+        let mark = (own::REPLY.to_owned(), "true".to_owned());
         let headers = attributes.chain(own).chain([id_of_item, mark]);
         Outgoing {
             body: answer.body.clone(),

@@ -263,11 +263,15 @@ impl World {
         self.stored.iter().all(|stored| stored.place == Place::Gone)
     }
 
+    /// Whether the session came up in the drain: what else comes in it than returns is not given back before its end.
+    fn is_for_returns(&self) -> bool {
+        self.stopped.is_some_and(|epoch| epoch < self.session.epoch)
+    }
+
     /// Items that the broker may hand over next: the first one in order, or any where returns go to the back.
     fn deliverable(&self) -> impl Iterator<Item = usize> {
         let out = self.stored.iter().filter(|stored| matches!(stored.place, Place::Out(_))).count();
-        // In a session that came up in a drain, for what was in hand before.
-        let reads = !self.core.is_draining() || self.stopped.is_some_and(|epoch| epoch < self.session.epoch);
+        let reads = !self.core.is_draining() || self.is_for_returns();
         let open = reads && self.setting.prefetch.is_none_or(|prefetch| out < prefetch);
         let takes = open && self.core.takes();
         let ready = |(index, stored): (usize, &Stored)| (stored.place == Place::Ready).then_some(index);

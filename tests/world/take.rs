@@ -54,8 +54,7 @@ impl World {
                 let stale = !self.is_connected();
                 if !stale {
                     // Kafka hears of acks with the next commit, RabbitMQ with each frame.
-                    let is_withheld = settle.how == Settlement::Return
-                        && self.stopped.is_some_and(|epoch| epoch < self.session.epoch);
+                    let is_withheld = settle.how == Settlement::Return && self.is_for_returns();
                     if !is_withheld && (settle.how == Settlement::Return || !self.setting.unique) {
                         self.apply(settle);
                     }

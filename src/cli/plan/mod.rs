@@ -11,7 +11,6 @@ use crate::plan::{Forecast, Scenario, drawing, json, text};
 mod bridge;
 mod load;
 mod scenarios;
-mod timeouts;
 mod variant;
 
 use load::Repeated;

@@ -5,11 +5,10 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use super::timeouts::{self, Written};
 use super::{Options, Refused, bridge, exit, load};
 use crate::knative::kpa::{Cluster, Metric};
-use crate::knative::manifest::{self, Loaded};
-use crate::plan::{Bridge, Load, Scenario, Service, Start};
+use crate::knative::manifest::{self, Defaults, Loaded, Timeouts, Written};
+use crate::plan::{Bridge, Load, ResponseStart, Scenario, Service, Start};
 
 /// A scenario, and what its service was read from, so that a variant can resolve it again.
 #[derive(Clone, Debug)]
@@ -17,6 +16,7 @@ pub struct Base {
     pub scenario: Scenario,
     pub cluster: Cluster,
     pub annotations: BTreeMap<String, String>,
+    pub defaults: Defaults,
     pub timeouts: Written,
 }
 
@@ -38,11 +38,11 @@ pub fn build(options: &Options, err: &mut dyn Write) -> Result<Vec<Scenario>, Re
     let mut bases = Vec::new();
     for file in &files {
         for cluster in &clusters {
-            let (loaded, written) = read(*file, *cluster, err)?;
+            let loaded = read(*file, *cluster, err)?;
             let mut names = Vec::new();
             names.extend(file.filter(|_| files.len() > 1).map_or(Some(loaded.service.name.clone()), stem));
             names.extend(cluster.filter(|_| clusters.len() > 1).and_then(stem));
-            bases.push(frame.around(names.join(", "), loaded, written));
+            bases.push(frame.around(names.join(", "), loaded));
         }
     }
     let varied =
@@ -66,12 +66,12 @@ struct Frame<'a> {
 }
 
 impl Frame<'_> {
-    fn around(&self, name: String, loaded: Loaded, written: Written) -> Base {
+    fn around(&self, name: String, loaded: Loaded) -> Base {
         let options = self.options;
         let mut service = Service::new(loaded.service.autoscaling);
         service.container_concurrency = loaded.service.container_concurrency;
         service.cold_start = options.cold_start;
-        timeouts::set(&mut service, loaded.service.timeouts);
+        set_timeouts(&mut service, loaded.service.timeouts);
         let scenario = Scenario {
             name,
             load: self.load.clone(),
@@ -89,16 +89,24 @@ impl Frame<'_> {
             scenario,
             cluster: loaded.settings.autoscaler,
             annotations: loaded.service.annotations,
-            timeouts: written,
+            defaults: loaded.settings.defaults,
+            timeouts: loaded.service.written_timeouts,
         }
     }
 }
 
-fn read(
-    file: Option<&Path>,
-    cluster: Option<&Path>,
-    err: &mut dyn Write,
-) -> Result<(Loaded, Written), Refused> {
+/// Sets all three.
+pub fn set_timeouts(service: &mut Service, timeouts: Timeouts) {
+    service.timeout = timeouts.request;
+    service.idle_timeout = timeouts.idle;
+    service.response_start = match timeouts.response_start {
+        Some(limit) if timeouts.response_start_is_default => ResponseStart::Default(limit),
+        Some(limit) => ResponseStart::Limit(limit),
+        None => ResponseStart::Unlimited,
+    };
+}
+
+fn read(file: Option<&Path>, cluster: Option<&Path>, err: &mut dyn Write) -> Result<Loaded, Refused> {
     let cluster_text = cluster.map(load::read).transpose()?;
     let cluster_name = cluster.map(|file| file.display().to_string()).unwrap_or_default();
     let cluster = cluster_text.as_ref().map(|text| (cluster_name.as_str(), text.as_str()));
@@ -113,15 +121,14 @@ fn read(
         return Err(Refused {
             code: exit::CONFIG,
             what: format!("{name}: metric `rps` can't be planned"),
-            hint: "scale on concurrency: requests held open for long say nothing by their rate",
+            hint: super::super::INSTEAD_OF_RPS,
         });
     }
     for warning in &loaded.warnings {
         // The plan is worth more than the warning.
         let _ = writeln!(err, "{warning}");
     }
-    let written = Written::read(&text, cluster_text.as_deref());
-    Ok((loaded, written))
+    Ok(loaded)
 }
 
 /// Each file, or once none.

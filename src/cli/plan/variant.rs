@@ -1,9 +1,10 @@
 //! `--try KEY=VALUE,…`: a scenario that differs in a few settings, without files of its own.
 
-use super::scenarios::Base;
-use super::{load, timeouts};
+use super::load;
+use super::scenarios::{Base, set_timeouts};
 use crate::knative::kpa::annotations::{ALL, GROUP};
 use crate::knative::kpa::{Annotations, Config, Metric};
+use crate::knative::manifest::Remark;
 use crate::plan::Scenario;
 
 /// The settings, in the order in which they were written.
@@ -39,7 +40,12 @@ impl Variant {
         if scenario.service.autoscaling.metric != Metric::Concurrency {
             return Err("metric=rps can't be planned: only concurrency can".to_owned());
         }
-        timeouts::set(&mut scenario.service, base.timeouts.resolve()?);
+        let resolved = base.timeouts.resolve(&base.defaults);
+        if !resolved.mistakes.is_empty() {
+            let reason = |Remark { field, reason, mend }| format!("{field}: {reason}; {mend}");
+            return Err(resolved.mistakes.into_iter().map(reason).collect::<Vec<_>>().join("\n"));
+        }
+        set_timeouts(&mut scenario.service, resolved.timeouts);
         scenario.name = self.text.clone();
         Ok(scenario)
     }
@@ -53,15 +59,14 @@ fn set(base: &mut Base, key: &str, value: &str) -> Result<(), String> {
         base.annotations.insert(full, value.to_owned());
         return Ok(());
     }
-    if let Some(field) = timeouts::FIELDS.into_iter().find(|field| *field == key) {
-        let least = u32::from(field == "timeoutSeconds");
-        base.timeouts.write(field, number(key, value, least, i32::MAX as u32)?);
-        return Ok(());
-    }
-    let scenario = &mut base.scenario;
+    let (scenario, timeouts) = (&mut base.scenario, &mut base.timeouts);
+    let seconds = |least| number(key, value, least, i32::MAX as u32).map(Some);
     let (service, bridge) = (&mut scenario.service, &mut scenario.bridge);
     match key {
         "containerConcurrency" => service.container_concurrency = number(key, value, 0, 1_000)?,
+        "timeoutSeconds" => timeouts.request = seconds(1)?,
+        "responseStartTimeoutSeconds" => timeouts.response_start = seconds(0)?,
+        "idleTimeoutSeconds" => timeouts.idle = seconds(0)?,
         "max-in-flight" => bridge.policy.max_in_flight = number(key, value, 1, 100_000)?,
         "bridges" => bridge.replicas = number(key, value, 1, 100)?,
         "cold-start" => service.cold_start = load::cold_start(value)?,

@@ -74,7 +74,7 @@ pub fn run(options: Options, err: &mut dyn Write) -> io::Result<u8> {
     // Knative's own metric `rps` counts what ends, and long work ends rarely: to scale it on concurrency would be another service.
     if loaded.service.autoscaling.metric != Metric::Concurrency {
         let what = format!("{}: metric `rps` can't be served", options.file.display());
-        exit::say(err, &what, "scale on concurrency: requests held open for long say nothing by their rate")?;
+        exit::say(err, &what, super::INSTEAD_OF_RPS)?;
         return Ok(exit::CONFIG);
     }
     let settings = match settings(&options, loaded) {

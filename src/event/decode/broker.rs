@@ -9,7 +9,7 @@ use cloudevents::message::MessageAttributeValue;
 use super::DecodeError;
 use super::attributes::Attributes;
 use crate::event::message::{Message, Origin, Value};
-use crate::event::wrap::OWN_PREFIX;
+use crate::event::own;
 
 const AMQP_PREFIXES: [&str; 3] = ["cloudEvents:", "cloudEvents_", "ce-"];
 const KAFKA_PREFIXES: [&str; 1] = ["ce_"];
@@ -51,7 +51,7 @@ impl Form {
         match self {
             Form::Prefix(prefix) => strip_prefix(header, prefix),
             Form::Bare => {
-                let foreign = ["x-", "content-type", "traceparent", "tracestate", OWN_PREFIX];
+                let foreign = ["x-", "content-type", "traceparent", "tracestate", own::PREFIX];
                 let skipped = foreign.iter().any(|prefix| strip_prefix(header, prefix).is_some());
                 (!skipped).then_some(header)
             }

@@ -1,7 +1,4 @@
-//! `config-defaults`, and what it makes of a revision's timeouts (`pkg/apis/config/defaults.go`, `pkg/apis/serving/v1/revision_defaults.go`
-//! and `revision_validation.go` of Knative Serving).
-
-use std::time::Duration;
+//! `config-defaults` (`pkg/apis/config/defaults.go` of Knative Serving).
 
 use super::tree::Mapping;
 use crate::config::report::Report;
@@ -23,21 +20,8 @@ pub struct Defaults {
     pub container_concurrency_zero: bool,
 }
 
-/// A revision's three timeouts, all counted from the arrival of the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// `timeoutSeconds`: waiting and running together.
-    pub request: Duration,
-    /// `responseStartTimeoutSeconds`: until the worker's first byte.
-    pub response_start: Option<Duration>,
-    /// `idleTimeoutSeconds`: without a byte from the worker.
-    pub idle: Option<Duration>,
-    /// Knative set `response_start` because the manifest did not: silent work that takes longer is cut.
-    pub response_start_is_default: bool,
-}
-
 /// Knative's `max-revision-timeout-seconds` where nobody has set it.
-const TIMEOUT_MAX: u32 = 600;
+pub(super) const TIMEOUT_MAX: u32 = 600;
 
 impl Default for Defaults {
     fn default() -> Self {
@@ -118,66 +102,6 @@ impl Defaults {
             report.mistake(&spec.path.key("containerConcurrency"), reason, mend);
         }
         concurrency
-    }
-
-    /// The timeouts of a revision with this `spec`.
-    pub(super) fn timeouts(&self, spec: &Mapping<'_>, report: &mut Report) -> Timeouts {
-        let any = 0..=i32::MAX.unsigned_abs();
-        let timeout = spec.number("timeoutSeconds", any.clone(), report).filter(|seconds| *seconds > 0);
-        let timeout = timeout.unwrap_or(self.timeout);
-        self.check_timeout(timeout, spec, report);
-        let response_start = spec.number("responseStartTimeoutSeconds", any.clone(), report);
-        let idle = spec.number("idleTimeoutSeconds", any, report);
-        for (key, seconds) in [("responseStartTimeoutSeconds", response_start), ("idleTimeoutSeconds", idle)]
-        {
-            if seconds.is_some_and(|seconds| seconds > timeout) {
-                let reason = format!("it is more than the timeoutSeconds of {timeout}");
-                report.mistake(
-                    &spec.path.key(key),
-                    reason,
-                    format!("write 0..{timeout}; 0 is no limit of its own"),
-                );
-            }
-        }
-        // Left out, each is the cluster's, and only where that comes before timeoutSeconds. An explicit 0 is no limit.
-        let or_default = |default: u32| (default != 0 && default < timeout).then_some(default);
-        let default = or_default(self.response_start_timeout.unwrap_or(self.timeout));
-        let is_default = !spec.has("responseStartTimeoutSeconds") && default.is_some();
-        if is_default {
-            let seconds = default.unwrap_or_default();
-            let reason = format!(
-                "responseStartTimeoutSeconds is left out, so Knative sets {seconds}: work that answers later than that is cut"
-            );
-            report.warning(
-                &spec.path.key("responseStartTimeoutSeconds"),
-                reason,
-                "write `responseStartTimeoutSeconds: 0` for no limit of its own",
-            );
-        }
-        let span = |seconds: Option<u32>| {
-            seconds.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.into()))
-        };
-        Timeouts {
-            request: Duration::from_secs(timeout.into()),
-            response_start: span(response_start.or(default)),
-            idle: span(idle.or_else(|| or_default(self.idle_timeout))),
-            response_start_is_default: is_default,
-        }
-    }
-
-    fn check_timeout(&self, timeout: u32, spec: &Mapping<'_>, report: &mut Report) {
-        let path = spec.path.key("timeoutSeconds");
-        match self.timeout_max {
-            Some(most) if timeout > most => {
-                let reason = format!("it is more than the cluster's max-revision-timeout-seconds of {most}");
-                report.mistake(&path, reason, "write less, or raise it in config-defaults");
-            }
-            None if timeout > TIMEOUT_MAX => {
-                let reason = format!("a cluster refuses more than {TIMEOUT_MAX} until it is told otherwise");
-                report.warning(&path, reason, "raise max-revision-timeout-seconds in its config-defaults");
-            }
-            _ => {}
-        }
     }
 }
 

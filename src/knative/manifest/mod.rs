@@ -22,13 +22,15 @@ mod defaults;
 mod env;
 mod probe;
 mod service;
+mod timeouts;
 mod tree;
 
 pub use cluster::Settings;
-pub use defaults::{Defaults, Timeouts};
+pub use defaults::Defaults;
 pub use env::Variable;
 pub use probe::{Check, Probe};
 pub use service::{Service, Source};
+pub use timeouts::{Remark, Resolved, Timeouts, Written};
 
 use tree::{Field, Mapping};
 

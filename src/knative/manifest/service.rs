@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::cluster::Settings;
 use super::container::{self, Container};
-use super::defaults::Timeouts;
 use super::env::Variable;
 use super::probe::Probe;
+use super::timeouts::{self, Timeouts, Written};
 use super::tree::Mapping;
 use super::{annotations, documents, is_kind, missing, open, peek};
 use crate::config::report::Report;
@@ -28,6 +28,8 @@ pub struct Service {
     /// Requests that one replica takes at once; 0 is no limit.
     pub container_concurrency: u32,
     pub timeouts: Timeouts,
+    /// What they were resolved from.
+    pub written_timeouts: Written,
     pub image: String,
     /// `command` and `args` of the container, which name programs of the image.
     pub command: Vec<String>,
@@ -87,7 +89,7 @@ pub fn read(text: &str, settings: &Settings, report: &mut Report) -> Option<Serv
     let spec = template.required_mapping("spec", report)?;
     spec.only(REVISION_FIELDS, report);
     let container_concurrency = settings.defaults.concurrency(&spec, report);
-    let timeouts = settings.defaults.timeouts(&spec, report);
+    let (written_timeouts, timeouts) = timeouts::read(&spec, &settings.defaults, report);
     let Container { image, command, env, port, readiness } = container::read(&spec, report)?;
     Some(Service {
         autoscaling: kpa::Config::resolve(&settings.autoscaler, &annotations, container_concurrency),
@@ -97,6 +99,7 @@ pub fn read(text: &str, settings: &Settings, report: &mut Report) -> Option<Serv
         annotations,
         container_concurrency,
         timeouts,
+        written_timeouts,
         image,
         command,
         env,

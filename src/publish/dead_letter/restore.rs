@@ -4,7 +4,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::original::{self, Original};
-use super::{ORIGIN_HEADER, ORIGINAL_HEADER, is_ours};
+use super::{ORIGINAL_HEADER, is_ours};
+use crate::event::own::ORIGIN;
 use crate::event::{Message, Origin, Properties, Value};
 use crate::publish::Outgoing;
 
@@ -29,9 +30,9 @@ pub enum Place {
 /// Why a message is no dead letter of ours that can be restored.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
-    #[error("it has no header {ORIGIN_HEADER}, so longhaul did not write it")]
+    #[error("it has no header {ORIGIN}, so longhaul did not write it")]
     NoOrigin,
-    #[error("the header {ORIGIN_HEADER} names no queue and no record: {0:?}")]
+    #[error("the header {ORIGIN} names no queue and no record: {0:?}")]
     Origin(String),
     #[error("the header {ORIGINAL_HEADER} can't be read: {0}")]
     Original(String),
@@ -43,7 +44,7 @@ pub enum RestoreError {
 /// When it is no dead letter of ours, or somebody changed the headers that say what it was.
 pub fn restore(letter: &Message) -> Result<Restored, RestoreError> {
     let text = |name| letter.header(name).and_then(Value::as_text);
-    let from = text(ORIGIN_HEADER).ok_or(RestoreError::NoOrigin)?;
+    let from = text(ORIGIN).ok_or(RestoreError::NoOrigin)?;
     let from = Place::parse(from).ok_or_else(|| RestoreError::Origin(from.to_owned()))?;
     let unreadable = |error: String| RestoreError::Original(error);
     let original: Original = match text(ORIGINAL_HEADER) {

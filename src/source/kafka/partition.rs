@@ -108,17 +108,21 @@ impl Partition {
             tracker.touch();
             tracker
         });
-        // First what is gone: a map that is full of it would have no room for anything, for ever.
-        let vanished = tracker.pass_over(offset);
-        let taken = if !self.held_back.is_empty() || !tracker.admits(offset) {
+        // A map that is full of what is gone from the log would have no room for anything, for ever.
+        let made_room = if tracker.admits(offset) { 0 } else { tracker.pass_over(offset) };
+        let (vanished, taken) = if !self.held_back.is_empty() || !tracker.admits(offset) {
             self.held_back.push_back(self.place.delivery(record, 0));
-            Taken::HeldBack
+            (0, Taken::HeldBack)
         } else {
             match tracker.receive(offset) {
-                Received::New { .. } => Taken::Deliver(self.place.delivery(record, tracker.attempts(offset))),
-                Received::Done { .. } | Received::Again => Taken::Skipped,
+                Received::New { vanished } => {
+                    (vanished, Taken::Deliver(self.place.delivery(record, tracker.attempts(offset))))
+                }
+                Received::Done { vanished } => (vanished, Taken::Skipped),
+                Received::Again => (0, Taken::Skipped),
             }
         };
+        let vanished = made_room + vanished;
         if vanished > 0 {
             let Place { topic, partition, .. } = &self.place;
             tracing::warn!(%topic, partition, offset, vanished,

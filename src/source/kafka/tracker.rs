@@ -135,7 +135,7 @@ impl Tracker {
     }
 
     /// Forgets the incomplete offsets before this one that were not received: a record of it has come, so they are gone from
-    /// the log. How many there were. To be done before asking whether there is room for it.
+    /// the log. How many there were.
     pub fn pass_over(&mut self, offset: i64) -> usize {
         let to = offset.min(self.end);
         let vanished = self.forget_between(self.next, to);

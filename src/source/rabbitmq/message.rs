@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::limit::Limit;
 use crate::connect::rabbitmq::table;
 use crate::delivery::{DeliveryId, Epoch, Identity, Outline};
-use crate::event::{Message, Origin, Properties, RabbitmqOrigin, Value};
+use crate::event::{Message, Origin, Properties, RabbitmqOrigin, Value, own};
 use crate::source::Delivery;
 
 pub(super) fn delivery(epoch: Epoch, queue: &str, limit: Limit, from: lapin::message::Delivery) -> Delivery {
@@ -41,7 +41,7 @@ pub(super) fn delivery(epoch: Epoch, queue: &str, limit: Limit, from: lapin::mes
 /// Our own count, which survives a trip through another queue; else the broker's, which counts every return and so is
 /// an upper bound only.
 fn attempts_before(message: &Message) -> u32 {
-    let header = message.own_header("longhaul-attempts").or_else(|| message.header("x-delivery-count"));
+    let header = message.own_header(own::ATTEMPTS).or_else(|| message.header("x-delivery-count"));
     match header {
         Some(Value::Int(count)) => u32::try_from(*count).unwrap_or(0),
         Some(value) => value.as_text().and_then(|text| text.parse().ok()).unwrap_or(0),
@@ -61,7 +61,7 @@ fn returns(message: &Message) -> u32 {
 ///
 /// A `message_id` is part of the digest and no identity by itself: nothing makes producers keep it unique.
 fn identity(message: &Message) -> Identity {
-    if let Some(id) = message.own_header("longhaul-id").and_then(Value::as_text) {
+    if let Some(id) = message.own_header(own::ID).and_then(Value::as_text) {
         return Identity::Header(id.into());
     }
     let mut digest = Fields(Sha256::new());

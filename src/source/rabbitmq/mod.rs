@@ -141,9 +141,11 @@ impl super::Source for Source {
             let opened = tokio::select! {
                 biased;
                 told = told(&mut port.commands, &port.events) => {
-                    if self.is_over(&told) {
+                    if told == Told::Close {
                         return Ok(());
                     }
+                    // What runs on can only be acked in a session in which it is handed over again.
+                    self.intake = Intake::OnlyReturns;
                     continue;
                 }
                 opened = self.open(&port.events) => opened?,
@@ -154,12 +156,12 @@ impl super::Source for Source {
                 self.epoch = session.epoch();
                 let began = Instant::now();
                 let (ended, connection) = session.run(&mut port, &self.settings).await;
-                let Ended::Lost { error, taking } = ended else {
+                let Ended::Lost { error, intake } = ended else {
                     connection.close().await;
                     return Ok(());
                 };
                 self.lost(&error, &port.events);
-                self.intake = if taking { Intake::Open } else { Intake::OnlyReturns };
+                self.intake = intake;
                 if began.elapsed() >= SOUND_SESSION {
                     waits = self::waits();
                 }
@@ -179,9 +181,10 @@ impl super::Source for Source {
             tokio::select! {
                 biased;
                 told = told(&mut port.commands, &port.events) => {
-                    if self.is_over(&told) {
+                    if told == Told::Close {
                         return Ok(());
                     }
+                    self.intake = Intake::OnlyReturns;
                 }
                 () = pause => {}
             }
@@ -190,13 +193,6 @@ impl super::Source for Source {
 }
 
 impl Source {
-    /// Whether the source has nothing left to do. With the intake stopped it has: what runs on can only be acked in a
-    /// session in which it was handed over again.
-    fn is_over(&mut self, told: &Told) -> bool {
-        self.intake = Intake::OnlyReturns;
-        *told == Told::Close
-    }
-
     fn lost(&mut self, error: &Error, events: &mpsc::UnboundedSender<SourceEvent>) {
         let (epoch, queue) = (self.epoch, &self.settings.queue);
         if error.is_unreadable() {

@@ -40,8 +40,9 @@ struct Subscription {
     limit: Limit,
     /// Read from the consumer, and waiting for room in the bridge.
     waiting: Option<Delivery>,
-    /// Whether deliveries are read, of whatever kind.
+    /// Whether there is a consumer to read deliveries from, of whatever kind.
     reading: bool,
+    /// Of what is still to come; what was handed over may be given back at once if this was open then.
     intake: Intake,
 }
 
@@ -51,8 +52,8 @@ pub(super) enum Ended {
     Closed,
     Lost {
         error: Error,
-        /// Whether the intake was still open.
-        taking: bool,
+        /// Of the next session.
+        intake: Intake,
     },
 }
 
@@ -128,7 +129,7 @@ impl Session {
             never = backlog::watch(&self.connection, &settings.queue, &events) => match never {},
         };
         let ended = match left {
-            Left::Lost(error) => Ended::Lost { error, taking: self.subscription.takes() },
+            Left::Lost(error) => Ended::Lost { error, intake: self.subscription.intake },
             Left::Close => {
                 if let Err(error) = self.subscription.goodbye(&port.events).await {
                     let (epoch, queue) = (self.epoch(), &settings.queue);
@@ -173,9 +174,7 @@ impl Subscription {
                 // Not fused: after `None` it would pend for ever, so both ends of it leave the loop.
                 next = self.consumer.next(), if self.reading && self.waiting.is_none() => match next {
                     Some(Ok(delivery)) => {
-                        let delivery = message::delivery(self.epoch, &settings.queue, self.limit, delivery);
-                        self.settler.deliver(&delivery.outline);
-                        self.waiting = Some(delivery);
+                        self.waiting = Some(self.received(settings, delivery));
                     }
                     Some(Err(error)) => return Left::Lost(error.into()),
                     None => return Left::Lost(Error::Cancelled),
@@ -213,6 +212,12 @@ impl Subscription {
         left
     }
 
+    fn received(&mut self, settings: &Settings, delivery: lapin::message::Delivery) -> Delivery {
+        let delivery = message::delivery(self.epoch, &settings.queue, self.limit, delivery);
+        self.settler.deliver(&delivery.outline);
+        delivery
+    }
+
     /// A settle that fails says only that the channel is closed; what closed it comes through the consumer.
     async fn cause(&mut self, failed: Error) -> Error {
         let verdict = async {
@@ -230,25 +235,20 @@ impl Subscription {
         }
     }
 
-    fn takes(&self) -> bool {
-        self.reading && self.intake == Intake::Open
-    }
-
     /// Cancels the consumer. What was on its way goes to the bridge all the same, which may know it and gives the rest back;
     /// where it has no room, it is given back here.
     async fn stop_intake(&mut self, port: &Port, settings: &Settings) -> Result<(), Error> {
-        if !self.takes() {
+        if self.intake == Intake::OnlyReturns {
             return Ok(());
         }
+        self.intake = Intake::OnlyReturns;
         self.reading = false;
         let cancel = self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
         answer("basic.cancel", cancel).await?;
         let mut unseen: Vec<Delivery> = self.waiting.take().into_iter().collect();
         // What was sent before the broker's answer, and then the end of the stream.
         while let Some(delivery) = answer("the end of the deliveries", next(&mut self.consumer)).await? {
-            let delivery = message::delivery(self.epoch, &settings.queue, self.limit, delivery);
-            self.settler.deliver(&delivery.outline);
-            unseen.push(delivery);
+            unseen.push(self.received(settings, delivery));
         }
         for delivery in unseen {
             let id = delivery.outline.id;

@@ -28,31 +28,57 @@ fn replica(source: &str, worker: &Worker, max_in_flight: usize, port: u16, all: 
     config(source, worker, max_in_flight, &more)
 }
 
-/// One dropped connection under 8 running items made RabbitmqSource run 16.
-#[tokio::test(flavor = "multi_thread")]
-async fn rabbitmq_items_of_a_lost_connection_are_not_begun_again_by_another_replica() {
-    for url in amqp::brokers() {
-        let backlog = Rabbitmq::of(Queue::create(&url, QueueKind::Quorum).await);
-        let worker = Worker::start(Duration::from_secs(12)).await;
-        let relay = Relay::start(amqp::address(&url)).await;
+/// A replica with 8 items in its hands, behind a relay, and one that has none.
+struct Pair {
+    backlog: Rabbitmq,
+    worker: Worker,
+    relay: Relay,
+    first: Longhaul,
+    second: Longhaul,
+}
+
+impl Pair {
+    async fn start(url: &str, work: Duration) -> Self {
+        let backlog = Rabbitmq::of(Queue::create(url, QueueKind::Quorum).await);
+        let worker = Worker::start(work).await;
+        let relay = Relay::start(amqp::address(url)).await;
         let all = ports::<2>();
-        let source = backlog.source_at(&amqp::through(&url, relay.port()));
+        let source = backlog.source_at(&amqp::through(url, relay.port()));
         let first = Longhaul::run(&replica(&source, &worker, 8, all[0], &all));
         eventually("the first replica", async || first.log().contains("is up")).await;
         backlog.fill((0..8).map(|number| format!("item {number}").into_bytes())).await;
         eventually("all slots to be taken", async || worker.log().open == 8).await;
         let second = Longhaul::run(&replica(&backlog.source(), &worker, 8, all[1], &all));
         eventually("the second replica", async || second.log().contains("is up")).await;
+        // The first never comes back.
         relay.set(Mode::Refuse);
-        relay.cut_all();
-        assert_eq!(worker.done(), 0, "the second replica took too long to start");
+        Pair { backlog, worker, relay, first, second }
+    }
+
+    async fn all_done_once(&self) {
+        let Pair { backlog, worker, first, second, .. } = self;
         eventually("all items to be done", async || worker.done() == 8).await;
         eventually("the broker to be empty", async || backlog.left().await == 0).await;
         assert_eq!(worker.log().second_runs(), 0, "{}\n{}", first.log(), second.log());
-        assert_eq!(second.log().matches("handed its result over").count(), 8);
-        second.stop().await;
-        first.stop().await;
-        backlog.remove().await;
+    }
+
+    async fn stop(self) {
+        self.second.stop().await;
+        self.first.stop().await;
+        self.backlog.remove().await;
+    }
+}
+
+/// One dropped connection under 8 running items made RabbitmqSource run 16.
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_items_of_a_lost_connection_are_not_begun_again_by_another_replica() {
+    for url in amqp::brokers() {
+        let pair = Pair::start(&url, Duration::from_secs(12)).await;
+        pair.relay.cut_all();
+        assert_eq!(pair.worker.done(), 0, "the second replica took too long to start");
+        pair.all_done_once().await;
+        assert_eq!(pair.second.log().matches("handed its result over").count(), 8);
+        pair.stop().await;
     }
 }
 
@@ -60,26 +86,10 @@ async fn rabbitmq_items_of_a_lost_connection_are_not_begun_again_by_another_repl
 /// them, it finds out that its session is dead, which takes longer than any other answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_items_of_a_session_that_is_dead_unnoticed_are_handed_over() {
-    let url = &amqp::brokers()[0];
-    let backlog = Rabbitmq::of(Queue::create(url, QueueKind::Quorum).await);
-    let worker = Worker::start(Duration::from_secs(20)).await;
-    let relay = Relay::start(amqp::address(url)).await;
-    let all = ports::<2>();
-    let source = backlog.source_at(&amqp::through(url, relay.port()));
-    let first = Longhaul::run(&replica(&source, &worker, 8, all[0], &all));
-    eventually("the first replica", async || first.log().contains("is up")).await;
-    backlog.fill((0..8).map(|number| format!("item {number}").into_bytes())).await;
-    eventually("all slots to be taken", async || worker.log().open == 8).await;
-    let second = Longhaul::run(&replica(&backlog.source(), &worker, 8, all[1], &all));
-    eventually("the second replica", async || second.log().contains("is up")).await;
-    relay.set(Mode::Refuse);
-    relay.part();
-    eventually("all items to be done", async || worker.done() == 8).await;
-    eventually("the broker to be empty", async || backlog.left().await == 0).await;
-    assert_eq!(worker.log().second_runs(), 0, "{}\n{}", first.log(), second.log());
-    second.stop().await;
-    first.stop().await;
-    backlog.remove().await;
+    let pair = Pair::start(&amqp::brokers()[0], Duration::from_secs(20)).await;
+    pair.relay.part();
+    pair.all_done_once().await;
+    pair.stop().await;
 }
 
 /// Three replicas, restarted one after the other under load.
