@@ -47,6 +47,7 @@ impl Pipeline {
             }
             SourceEvent::Settled { id, settled } => {
                 let stale = settled == Settled::Stale;
+                tracing::debug!(pipeline = self.shared.name, delivery = %id, stale, "Settled");
                 if stale {
                     self.shared.metrics.stale_settles.inc();
                 }

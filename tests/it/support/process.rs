@@ -14,12 +14,22 @@ pub struct Longhaul {
 impl Longhaul {
     /// Starts `longhaul run` with this configuration.
     pub fn run(config: &str) -> Self {
+        Longhaul::run_logging("info", config)
+    }
+
+    /// The same with `--log`.
+    pub fn run_logging(level: &str, config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("longhaul.yaml");
         std::fs::write(&file, config).unwrap();
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_longhaul"));
-        command.args(["run", "-c"]).arg(&file).stderr(log).stdout(Stdio::null()).kill_on_drop(true);
+        command
+            .args(["--log", level, "run", "-c"])
+            .arg(&file)
+            .stderr(log)
+            .stdout(Stdio::null())
+            .kill_on_drop(true);
         Longhaul { child: command.spawn().unwrap(), folder }
     }
 
