@@ -17,6 +17,8 @@ pub struct Scaler {
     autoscaler: Autoscaler,
     applied: Applied,
     next_tick: Time,
+    /// Whether load on a revision that asks for no replica starts the rhythm of the ticks anew.
+    wakes_with_load: bool,
     /// Load came in at zero replicas: a decision is due between the ticks, whose rhythm stays.
     poked: Option<Time>,
     /// The newest decision, and the ready count that it was last applied with.
@@ -41,6 +43,7 @@ impl Scaler {
             excess_burst_capacity: initial_excess(&config),
             autoscaler: Autoscaler::new(config, now, 0),
             next_tick: now + TICK,
+            wakes_with_load: false,
             poked: None,
             observed: None,
             desired: -1,
@@ -48,11 +51,24 @@ impl Scaler {
         }
     }
 
+    /// Ticks from the moment when load comes to a revision that asks for no replica. Knative's ticks are there before, so that chance
+    /// says how the load lies to them; here every load that wakes the revision lies to them alike, and is answered alike.
+    pub fn waking_with_load(mut self) -> Self {
+        self.wakes_with_load = true;
+        self
+    }
+
     /// Takes one report of the metric. Load on a revision that stands at zero makes the next decision due at once.
     pub fn report(&mut self, now: Time, value: f64) {
         self.autoscaler.record(now, value);
-        if self.desired == 0 && value != 0.0 {
+        if value == 0.0 || self.desired > 0 {
+            return;
+        }
+        if self.desired == 0 {
             self.poked = Some(now);
+        }
+        if self.wakes_with_load {
+            self.next_tick = now;
         }
     }
 

@@ -97,7 +97,9 @@ impl Engine {
         let clock = Clock::start(settings.speed);
         let slots = settings.service.container_concurrency as usize;
         let pool = Pool::with_starts(slots, Starts::Announced, QUEUE_DEPTH);
-        let revision = Revision::new(settings.service.autoscaling.clone(), pool, clock.now());
+        // Someone who tries a worker twice is to see the same twice; how far chance takes it, `plan` says.
+        let revision =
+            Revision::new(settings.service.autoscaling.clone(), pool, clock.now()).waking_with_load();
         Ok(Arc::new(Engine {
             runner: replica::Runner::new(&settings)?,
             state: Mutex::new(Shared { revision, replicas: BTreeMap::new(), runs: 0 }),

@@ -58,6 +58,12 @@ impl<W> Revision<W> {
         self
     }
 
+    /// See [`Scaler::waking_with_load`].
+    pub fn waking_with_load(mut self) -> Self {
+        self.scaler = self.scaler.waking_with_load();
+        self
+    }
+
     /// A request came in. It counts as load until [`leave`](Self::leave), whether it waits or runs.
     ///
     /// # Errors

@@ -143,13 +143,20 @@ fn the_first_request_at_zero_is_decided_on_at_once() {
     assert!(!world.replicas.is_empty());
 }
 
-#[test]
-fn load_at_zero_is_decided_on_at_once_and_the_ticks_keep_their_beat() {
+fn at(millis: i64) -> Time {
+    Time::from_unix_nanos(millis * MILLISECOND)
+}
+
+/// Of a revision without replicas, made at moment zero.
+fn at_zero() -> Scaler {
     let annotations = [("autoscaling.knative.dev/target-burst-capacity".to_owned(), "-1".to_owned())];
     let cluster = Cluster { allow_zero_initial_scale: true, initial_scale: 0, ..Cluster::default() };
-    let config = Config::resolve(&cluster, &BTreeMap::from(annotations), 1);
-    let at = |millis: i64| Time::from_unix_nanos(millis * MILLISECOND);
-    let mut scaler = Scaler::new(config, at(0));
+    Scaler::new(Config::resolve(&cluster, &BTreeMap::from(annotations), 1), at(0))
+}
+
+#[test]
+fn load_at_zero_is_decided_on_at_once_and_the_ticks_keep_their_beat() {
+    let mut scaler = at_zero();
     assert_eq!((scaler.poll(at(2_000), 0), scaler.next_poll()), (0, at(4_000)));
     scaler.report(at(2_700), 1.0);
     assert_eq!(scaler.next_poll(), at(2_700));
@@ -157,4 +164,15 @@ fn load_at_zero_is_decided_on_at_once_and_the_ticks_keep_their_beat() {
     // A driver that comes late has missed ticks; it makes up for one.
     scaler.poll(at(9_100), 2);
     assert_eq!(scaler.next_poll(), at(10_000));
+}
+
+#[test]
+fn ticks_can_begin_with_the_load_at_zero() {
+    let mut scaler = at_zero().waking_with_load();
+    assert_eq!((scaler.poll(at(2_000), 0), scaler.next_poll()), (0, at(4_000)));
+    scaler.report(at(2_700), 1.0);
+    assert_eq!((scaler.poll(at(2_700), 0), scaler.next_poll()), (2, at(4_700)));
+    // Load at a replica keeps the beat.
+    scaler.report(at(3_000), 1.0);
+    assert_eq!(scaler.next_poll(), at(4_700));
 }

@@ -1,7 +1,7 @@
 //! The same requests as a running control plane had, and the same replicas as it started.
 //!
 //! The recordings are those of real Knative with a cold start of 1 s; its moments lie within 4 s or 15 % of each other from run to run,
-//! as the autoscaler's ticks lie elsewhere.
+//! as the autoscaler's ticks lie elsewhere. Here they lie the same each time: from whenever load wakes the service.
 
 use std::path::Path;
 
@@ -50,8 +50,8 @@ fn is_near(here: f64, recorded: f64) -> bool {
     (here - recorded).abs() <= (0.15 * recorded).max(4.0)
 }
 
-/// Sends the recorded requests `phase` after one of the autoscaler's ticks; whether replicas and answers came when they did.
-async fn replay(name: &str, keys: &str, phase: Duration) -> bool {
+/// Sends the recorded requests `phase` after one of the ticks of a service without load.
+async fn replay(name: &str, keys: &str, phase: Duration) {
     let recorded = recording(name);
     let annotations: Vec<(&str, &str)> =
         recorded.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
@@ -60,32 +60,31 @@ async fn replay(name: &str, keys: &str, phase: Duration) -> bool {
     let world = World::start(settings(spec, &annotations, keys, sleeper()));
     tokio::time::sleep(Duration::from_secs(6) + phase).await;
     let begun = Instant::now();
+    let near = |what: &str, here: f64, there: f64| {
+        assert!(is_near(here, there), "{name}, {phase:?}: {what} after {here:.1} s, recorded {there:.1} s");
+    };
     let mut answers = Vec::new();
     for (start, seconds) in &recorded.requests {
         tokio::time::sleep_until(begun + Duration::from_secs_f64(*start)).await;
         answers.push(world.send(*seconds));
     }
     let wanted = recorded.most_ready;
-    let mut near = true;
     if world.engine.counts().borrow().ready < wanted {
         until(&world, 200, name, |counts| counts.ready >= wanted).await;
-        near = is_near(begun.elapsed().as_secs_f64(), recorded.most_ready_at);
+        near("most replicas", begun.elapsed().as_secs_f64(), recorded.most_ready_at);
     }
     for answer in answers {
         assert_eq!(answer.await.unwrap().0, 200, "{name}");
     }
     let last_answer = begun.elapsed().as_secs_f64();
-    near &= is_near(last_answer, recorded.last_answer);
     if let Some(zero_at) = recorded.zero_at {
         until(&world, 200, name, |counts| counts.desired == 0).await;
-        let (here, there) = (begun.elapsed().as_secs_f64() - last_answer, zero_at - recorded.last_answer);
-        assert!(is_near(here, there), "{name}: zero after {here:.1} s, recorded {there:.1} s");
+        near("zero", begun.elapsed().as_secs_f64() - last_answer, zero_at - recorded.last_answer);
     } else if !keys.is_empty() {
         tokio::time::sleep(Duration::from_secs(150)).await;
         assert_eq!(world.engine.counts().borrow().desired, 1, "{name}: one stays");
     }
     assert_eq!(world.engine.counts().borrow().most_ready_ever, recorded.most_ready, "{name}: most replicas");
-    near
 }
 
 #[tokio::test(start_paused = true)]
@@ -103,18 +102,13 @@ async fn replicas_come_and_go_as_on_a_running_control_plane() {
         "max5-held20",
         "grow-10-15",
     ] {
-        let mut near = 0;
         for step in 0..10 {
-            near += u32::from(replay(name, "", Duration::from_millis(200 * step + 10)).await);
+            replay(name, "", Duration::from_millis(200 * step + 10)).await;
         }
-        // A load from zero is seen whole or in part by the first decision, as the tick lies: that is seconds of difference. The one
-        // recording was made where the first request and its first report fell into one second, which happens rarely.
-        let least = if name == "advised-10" { 3 } else { 6 };
-        assert!(near >= least, "{name}: near the recording in {near} of 10 phases");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_replica_stays_where_scale_to_zero_is_off() {
-    assert!(replay("seed-nozero", "enable-scale-to-zero: \"false\"", Duration::from_millis(10)).await);
+    replay("seed-nozero", "enable-scale-to-zero: \"false\"", Duration::from_millis(10)).await;
 }
