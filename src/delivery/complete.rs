@@ -245,9 +245,13 @@ impl Dispatcher {
             effects.push(Effect::Release { item: item_id });
             return self.let_copies_go(item_id, Phase::Acked, moved, effects);
         }
+        if !stale || how == Settlement::Return {
+            return self.forget(item_id, effects);
+        }
         // A copy under the same name would be taken for this delivery, and this one for the copy.
-        let stands_for_itself = !item.moved || !item.identity.is_unique();
-        if !stale || how == Settlement::Return || !stands_for_itself {
+        if item.moved && item.identity.is_unique() {
+            let name = item.identity.clone();
+            self.expect_double(&name, item_id);
             return self.forget(item_id, effects);
         }
         // The ack did not leave this process, so the item comes back for certain, and its work is done.
@@ -264,16 +268,18 @@ impl Dispatcher {
         if item.phase != Phase::Acked {
             return;
         }
-        let (copied, doubled) = (item.copy.is_some(), item.doubles > 0);
+        // What comes under the name of an item that moved is what it moved to, which has yet to run.
+        let (copied, doubled) = (item.copy.is_some(), item.doubles > 0 && !item.moved);
         if !copied && !doubled {
             return self.forget(item_id, effects);
         }
         item.delivery = None;
         self.deliveries.remove(&id);
-        item.doubles = item.doubles.saturating_sub(1);
         if copied {
+            // The doubles that are expected come beside the copy.
             return self.await_copy(item_id, effects);
         }
+        item.doubles -= 1;
         self.list_orphan(item_id);
         self.make_pending(item_id, Verdict::Ack, effects);
     }

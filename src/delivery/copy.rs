@@ -33,6 +33,8 @@ impl Dispatcher {
             // It is being written anew already; only if that fails is there something left to do.
             return self.rewrite_later(id);
         }
+        // An earlier copy may be there, though nobody confirmed it.
+        item.doubles += u32::from(item.copy.is_some());
         item.rewrite = Rewrite::Writing;
         effects.push(Effect::Rewrite { item: id, attempts: item.attempts });
     }

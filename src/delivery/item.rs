@@ -159,7 +159,7 @@ impl Item {
     /// Whether the item has used a worker, waited for one, or may have a copy, so that a record of it is
     /// worth keeping.
     pub fn has_history(&self) -> bool {
-        self.attempts > 0 || self.not_started.is_some() || self.copy.is_some()
+        self.attempts > 0 || self.not_started.is_some() || self.copy.is_some() || self.doubles > 0
     }
 
     /// Whether a delivery of it that comes after its ack can be told from every other item's.

@@ -80,7 +80,14 @@ impl Dispatcher {
                 self.expect_double(&name, id);
                 None
             }
-            Phase::Settling(_) | Phase::Acked | Phase::Behind(_) | Phase::Pending { .. } => None,
+            // It comes again, and still has nothing to do but to wait for the first.
+            Phase::Behind(first) => {
+                if let Some(first) = self.items.get_mut(&first) {
+                    first.doubles += 1;
+                }
+                None
+            }
+            Phase::Settling(_) | Phase::Acked | Phase::Pending { .. } => None,
         };
         match verdict {
             Some(verdict) => {

@@ -147,6 +147,7 @@ impl World {
         // What can be told from all others is remembered instead.
         if settle.how == Settlement::Ack
             && !self.setting.unique
+            && self.name_of_delivery(settle.id).is_none()
             && let Some(class) = self.delivered.get(&settle.id)
         {
             self.tallies[*class].doubtful += 1;

@@ -52,13 +52,15 @@ impl World {
             Step::Answer => {
                 let settle = self.settles.remove(0);
                 let stale = !self.is_connected();
+                let to_prove =
+                    settle.how == Settlement::Ack && (self.setting.unique || self.is_copy(settle.id));
                 if !stale {
                     // Kafka hears of acks with the next commit, RabbitMQ with each frame.
                     let is_withheld = settle.how == Settlement::Return && self.is_for_returns();
                     if !is_withheld && (settle.how == Settlement::Return || !self.setting.unique) {
                         self.apply(settle);
                     }
-                    if settle.how == Settlement::Ack && (self.setting.unique || self.is_copy(settle.id)) {
+                    if to_prove {
                         self.sent.push(settle);
                     }
                 }
