@@ -36,7 +36,7 @@ async fn killed_between_attempts(
         &format!("    {retry}{more} }}\n    dead_letter: {}\n", graveyard.target()),
     );
     for attempt in 1..=2u32 {
-        let bridge = Longhaul::run_logging("info,longhaul=debug", &text);
+        let bridge = Longhaul::run_with(&text, "info,longhaul=debug", &[]);
         let runs = || worker.log().started.values().sum::<u32>();
         eventually("an attempt", async || runs() >= attempt && noted(&bridge, attempt)).await;
         bridge.kill().await;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lapin::BasicProperties;
@@ -38,11 +39,12 @@ pub trait Backlog: Sized {
     async fn remove(self);
 }
 
-pub struct Rabbitmq(pub Queue);
+/// The queue, and how many ids were given out.
+pub struct Rabbitmq(pub Queue, AtomicUsize);
 
 impl Rabbitmq {
     pub fn of(queue: Queue) -> Self {
-        Rabbitmq(queue)
+        Rabbitmq(queue, AtomicUsize::new(0))
     }
 
     pub fn name(&self) -> &str {
@@ -51,7 +53,7 @@ impl Rabbitmq {
 
     /// The same queue over a new connection, after its broker was away.
     pub async fn again(self, url: &str) -> Self {
-        Rabbitmq(Queue::existing(url, self.0.name).await)
+        Rabbitmq(Queue::existing(url, self.0.name).await, self.1)
     }
 
     pub fn source_at(&self, url: &str) -> String {
@@ -63,11 +65,12 @@ impl Backlog for Rabbitmq {
     const UNCOMMITTED: u32 = 0;
 
     async fn create() -> Self {
-        Rabbitmq(Queue::create(&rabbitmq::brokers()[0], QueueKind::Quorum).await)
+        Rabbitmq::of(Queue::create(&rabbitmq::brokers()[0], QueueKind::Quorum).await)
     }
 
     async fn fill(&self, bodies: impl Iterator<Item = Vec<u8>>) {
-        for (number, body) in bodies.enumerate() {
+        for body in bodies {
+            let number = self.1.fetch_add(1, Ordering::Relaxed);
             let properties = BasicProperties::default().with_message_id(format!("id-{number}").into());
             self.0.publish(&body, properties).await;
         }

@@ -14,20 +14,21 @@ pub struct Longhaul {
 impl Longhaul {
     /// Starts `longhaul run` with this configuration.
     pub fn run(config: &str) -> Self {
-        Longhaul::run_logging("info", config)
+        Longhaul::run_with(config, "info", &[])
     }
 
-    /// The same with `--log`.
-    pub fn run_logging(level: &str, config: &str) -> Self {
+    /// The same with `--log` and more environment.
+    pub fn run_with(config: &str, log: &str, environment: &[(&str, String)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("longhaul.yaml");
         std::fs::write(&file, config).unwrap();
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let lines = std::fs::File::create(folder.path().join("log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_longhaul"));
         command
-            .args(["--log", level, "run", "-c"])
+            .args(["--log", log, "run", "-c"])
             .arg(&file)
-            .stderr(log)
+            .envs(environment.iter().cloned())
+            .stderr(lines)
             .stdout(Stdio::null())
             .kill_on_drop(true);
         Longhaul { child: command.spawn().unwrap(), folder }
