@@ -11,7 +11,7 @@ use longhaul::config::{Binding, Declare, QueueKind};
 use longhaul::delivery::Settlement;
 use longhaul::event::{Origin, Value};
 use longhaul::source::rabbitmq::Source;
-use longhaul::source::{Settled, SourceEvent};
+use longhaul::source::{Command, Settled, SourceEvent};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
@@ -184,6 +184,31 @@ async fn resumes_after_the_server_closed_the_connection() {
         assert_eq!(bridge.settle(again.outline.id, Settlement::Ack).await, Settled::Sent);
         bridge.close().await;
         eventually("nothing to be left", async || queue.ready().await == 0).await;
+        queue.delete().await;
+    }
+}
+
+/// What came again in a drain, and is none of its items, is given back by the end of the session. It stays open until
+/// then, and no ack of a later delivery may take it along.
+#[tokio::test]
+async fn acks_in_a_drain_take_nothing_along() {
+    for url in brokers() {
+        let queue = Queue::create(&url, QueueKind::Quorum).await;
+        for _ in 0..6 {
+            queue.publish(b"item", BasicProperties::default()).await;
+        }
+        let relay = Relay::start(address(&url)).await;
+        let mut bridge = Bridge::start(Source::new(queue.source(&through(&url, relay.port()), 6)));
+        bridge.deliveries(6).await;
+        bridge.stop_intake().await;
+        relay.cut_all();
+        bridge.loss().await;
+        for (number, delivery) in bridge.deliveries(6).await.iter().enumerate() {
+            let how = if number < 2 { Settlement::Return } else { Settlement::Ack };
+            bridge.command(Command::Settle { id: delivery.outline.id, how });
+        }
+        bridge.close().await;
+        eventually("exactly the returned ones to be left", async || queue.ready().await == 2).await;
         queue.delete().await;
     }
 }

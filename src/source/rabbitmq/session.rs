@@ -208,7 +208,7 @@ impl Subscription {
                 Command::Close => left = Some(Left::Close),
             }
         }
-        self.settler.flush();
+        self.settler.flush_if_worth();
         left
     }
 
@@ -262,6 +262,7 @@ impl Subscription {
     /// Writes what is still to be written and closes the channel. The broker's answer to that proves that it has seen
     /// every settle before it.
     async fn goodbye(&mut self, events: &mpsc::UnboundedSender<SourceEvent>) -> Result<(), Error> {
+        self.settler.flush();
         while let Some(Ok(answers)) = self.settler.written().await {
             answers.into_iter().for_each(|answer| drop(events.send(answer)));
         }

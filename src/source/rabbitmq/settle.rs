@@ -4,6 +4,10 @@
 //! which costs more than the ack. And tasks overtake each other: an ack for many that arrives before the ack of one of
 //! them makes that one unknown to the broker, which closes the channel for it.
 //!
+//! An ack waits a moment for others: one frame settles all that lie below the lowest unsettled delivery, and requests end
+//! nearly in the order in which they began. To a quorum queue each frame is a command in its log, so a frame for each
+//! item would cost the broker more than the item itself.
+//!
 //! No answer exists for an ack. Where it matters whether one counted, because the item could be told from all others
 //! if it came back, the next synchronous answer on the same channel is its proof: a `basic.qos` that changes nothing.
 
@@ -15,12 +19,16 @@ use futures_util::future::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicNackOptions, BasicQosOptions};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Intake;
 use crate::connect::rabbitmq::Error;
 use crate::delivery::{DeliveryId, Epoch, Outline, Settlement};
 use crate::source::{Settled, SourceEvent};
+
+/// How long an ack waits for others. Short beside any work, and long beside the time between two items where frames are
+/// worth saving.
+const LINGER: Duration = Duration::from_millis(3);
 
 /// Bound of one write. A connection that takes none for this long is as good as lost.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,10 +36,14 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Settler {
     epoch: Epoch,
     channel: Channel,
-    /// Delivered in this session, and nothing decided yet.
+    /// Delivered in this session, and neither acked nor returned.
     unsettled: BTreeSet<u64>,
-    /// To be acked with the next flush.
+    /// To be acked, and waiting for others.
     acks: BTreeSet<u64>,
+    /// When they go, however few.
+    due: Option<Instant>,
+    /// So many are worth a frame: a part of the prefetch, so that the broker goes on delivering meanwhile.
+    worth: usize,
     /// Of the unsettled, those whose acks are to be proven.
     to_prove: BTreeSet<u64>,
     /// Acked, and not proven.
@@ -56,6 +68,8 @@ impl Settler {
             channel,
             unsettled: BTreeSet::new(),
             acks: BTreeSet::new(),
+            due: None,
+            worth: usize::from(prefetch / 4).max(1),
             to_prove: BTreeSet::new(),
             unproven: Vec::new(),
             proving: false,
@@ -72,50 +86,75 @@ impl Settler {
         }
     }
 
-    /// Settles with the next [`flush`](Self::flush). The answer is given at once only where there is nothing to write:
-    /// a delivery of another session, or one that was settled before.
+    /// Settles within a moment. The answer is given at once only where there is nothing to write: a delivery of another
+    /// session, one that was settled before, or one that the end of the session gives back.
     pub(super) fn settle(&mut self, id: DeliveryId, how: Settlement) -> Option<SourceEvent> {
         // On a channel that is closed nothing leaves this process.
-        let known = id.epoch == self.epoch && self.unsettled.remove(&id.tag);
+        let known = id.epoch == self.epoch && self.unsettled.contains(&id.tag);
         if !known || !self.channel.status().connected() {
             return Some(SourceEvent::Settled { id, settled: Settled::Stale });
         }
+        if how == Settlement::Return && self.intake == Intake::OnlyReturns {
+            // It stays unsettled: one frame for many acks would take it along otherwise.
+            return Some(SourceEvent::Settled { id, settled: Settled::Sent });
+        }
+        self.unsettled.remove(&id.tag);
         match how {
             Settlement::Ack => {
                 self.acks.insert(id.tag);
-            }
-            // The end of the session gives it back.
-            Settlement::Return if self.intake == Intake::OnlyReturns => {
-                self.to_prove.remove(&id.tag);
-                return Some(SourceEvent::Settled { id, settled: Settled::Sent });
+                self.due.get_or_insert_with(|| Instant::now() + LINGER);
             }
             Settlement::Return => self.nack(id.tag),
         }
         None
     }
 
-    /// Hands the acks to lapin, those below everything that is still unsettled in one frame.
-    ///
-    /// Every tag up to the last of those was delivered here (tags come in order) and is acked by it or settled by an
-    /// earlier frame, so the frame acks nothing that nobody asked for.
-    pub(super) fn flush(&mut self) {
-        let mut acks = std::mem::take(&mut self.acks);
-        let single = match self.unsettled.first() {
-            Some(lowest) => acks.split_off(lowest),
-            None => BTreeSet::new(),
-        };
-        if let Some(last) = acks.last().copied() {
-            self.ack(last, acks.len() > 1, acks);
+    /// Hands acks to lapin if one frame settles enough of them.
+    pub(super) fn flush_if_worth(&mut self) {
+        if self.acks.range(..self.lowest_unsettled()).nth(self.worth - 1).is_some() {
+            self.flush_together();
+            self.due = (!self.acks.is_empty()).then(|| Instant::now() + LINGER);
+            self.prove();
         }
-        for tag in single {
+    }
+
+    /// Hands all acks to lapin.
+    pub(super) fn flush(&mut self) {
+        self.flush_together();
+        for tag in std::mem::take(&mut self.acks) {
             self.ack(tag, false, BTreeSet::from([tag]));
         }
+        self.due = None;
         self.prove();
     }
 
-    /// The answers of the next write that ended; `None` when none is under way. Cancel safe.
+    /// Acks in one frame what lies below everything that is unsettled.
+    ///
+    /// Every tag up to the last of those was delivered here (tags come in order) and is acked by it or settled by an
+    /// earlier frame, so the frame acks nothing that nobody asked for.
+    fn flush_together(&mut self) {
+        let above = self.acks.split_off(&self.lowest_unsettled());
+        let acks = std::mem::replace(&mut self.acks, above);
+        if let Some(last) = acks.last().copied() {
+            self.ack(last, acks.len() > 1, acks);
+        }
+    }
+
+    /// No delivery has the last of all numbers.
+    fn lowest_unsettled(&self) -> u64 {
+        self.unsettled.first().copied().unwrap_or(u64::MAX)
+    }
+
+    /// The answers of the next write that ended; `None` when none is under way and no ack waits. Cancel safe.
     pub(super) async fn written(&mut self) -> Option<Written> {
-        let written = self.writes.next().await;
+        let written = loop {
+            let Some(due) = self.due else { break self.writes.next().await };
+            tokio::select! {
+                biased;
+                Some(written) = self.writes.next() => break Some(written),
+                () = sleep_until(due) => self.flush(),
+            }
+        };
         if let Some(Ok(answers)) = &written
             && answers.iter().any(|answer| matches!(answer, SourceEvent::Proven(_)))
         {
