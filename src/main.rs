@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// An item costs dozens of small allocations, most of them in the HTTP client: with glibc's allocator a fifth of all CPU time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match longhaul::cli::main() {
         Ok(code) => ExitCode::from(code),

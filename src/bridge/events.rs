@@ -1,13 +1,30 @@
 //! What a source reports and hands over, on its way to the core.
 
-use super::{Control, Pipeline};
+use super::{BATCH, Control, Pipeline};
 use crate::delivery::{Input, Reason};
 use crate::source::{Delivery, Settled, SourceEvent};
 
 impl Pipeline {
+    /// Whether a delivery can be taken in now.
+    pub(super) fn takes(&self) -> bool {
+        self.core.is_draining() || (self.core.takes() && !self.waits_for_peers())
+    }
+
+    /// This delivery and those behind it, for as long as there is room.
+    pub(super) fn deliveries(&mut self, first: Delivery) {
+        self.delivery(first);
+        for _ in 1..BATCH {
+            if !self.takes() {
+                break;
+            }
+            let Ok(next) = self.port.deliveries.try_recv() else { break };
+            self.delivery(next);
+        }
+    }
+
     /// Everything that the source reported is looked at before a delivery, so that a delivery of a
     /// session that is known to be lost is recognised.
-    pub(super) fn delivery(&mut self, delivery: Delivery) {
+    fn delivery(&mut self, delivery: Delivery) {
         self.shared.metrics.received.inc();
         if delivery.outline.redelivered {
             self.shared.metrics.redeliveries.inc();
@@ -17,13 +34,18 @@ impl Pipeline {
 
     /// For a delivery that was counted before.
     pub(super) fn take_in(&mut self, delivery: Delivery) {
-        while let Ok(event) = self.port.events.try_recv() {
-            self.event(event);
-        }
+        self.events();
         let Some(delivery) = self.sort(delivery) else { return };
         self.incoming = Some(delivery.message);
         self.handle(Input::Received(delivery.outline));
         self.incoming = None;
+    }
+
+    /// What the source has reported by now.
+    pub(super) fn events(&mut self) {
+        while let Ok(event) = self.port.events.try_recv() {
+            self.event(event);
+        }
     }
 
     pub(super) fn event(&mut self, event: SourceEvent) {

@@ -38,7 +38,8 @@ use attempt::Work;
 /// How often a drain looks whether results that others are about to fetch were fetched.
 const FETCH_CHECK: Duration = Duration::from_millis(100);
 
-/// How many ended requests, or deliveries, are handled before the loop looks at everything else.
+/// How many ended requests, or deliveries, are handled before the loop looks at everything else, which costs more than
+/// handling one of them.
 const BATCH: usize = 64;
 
 /// Everything that a pipeline is made of.
@@ -202,18 +203,18 @@ impl Pipeline {
         drain: CancellationToken,
     ) -> Result<Report, SourceError> {
         let mut deadline = None;
-        let mut deliveries = Vec::with_capacity(BATCH);
         let mut endings = Vec::with_capacity(BATCH);
         loop {
             let wake = self.core.poll_timeout().map(|after| self.started + after);
             let owed = self.core.is_draining() && self.claims.are_owed();
             let wake = if owed { Some(Instant::now() + FETCH_CHECK) } else { wake };
-            let takes = self.core.is_draining() || (self.core.takes() && !self.waits_for_peers());
-            let batch = if self.core.is_draining() { BATCH } else { 1 };
             tokio::select! {
                 biased;
                 ended = &mut source => return self.source_ended(ended),
-                Some(event) = self.port.events.recv() => self.event(event),
+                Some(event) = self.port.events.recv() => {
+                    self.event(event);
+                    self.events();
+                }
                 count = self.endings.recv_many(&mut endings, BATCH), if !self.endings.is_empty() || !self.tasks.is_empty() => {
                     debug_assert!(count > 0, "the pipeline keeps a sender");
                     for ended in endings.drain(..) {
@@ -229,17 +230,14 @@ impl Pipeline {
                 }
                 _ = at(deadline) => return Ok(self.cut_short(source).await),
                 _ = at(wake) => self.handle(Input::Timer),
-                count = self.port.deliveries.recv_many(&mut deliveries, batch), if takes => {
-                    if count == 0 {
-                        // The source is ending; its join handle says how.
-                        return self.source_ended((&mut source).await);
-                    }
-                    for delivery in deliveries.drain(..) {
-                        self.delivery(delivery);
-                    }
-                }
+                delivery = self.port.deliveries.recv(), if self.takes() => match delivery {
+                    Some(delivery) => self.deliveries(delivery),
+                    // The source is ending; its join handle says how.
+                    None => return self.source_ended((&mut source).await),
+                },
             }
             while self.tasks.try_join_next().is_some() {}
+            self.show();
             if self.is_drained() {
                 return self.close(source).await;
             }
@@ -254,7 +252,6 @@ impl Pipeline {
             self.perform(effect);
         }
         self.effects = effects;
-        self.show();
     }
 }
 

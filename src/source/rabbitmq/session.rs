@@ -6,11 +6,12 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::limit::Limit;
 use super::settle::Settler;
@@ -172,14 +173,36 @@ impl Subscription {
                     }
                 }
                 // Not fused: after `None` it would pend for ever, so both ends of it leave the loop.
-                next = self.consumer.next(), if self.reading && self.waiting.is_none() => match next {
-                    Some(Ok(delivery)) => {
-                        self.waiting = Some(self.received(settings, delivery));
+                next = self.consumer.next(), if self.reading && self.waiting.is_none() => {
+                    if let Some(left) = self.read(next, port, settings) {
+                        return left;
                     }
-                    Some(Err(error)) => return Left::Lost(error.into()),
-                    None => return Left::Lost(Error::Cancelled),
                 }
             }
+        }
+    }
+
+    /// Hands over what came, and what has come behind it, until there is no more room.
+    fn read(
+        &mut self,
+        next: Option<lapin::Result<lapin::message::Delivery>>,
+        port: &Port,
+        settings: &Settings,
+    ) -> Option<Left> {
+        let mut next = next;
+        loop {
+            let delivery = match next {
+                Some(Ok(delivery)) => self.received(settings, delivery),
+                Some(Err(error)) => return Some(Left::Lost(error.into())),
+                None => return Some(Left::Lost(Error::Cancelled)),
+            };
+            if let Err(TrySendError::Full(delivery) | TrySendError::Closed(delivery)) =
+                port.deliveries.try_send(delivery)
+            {
+                self.waiting = Some(delivery);
+                return None;
+            }
+            next = self.consumer.next().now_or_never()?;
         }
     }
 

@@ -42,8 +42,6 @@ pub(super) struct Settler {
     acks: BTreeSet<u64>,
     /// When they go, however few.
     due: Option<Instant>,
-    /// So many are worth a frame: a part of the prefetch, so that the broker goes on delivering meanwhile.
-    worth: usize,
     /// Of the unsettled, those whose acks are to be proven.
     to_prove: BTreeSet<u64>,
     /// Acked, and not proven.
@@ -69,7 +67,6 @@ impl Settler {
             unsettled: BTreeSet::new(),
             acks: BTreeSet::new(),
             due: None,
-            worth: usize::from(prefetch / 4).max(1),
             to_prove: BTreeSet::new(),
             unproven: Vec::new(),
             proving: false,
@@ -109,9 +106,11 @@ impl Settler {
         None
     }
 
-    /// Hands acks to lapin if one frame settles enough of them.
+    /// Hands acks to lapin if one frame settles enough of them: a third of what is still out, so that the broker always
+    /// goes on delivering before the work runs out.
     pub(super) fn flush_if_worth(&mut self) {
-        if self.acks.range(..self.lowest_unsettled()).nth(self.worth - 1).is_some() {
+        let worth = (self.unsettled.len() / 3).max(1);
+        if self.acks.range(..self.lowest_unsettled()).nth(worth - 1).is_some() {
             self.flush_together();
             self.due = (!self.acks.is_empty()).then(|| Instant::now() + LINGER);
             self.prove();
