@@ -1,9 +1,12 @@
 //! Queues and topics, filled before the clock starts.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result, ensure};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Confirmation, Connection, ConnectionProperties};
+use longhaul::{config, connect};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -11,56 +14,92 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 
 use crate::measure::ITEM_BYTES;
 
-#[derive(Clone, Copy)]
+/// Where items come from.
 pub enum Queue {
     Kafka { partitions: i32 },
-    Rabbitmq(&'static str),
-}
-
-impl Queue {
-    pub fn name(self) -> &'static str {
-        match self {
-            Queue::Kafka { partitions: 1 } => "Kafka, 1 partition",
-            Queue::Kafka { .. } => "Kafka, 8 partitions",
-            Queue::Rabbitmq("quorum") => "RabbitMQ, quorum queue",
-            Queue::Rabbitmq(_) => "RabbitMQ, classic queue",
-        }
-    }
+    Rabbitmq { url: String, version: String, kind: &'static str },
 }
 
 /// A queue with items in it.
 pub struct Filled {
-    name: String,
+    pub name: String,
     /// The key `source` of the configuration.
     pub source: String,
 }
 
-pub async fn fill(queue: Queue, items: u64) -> Result<Filled> {
-    let name = format!("bench-{}", uuid::Uuid::new_v4());
-    let source = match queue {
-        Queue::Kafka { partitions } => fill_kafka(&name, partitions, items).await?,
-        Queue::Rabbitmq(kind) => fill_rabbitmq(&name, kind, items).await?,
-    };
-    Ok(Filled { name, source })
-}
-
-pub async fn remove(queue: Queue, filled: &Filled) -> Result<()> {
-    match queue {
-        Queue::Kafka { .. } => {
-            admin()?.delete_topics(&[&filled.name], &AdminOptions::new()).await?;
-        }
-        Queue::Rabbitmq(_) => {
-            let connection = Connection::connect(&amqp_url()?, ConnectionProperties::default()).await?;
-            let channel = connection.create_channel().await?;
-            channel.queue_delete(filled.name.as_str().into(), QueueDeleteOptions::default()).await?;
+/// One of each kind on each broker that there is. RabbitMQ 4 may be missing.
+pub async fn queues() -> Result<Vec<Queue>> {
+    let mut queues = vec![Queue::Kafka { partitions: 1 }, Queue::Kafka { partitions: 8 }];
+    let urls =
+        [variable("LONGHAUL_TEST_AMQP_URL")?].into_iter().chain(std::env::var("LONGHAUL_TEST_AMQP_URL_4"));
+    for url in urls {
+        let version = version(&url).await?;
+        for kind in ["classic", "quorum"] {
+            queues.push(Queue::Rabbitmq { url: url.clone(), version: version.clone(), kind });
         }
     }
-    Ok(())
+    Ok(queues)
 }
 
-async fn fill_rabbitmq(name: &str, kind: &str, items: u64) -> Result<String> {
-    let url = amqp_url()?;
-    let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
+impl Queue {
+    pub fn title(&self) -> String {
+        match self {
+            Queue::Kafka { partitions: 1 } => "Kafka, 1 partition".to_owned(),
+            Queue::Kafka { partitions } => format!("Kafka, {partitions} partitions"),
+            Queue::Rabbitmq { version, kind, .. } => format!("RabbitMQ {version}, {kind}"),
+        }
+    }
+
+    pub fn broker(&self) -> &'static str {
+        match self {
+            Queue::Kafka { .. } => "kafka",
+            Queue::Rabbitmq { .. } => "rabbitmq",
+        }
+    }
+
+    pub fn address(&self) -> Result<String> {
+        match self {
+            Queue::Kafka { .. } => servers(),
+            Queue::Rabbitmq { url, .. } => Ok(url.clone()),
+        }
+    }
+
+    pub async fn fill(&self, items: u64) -> Result<Filled> {
+        let name = format!("bench-{}", uuid::Uuid::new_v4());
+        let source = match self {
+            Queue::Kafka { partitions } => fill_kafka(&name, *partitions, items).await?,
+            Queue::Rabbitmq { url, kind, .. } => fill_rabbitmq(url, &name, kind, items).await?,
+        };
+        Ok(Filled { name, source })
+    }
+
+    pub async fn remove(&self, filled: &Filled) -> Result<()> {
+        match self {
+            Queue::Kafka { .. } => {
+                admin()?.delete_topics(&[&filled.name], &AdminOptions::new()).await?;
+            }
+            Queue::Rabbitmq { url, .. } => {
+                let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+                let channel = connection.create_channel().await?;
+                channel.queue_delete(filled.name.as_str().into(), QueueDeleteOptions::default()).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn version(url: &str) -> Result<String> {
+    let url = url.to_owned();
+    let settings = connect::rabbitmq::Settings {
+        url: Arc::new(move || Ok(url.clone())),
+        tls: config::Tls::default(),
+        name: "bench".to_owned(),
+    };
+    settings.server_version().await?.context("RabbitMQ tells no version")
+}
+
+async fn fill_rabbitmq(url: &str, name: &str, kind: &str, items: u64) -> Result<String> {
+    let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     let mut arguments = FieldTable::default();
@@ -119,10 +158,9 @@ fn client() -> Result<ClientConfig> {
 }
 
 fn servers() -> Result<String> {
-    std::env::var("LONGHAUL_TEST_KAFKA_BOOTSTRAP")
-        .context("LONGHAUL_TEST_KAFKA_BOOTSTRAP is not set: use benches/run")
+    variable("LONGHAUL_TEST_KAFKA_BOOTSTRAP")
 }
 
-fn amqp_url() -> Result<String> {
-    std::env::var("LONGHAUL_TEST_AMQP_URL").context("LONGHAUL_TEST_AMQP_URL is not set: use benches/run")
+fn variable(name: &str) -> Result<String> {
+    std::env::var(name).with_context(|| format!("{name} is not set: use benches/run"))
 }

@@ -1,4 +1,4 @@
-//! The upper bound: our own HTTP client, fed from memory, with no broker and no bridge.
+//! The upper bound: our own HTTP client with the requests of a bridge, fed from memory; no broker and no bridge.
 
 use std::sync::Arc;
 
@@ -21,18 +21,21 @@ pub async fn send(url: &str, items: u64) -> Result<()> {
         replies: Replies::Ignored,
         environment: Environment::from_variables(|_| None),
     })?);
-    let (slots, body) = (Arc::new(Semaphore::new(IN_FLIGHT)), Bytes::from(vec![b'x'; ITEM_BYTES]));
     let mut headers = HeaderMap::new();
     for (name, value) in [
         ("ce-specversion", "1.0"),
-        ("ce-id", "partition:0/offset:12345"),
-        ("ce-type", "dev.knative.kafka.event"),
-        ("ce-source", "/apis/v1/namespaces/default/kafkasources/bench#topic"),
+        ("ce-id", "6f1c0a52-9a57-4f0e-8d3b-0f5c3f0e7a11"),
+        ("ce-type", "dev.knative.rabbitmq.event"),
+        ("ce-source", "/apis/v1/namespaces/default/rabbitmqsources/bench#bench"),
+        ("ce-subject", "6f1c0a52-9a57-4f0e-8d3b-0f5c3f0e7a11"),
+        ("ce-time", "2026-01-01T00:00:00.123456789+00:00"),
         ("ce-attempt", "1"),
         ("ce-redelivered", "false"),
     ] {
         headers.insert(name, value.parse()?);
     }
+    let (slots, body) = (Arc::new(Semaphore::new(IN_FLIGHT)), Bytes::from(vec![b'x'; ITEM_BYTES]));
+    // A task for each item, as in a bridge.
     for _ in 0..items {
         let slot = slots.clone().acquire_owned().await?;
         let (client, request) = (client.clone(), Request { headers: headers.clone(), body: body.clone() });

@@ -10,8 +10,14 @@ use std::process::ExitCode;
 mod brokers;
 mod child;
 mod client;
+mod counter;
 mod measure;
 mod sink;
+mod table;
+
+/// As the bridge has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();

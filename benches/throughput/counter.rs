@@ -1,0 +1,61 @@
+//! The sink as the measuring process sees it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::time::{Instant, sleep};
+
+use crate::child::Child;
+
+/// A case that takes longer than this is broken.
+const CASE_TIMEOUT: Duration = Duration::from_secs(180);
+/// How often the sink is asked for its count.
+const LOOK: Duration = Duration::from_millis(50);
+
+pub struct Counter {
+    pub url: String,
+    http: reqwest::Client,
+}
+
+/// What came between two calls of [`Counter::take`].
+pub struct Taken {
+    pub count: u64,
+    /// From the first request to the last.
+    pub seconds: f64,
+}
+
+impl Counter {
+    pub fn of(address: &str) -> Result<Self> {
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
+        Ok(Counter { url: format!("http://{address}/"), http })
+    }
+
+    /// Waits until `items` have come, and answers how much CPU time `sender` had used at the last look, in seconds. It may end
+    /// with its work, and tells no more then.
+    pub async fn wait(&self, items: u64, sender: &Child) -> Result<f64> {
+        let began = Instant::now();
+        let mut cpu = 0.0;
+        loop {
+            let count: u64 = self.get("count").await?.parse()?;
+            cpu = sender.cpu_seconds().unwrap_or(cpu);
+            if count >= items {
+                return Ok(cpu);
+            }
+            if began.elapsed() > CASE_TIMEOUT {
+                bail!("only {count} of {items} items arrived in {CASE_TIMEOUT:?}");
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Reads the count and starts anew.
+    pub async fn take(&self) -> Result<Taken> {
+        let text = self.get("take").await?;
+        let (count, seconds) = text.split_once(' ').context("an odd answer of the sink")?;
+        Ok(Taken { count: count.parse()?, seconds: seconds.parse()? })
+    }
+
+    async fn get(&self, path: &str) -> Result<String> {
+        Ok(self.http.get(format!("{}{path}", self.url)).send().await?.text().await?)
+    }
+}
