@@ -72,12 +72,12 @@ const TRAPPING: &str =
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_runs_at_sigterm_is_answered() {
-    let manifest = Manifest::one_at_a_time().env("WAITSECOND", "1s");
+    let manifest = Manifest::one_at_a_time().env("WAITSECOND", "5s");
     let serve = Serve::start(&manifest, &[], &[]).await;
     let answer = serve.post("/");
     serve.until("it runs", |now| now["replicas"][0]["item"] == "POST /").await;
     serve.stop().await;
-    assert!(answer.await.unwrap().ends_with("Hello World! wait time 1s"));
+    assert!(answer.await.unwrap().ends_with("Hello World! wait time 5s"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
