@@ -125,7 +125,7 @@ async fn rabbitmq_delivery_limit_takes_nothing_that_is_in_our_hands() {
     for url in amqp::brokers() {
         let queue = Queue::unborn(&url).await;
         let arguments = "declare: { arguments: { x-delivery-limit: 4 } }";
-        let worker = Worker::start(Duration::from_secs(25)).await;
+        let worker = Worker::start(Duration::from_secs(28)).await;
         let relay = Relay::start(amqp::address(&url)).await;
         let through = amqp::through(&url, relay.port());
         let source =
@@ -143,6 +143,8 @@ async fn rabbitmq_delivery_limit_takes_nothing_that_is_in_our_hands() {
                 bridge.log().matches("Redelivery adopted").count() >= 4 * (cut - 1)
             })
             .await;
+            // An ack of an old delivery that is cut off on its way may be one too many to tell from another item's.
+            relay.quiet().await;
         }
         assert!(bridge.log().contains("written anew"), "{}", bridge.log());
         all_done_once(bridge, &worker, &backlog, 4).await;

@@ -12,12 +12,24 @@ use tokio::task::JoinHandle;
 
 use super::within;
 
+/// Much longer than bytes are held back on the way (Nagle's algorithm beside delayed acknowledgements: 40 ms).
+const QUIET: Duration = Duration::from_millis(200);
+
 /// Listens on a port of its own, and stops when it is dropped.
 pub struct Relay {
     address: SocketAddr,
     control: Arc<watch::Sender<Control>>,
-    answered: Arc<AtomicU64>,
+    passed: Arc<Passed>,
     accepting: JoinHandle<()>,
+}
+
+/// Bytes so far.
+#[derive(Default)]
+struct Passed {
+    /// From clients to the server.
+    asked: AtomicU64,
+    /// From the server to its clients.
+    answered: AtomicU64,
 }
 
 /// What the relay does with its connections.
@@ -62,9 +74,9 @@ impl Relay {
         let address = listener.local_addr().expect("bound");
         let (control, _) = watch::channel(Control { mode: Mode::Pass, generation: 0, junk: 0, parted: 0 });
         let control = Arc::new(control);
-        let answered = Arc::<AtomicU64>::default();
-        let accepting = tokio::spawn(accept(listener, upstream, Arc::clone(&control), Arc::clone(&answered)));
-        Relay { address, control, answered, accepting }
+        let passed = Arc::<Passed>::default();
+        let accepting = tokio::spawn(accept(listener, upstream, Arc::clone(&control), Arc::clone(&passed)));
+        Relay { address, control, passed, accepting }
     }
 
     pub fn port(&self) -> u16 {
@@ -88,7 +100,22 @@ impl Relay {
 
     /// Bytes that went from the server to its clients so far.
     pub fn answered(&self) -> u64 {
-        self.answered.load(Ordering::Relaxed)
+        self.passed.answered.load(Ordering::Relaxed)
+    }
+
+    /// Waits until nothing more is on its way: what was said before has arrived.
+    pub async fn quiet(&self) {
+        let passed = || self.passed.asked.load(Ordering::Relaxed) + self.answered();
+        within("nothing passes the relay", async {
+            loop {
+                let before = passed();
+                tokio::time::sleep(QUIET).await;
+                if passed() == before {
+                    return;
+                }
+            }
+        })
+        .await;
     }
 
     pub fn set(&self, mode: Mode) {
@@ -107,7 +134,7 @@ async fn accept(
     listener: TcpListener,
     upstream: String,
     control: Arc<watch::Sender<Control>>,
-    answered: Arc<AtomicU64>,
+    passed: Arc<Passed>,
 ) {
     while let Ok((client, _)) = listener.accept().await {
         let now = *control.borrow();
@@ -115,9 +142,9 @@ async fn accept(
             continue;
         }
         let mut changes = control.subscribe();
-        let (upstream, answered) = (upstream.clone(), Arc::clone(&answered));
+        let (upstream, passed) = (upstream.clone(), Arc::clone(&passed));
         tokio::spawn(async move {
-            let passing = pass(client, upstream, changes.clone(), &answered);
+            let passing = pass(client, upstream, changes.clone(), &passed);
             tokio::select! {
                 () = passing => {}
                 _ = changes.wait_for(|control| control.generation != now.generation) => {}
@@ -130,12 +157,12 @@ async fn pass(
     mut client: TcpStream,
     upstream: String,
     mut control: watch::Receiver<Control>,
-    answered: &AtomicU64,
+    passed: &Passed,
 ) {
     let Ok(mut server) = TcpStream::connect(upstream).await else { return };
     let mut parting = control.clone();
     tokio::select! {
-        () = link(&mut client, &mut server, &mut control, answered) => {}
+        () = link(&mut client, &mut server, &mut control, passed) => {}
         () = grown(&mut parting, |control| control.parted) => {
             drop(server);
             let _ = tokio::io::copy(&mut client, &mut tokio::io::sink()).await;
@@ -147,17 +174,17 @@ async fn link(
     client: &mut TcpStream,
     server: &mut TcpStream,
     control: &mut watch::Receiver<Control>,
-    answered: &AtomicU64,
+    passed: &Passed,
 ) {
     let (client_read, client_write) = client.split();
     let (server_read, mut server_write) = server.split();
-    let (mode, asked) = (control.clone(), AtomicU64::new(0));
+    let mode = control.clone();
     // Either end's close closes both, as a broken network path would look to them.
     tokio::select! {
-        () = copy(server_read, client_write, mode.clone(), answered) => {}
+        () = copy(server_read, client_write, mode.clone(), &passed.answered) => {}
         () = async {
             tokio::select! {
-                () = copy(client_read, &mut server_write, mode, &asked) => return,
+                () = copy(client_read, &mut server_write, mode, &passed.asked) => return,
                 () = grown(control, |control| control.junk) => {}
             }
             // No frame of AMQP, nor the start of one. What the client says after it no longer matters.
