@@ -72,7 +72,8 @@ const TRAPPING: &str =
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_runs_at_sigterm_is_answered() {
-    let manifest = Manifest::one_at_a_time().env("WAITSECOND", "5s");
+    // A second replica, which a slow start asks for, would be the one that runs it.
+    let manifest = Manifest::one_at_a_time().env("WAITSECOND", "5s").annotation("max-scale", 1);
     let serve = Serve::start(&manifest, &[], &[]).await;
     let answer = serve.post("/");
     serve.until("it runs", |now| now["replicas"][0]["item"] == "POST /").await;

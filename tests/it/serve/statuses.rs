@@ -45,7 +45,8 @@ async fn the_workers_own_answers_come_through_and_its_failures_in_knatives_words
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_nobody_listens_on_refuses() {
-    let serve = serve(Manifest::one_at_a_time()).await;
+    // A second replica, which a slow start asks for, would answer in its place.
+    let serve = serve(Manifest::one_at_a_time().annotation("max-scale", 1)).await;
     assert_eq!(serve.ask("/deaf", "").await.0, 200);
     let refused = (502, "dial tcp 127.0.0.1:8080: connect: connection refused\n".to_owned());
     eventually("the port is closed", async || serve.ask("/", "").await == refused).await;
