@@ -100,13 +100,24 @@ impl Serve {
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::inherit()).kill_on_drop(true).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let first = within("the first line of serve", lines.next_line()).await.unwrap().unwrap();
+        let mut early = Vec::new();
+        let first = within("the line of serve that names its addresses", async {
+            loop {
+                let line = lines.next_line().await.unwrap().unwrap();
+                // A worker may have spoken before.
+                if line.starts_with("hello: ") {
+                    return line;
+                }
+                early.push(line);
+            }
+        })
+        .await;
         let between = |start: &str, end: char| {
             let (_, rest) = first.split_once(start).unwrap_or_else(|| panic!("{first}"));
             rest.split_once(end).unwrap().0.to_owned()
         };
         let (address, admin) = (between("hello: http://", '/'), between("(replicas: http://", '/'));
-        let output: Arc<Mutex<Vec<String>>> = Arc::default();
+        let output = Arc::new(Mutex::new(early));
         let seen = Arc::clone(&output);
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
