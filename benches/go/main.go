@@ -16,8 +16,10 @@ import (
 	"log"
 	"net/http"
 	"os"
+	"os/signal"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -31,6 +33,7 @@ func main() {
 	inFlight, err := strconv.Atoi(os.Args[5])
 	check(err)
 	sink := newSink(os.Args[4], inFlight)
+	go exitWhenTold()
 	switch os.Args[1] {
 	case "rabbitmq":
 		rabbitmq(os.Args[2], os.Args[3], sink, inFlight)
@@ -39,6 +42,14 @@ func main() {
 	default:
 		log.Fatalf("unknown source %q", os.Args[1])
 	}
+}
+
+// exitWhenTold ends at once: by then the benchmark has seen all items.
+func exitWhenTold() {
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGTERM)
+	<-told
+	os.Exit(0)
 }
 
 func rabbitmq(url, queue string, sink *sink, inFlight int) {

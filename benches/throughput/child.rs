@@ -46,10 +46,6 @@ impl Child {
         Ok(())
     }
 
-    pub async fn kill(mut self) -> Result<()> {
-        Ok(self.process.kill().await?)
-    }
-
     /// Asks it to drain, and waits.
     pub async fn terminate(mut self) -> Result<()> {
         let pid = self.process.id().context("the process has ended")?;

@@ -30,8 +30,7 @@ impl Counter {
         Ok(Counter { url: format!("http://{address}/"), http })
     }
 
-    /// Waits until `items` have come, and answers how much CPU time `sender` had used at the last look, in seconds. It may end
-    /// with its work, and tells no more then.
+    /// Waits until `items` have come, and answers how much CPU time `sender` had used by then, in seconds.
     pub async fn wait(&self, items: u64, sender: &Child) -> Result<f64> {
         let began = Instant::now();
         let mut cpu = 0.0;

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
-use crate::brokers::{self, Queue};
+use crate::brokers::{self, Filled, Queue};
 use crate::child::{Child, Speaks};
 use crate::counter::Counter;
 use crate::table::{Run, Table};
@@ -82,29 +82,29 @@ async fn memory(sink: &Counter, items: u64) -> Result<Rate> {
 }
 
 async fn longhaul(sink: &Counter, items: u64, queue: &Queue) -> Result<Rate> {
-    let filled = queue.fill(items).await?;
     let file = tempfile::NamedTempFile::with_suffix(".yaml")?;
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/target/release/longhaul"));
+    command.args(["--log", "warn", "run", "-c"]).arg(file.path());
+    let filled = queue.fill(items).await?;
     let config = format!(
         "pipelines:\n  - {{ name: bench, source: {}, sink: {{ url: \"{}\" }}, max_in_flight: {IN_FLIGHT}, on_failed: hold }}\n",
         filled.source, sink.url
     );
     std::fs::write(file.path(), config)?;
-    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/target/release/longhaul"));
-    command.args(["--log", "warn", "run", "-c"]).arg(file.path());
-    let bridge = Child::start(command)?;
-    let rate = rate(sink, items, &bridge).await?;
-    bridge.terminate().await?;
-    queue.remove(&filled).await?;
-    Ok(rate)
+    bridge(sink, items, queue, filled, command).await
 }
 
 async fn by_hand(program: &OsStr, sink: &Counter, items: u64, queue: &Queue) -> Result<Rate> {
     let filled = queue.fill(items).await?;
     let mut command = Command::new(program);
     command.args([queue.broker(), &queue.address()?, &filled.name, &sink.url, &IN_FLIGHT.to_string()]);
+    bridge(sink, items, queue, filled, command).await
+}
+
+async fn bridge(sink: &Counter, items: u64, queue: &Queue, filled: Filled, command: Command) -> Result<Rate> {
     let bridge = Child::start(command)?;
     let rate = rate(sink, items, &bridge).await?;
-    bridge.kill().await?;
+    bridge.terminate().await?;
     queue.remove(&filled).await?;
     Ok(rate)
 }
