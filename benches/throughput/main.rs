@@ -12,6 +12,7 @@ mod child;
 mod client;
 mod counter;
 mod measure;
+mod rest;
 mod sink;
 mod table;
 

@@ -8,6 +8,7 @@ use tokio::process::Command;
 use crate::brokers::{self, Filled, Queue};
 use crate::child::{Child, Speaks};
 use crate::counter::Counter;
+use crate::rest;
 use crate::table::{Run, Table};
 
 pub const IN_FLIGHT: usize = 200;
@@ -60,6 +61,7 @@ async fn wrk(sink: &Counter) -> Result<Rate> {
         script.path(),
         format!("wrk.method = 'POST'\nwrk.body = string.rep('x', {ITEM_BYTES})\n"),
     )?;
+    rest::wait().await?;
     let output = Command::new("wrk")
         .args(["-t1", &format!("-c{IN_FLIGHT}"), "-d5s", "-s"])
         .arg(script.path())
@@ -75,6 +77,7 @@ async fn wrk(sink: &Counter) -> Result<Rate> {
 }
 
 async fn memory(sink: &Counter, items: u64) -> Result<Rate> {
+    rest::wait().await?;
     let (mut client, _) = Child::role(&["client", &sink.url, &items.to_string()], Speaks::Nothing).await?;
     let rate = rate(sink, items, &client).await?;
     client.wait().await?;
@@ -102,6 +105,8 @@ async fn by_hand(program: &OsStr, sink: &Counter, items: u64, queue: &Queue) -> 
 }
 
 async fn bridge(sink: &Counter, items: u64, queue: &Queue, filled: Filled, command: Command) -> Result<Rate> {
+    queue.collect_garbage().await?;
+    rest::wait().await?;
     let bridge = Child::start(command)?;
     let rate = rate(sink, items, &bridge).await?;
     bridge.terminate().await?;
