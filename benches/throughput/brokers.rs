@@ -75,13 +75,14 @@ impl Queue {
             Queue::Kafka { partitions } => fill_kafka(&name, *partitions, items).await?,
             Queue::Rabbitmq { url, kind, .. } => fill_rabbitmq(url, &name, kind, items).await?,
         };
+        self.collect_garbage().await?;
         Ok(Filled { name, source })
     }
 
     /// After RabbitMQ was filled, the process of a classic queue may collect the garbage of the filling again and again
     /// while the queue is emptied, or not at all, as its heap happens to stand: 17,000 items/s or 26,000. So it is
     /// collected before, and each bridge meets the same broker. A RabbitMQ that tests/brokers did not start is left as it is.
-    pub async fn collect_garbage(&self) -> Result<()> {
+    async fn collect_garbage(&self) -> Result<()> {
         if let Queue::Rabbitmq { ctl: Some(ctl), .. } = self {
             let mut command = Command::new(ctl);
             command.args(["rabbitmqctl", "--quiet", "force_gc"]);

@@ -14,7 +14,7 @@ use crate::table::{Run, Table};
 pub const IN_FLIGHT: usize = 200;
 pub const ITEM_BYTES: usize = 1024;
 /// Each case is measured so often.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 
 /// One case as measured.
 struct Rate {
@@ -37,14 +37,17 @@ pub async fn all() -> Result<()> {
     for _ in 0..ROUNDS {
         let wrk = wrk(&sink).await?;
         for queue in &queues {
+            let filled = queue.fill(items).await?;
             // Directly before each bridge, so that both meet the same machine.
             let client = memory(&sink, items).await?;
             table.add("wrk", wrk.beside(&wrk, &client));
             table.add("same client from memory", client.beside(&wrk, &client));
-            let bridge = longhaul(&sink, items, queue).await.with_context(|| queue.title())?;
+            let bridge = longhaul(&sink, items, queue, filled).await.with_context(|| queue.title())?;
             table.add(&queue.title(), bridge.beside(&wrk, &client));
             if let Some(program) = &go {
-                let bridge = by_hand(program, &sink, items, queue).await.with_context(|| queue.title())?;
+                let filled = queue.fill(items).await?;
+                let bridge =
+                    by_hand(program, &sink, items, queue, filled).await.with_context(|| queue.title())?;
                 table.add(&format!("{}, in Go", queue.title()), bridge.beside(&wrk, &client));
             }
         }
@@ -84,11 +87,10 @@ async fn memory(sink: &Counter, items: u64) -> Result<Rate> {
     Ok(rate)
 }
 
-async fn longhaul(sink: &Counter, items: u64, queue: &Queue) -> Result<Rate> {
+async fn longhaul(sink: &Counter, items: u64, queue: &Queue, filled: Filled) -> Result<Rate> {
     let file = tempfile::NamedTempFile::with_suffix(".yaml")?;
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/target/release/longhaul"));
     command.args(["--log", "warn", "run", "-c"]).arg(file.path());
-    let filled = queue.fill(items).await?;
     let config = format!(
         "pipelines:\n  - {{ name: bench, source: {}, sink: {{ url: \"{}\" }}, max_in_flight: {IN_FLIGHT}, on_failed: hold }}\n",
         filled.source, sink.url
@@ -97,15 +99,13 @@ async fn longhaul(sink: &Counter, items: u64, queue: &Queue) -> Result<Rate> {
     bridge(sink, items, queue, filled, command).await
 }
 
-async fn by_hand(program: &OsStr, sink: &Counter, items: u64, queue: &Queue) -> Result<Rate> {
-    let filled = queue.fill(items).await?;
+async fn by_hand(program: &OsStr, sink: &Counter, items: u64, queue: &Queue, filled: Filled) -> Result<Rate> {
     let mut command = Command::new(program);
     command.args([queue.broker(), &queue.address()?, &filled.name, &sink.url, &IN_FLIGHT.to_string()]);
     bridge(sink, items, queue, filled, command).await
 }
 
 async fn bridge(sink: &Counter, items: u64, queue: &Queue, filled: Filled, command: Command) -> Result<Rate> {
-    queue.collect_garbage().await?;
     rest::wait().await?;
     let bridge = Child::start(command)?;
     let rate = rate(sink, items, &bridge).await?;
