@@ -8,60 +8,53 @@ use chrono::SecondsFormat;
 use cloudevents::Event;
 use cloudevents::event::SpecVersion;
 use cloudevents::message::{BinaryDeserializer, BinarySerializer, Error, MessageAttributeValue, Result};
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::extension;
+use super::headers::{Builder, Headers};
 
 /// What a header value must not hold as it is, beside everything that is not ASCII: control characters, space, double
 /// quote and percent (HTTP binding 1.0.2, section 3.1.3.2).
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
 /// The attributes as headers. The event's data is not looked at: it never is in there.
-pub(super) fn headers(event: Event) -> Result<HeaderMap> {
-    // Eight context attributes, a few extensions, two of the attempt and what the sink adds.
-    event.deserialize_binary(HeaderWriter { headers: HeaderMap::with_capacity(24) })
+pub(super) fn headers(event: Event) -> Result<Headers> {
+    event.deserialize_binary(HeaderWriter(Builder::new()))
 }
 
 /// Any text as the value of a `ce-` header.
-pub(super) fn header_value(text: String) -> Result<HeaderValue> {
-    let encoded = match Cow::from(utf8_percent_encode(&text, ENCODED)) {
-        // Borrowed means one piece, which may also be the code of a lone character.
-        Cow::Borrowed(piece) if piece.len() == text.len() => text,
-        piece => piece.into_owned(),
-    };
-    HeaderValue::try_from(encoded).map_err(other)
+pub(super) fn header_value(text: &str) -> Result<HeaderValue> {
+    let encoded = Cow::from(utf8_percent_encode(text, ENCODED));
+    HeaderValue::try_from(encoded.as_ref()).map_err(other)
 }
 
 /// A visitor of the SDK that writes headers.
-struct HeaderWriter {
-    headers: HeaderMap,
-}
+struct HeaderWriter(Builder);
 
 impl HeaderWriter {
-    fn insert(mut self, name: HeaderName, value: HeaderValue) -> Result<Self> {
-        // A map of headers holds at most 24,576; its plain `insert` would panic above that.
-        self.headers.try_insert(name, value).map_err(other)?;
+    fn add(mut self, name: HeaderName, value: MessageAttributeValue) -> Result<Self> {
+        self.0.add(name, utf8_percent_encode(&text(value), ENCODED));
         Ok(self)
     }
 
     /// `Content-Type` is the one attribute that is not percent-encoded (section 3.1.1). A value that can't be a
     /// header is left out: the data matters more than its label.
-    fn set_content_type(self, text: String) -> Result<Self> {
-        match HeaderValue::from_str(&text) {
-            Ok(value) => self.insert(CONTENT_TYPE, value),
+    fn set_content_type(mut self, text: &str) -> Result<Self> {
+        match HeaderValue::from_str(text) {
+            Ok(_) => self.0.add(CONTENT_TYPE, [text]),
             Err(error) => {
                 tracing::warn!(%error, content_type = %text.escape_debug(), "the item's content type is no header value; sent without");
-                Ok(self)
             }
         }
+        Ok(self)
     }
 }
 
-impl BinarySerializer<HeaderMap> for HeaderWriter {
-    fn set_spec_version(self, version: SpecVersion) -> Result<Self> {
-        let value = HeaderValue::from_str(version.as_str()).map_err(other)?;
-        self.insert(HeaderName::from_static("ce-specversion"), value)
+impl BinarySerializer<Headers> for HeaderWriter {
+    fn set_spec_version(mut self, version: SpecVersion) -> Result<Self> {
+        self.0.add(HeaderName::from_static("ce-specversion"), [version.as_str()]);
+        Ok(self)
     }
 
     fn set_attribute(self, name: &str, value: MessageAttributeValue) -> Result<Self> {
@@ -72,10 +65,10 @@ impl BinarySerializer<HeaderMap> for HeaderWriter {
             "subject" => HeaderName::from_static("ce-subject"),
             "time" => HeaderName::from_static("ce-time"),
             "dataschema" => HeaderName::from_static("ce-dataschema"),
-            "datacontenttype" => return self.set_content_type(value.to_string()),
+            "datacontenttype" => return self.set_content_type(&value.to_string()),
             _ => return Err(Error::UnknownAttribute { name: name.to_owned() }),
         };
-        self.insert(header, header_value(text(value))?)
+        self.add(header, value)
     }
 
     fn set_extension(self, name: &str, value: MessageAttributeValue) -> Result<Self> {
@@ -83,15 +76,15 @@ impl BinarySerializer<HeaderMap> for HeaderWriter {
             return Err(other(extension::NameError::Characters(name.to_owned())));
         }
         let header = HeaderName::try_from(format!("ce-{name}")).map_err(other)?;
-        self.insert(header, header_value(text(value))?)
+        self.add(header, value)
     }
 
-    fn end_with_data(self, _: Vec<u8>) -> Result<HeaderMap> {
-        Ok(self.headers)
+    fn end_with_data(self, _: Vec<u8>) -> Result<Headers> {
+        self.end()
     }
 
-    fn end(self) -> Result<HeaderMap> {
-        Ok(self.headers)
+    fn end(self) -> Result<Headers> {
+        self.0.build().map_err(other)
     }
 }
 

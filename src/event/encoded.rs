@@ -8,6 +8,7 @@ use serde_json::value::{RawValue, Value, to_raw_value};
 
 use super::binary;
 use super::encoder::EncodeError;
+use super::headers::Headers;
 
 const ATTEMPT_HEADER: HeaderName = HeaderName::from_static("ce-attempt");
 const REDELIVERED_HEADER: HeaderName = HeaderName::from_static("ce-redelivered");
@@ -22,7 +23,7 @@ pub struct EncodedEvent {
     pub(super) id: String,
     pub(super) source: String,
     pub(super) kind: String,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Headers,
     pub(super) body: Body,
 }
 
@@ -41,7 +42,7 @@ impl EncodedEvent {
     /// In binary mode the body is shared, never copied. In structured mode the document is copied once, as it has to
     /// be one piece, but not encoded again.
     pub fn for_attempt(&self, attempt: u32, redelivered: Redelivered) -> (HeaderMap, Bytes) {
-        let mut headers = self.headers.clone();
+        let mut headers = self.headers.to_map();
         let flag = if redelivered.0 { "true" } else { "false" };
         match &self.body {
             Body::Binary(data) => {
@@ -66,14 +67,14 @@ impl EncodedEvent {
     /// # Errors
     /// When the event has more headers than a request can have.
     pub fn with_extensions(&self, extensions: &[(&str, Value)]) -> Result<(HeaderMap, Bytes), EncodeError> {
-        let mut headers = self.headers.clone();
+        let mut headers = self.headers.to_map();
         match &self.body {
             Body::Binary(data) => {
                 for (name, value) in extensions {
                     let name = HeaderName::try_from(format!("ce-{name}")).map_err(binary::other)?;
                     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                    let value = binary::header_value(text)?;
-                    headers.try_insert(name, value).map_err(EncodeError::TooManyHeaders)?;
+                    let value = binary::header_value(&text)?;
+                    headers.try_insert(name, value).map_err(|_| EncodeError::TooManyHeaders)?;
                 }
                 Ok((headers, data.clone()))
             }

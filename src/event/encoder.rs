@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use cloudevents::{AttributesReader, Event};
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use uuid::Uuid;
 
 use super::decode::{self, Parts};
 use super::encoded::{Body, EncodedEvent};
 use super::extension::{self, NameError, Overrides};
+use super::headers::Headers;
 use super::message::{Message, Origin};
 use super::wrap::Wrapper;
 use super::{binary, media_type, structured};
@@ -55,9 +56,9 @@ pub enum SettingsError {
 pub enum EncodeError {
     #[error("the attributes can't be made into headers: {0}")]
     Headers(#[from] cloudevents::message::Error),
-    /// The map of headers holds 24,576; the brokers set no such bound.
+    /// A request holds 24,576; the brokers set no such bound.
     #[error("the item has more headers than a request can have")]
-    TooManyHeaders(#[source] http::header::MaxSizeReached),
+    TooManyHeaders,
     #[error("the event can't be made into JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
@@ -134,14 +135,16 @@ impl Encoder {
             Mode::Binary => (binary::headers(event)?, Body::Binary(data)),
             Mode::Structured => {
                 let document = structured::document(&event, &data)?;
-                let mut headers = HeaderMap::with_capacity(8);
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type::CLOUDEVENTS_JSON_UTF8));
+                let mut headers = Headers::default();
+                headers.push(CONTENT_TYPE, HeaderValue::from_static(media_type::CLOUDEVENTS_JSON_UTF8));
                 (headers, Body::Structured(document))
             }
         };
         add_trace_context(&mut headers, message);
-        // Room for the two extensions of each attempt, so that adding them can't fail later.
-        headers.try_reserve(2).map_err(EncodeError::TooManyHeaders)?;
+        // Beside the two extensions of each attempt, so that adding them can't fail later.
+        if !headers.fit_beside(2) {
+            return Err(EncodeError::TooManyHeaders);
+        }
         Ok(EncodedEvent { id, source, kind, headers, body })
     }
 }
@@ -154,11 +157,11 @@ fn position(event: &mut Event, message: &Message) {
     }
 }
 
-fn add_trace_context(headers: &mut HeaderMap, message: &Message) {
+fn add_trace_context(headers: &mut Headers, message: &Message) {
     for name in TRACE_HEADERS {
         let text = message.header(name.as_str()).and_then(|value| value.as_text());
         if let Some(value) = text.and_then(|text| HeaderValue::from_str(text).ok()) {
-            let _ = headers.try_insert(name, value);
+            headers.push(name, value);
         }
     }
 }

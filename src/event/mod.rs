@@ -13,6 +13,7 @@ mod decode;
 mod encoded;
 mod encoder;
 mod extension;
+mod headers;
 mod media_type;
 mod message;
 pub mod own;
