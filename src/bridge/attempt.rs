@@ -16,7 +16,7 @@ pub(super) struct Work {
     event: OnceLock<EncodedEvent>,
     /// An id for an item that came with none: its event's, and its copies' in the broker.
     fresh_id: OnceLock<String>,
-    /// How the latest attempt ended: what a dead letter or a reply is made of.
+    /// How the latest attempt ended, where a dead letter or a reply may be made of it.
     answer: Mutex<Option<Answer>>,
 }
 
@@ -98,7 +98,10 @@ pub(super) async fn run(shared: &Shared, work: &Work, attempt: Attempt) -> Ended
         );
     }
     let detail = (outcome != Outcome::Done).then(|| answer.detail.clone());
-    work.keep_answer(answer);
+    let of_use = if outcome == Outcome::Done { shared.reply.is_some() } else { shared.dead_letter.is_some() };
+    if of_use {
+        work.keep_answer(answer);
+    }
     Ended { input: Input::Completed { item: attempt.item, outcome, took }, detail }
 }
 

@@ -86,6 +86,7 @@ impl Pipeline {
             cut,
             "The drain timeout has passed: running requests are cut and their items run again elsewhere; raise drain.timeout"
         );
+        self.requests.clear();
         self.tasks.abort_all();
         let closed = self.close(source).await;
         if let Err(error) = closed {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio_util::task::AbortOnDropHandle;
+
 use super::attempt::{self, Attempt, Work};
 use super::{Ended, Pipeline, writes};
 use crate::delivery::{Effect, Input, ItemId, Write, Written};
@@ -27,8 +29,7 @@ impl Pipeline {
                 self.request(Attempt { item, number: attempt, redelivered });
             }
             Effect::Cancel { item } => {
-                if let Some(request) = self.requests.remove(&item) {
-                    request.abort();
+                if self.requests.remove(&item).is_some() {
                     tracing::warn!(
                         pipeline = self.shared.name,
                         id = self.id(item),
@@ -134,11 +135,11 @@ impl Pipeline {
         let Some(work) = self.works.get(&attempt.item).cloned() else { return };
         let (shared, ended) = (self.shared.clone(), self.ended.clone());
         let item = attempt.item;
-        let request = self.tasks.spawn(async move {
+        let request = tokio::spawn(async move {
             // The pipeline holds the receiver for as long as it holds this task.
             let _ = ended.send(attempt::run(&shared, &work, attempt).await);
         });
-        self.requests.insert(item, request);
+        self.requests.insert(item, AbortOnDropHandle::new(request));
     }
 
     fn write(&mut self, item: ItemId, write: Write) {

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::delivery::{Dispatcher, Effect, Input, ItemId, NoRoom, Policy};
 use crate::event::{Encoder, Message};
@@ -93,9 +94,10 @@ pub struct Pipeline {
     /// The delivery that the core is looking at, until it says what becomes of it.
     incoming: Option<Arc<Message>>,
     effects: Vec<Effect>,
+    /// Open requests. One that is dropped is cut.
+    requests: HashMap<ItemId, AbortOnDropHandle<()>>,
+    /// Writes, and questions to other replicas.
     tasks: JoinSet<()>,
-    /// Open requests, by what cuts them.
-    requests: HashMap<ItemId, AbortHandle>,
     ended: mpsc::UnboundedSender<Ended>,
     endings: mpsc::UnboundedReceiver<Ended>,
     /// The asking side of several replicas, and the answering one.
@@ -178,8 +180,8 @@ impl Pipeline {
             works: HashMap::new(),
             incoming: None,
             effects: Vec::new(),
-            tasks: JoinSet::new(),
             requests: HashMap::new(),
+            tasks: JoinSet::new(),
             ended,
             endings,
             asking,
@@ -215,7 +217,7 @@ impl Pipeline {
                     self.event(event);
                     self.events();
                 }
-                count = self.endings.recv_many(&mut endings, BATCH), if !self.endings.is_empty() || !self.tasks.is_empty() => {
+                count = self.endings.recv_many(&mut endings, BATCH) => {
                     debug_assert!(count > 0, "the pipeline keeps a sender");
                     for ended in endings.drain(..) {
                         self.ended(ended);
