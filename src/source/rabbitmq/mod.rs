@@ -4,6 +4,7 @@
 //! A session ends with its channel: the broker then gives back everything that it has not seen settled, so nothing of
 //! a session is worth keeping, and a new connection is the one way that mends everything.
 
+mod acks;
 mod backlog;
 mod limit;
 mod message;

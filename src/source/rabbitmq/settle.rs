@@ -4,10 +4,6 @@
 //! which costs more than the ack. And tasks overtake each other: an ack for many that arrives before the ack of one of
 //! them makes that one unknown to the broker, which closes the channel for it.
 //!
-//! An ack waits a moment for others: one frame settles all that lie below the lowest unsettled delivery, and requests end
-//! nearly in the order in which they began. To a quorum queue each frame is a command in its log, so a frame for each
-//! item would cost the broker more than the item itself.
-//!
 //! No answer exists for an ack. Where it matters whether one counted, because the item could be told from all others
 //! if it came back, the next synchronous answer on the same channel is its proof: a `basic.qos` that changes nothing.
 
@@ -22,13 +18,10 @@ use lapin::options::{BasicAckOptions, BasicNackOptions, BasicQosOptions};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Intake;
+use super::acks::{Acks, Frame};
 use crate::connect::rabbitmq::Error;
 use crate::delivery::{DeliveryId, Epoch, Outline, Settlement};
 use crate::source::{Settled, SourceEvent};
-
-/// How long an ack waits for others. Short beside any work, and long beside the time between two items where frames are
-/// worth saving.
-const LINGER: Duration = Duration::from_millis(3);
 
 /// Bound of one write. A connection that takes none for this long is as good as lost.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,12 +29,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Settler {
     epoch: Epoch,
     channel: Channel,
-    /// Delivered in this session, and neither acked nor returned.
-    unsettled: BTreeSet<u64>,
-    /// To be acked, and waiting for others.
-    acks: BTreeSet<u64>,
-    /// When they go, however few.
-    due: Option<Instant>,
+    acks: Acks,
     /// Of the unsettled, those whose acks are to be proven.
     to_prove: BTreeSet<u64>,
     /// Acked, and not proven.
@@ -64,9 +52,7 @@ impl Settler {
         Settler {
             epoch,
             channel,
-            unsettled: BTreeSet::new(),
-            acks: BTreeSet::new(),
-            due: None,
+            acks: Acks::new(prefetch),
             to_prove: BTreeSet::new(),
             unproven: Vec::new(),
             proving: false,
@@ -77,7 +63,7 @@ impl Settler {
     }
 
     pub(super) fn deliver(&mut self, outline: &Outline) {
-        self.unsettled.insert(outline.id.tag);
+        self.acks.deliver(outline.id.tag);
         if outline.identity.is_unique() {
             self.to_prove.insert(outline.id.tag);
         }
@@ -87,7 +73,7 @@ impl Settler {
     /// session, one that was settled before, or one that the end of the session gives back.
     pub(super) fn settle(&mut self, id: DeliveryId, how: Settlement) -> Option<SourceEvent> {
         // On a channel that is closed nothing leaves this process.
-        let known = id.epoch == self.epoch && self.unsettled.contains(&id.tag);
+        let known = id.epoch == self.epoch && self.acks.is_unsettled(id.tag);
         if !known || !self.channel.status().connected() {
             return Some(SourceEvent::Settled { id, settled: Settled::Stale });
         }
@@ -95,59 +81,36 @@ impl Settler {
             // It stays unsettled: one frame for many acks would take it along otherwise.
             return Some(SourceEvent::Settled { id, settled: Settled::Sent });
         }
-        self.unsettled.remove(&id.tag);
         match how {
-            Settlement::Ack => {
-                self.acks.insert(id.tag);
-                self.due.get_or_insert_with(|| Instant::now() + LINGER);
-            }
+            Settlement::Ack => self.acks.ack(id.tag, Instant::now()),
             Settlement::Return => self.nack(id.tag),
         }
         None
     }
 
-    /// Hands acks to lapin if one frame settles enough of them: a third of what is still out, so that the broker always
-    /// goes on delivering before the work runs out.
+    /// Hands lapin the acks that are [worth](Acks::worth) it.
     pub(super) fn flush_if_worth(&mut self) {
-        let worth = (self.unsettled.len() / 3).max(1);
-        if self.acks.range(..self.lowest_unsettled()).nth(worth - 1).is_some() {
-            self.flush_together();
-            self.due = (!self.acks.is_empty()).then(|| Instant::now() + LINGER);
-            self.prove();
-        }
+        let frames = self.acks.worth(Instant::now());
+        self.write_acks(frames);
     }
 
     /// Hands all acks to lapin.
     pub(super) fn flush(&mut self) {
-        self.flush_together();
-        for tag in std::mem::take(&mut self.acks) {
-            self.ack(tag, false, BTreeSet::from([tag]));
+        let frames = self.acks.all();
+        self.write_acks(frames);
+    }
+
+    fn write_acks(&mut self, frames: Vec<Frame>) {
+        for Frame(tags) in frames {
+            self.write_ack(tags);
         }
-        self.due = None;
         self.prove();
-    }
-
-    /// Acks in one frame what lies below everything that is unsettled.
-    ///
-    /// Every tag up to the last of those was delivered here (tags come in order) and is acked by it or settled by an
-    /// earlier frame, so the frame acks nothing that nobody asked for.
-    fn flush_together(&mut self) {
-        let above = self.acks.split_off(&self.lowest_unsettled());
-        let acks = std::mem::replace(&mut self.acks, above);
-        if let Some(last) = acks.last().copied() {
-            self.ack(last, acks.len() > 1, acks);
-        }
-    }
-
-    /// No delivery has the last of all numbers.
-    fn lowest_unsettled(&self) -> u64 {
-        self.unsettled.first().copied().unwrap_or(u64::MAX)
     }
 
     /// The answers of the next write that ended; `None` when none is under way and no ack waits. Cancel safe.
     pub(super) async fn written(&mut self) -> Option<Written> {
         let written = loop {
-            let Some(due) = self.due else { break self.writes.next().await };
+            let Some(due) = self.acks.due() else { break self.writes.next().await };
             tokio::select! {
                 biased;
                 Some(written) = self.writes.next() => break Some(written),
@@ -186,9 +149,10 @@ impl Settler {
         self.write(question, vec![then]);
     }
 
-    fn ack(&mut self, tag: u64, multiple: bool, tags: BTreeSet<u64>) {
-        let channel = self.channel.clone();
-        let write = async move { channel.basic_ack(tag, BasicAckOptions { multiple }).await };
+    fn write_ack(&mut self, tags: BTreeSet<u64>) {
+        let Some(last) = tags.last().copied() else { return };
+        let (channel, multiple) = (self.channel.clone(), tags.len() > 1);
+        let write = async move { channel.basic_ack(last, BasicAckOptions { multiple }).await };
         for tag in &tags {
             if self.to_prove.remove(tag) {
                 self.unproven.push(DeliveryId { epoch: self.epoch, tag: *tag });
@@ -202,6 +166,7 @@ impl Settler {
         // Nack, never reject: from RabbitMQ 4.3 on only a reject counts against the delivery limit.
         let options = BasicNackOptions { multiple: false, requeue: true };
         let write = async move { channel.basic_nack(tag, options).await };
+        self.acks.give_up(tag);
         self.to_prove.remove(&tag);
         self.write(write, self.sent([tag]));
     }
