@@ -153,12 +153,12 @@ impl World<'_> {
         self.run.curve.finish(Point::new(self.now, self.counts, self.queue.ready()));
     }
 
-    /// Whether only a person can go on: all that is in hand is held, no timer runs, and nothing else may start or is there to start.
+    /// Whether only a person can go on: some items are held, nothing runs and no timer does, and nothing else may start or is there
+    /// to start. What is in hand and not held may not start either, as enough others are.
     fn is_stuck(&self) -> bool {
-        let held = self.queue.totals.held;
         let nothing_to_start = self.arrived == self.run.items && self.queue.ready() == 0;
-        held > 0
-            && held == self.queue.unsettled()
+        self.queue.totals.held > 0
+            && self.requests.is_empty()
             && self.queue.next() == Duration::MAX
             && (nothing_to_start || !self.queue.has_room())
     }
