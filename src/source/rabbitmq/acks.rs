@@ -1,9 +1,9 @@
 //! Which acks go to the broker together, and when.
 //!
 //! One frame acks every delivery up to a tag, so those that lie below the lowest unsettled one go in one; each that lies
-//! above it needs a frame of its own. To RabbitMQ a frame costs as much as all else about an item, and to a quorum queue
-//! it is a command in its log. So acks wait a moment for others, and for the request that is in their way. Mostly it is
-//! not far behind: requests end nearly in the order in which they began.
+//! above it needs a frame of its own. Every frame is work for RabbitMQ, and to a quorum queue a command in its log. So
+//! acks wait a moment for others, and for the request that is in their way. Mostly it is not far behind: requests end
+//! nearly in the order in which they began.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
