@@ -124,11 +124,6 @@ impl<'a> Requests<'a> {
         turn.min(end).min(deadline)
     }
 
-    /// Whether none is open.
-    pub fn is_empty(&self) -> bool {
-        self.free.len() == self.open.len()
-    }
-
     pub fn counts(&self) -> Counts {
         self.revision.counts()
     }

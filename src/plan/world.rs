@@ -158,7 +158,7 @@ impl World<'_> {
     fn is_stuck(&self) -> bool {
         let nothing_to_start = self.arrived == self.run.items && self.queue.ready() == 0;
         self.queue.totals.held > 0
-            && self.requests.is_empty()
+            && self.counts.in_flight == 0
             && self.queue.next() == Duration::MAX
             && (nothing_to_start || !self.queue.has_room())
     }
