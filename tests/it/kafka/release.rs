@@ -48,6 +48,7 @@ async fn what_ends_while_a_partition_is_given_back_does_not_run_again() {
     let mut second = broker.start(&[&broker.name]);
     let releasing = first.wait_for(|event| matches!(event, SourceEvent::Releasing { .. })).await;
     let SourceEvent::Releasing { epoch } = releasing else { unreachable!() };
+    // How long the work still takes.
     tokio::time::sleep(Duration::from_millis(300)).await;
     for delivery in taken.iter().filter(|one| one.outline.id.epoch == epoch) {
         let id = delivery.outline.id;
