@@ -5,7 +5,20 @@ use serde::{Deserialize, Serialize};
 
 use super::own;
 
-/// One message, whole. Sources make it, `event` encodes it, `publish` writes it anew.
+/// How deep lists and tables may be nested in a header value. Sources replace everything below by
+/// [`Value::too_deep`], so that no function that walks a value can exhaust its stack.
+pub const MAX_DEPTH: usize = 32;
+
+/// Bookkeeping of the allocator for one piece of memory.
+const ALLOCATION: usize = 16;
+/// The part of an event that is the same for each: its own fields, the required attributes and the list of headers.
+const EVENT: usize = 1024;
+/// The overhead of one attribute in an event.
+const ATTRIBUTE: usize = 128;
+/// An event with a larger head is refused before it is kept.
+const ENCODED_HEAD: usize = 64 * 1024;
+
+/// One complete message. Sources make it, `event` encodes it, `publish` writes it again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
     pub body: Bytes,
@@ -86,9 +99,127 @@ impl Value {
             _ => None,
         }
     }
+
+    /// Stands in the place of a list or table that is nested deeper than [`MAX_DEPTH`].
+    pub fn too_deep() -> Value {
+        Value::Text(format!("(left out: nested deeper than {MAX_DEPTH} levels)"))
+    }
+
+    /// The value, with [`too_deep`](Self::too_deep) in place of every list and table below [`MAX_DEPTH`] levels. The
+    /// work and the drop of the removed parts use no recursion beyond that depth.
+    #[must_use]
+    pub fn bounded(self) -> Value {
+        let mut removed = Vec::new();
+        let bounded = self.bounded_to(MAX_DEPTH, &mut removed);
+        while let Some(value) = removed.pop() {
+            match value {
+                Value::List(values) => removed.extend(values),
+                Value::Table(members) => removed.extend(members.into_iter().map(|(_, value)| value)),
+                _ => {}
+            }
+        }
+        bounded
+    }
+
+    fn bounded_to(self, depth: usize, removed: &mut Vec<Value>) -> Value {
+        match self {
+            Value::List(_) | Value::Table(_) if depth == 0 => {
+                removed.push(self);
+                Value::too_deep()
+            }
+            Value::List(values) => {
+                Value::List(values.into_iter().map(|value| value.bounded_to(depth - 1, removed)).collect())
+            }
+            Value::Table(members) => {
+                let bound = |(name, value): (String, Value)| (name, value.bounded_to(depth - 1, removed));
+                Value::Table(members.into_iter().map(bound).collect())
+            }
+            other => other,
+        }
+    }
+
+    /// The memory that the value occupies besides its own place, without recursion.
+    fn heap_bytes(&self) -> usize {
+        let mut bytes = 0;
+        let mut rest = vec![self];
+        while let Some(value) = rest.pop() {
+            bytes += match value {
+                Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Timestamp(_) => 0,
+                Value::Text(text) => ALLOCATION + text.capacity(),
+                Value::Bytes(bytes) => ALLOCATION + bytes.len(),
+                Value::List(values) => {
+                    rest.extend(values);
+                    ALLOCATION + values.capacity() * size_of::<Value>()
+                }
+                Value::Table(members) => {
+                    rest.extend(members.iter().map(|(_, value)| value));
+                    let names: usize = members.iter().map(|(name, _)| ALLOCATION + name.capacity()).sum();
+                    ALLOCATION + members.capacity() * size_of::<(String, Value)>() + names
+                }
+            };
+        }
+        bytes
+    }
+}
+
+impl Properties {
+    fn heap_bytes(&self) -> usize {
+        let texts = [
+            &self.content_type,
+            &self.content_encoding,
+            &self.correlation_id,
+            &self.reply_to,
+            &self.expiration,
+            &self.message_id,
+            &self.kind,
+            &self.user_id,
+            &self.app_id,
+            &self.cluster_id,
+        ];
+        texts.into_iter().flatten().map(|text| ALLOCATION + text.capacity()).sum()
+    }
 }
 
 impl Message {
+    /// An estimate of the memory that the item occupies while it is in hand: body, key, headers, properties, the event
+    /// that is made of them, and the overhead of each.
+    pub fn kept_bytes(&self) -> usize {
+        let header = |(name, value): &(String, Value)| {
+            let own = size_of::<(String, Value)>() + ALLOCATION + name.capacity() + value.heap_bytes();
+            own + self.encoded_bytes(name, value)
+        };
+        let headers: usize = self.headers.iter().map(header).sum();
+        let origin = match &self.origin {
+            Origin::Rabbitmq(origin) => {
+                let names = [&origin.queue, &origin.exchange, &origin.routing_key];
+                let names: usize = names.into_iter().map(|name| ALLOCATION + name.capacity()).sum();
+                // The properties become attributes.
+                names + 2 * origin.properties.heap_bytes()
+            }
+            Origin::Kafka(origin) => {
+                let key = origin.key.as_ref().map_or(0, Bytes::len);
+                // The key becomes two attributes, and each byte of it at most three characters.
+                ALLOCATION + origin.topic.capacity() + key + 2 * key.saturating_mul(3).min(ENCODED_HEAD)
+            }
+        };
+        size_of::<Message>() + ALLOCATION + self.body.len() + headers + origin + EVENT
+    }
+
+    /// What the event keeps of a header.
+    fn encoded_bytes(&self, name: &str, value: &Value) -> usize {
+        let is_attribute = match self.origin {
+            // Every header of a record becomes an attribute; of an AMQP message only those that already are one.
+            Origin::Kafka(_) => true,
+            Origin::Rabbitmq(_) => matches!(value, Value::Text(_) | Value::Bytes(_)),
+        };
+        let text = match value {
+            Value::Text(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            _ => 24,
+        };
+        if is_attribute { ATTRIBUTE + name.len() + text } else { 0 }
+    }
+
     /// The first header of this name, compared without regard to case.
     pub fn header(&self, name: &str) -> Option<&Value> {
         let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
@@ -102,5 +233,55 @@ impl Message {
         let has = |name: &str| self.header(name).is_some();
         let tells_of_another = (has(own::ORIGIN) || has(own::REPLY)) && !has(own::COPY);
         self.header(name).filter(|_| !tells_of_another)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kafka(key: Option<Bytes>, headers: Vec<(String, Value)>) -> Message {
+        let origin = KafkaOrigin { topic: "t".into(), partition: 0, offset: 0, key, timestamp: None };
+        Message { body: "body".into(), headers, origin: Origin::Kafka(origin) }
+    }
+
+    #[test]
+    fn every_part_of_a_message_counts() {
+        let empty = kafka(None, Vec::new()).kept_bytes();
+        assert!((1024..4096).contains(&empty), "{empty}");
+        let key = kafka(Some(vec![0; 900_000].into()), Vec::new()).kept_bytes();
+        assert!((900_000..1_200_000).contains(&key), "{key}");
+        let headers = (0..1000).map(|number| (number.to_string(), Value::Null)).collect();
+        let many = kafka(None, headers).kept_bytes();
+        assert!(many > empty + 1000 * 100, "{many}");
+        let nested = Value::List(vec![Value::Table(vec![("x".repeat(500), Value::Text("y".repeat(700)))])]);
+        assert!(kafka(None, vec![("n".into(), nested)]).kept_bytes() > empty + 1200);
+    }
+
+    #[test]
+    fn a_value_of_any_depth_is_bounded_and_dropped_on_a_small_stack() {
+        let work = || {
+            let mut value = Value::Int(7);
+            for level in 0..200_000 {
+                value = if level % 2 == 0 {
+                    Value::List(vec![value])
+                } else {
+                    Value::Table(vec![("deeper".to_owned(), value)])
+                };
+            }
+            assert!(value.heap_bytes() > 200_000);
+            let bounded = value.bounded();
+            let (mut depth, mut at) = (0, &bounded);
+            loop {
+                at = match at {
+                    Value::List(values) => &values[0],
+                    Value::Table(members) => &members[0].1,
+                    other => break assert_eq!((depth, other), (MAX_DEPTH, &Value::too_deep())),
+                };
+                depth += 1;
+            }
+            assert_eq!(bounded.clone().bounded(), bounded);
+        };
+        std::thread::Builder::new().stack_size(128 * 1024).spawn(work).unwrap().join().unwrap();
     }
 }

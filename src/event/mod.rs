@@ -27,4 +27,4 @@ pub use decode::{DecodeError, Parts, decode, decode_response, is_structured, res
 pub use encoded::{EncodedEvent, Redelivered};
 pub use encoder::{EncodeError, Encoder, Settings, SettingsError};
 pub use extension::{NameError, Overrides, OverridesError};
-pub use message::{KafkaOrigin, Message, Origin, Properties, RabbitmqOrigin, Value};
+pub use message::{KafkaOrigin, MAX_DEPTH, Message, Origin, Properties, RabbitmqOrigin, Value};
