@@ -8,9 +8,11 @@
 //! * [`connect`]: how brokers and servers are reached.
 //! * [`peers`]: other replicas of this bridge, and what runs there.
 //! * [`config`], [`telemetry`], [`admin`]: what people write and what they see.
-//! * [`knative`]: Knative's arithmetic, and a service that is scaled by it on this machine.
+//! * [`knative`], a crate of its own: Knative's arithmetic, and a service that is scaled by it on this machine.
 //! * [`plan`]: the core and the arithmetic in virtual time: what a backlog will do.
 //! * [`app`]: puts all of it together; [`cli`]: the commands.
+//!
+//! The crate `longhaul-places` reads YAML and knows the place of each mistake; [`config`] stands on it.
 //!
 //! Who may know whom is checked by `tests/architecture.rs`.
 
@@ -22,10 +24,11 @@ pub mod config;
 pub mod connect;
 pub mod delivery;
 pub mod event;
-pub mod knative;
 pub mod peers;
 pub mod plan;
 pub mod publish;
 pub mod sink;
 pub mod source;
 pub mod telemetry;
+
+pub use longhaul_knative as knative;

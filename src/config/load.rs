@@ -4,11 +4,11 @@ use std::fmt;
 use std::io;
 use std::path::{Path as FilePath, PathBuf};
 
-use super::mistake::Mistakes;
+use super::Env;
+use super::Mistakes;
 use super::path::Path;
 use super::report::Report;
 use super::schema::schema;
-use super::template::Env;
 use super::types::Config;
 use super::yaml::{self, Document, Range, Spot};
 use super::{shape, validate};

@@ -38,11 +38,4 @@ fn exactly_one(schema: &mut Schema, keys: &[&str]) {
 }
 
 #[cfg(test)]
-mod tests {
-    #[test]
-    fn the_checked_in_schema_is_fresh() {
-        let generated = format!("{:#}\n", super::schema());
-        let checked_in = include_str!("../../config/schema.json");
-        assert!(generated == checked_in, "stale: run `cargo run -- schema > config/schema.json`");
-    }
-}
+mod tests;

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
+use super::Env;
 use super::load::Features;
 use super::path::Path;
 use super::report::Report;
-use super::template::Env;
 use super::types::{Config, KafkaTarget, Pipeline, RabbitmqTarget, Tls};
 use super::units::Span;
 

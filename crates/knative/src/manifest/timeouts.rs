@@ -1,0 +1,126 @@
+//! A revision's timeouts: as its spec has them, and what Knative makes of them (`pkg/apis/serving/v1/revision_defaults.go` and
+//! `revision_validation.go` of Knative Serving).
+
+use std::time::Duration;
+
+use super::defaults::{Defaults, TIMEOUT_MAX};
+use super::tree::Mapping;
+use longhaul_places::report::Report;
+
+const REQUEST: &str = "timeoutSeconds";
+const RESPONSE_START: &str = "responseStartTimeoutSeconds";
+const IDLE: &str = "idleTimeoutSeconds";
+
+/// What stands in the spec, in seconds; none is left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// At least 1.
+    pub request: Option<u32>,
+    /// 0 is no limit of its own; likewise the next.
+    pub response_start: Option<u32>,
+    pub idle: Option<u32>,
+}
+
+/// A revision's three timeouts, all counted from the arrival of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// `timeoutSeconds`: waiting and running together.
+    pub request: Duration,
+    /// `responseStartTimeoutSeconds`: until the worker's first byte.
+    pub response_start: Option<Duration>,
+    /// `idleTimeoutSeconds`: without a byte from the worker.
+    pub idle: Option<Duration>,
+    /// Knative set `response_start` because the manifest did not: silent work that takes longer is cut.
+    pub response_start_is_default: bool,
+}
+
+/// The timeouts, and what there is to say about the fields.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    pub timeouts: Timeouts,
+    /// What a cluster refuses.
+    pub mistakes: Vec<Remark>,
+    pub warnings: Vec<Remark>,
+}
+
+/// About one field of the spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    pub field: &'static str,
+    pub reason: String,
+    pub mend: String,
+}
+
+/// The timeouts of a revision with this `spec`, as written and as Knative resolves them.
+pub(super) fn read(spec: &Mapping<'_>, defaults: &Defaults, report: &mut Report) -> (Written, Timeouts) {
+    let mut number = |field: &str| {
+        let number = spec.number(field, 0..=i32::MAX.unsigned_abs(), report);
+        // A value that can't be read was reported, and is no reason to speak of a default.
+        number.or_else(|| spec.has(field).then_some(0))
+    };
+    let written = Written {
+        request: number(REQUEST).filter(|seconds| *seconds > 0),
+        response_start: number(RESPONSE_START),
+        idle: number(IDLE),
+    };
+    let Resolved { timeouts, mistakes, warnings } = written.resolve(defaults);
+    for Remark { field, reason, mend } in mistakes {
+        report.mistake(&spec.path.key(field), reason, mend);
+    }
+    for Remark { field, reason, mend } in warnings {
+        report.warning(&spec.path.key(field), reason, mend);
+    }
+    (written, timeouts)
+}
+
+impl Written {
+    /// What Knative makes of the fields in a cluster with these defaults.
+    pub fn resolve(self, defaults: &Defaults) -> Resolved {
+        let (mut mistakes, mut warnings) = (Vec::new(), Vec::new());
+        let request = self.request.unwrap_or(defaults.timeout);
+        match defaults.timeout_max {
+            Some(most) if request > most => mistakes.push(Remark {
+                field: REQUEST,
+                reason: format!("it is more than the cluster's max-revision-timeout-seconds of {most}"),
+                mend: "write less, or raise it in config-defaults".to_owned(),
+            }),
+            None if request > TIMEOUT_MAX => warnings.push(Remark {
+                field: REQUEST,
+                reason: format!("a cluster refuses more than {TIMEOUT_MAX} until it is told otherwise"),
+                mend: "raise max-revision-timeout-seconds in its config-defaults".to_owned(),
+            }),
+            _ => {}
+        }
+        for (field, seconds) in [(RESPONSE_START, self.response_start), (IDLE, self.idle)] {
+            if seconds.is_some_and(|seconds| seconds > request) {
+                mistakes.push(Remark {
+                    field,
+                    reason: format!("it is more than the timeoutSeconds of {request}"),
+                    mend: format!("write 0..{request}; 0 is no limit of its own"),
+                });
+            }
+        }
+        // Left out, each is the cluster's, and only where that comes before timeoutSeconds. An explicit 0 is no limit.
+        let or_default = |default: u32| (default != 0 && default < request).then_some(default);
+        let default = or_default(defaults.response_start_timeout.unwrap_or(defaults.timeout));
+        if let (None, Some(seconds)) = (self.response_start, default) {
+            warnings.push(Remark {
+                field: RESPONSE_START,
+                reason: format!(
+                    "responseStartTimeoutSeconds is left out, so Knative sets {seconds}: work that answers later than that is cut"
+                ),
+                mend: "write `responseStartTimeoutSeconds: 0` for no limit of its own".to_owned(),
+            });
+        }
+        let span = |seconds: Option<u32>| {
+            seconds.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.into()))
+        };
+        let timeouts = Timeouts {
+            request: Duration::from_secs(request.into()),
+            response_start: span(self.response_start.or(default)),
+            idle: span(self.idle.or_else(|| or_default(defaults.idle_timeout))),
+            response_start_is_default: self.response_start.is_none() && default.is_some(),
+        };
+        Resolved { timeouts, mistakes, warnings }
+    }
+}

@@ -1,0 +1,356 @@
+//! The service's state that all requests and replicas share, and what lets its time pass.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::clock::Clock;
+use super::replica::{self, Target};
+use super::settings::Settings;
+use super::snapshot::{self, Snapshot, State};
+use crate::kpa::Time;
+use crate::service::{Counts, Pool, ReplicaId, Revision, Starts, Ticket};
+
+/// The activator's own bound on the requests that it holds.
+const QUEUE_DEPTH: usize = 10_000;
+
+/// A running service without its listener.
+pub struct Engine {
+    pub settings: Settings,
+    pub clock: Clock,
+    state: Mutex<Shared>,
+    counts: watch::Sender<Counts>,
+    /// Counts up at every change that a snapshot shows.
+    version: watch::Sender<u64>,
+    /// The next turn may be due earlier than it was.
+    due: Notify,
+    runner: replica::Runner,
+    /// The tasks of the replicas.
+    replicas: TaskTracker,
+    /// The whole service stops: every replica is told to end, without a drain.
+    stopping: CancellationToken,
+    /// Nobody waits any more: every worker is killed.
+    killing: CancellationToken,
+    /// The last replica is gone, and no other comes.
+    over: CancellationToken,
+}
+
+struct Shared {
+    revision: Revision<Waiter>,
+    replicas: BTreeMap<ReplicaId, Entry>,
+    runs: u64,
+}
+
+/// How a waiting request is reached.
+struct Waiter {
+    slot: oneshot::Sender<Slot>,
+    item: String,
+}
+
+/// What is known of a replica besides its slots.
+struct Entry {
+    name: Arc<str>,
+    started: Time,
+    state: State,
+    /// None before it was ready for the first time.
+    target: Option<Target>,
+    /// What runs there, in the order of the starts.
+    items: BTreeMap<u64, String>,
+    running: watch::Sender<usize>,
+    stop: CancellationToken,
+}
+
+/// A request that counts as load. Dropping it, when the answer is complete or its client is gone, takes it off.
+pub struct Held {
+    engine: Arc<Engine>,
+    ticket: Ticket,
+    pub way: Way,
+}
+
+/// Who is between client and replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Activator,
+    Direct,
+}
+
+/// A slot of a replica. Dropping it frees the slot.
+pub struct Slot {
+    engine: Arc<Engine>,
+    replica: ReplicaId,
+    run: u64,
+    pub target: Target,
+}
+
+/// The place of a request in the queue that is full.
+#[derive(Debug)]
+pub struct Full;
+
+impl Engine {
+    /// # Errors
+    /// The program that watches over the workers cannot be started.
+    pub fn new(settings: Settings) -> std::io::Result<Arc<Self>> {
+        let clock = Clock::start(settings.speed);
+        let slots = settings.service.container_concurrency as usize;
+        let pool = Pool::with_starts(slots, Starts::Announced, QUEUE_DEPTH);
+        // Someone who tries a worker twice is to see the same twice; how far chance takes it, `plan` says.
+        let revision =
+            Revision::new(settings.service.autoscaling.clone(), pool, clock.now()).waking_with_load();
+        Ok(Arc::new(Engine {
+            runner: replica::Runner::new(&settings)?,
+            state: Mutex::new(Shared { revision, replicas: BTreeMap::new(), runs: 0 }),
+            counts: watch::Sender::default(),
+            version: watch::Sender::default(),
+            due: Notify::new(),
+            replicas: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            killing: CancellationToken::new(),
+            over: CancellationToken::new(),
+            clock,
+            settings,
+        }))
+    }
+
+    /// Lets time pass; runs until it is dropped.
+    pub async fn drive(self: Arc<Self>) {
+        loop {
+            self.turn();
+            let next = self.clock.instant(self.shared().revision.next_turn());
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => {}
+                () = self.due.notified() => {}
+            }
+        }
+    }
+
+    /// Takes a request in. The receiver gets its slot; it fails where the replica that it waited at is gone.
+    ///
+    /// # Errors
+    /// The queue is full.
+    pub fn arrive(self: &Arc<Self>, item: String) -> Result<(Held, oneshot::Receiver<Slot>), Full> {
+        let (sender, receiver) = oneshot::channel();
+        let (ticket, way) = {
+            let mut shared = self.shared();
+            let waiter = Waiter { slot: sender, item };
+            let ticket = shared.revision.arrive(self.clock.now(), waiter).map_err(|_| Full)?;
+            let way = if ticket.is_direct() { Way::Direct } else { Way::Activator };
+            (ticket, way)
+        };
+        let held = Held { engine: Arc::clone(self), ticket, way };
+        self.turn();
+        self.due.notify_one();
+        Ok((held, receiver))
+    }
+
+    /// A replica takes requests from now on.
+    pub fn ready(self: &Arc<Self>, id: ReplicaId, target: Target) {
+        self.change(id, |revision, entry| {
+            if entry.state != State::Terminating {
+                entry.state = State::Ready;
+                entry.target = Some(target);
+                revision.ready(id);
+            }
+        });
+    }
+
+    /// A replica takes none for now.
+    pub fn unready(self: &Arc<Self>, id: ReplicaId, state: State) {
+        self.change(id, |revision, entry| {
+            if entry.state != State::Terminating {
+                entry.state = state;
+            }
+            revision.unready(id);
+        });
+    }
+
+    /// A replica is no more.
+    pub fn gone(self: &Arc<Self>, id: ReplicaId) {
+        {
+            let mut shared = self.shared();
+            shared.revision.gone(id);
+            shared.replicas.remove(&id);
+        }
+        self.turn();
+    }
+
+    /// The requests that run at a replica, at every change.
+    pub fn running(&self, id: ReplicaId) -> Option<watch::Receiver<usize>> {
+        self.shared().replicas.get(&id).map(|entry| entry.running.subscribe())
+    }
+
+    pub fn counts(&self) -> watch::Receiver<Counts> {
+        self.counts.subscribe()
+    }
+
+    pub fn version(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        let shared = self.shared();
+        let now = self.clock.now();
+        let counts = shared.revision.counts();
+        let scaler = shared.revision.scaler();
+        let replica = |entry: &Entry| snapshot::Replica {
+            name: entry.name.to_string(),
+            state: entry.state,
+            age: now.since(entry.started),
+            item: entry.items.values().next().cloned(),
+        };
+        Snapshot {
+            desired: counts.desired,
+            ready: counts.ready,
+            panic: scaler.is_panicking(),
+            stable_average: scaler.averages().stable,
+            panic_average: scaler.averages().panic,
+            queued: counts.queued,
+            replicas: shared.replicas.values().map(replica).collect(),
+        }
+    }
+
+    /// Every replica is told to end, at once.
+    pub fn stop(&self) {
+        // Under the lock, so that no turn that has begun starts a replica after it.
+        let _shared = self.shared();
+        self.stopping.cancel();
+        self.replicas.close();
+    }
+
+    /// Every worker is killed.
+    pub fn kill(&self) {
+        self.stop();
+        self.killing.cancel();
+    }
+
+    /// When no replica is left. Only after [`stop`](Self::stop).
+    pub async fn stopped(&self) {
+        self.replicas.wait().await;
+        self.over.cancel();
+    }
+
+    /// Cancelled when no replica is left that could take what waits.
+    pub fn over(&self) -> &CancellationToken {
+        &self.over
+    }
+
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+
+    pub fn killing(&self) -> &CancellationToken {
+        &self.killing
+    }
+
+    pub fn runner(&self) -> &replica::Runner {
+        &self.runner
+    }
+
+    fn change(self: &Arc<Self>, id: ReplicaId, act: impl FnOnce(&mut Revision<Waiter>, &mut Entry)) {
+        {
+            let mut shared = self.shared();
+            let Shared { revision, replicas, .. } = &mut *shared;
+            if let Some(entry) = replicas.get_mut(&id) {
+                act(revision, entry);
+            }
+        }
+        self.turn();
+        self.due.notify_one();
+    }
+
+    /// Does what is due. Slots are handed out after the lock is released: one whose request has just gone comes straight back.
+    fn turn(self: &Arc<Self>) {
+        let assigned = {
+            let mut shared = self.shared();
+            let now = self.clock.now();
+            let assigned = if self.stopping.is_cancelled() { Vec::new() } else { shared.revision.turn(now) };
+            self.apply_changes(&mut shared, now);
+            let assigned: Vec<(Waiter, Slot)> =
+                assigned.into_iter().filter_map(|(waiter, id)| self.begin(&mut shared, waiter, id)).collect();
+            let counts = shared.revision.counts();
+            // Under the lock, so that no older count overtakes a newer one.
+            self.counts.send_if_modified(|last| std::mem::replace(last, counts) != counts);
+            assigned
+        };
+        self.version.send_modify(|version| *version += 1);
+        for (waiter, slot) in assigned {
+            drop(waiter.slot.send(slot));
+        }
+    }
+
+    fn apply_changes(self: &Arc<Self>, shared: &mut Shared, now: Time) {
+        let changes = shared.revision.take_changes();
+        for id in changes.started {
+            let name: Arc<str> = format!("{}-{}", self.settings.service.name, id.number()).into();
+            let stop = CancellationToken::new();
+            let entry = Entry {
+                name: Arc::clone(&name),
+                started: now,
+                state: State::Starting,
+                target: None,
+                items: BTreeMap::new(),
+                running: watch::Sender::new(0),
+                stop: stop.clone(),
+            };
+            shared.replicas.insert(id, entry);
+            self.replicas.spawn(replica::live(Arc::clone(self), id, name, stop));
+        }
+        for id in changes.stopped {
+            if let Some(entry) = shared.replicas.get_mut(&id) {
+                entry.state = State::Terminating;
+                entry.stop.cancel();
+            }
+        }
+    }
+
+    /// A waiting request gets its slot.
+    fn begin(
+        self: &Arc<Self>,
+        shared: &mut Shared,
+        mut waiter: Waiter,
+        id: ReplicaId,
+    ) -> Option<(Waiter, Slot)> {
+        shared.runs += 1;
+        let run = shared.runs;
+        let entry = shared.replicas.get_mut(&id)?;
+        let target = entry.target.clone()?;
+        entry.items.insert(run, std::mem::take(&mut waiter.item));
+        entry.running.send_modify(|running| *running += 1);
+        Some((waiter, Slot { engine: Arc::clone(self), replica: id, run, target }))
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    /// Of the service's own time, in the time outside.
+    pub fn outside(&self, span: Duration) -> Duration {
+        self.engine.clock.outside(span)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.engine.shared().revision.leave(self.engine.clock.now(), self.ticket);
+        self.engine.turn();
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        {
+            let mut shared = self.engine.shared();
+            shared.revision.release(self.replica);
+            if let Some(entry) = shared.replicas.get_mut(&self.replica) {
+                entry.items.remove(&self.run);
+                entry.running.send_modify(|running| *running = running.saturating_sub(1));
+            }
+        }
+        self.engine.turn();
+    }
+}

@@ -1,0 +1,209 @@
+//! A replica that is a process.
+
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::process::Child;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::backoff::Backoff;
+use super::output::pass_on;
+use super::probe::Prober;
+use super::{Life, Runner, Target, port};
+use crate::serve::settings::{Command, Stream};
+use crate::serve::snapshot::State;
+
+/// How long what a worker wrote last may take to come through after its end.
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The processes of one worker: itself and what it has started.
+#[derive(Clone, Copy, Debug)]
+pub struct Group(Option<Pid>);
+
+/// How one run of a worker ended.
+enum End {
+    /// By itself, or killed by somebody.
+    Exited,
+    /// As it was told.
+    Stopped,
+}
+
+struct Process {
+    child: Child,
+    port: u16,
+    group: Group,
+    env: Vec<(String, String)>,
+    output: Vec<JoinHandle<()>>,
+}
+
+pub async fn live(life: &Life<'_>, command: &Command) {
+    let mut backoff = Backoff::default();
+    if !life.cold_start().await {
+        return;
+    }
+    loop {
+        let started = life.engine.clock.now();
+        match Process::start(life, command) {
+            Ok(process) => {
+                if let End::Stopped = run(life, command, process).await {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, replica = life.name, "The worker can't be started");
+            }
+        }
+        life.engine.unready(life.id, State::Crashed);
+        let pause = backoff.next(life.engine.clock.now().since(started));
+        if !pause.is_zero() {
+            tracing::warn!(
+                replica = life.name,
+                ?pause,
+                "The worker ended again: it is started after a pause"
+            );
+        }
+        if !life.unless_stopped(pause).await {
+            return;
+        }
+    }
+}
+
+/// One run of the worker.
+async fn run(life: &Life<'_>, command: &Command, mut process: Process) -> End {
+    let engine = life.engine;
+    let env = process.env.clone();
+    let prober = Prober {
+        probe: &engine.settings.service.readiness,
+        port: process.port,
+        env: &env,
+        longhaul: &command.longhaul,
+        engine,
+    };
+    let mut was_ready = false;
+    let ended = loop {
+        tokio::select! {
+            biased;
+            () = life.stopped() => break None,
+            status = process.child.wait() => break Some(status),
+            () = prober.until_ready() => {}
+        }
+        was_ready = true;
+        let cut = CancellationToken::new();
+        engine.ready(life.id, Target::Process { port: process.port, group: process.group, cut });
+        tokio::select! {
+            biased;
+            () = life.stopped() => break None,
+            status = process.child.wait() => break Some(status),
+            () = prober.until_failed() => {}
+        }
+        tracing::warn!(replica = life.name, "The worker fails its readiness probe");
+        engine.unready(life.id, State::Starting);
+    };
+    let Some(status) = ended else {
+        stop(life, &mut process, was_ready).await;
+        process.clean_up(life).await;
+        return End::Stopped;
+    };
+    // First of all no more requests.
+    engine.unready(life.id, State::Crashed);
+    tracing::warn!(replica = life.name, status = describe(status), "The worker ended");
+    process.clean_up(life).await;
+    End::Exited
+}
+
+/// As a pod ends: it is let alone for the drain, is asked to end, and is killed when the grace is over.
+async fn stop(life: &Life<'_>, process: &mut Process, was_ready: bool) {
+    let engine = life.engine;
+    let whole = engine.clock.sleep(life.grace());
+    let drain = if was_ready { engine.settings.drain.min(life.grace()) } else { Duration::ZERO };
+    tokio::pin!(whole);
+    tokio::select! {
+        biased;
+        _ = process.child.wait() => return,
+        () = engine.stopping().cancelled() => {}
+        () = engine.clock.sleep(drain) => {}
+    }
+    process.group.terminate();
+    tokio::select! {
+        _ = process.child.wait() => return,
+        () = &mut whole => {}
+        () = engine.killing().cancelled() => {}
+    }
+    tracing::warn!(replica = life.name, "The worker did not end within its grace and is killed");
+    process.group.kill();
+    if let Err(error) = process.child.wait().await {
+        tracing::error!(%error, replica = life.name, "The end of a worker can't be waited for");
+    }
+}
+
+fn describe(status: io::Result<ExitStatus>) -> String {
+    status.map_or_else(|error| error.to_string(), |status| status.to_string())
+}
+
+impl Process {
+    fn start(life: &Life<'_>, command: &Command) -> io::Result<Process> {
+        let runner = life.engine.runner();
+        let port = port::free().ok_or_else(|| io::Error::other("no port is free"))?;
+        let mut env = runner.env().to_vec();
+        env.push(("PORT".into(), port.to_string()));
+        env.push(("HOSTNAME".into(), life.name.to_owned()));
+        let mut child = runner
+            .command(&command.longhaul, &command.words)?
+            .envs(env.iter().map(|(name, value)| (name, value)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let group = Group::of(&child);
+        let name: Arc<str> = life.name.into();
+        let mut output = Vec::new();
+        if let Some(stdout) = child.stdout.take() {
+            let pass = pass_on(stdout, Stream::Out, Arc::clone(&name), Arc::clone(&command.output));
+            output.push(tokio::spawn(pass));
+        }
+        if let Some(stderr) = child.stderr.take() {
+            output.push(tokio::spawn(pass_on(stderr, Stream::Err, name, Arc::clone(&command.output))));
+        }
+        Ok(Process { child, port, group, env, output })
+    }
+
+    /// What a worker has started ends with it, as a container's processes end with its first.
+    async fn clean_up(self, life: &Life<'_>) {
+        self.group.end(life.engine.runner());
+        for task in self.output {
+            let abort = task.abort_handle();
+            if tokio::time::timeout(OUTPUT_TIMEOUT, task).await.is_err() {
+                abort.abort();
+            }
+        }
+    }
+}
+
+impl Group {
+    /// That of a child which was started as the first of a group of its own.
+    pub(super) fn of(child: &Child) -> Self {
+        Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
+    }
+
+    /// The first process has ended and been waited for: nothing else of the group stays, and the guard need not know of it any more.
+    pub(super) fn end(self, runner: &Runner) {
+        self.kill();
+        if let Some(group) = self.0 {
+            runner.forget(group.as_raw_nonzero().get());
+        }
+    }
+
+    /// Every process of it, at once.
+    pub fn kill(self) {
+        // One that has ended already is what we want.
+        let _ = self.0.map(|group| kill_process_group(group, Signal::KILL));
+    }
+
+    /// The worker alone, as a container's first process alone is told.
+    fn terminate(self) {
+        let _ = self.0.map(|process| kill_process(process, Signal::TERM));
+    }
+}

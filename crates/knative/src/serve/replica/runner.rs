@@ -1,0 +1,100 @@
+//! What all replicas' processes share: the environment that they are given, and the guard that ends them when this process dies.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::process::Child;
+
+use crate::manifest::{Service, Source};
+use crate::serve::guard;
+use crate::serve::settings::{Command, Program, Settings};
+
+/// Starts workers so that none outlives this process, even where it is killed. A worker tells the guard its process group before it
+/// becomes the worker, so there is no moment in which nobody knows of it.
+pub struct Runner {
+    guard: Option<Guard>,
+    env: Vec<(String, String)>,
+}
+
+struct Guard {
+    /// Its end is the guard's sign.
+    pipe: Mutex<File>,
+    _process: Child,
+}
+
+impl Runner {
+    /// # Errors
+    /// The guard cannot be started.
+    pub fn new(settings: &Settings) -> io::Result<Self> {
+        let guard = match &settings.program {
+            Program::BuiltIn(_) => None,
+            Program::Command(command) => Some(Guard::start(command)?),
+        };
+        Ok(Runner { guard, env: environment(&settings.service) })
+    }
+
+    /// What every worker is given, besides its own name and port.
+    pub fn env(&self) -> &[(String, String)] {
+        &self.env
+    }
+
+    /// What starts a program in a process group of its own, which the guard knows of before the program runs.
+    ///
+    /// # Errors
+    /// There are no more file descriptors.
+    pub fn command(&self, longhaul: &Path, words: &[String]) -> io::Result<tokio::process::Command> {
+        let mut command = tokio::process::Command::new(longhaul);
+        command.arg(guard::WORKER_COMMAND).arg("--").args(words);
+        command.stdin(self.guard_pipe()?).process_group(0).kill_on_drop(true);
+        Ok(command)
+    }
+
+    /// The way to the guard.
+    fn guard_pipe(&self) -> io::Result<Stdio> {
+        let Some(guard) = &self.guard else { return Ok(Stdio::null()) };
+        let pipe = guard.pipe.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Stdio::from(OwnedFd::from(pipe.try_clone()?)))
+    }
+
+    /// The process group has ended, and its number may be given to others.
+    pub fn forget(&self, group: i32) {
+        let Some(guard) = &self.guard else { return };
+        let mut pipe = guard.pipe.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = pipe.write_all(guard::ended(group).as_bytes()) {
+            tracing::warn!(%error, "The guard of the workers is gone: if this process is killed, they stay");
+        }
+    }
+}
+
+impl Guard {
+    fn start(command: &Command) -> io::Result<Guard> {
+        let mut process = tokio::process::Command::new(&command.longhaul)
+            .arg(guard::GUARD_COMMAND)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            // A group of its own: Ctrl-C is for us, and the guard has to outlive us.
+            .process_group(0)
+            .spawn()?;
+        let Some(pipe) = process.stdin.take() else { return Err(io::Error::other("the guard has no input")) };
+        let pipe = Mutex::new(File::from(pipe.into_owned_fd()?));
+        Ok(Guard { pipe, _process: process })
+    }
+}
+
+/// As Knative gives it to a container, on top of the environment of this process.
+fn environment(service: &Service) -> Vec<(String, String)> {
+    let mut env: Vec<(String, String)> = Vec::new();
+    for variable in &service.env {
+        if let Source::Value(value) = &variable.source {
+            env.push((variable.name.clone(), value.clone()));
+        }
+    }
+    env.push(("K_SERVICE".into(), service.name.clone()));
+    env.push(("K_CONFIGURATION".into(), service.name.clone()));
+    env.push(("K_REVISION".into(), service.revision.clone()));
+    env
+}

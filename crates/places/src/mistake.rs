@@ -1,0 +1,126 @@
+//! What is wrong with a configuration file, as a person reads it.
+
+use std::fmt;
+
+use crate::yaml::{Range, Spot};
+
+/// One mistake, or one warning, with its place and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    pub severity: Severity,
+    /// Counted from 1.
+    pub line: usize,
+    /// In characters, counted from 1.
+    pub column: usize,
+    /// Such as `pipelines[0].sink.timeout`; empty where the whole file is meant.
+    pub path: String,
+    pub reason: String,
+    pub mend: String,
+    /// The line of the file with every secret left out.
+    pub excerpt: Option<Excerpt>,
+}
+
+/// Whether the file can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// It cannot.
+    Error,
+    /// It can, but it may not do what was meant.
+    Warning,
+}
+
+/// A line of the file to point at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Excerpt {
+    line: String,
+    /// Characters before the caret.
+    indent: usize,
+}
+
+/// All mistakes, or all warnings, of one file, sorted by place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mistakes {
+    pub file: String,
+    pub list: Vec<Mistake>,
+}
+
+impl std::error::Error for Mistakes {}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, mistake) in self.list.iter().enumerate() {
+            if index > 0 {
+                writeln!(formatter)?;
+            }
+            write!(formatter, "{}:{}:{}: ", self.file, mistake.line, mistake.column)?;
+            if mistake.severity == Severity::Warning {
+                formatter.write_str("warning: ")?;
+            }
+            if !mistake.path.is_empty() {
+                write!(formatter, "{}: ", mistake.path)?;
+            }
+            formatter.write_str(&mistake.reason)?;
+            if let Some(Excerpt { line, indent }) = &mistake.excerpt {
+                let number = mistake.line.to_string();
+                let margin = " ".repeat(number.len());
+                write!(formatter, "\n  {number} | {line}\n  {margin} | {}^", " ".repeat(*indent))?;
+            }
+            write!(formatter, "\n  help: {}", mistake.mend)?;
+        }
+        Ok(())
+    }
+}
+
+impl Excerpt {
+    /// The line at `spot`, each private range in it shown as one `…`. None where the line is empty.
+    pub(crate) fn cut(text: &str, spot: Spot, private: &[Range]) -> Option<Excerpt> {
+        let mut line = String::new();
+        let mut indent = None;
+        let mut hidden = false;
+        for (index, character) in text.lines().nth(spot.line - 1)?.chars().enumerate() {
+            let here = Spot { line: spot.line, column: index + 1 };
+            let hide = private.iter().any(|range| range.start <= here && here < range.end);
+            if here == spot {
+                // Inside of what is hidden, the caret points at its ellipsis.
+                indent = Some(line.chars().count() - usize::from(hide && hidden));
+            }
+            match (hide, hidden) {
+                // A tab would put the caret elsewhere on every terminal; so would an escape sequence.
+                (false, _) if character.is_control() => line.push(' '),
+                (false, _) => line.push(character),
+                (true, false) => line.push('…'),
+                (true, true) => {}
+            }
+            hidden = hide;
+        }
+        let shown = line.trim_end();
+        let width = shown.chars().count();
+        (width > 0).then(|| Excerpt { line: shown.to_owned(), indent: indent.unwrap_or(width).min(width) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(text: &str, column: usize, private: Option<(usize, usize)>) -> Option<(String, usize)> {
+        let at = |column| Spot { line: 1, column };
+        let private: Vec<_> =
+            private.map(|(start, end)| Range { start: at(start), end: at(end) }).into_iter().collect();
+        Excerpt::cut(text, at(column), &private).map(|excerpt| (excerpt.line, excerpt.indent))
+    }
+
+    #[test]
+    fn a_private_range_is_one_ellipsis_and_the_caret_stays_right() {
+        assert_eq!(cut("a: secret, b: 1", 12, Some((4, 10))), Some(("a: …, b: 1".into(), 6)));
+        assert_eq!(cut("a: secret", 4, Some((4, 10))), Some(("a: …".into(), 3)));
+        assert_eq!(cut("a: secret", 6, Some((4, 10))), Some(("a: …".into(), 3)));
+    }
+
+    #[test]
+    fn the_caret_stays_within_the_line() {
+        assert_eq!(cut("\ta: 1  ", 1, None), Some((" a: 1".into(), 0)));
+        assert_eq!(cut("a", 9, None), Some(("a".into(), 1)));
+        assert_eq!(cut("", 1, None), None);
+    }
+}

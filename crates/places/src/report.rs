@@ -1,0 +1,124 @@
+//! Collects mistakes and warnings, and knows the place of each path.
+
+use std::collections::HashMap;
+
+use crate::mistake::{Excerpt, Mistake, Mistakes, Severity};
+use crate::path::Path;
+use crate::yaml::{Range, Spot};
+
+/// Everything found so far. Filled by the walk over the tree, then by the checks of values.
+#[derive(Default)]
+pub struct Report {
+    findings: Vec<Finding>,
+    places: HashMap<Path, Place>,
+    /// Paths with a mistake of shape. What the checks of values say about them follows from that mistake.
+    spoilt: Vec<Path>,
+    private: Vec<Range>,
+}
+
+struct Finding {
+    severity: Severity,
+    at: Spot,
+    path: Path,
+    reason: String,
+    mend: String,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    key: Option<Range>,
+    value: Range,
+}
+
+impl Report {
+    /// Remembers where a value stands. `key` is None for the root and for items of a list.
+    pub fn locate(&mut self, path: &Path, key: Option<Range>, value: Range) {
+        self.places.insert(path.clone(), Place { key, value });
+    }
+
+    /// Keeps what stands there out of every excerpt.
+    pub fn hide(&mut self, range: Range) {
+        self.private.push(range);
+    }
+
+    /// As [`Report::hide`], for a value of which only the path is known.
+    pub fn hide_value(&mut self, path: &Path) {
+        if let Some(place) = self.places.get(path) {
+            self.private.push(place.value);
+        }
+    }
+
+    /// A mistake at a place of its own.
+    pub fn at(&mut self, at: Spot, path: &Path, reason: impl Into<String>, mend: impl Into<String>) {
+        self.push(Severity::Error, at, path, reason.into(), mend.into());
+    }
+
+    /// As [`Report::at`]; the path counts as spoilt from here on.
+    pub fn shape(&mut self, at: Spot, path: &Path, reason: impl Into<String>, mend: impl Into<String>) {
+        self.spoil(path);
+        self.at(at, path, reason, mend);
+    }
+
+    /// No later check of this value is reported.
+    pub fn spoil(&mut self, path: &Path) {
+        self.spoilt.push(path.clone());
+    }
+
+    /// A mistake in the value at `path`, or in what contains it where it is left out.
+    pub fn mistake(&mut self, path: &Path, reason: impl Into<String>, mend: impl Into<String>) {
+        self.value(Severity::Error, path, reason.into(), mend.into());
+    }
+
+    /// As [`Report::mistake`], for what may be meant.
+    pub fn warning(&mut self, path: &Path, reason: impl Into<String>, mend: impl Into<String>) {
+        self.value(Severity::Warning, path, reason.into(), mend.into());
+    }
+
+    /// Whether the file has this key, a wrong one included.
+    pub fn is_given(&self, path: &Path) -> bool {
+        self.places.contains_key(path) || self.spoilt.contains(path)
+    }
+
+    pub fn line(&self, path: &Path) -> usize {
+        self.spot(path).line
+    }
+
+    fn value(&mut self, severity: Severity, path: &Path, reason: String, mend: String) {
+        if self.spoilt.iter().any(|spoilt| spoilt.overlaps(path)) {
+            return;
+        }
+        let at = self.spot(path);
+        self.push(severity, at, path, reason, mend);
+    }
+
+    /// The value; for what is left out the key of the nearest mapping that is there.
+    fn spot(&self, path: &Path) -> Spot {
+        if let Some(place) = self.places.get(path) {
+            return place.value.start;
+        }
+        let place = path.ancestors().find_map(|ancestor| self.places.get(&ancestor).copied());
+        place.map_or(Range::START, |place| place.key.unwrap_or(place.value)).start
+    }
+
+    fn push(&mut self, severity: Severity, at: Spot, path: &Path, reason: String, mend: String) {
+        self.findings.push(Finding { severity, at, path: path.clone(), reason, mend });
+    }
+
+    /// Mistakes and warnings, each sorted by place.
+    pub fn finish(mut self, file: &str, text: &str) -> (Mistakes, Mistakes) {
+        // Stable, so that mistakes at one place stay in the order in which they were found.
+        self.findings.sort_by_key(|finding| finding.at);
+        let mut mistakes = Mistakes { file: file.to_owned(), list: Vec::new() };
+        let mut warnings = mistakes.clone();
+        for Finding { severity, at, path, reason, mend } in self.findings {
+            let excerpt = Excerpt::cut(text, at, &self.private);
+            let (line, column, path) = (at.line, at.column, path.to_string());
+            let list = match severity {
+                Severity::Error => &mut mistakes.list,
+                Severity::Warning => &mut warnings.list,
+            };
+            list.push(Mistake { severity, line, column, path, reason, mend, excerpt });
+        }
+        (mistakes, warnings)
+    }
+}

@@ -1,0 +1,61 @@
+//! What to do about YAML that cannot be read. The parser says what it found, not what a person meant.
+
+use saphyr_parser::ScanError;
+
+use super::{Error, Range, Spot};
+use crate::path;
+
+/// Parts of the parser's texts, and what usually causes them. The first that fits counts.
+const CAUSES: [(&str, &str); 8] = [
+    ("tab", "indent with spaces instead of tabs"),
+    ("mapping values are not allowed", "put a text that contains `: ` in quotes, or correct the indentation"),
+    ("unexpected character", "put a text that starts with a special character in quotes"),
+    (
+        "unknown anchor",
+        "define the anchor with & before it is used, or put a text that starts with * in quotes",
+    ),
+    ("flow", "put a `,` between the entries and close each [ and {"),
+    ("bracket", "put the text in quotes, or open the bracket first"),
+    ("quoted scalar", "close the quotes; write '' for a ' inside of '…', and \\\" for a \" inside of \"…\""),
+    ("placement of ':'", "close each [ and { before the next key"),
+];
+
+pub(super) fn explain(error: &ScanError, text: &str) -> Error {
+    let start = Spot::from(*error.marker());
+    let line = text.lines().nth(start.line - 1).unwrap_or_default();
+    let mend = if line.contains("${") && line.contains(['{', '[']) && error.info().contains("flow mapping") {
+        "put a text with ${…} in quotes when it stands inside of { } or [ ]"
+    } else {
+        let cause = CAUSES.iter().find(|(part, _)| error.info().contains(part));
+        cause.map_or("correct the indentation or the quotes here or in the lines above", |(_, mend)| mend)
+    };
+    Error {
+        at: Range { start, end: start },
+        reason: format!("this is no valid YAML: {}", error.info()),
+        mend: mend.into(),
+    }
+}
+
+pub(super) fn tag(at: Range) -> Error {
+    Error {
+        at,
+        reason: "tags such as !!str are not supported".into(),
+        mend: "remove the tag; text that looks like a number goes in quotes".into(),
+    }
+}
+
+pub(super) fn duplicate(key: &str, at: Range, first: Range) -> Error {
+    Error {
+        at,
+        reason: format!("the key `{}` is already given in line {}", path::shown(key), first.start.line),
+        mend: "keep one of the two".into(),
+    }
+}
+
+pub(super) fn no_colon(at: Range) -> Error {
+    Error {
+        at,
+        reason: "this stands where a key belongs, and no `:` follows".into(),
+        mend: "write `key: value`".into(),
+    }
+}
