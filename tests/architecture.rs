@@ -98,6 +98,7 @@ fn rooms_know_only_whom_they_may() {
             &["lapin", "rdkafka", "reqwest", "crate::app", "crate::cli"],
             "the shell knows contracts, not brokers",
         ),
+        ("app/", &["crate::cli"], "the library does not know the command line"),
         ("admin/", &["crate::bridge", "crate::delivery", "crate::app"], "admin shows what telemetry holds"),
     ];
     let mut broken = Vec::new();

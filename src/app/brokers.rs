@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::AnySource;
-use super::build::BuildError;
+use super::error::BuildError;
 use crate::config::{self, Secret};
 use crate::connect;
 #[cfg(feature = "kafka")]

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::brokers;
+use super::error::BuildError;
 use crate::bridge::Parts;
-use crate::cli::exit;
 use crate::config::{self, Config, Env, Secret};
 use crate::delivery::{Bounds, OnFailed, OnUnknown, Policy, Retry};
 use crate::event::{self, Encoder, Overrides};
@@ -22,45 +22,6 @@ const ORPHAN_AGE: std::time::Duration = std::time::Duration::from_secs(24 * 3600
 
 /// The working limit is back at `max_in_flight` after at most twenty of these.
 const LIMIT_STEP: std::time::Duration = std::time::Duration::from_secs(1);
-
-/// What can't be built, and what to do about it.
-#[derive(Debug, thiserror::Error)]
-#[error("{what}")]
-pub struct BuildError {
-    what: String,
-    hint: String,
-    exit_code: u8,
-}
-
-impl BuildError {
-    pub(super) fn config(pipeline: &str, what: impl std::fmt::Display, hint: &str) -> Self {
-        BuildError {
-            what: format!("pipeline {pipeline}: {what}"),
-            hint: hint.to_owned(),
-            exit_code: exit::CONFIG,
-        }
-    }
-
-    pub(super) fn whole(what: impl std::fmt::Display, hint: &str) -> Self {
-        BuildError { what: what.to_string(), hint: hint.to_owned(), exit_code: exit::CONFIG }
-    }
-
-    pub(super) fn listen(address: &str, error: std::io::Error) -> Self {
-        BuildError {
-            what: format!("admin.listen: {address} can't be bound: {error}"),
-            hint: "choose a free port, or end the program that has it".to_owned(),
-            exit_code: exit::UNAVAILABLE,
-        }
-    }
-
-    pub fn hint(&self) -> &str {
-        &self.hint
-    }
-
-    pub fn exit_code(&self) -> u8 {
-        self.exit_code
-    }
-}
 
 pub(super) fn parts(
     pipeline: &config::Pipeline,

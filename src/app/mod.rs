@@ -19,10 +19,12 @@ use crate::telemetry::{Metrics, Status};
 mod brokers;
 mod build;
 mod control;
+mod error;
 mod peers;
 
-pub use build::{BuildError, policy};
+pub use build::policy;
 use control::Controls;
+pub use error::{BuildError, BuildErrorKind};
 
 /// Everything that `run` starts.
 pub struct App {

@@ -8,7 +8,7 @@ use axum::Router;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::build::BuildError;
+use super::error::BuildError;
 use crate::bridge::{self, Asker, Question, When};
 use crate::config::{Config, Secret};
 use crate::peers::{self, Answer, Claim, Discovery, InFlight, Instance, Peers, Release, Status, Stay};

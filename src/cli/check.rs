@@ -3,10 +3,8 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use super::exit;
 use crate::config::{self, Env, LoadError};
-
-/// `EX_CONFIG` of sysexits.h.
-const EX_CONFIG: u8 = 78;
 
 /// Prints to `out` that the file is fine, to `err` what is wrong with it or may not be meant.
 ///
@@ -19,15 +17,15 @@ pub fn run(file: &Path, out: &mut dyn Write, err: &mut dyn Write, env: Env<'_>) 
             }
             let pipelines = loaded.config.pipelines.len();
             writeln!(out, "{}: ok, {}", file.display(), count(pipelines, "pipeline"))?;
-            Ok(0)
+            Ok(exit::OK)
         }
         Err(LoadError::Mistakes(mistakes)) => {
             writeln!(err, "{mistakes}\n{}: {}", file.display(), count(mistakes.list.len(), "mistake"))?;
-            Ok(EX_CONFIG)
+            Ok(exit::CONFIG)
         }
         Err(error @ LoadError::Unreadable { .. }) => {
             writeln!(err, "error: {error}")?;
-            Ok(EX_CONFIG)
+            Ok(exit::CONFIG)
         }
     }
 }

@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::exit;
-use crate::app::{App, End};
+use crate::app::{App, BuildErrorKind, End};
 use crate::config::{self, Config, process_env};
 
 /// # Errors
@@ -37,7 +37,7 @@ async fn until_drained(config: &Config, err: &mut dyn Write) -> io::Result<u8> {
         Ok(app) => app,
         Err(error) => {
             exit::say(err, &error, error.hint())?;
-            return Ok(error.exit_code());
+            return Ok(exit_code(error.kind()));
         }
     };
     tokio::spawn(signals.drain_then_exit(drain.clone()));
@@ -51,6 +51,13 @@ async fn until_drained(config: &Config, err: &mut dyn Write) -> io::Result<u8> {
             exit::say(err, &error, &error.hint)?;
             Ok(exit::UNAVAILABLE)
         }
+    }
+}
+
+fn exit_code(kind: BuildErrorKind) -> u8 {
+    match kind {
+        BuildErrorKind::Config => exit::CONFIG,
+        BuildErrorKind::Unavailable => exit::UNAVAILABLE,
     }
 }
 

@@ -1,0 +1,49 @@
+//! Why the bridge cannot be built from its configuration.
+
+use std::fmt::Display;
+use std::io;
+
+/// A part that cannot be built, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct BuildError {
+    kind: BuildErrorKind,
+    reason: String,
+    help: String,
+}
+
+/// Where the cause lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BuildErrorKind {
+    /// The configuration must change.
+    Config,
+    /// The machine does not give what the configuration asks for, such as a port.
+    Unavailable,
+}
+
+impl BuildError {
+    pub(super) fn config(pipeline: &str, reason: impl Display, help: &str) -> Self {
+        Self::whole(format!("pipeline {pipeline}: {reason}"), help)
+    }
+
+    /// A part that belongs to no pipeline.
+    pub(super) fn whole(reason: impl Display, help: &str) -> Self {
+        BuildError { kind: BuildErrorKind::Config, reason: reason.to_string(), help: help.to_owned() }
+    }
+
+    pub(super) fn listen(address: &str, error: io::Error) -> Self {
+        BuildError {
+            kind: BuildErrorKind::Unavailable,
+            reason: format!("admin.listen: {address} can't be bound: {error}"),
+            help: "choose a free port, or end the program that has it".to_owned(),
+        }
+    }
+
+    pub fn kind(&self) -> BuildErrorKind {
+        self.kind
+    }
+
+    pub fn hint(&self) -> &str {
+        &self.help
+    }
+}
