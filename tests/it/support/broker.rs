@@ -12,9 +12,12 @@ pub struct OwnRabbitmq {
 impl OwnRabbitmq {
     /// One of each version that the script can start here, one after the other.
     pub fn kinds() -> Vec<&'static str> {
-        let fourth = std::env::var("LONGHAUL_TEST_AMQP_URL_4").is_ok();
-        let kinds = [("rabbitmq", true), ("rabbitmq-4", fourth)];
-        kinds.into_iter().filter(|(_, here)| *here).map(|(kind, _)| kind).collect()
+        let is_here = |kind: &&str| match *kind {
+            "rabbitmq-4" => std::env::var("LONGHAUL_TEST_AMQP_URL_4").is_ok(),
+            "rabbitmq-4.3" => std::env::var("LONGHAUL_TEST_AMQP_URL_4_3").is_ok(),
+            _ => true,
+        };
+        ["rabbitmq", "rabbitmq-4", "rabbitmq-4.3"].into_iter().filter(is_here).collect()
     }
 
     /// Blocks for some seconds.
@@ -59,7 +62,12 @@ fn script(verb: &[&str], folder: &Path, rest: &[&str]) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/brokers");
     let mut command = Command::new(script);
     // Otherwise it would take the brokers of the other tests for the wanted ones.
-    for name in ["LONGHAUL_TEST_AMQP_URL", "LONGHAUL_TEST_AMQP_URL_4", "LONGHAUL_TEST_KAFKA_BOOTSTRAP"] {
+    for name in [
+        "LONGHAUL_TEST_AMQP_URL",
+        "LONGHAUL_TEST_AMQP_URL_4",
+        "LONGHAUL_TEST_AMQP_URL_4_3",
+        "LONGHAUL_TEST_KAFKA_BOOTSTRAP",
+    ] {
         command.env_remove(name);
     }
     command.args(verb).arg(folder).args(rest).output().unwrap()

@@ -13,12 +13,13 @@ use longhaul::source::rabbitmq;
 
 use super::within;
 
-/// The brokers to test against, as AMQP URIs: the one that must be there, and RabbitMQ 4 where there is one.
+/// The brokers to test against, as AMQP URIs: the one that must be there, and RabbitMQ 4.0 and 4.3 where they are.
 pub fn brokers() -> Vec<String> {
     let first = std::env::var("LONGHAUL_TEST_AMQP_URL").unwrap_or_else(|_| {
         panic!("LONGHAUL_TEST_AMQP_URL is not set: these tests need a RabbitMQ; ./tests/run starts one")
     });
-    std::iter::once(first).chain(std::env::var("LONGHAUL_TEST_AMQP_URL_4")).collect()
+    let others = ["LONGHAUL_TEST_AMQP_URL_4", "LONGHAUL_TEST_AMQP_URL_4_3"];
+    std::iter::once(first).chain(others.iter().flat_map(std::env::var)).collect()
 }
 
 /// `host:port` of an AMQP URI.
