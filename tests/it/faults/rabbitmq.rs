@@ -34,13 +34,15 @@ async fn all_done_once(bridge: Longhaul, worker: &Worker, backlog: &Rabbitmq, it
 /// 40 runs for 20 items.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_that_times_out_acks_restarts_and_runs_short_of_memory() {
-    for kind in OwnRabbitmq::kinds() {
+    let of_one = async |kind| {
         let broker = tokio::task::spawn_blocking(move || OwnRabbitmq::start(kind)).await.unwrap();
         work_longer_than_the_ack_timeout(&broker).await;
         a_drain_longer_than_the_ack_timeout(&broker).await;
         a_restart_under_running_items(&broker).await;
         a_memory_alarm_while_dead_letters_are_due(&broker).await;
-    }
+    };
+    // Most of the time goes into waiting for the timeouts.
+    futures_util::future::join_all(OwnRabbitmq::kinds().into_iter().map(of_one)).await;
 }
 
 async fn work_longer_than_the_ack_timeout(broker: &OwnRabbitmq) {
