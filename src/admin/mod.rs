@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::{Metrics, Status};
 
+mod accept;
 pub mod bearer;
+mod health;
 
 /// What the endpoints show.
 pub struct View {
@@ -52,29 +54,10 @@ impl Server {
 
 fn router(view: View) -> Router {
     Router::new()
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
         .route("/metrics", get(metrics))
         .with_state(Arc::new(view))
-}
-
-/// The process answers, and that is all that liveness means: a restart mends no broker.
-async fn livez() -> &'static str {
-    "ok\n"
-}
-
-/// Ready while every pipeline's broker is connected and it takes items. A service that is down does
-/// not make the bridge unready: it waits for it.
-async fn readyz(State(view): State<Arc<View>>) -> Response {
-    let reasons: Vec<String> = view
-        .pipelines
-        .iter()
-        .filter_map(|status| status.unready().map(|reason| format!("{}: {reason}\n", status.name)))
-        .collect();
-    if reasons.is_empty() {
-        return "ok\n".into_response();
-    }
-    (StatusCode::SERVICE_UNAVAILABLE, reasons.concat()).into_response()
 }
 
 async fn metrics(State(view): State<Arc<View>>) -> Response {

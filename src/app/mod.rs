@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin;
 use crate::bridge::{Parts, Pipeline, Report};
 use crate::config::{Config, Env};
 use crate::source::{Source, SourceError};
-use crate::telemetry::{Metrics, Status};
+use crate::telemetry::{self, Metrics, Status};
 
 mod brokers;
 mod build;
@@ -91,6 +92,7 @@ impl App {
     pub async fn run(self, drain: CancellationToken) -> End {
         let statuses: Vec<Arc<Status>> =
             self.pipelines.iter().map(|(parts, _)| parts.status.clone()).collect();
+        let reminder = AbortOnDropHandle::new(tokio::spawn(telemetry::remind(statuses.clone())));
         let stop_admin = CancellationToken::new();
         let admin = self.admin.map(|server| {
             let view = admin::View { metrics: self.metrics.clone(), pipelines: statuses };
@@ -108,6 +110,7 @@ impl App {
             });
         }
         let end = collect(running).await;
+        drop(reminder);
         stop_admin.cancel();
         if let Some(admin) = admin {
             // An open connection to the admin server is no reason to stay.

@@ -2,8 +2,12 @@
 
 mod logging;
 mod metrics;
+pub mod problem;
+mod pulse;
 mod status;
 
 pub use logging::{LogFormat, init_logging};
 pub use metrics::{Metrics, PipelineMetrics};
-pub use status::Status;
+pub use problem::{Problem, ProblemKind};
+pub use pulse::Pulse;
+pub use status::{Reason, Status, remind};

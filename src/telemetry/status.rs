@@ -1,55 +1,303 @@
-//! A pipeline's condition, written by its bridge and read by the health endpoints.
+//! A pipeline's condition. Its bridge writes it, the health endpoints read it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
 
-/// Flags, each on its own: readers want a glance, not a consistent picture.
-#[derive(Debug, Default)]
+use tokio::time::Instant;
+
+use super::problem::{Line, Open, Problem, ProblemKind, Register, timestamp};
+use super::pulse::Pulse;
+
+/// How often [`remind`] looks for log lines that are due.
+const REMINDER: Duration = Duration::from_secs(1);
+
+/// The condition of one pipeline.
+#[derive(Debug)]
 pub struct Status {
     pub name: String,
-    connected: AtomicBool,
-    held_full: AtomicBool,
-    draining: AtomicBool,
+    state: Mutex<State>,
     stopped: AtomicBool,
+    own_pulse: Arc<Pulse>,
+    pulses: Mutex<Vec<Weak<Pulse>>>,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    since: SystemTime,
+    problems: Register,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Starting,
+    Connected,
+    Disconnected,
+    Draining,
+    Stopped,
+}
+
+/// Why a pipeline is not ready.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Reason {
+    pub pipeline: String,
+    /// A [`ProblemKind`], or `draining` or `stopped`.
+    pub kind: &'static str,
+    /// The affected object; empty where the pipeline itself is meant.
+    pub subject: String,
+    /// RFC 3339.
+    pub since: String,
+    pub text: String,
+    pub help: String,
 }
 
 impl Status {
     pub fn new(name: &str) -> Self {
-        Status { name: name.to_owned(), ..Status::default() }
+        let state = State { phase: Phase::Starting, since: SystemTime::now(), problems: Register::default() };
+        Status {
+            name: name.to_owned(),
+            state: Mutex::new(state),
+            stopped: AtomicBool::new(false),
+            own_pulse: Arc::new(Pulse::new("pipeline loop")),
+            pulses: Mutex::default(),
+        }
     }
 
+    /// Whether the source has a connection to its broker.
     pub fn connected(&self, connected: bool) {
-        self.connected.store(connected, Ordering::Relaxed);
+        let mut state = self.state();
+        if matches!(state.phase, Phase::Starting | Phase::Connected | Phase::Disconnected) {
+            // A source that never had a connection stays one that starts.
+            let is_first_failure = !connected && state.phase == Phase::Starting;
+            let phase = if connected { Phase::Connected } else { Phase::Disconnected };
+            if !is_first_failure {
+                state.enter(phase);
+            }
+        }
     }
 
     /// As many items as `limits.held_max` allows are held.
     pub fn held_full(&self, full: bool) {
-        self.held_full.store(full, Ordering::Relaxed);
+        if full {
+            self.raise(Problem {
+                kind: ProblemKind::HeldFull,
+                subject: String::new(),
+                text: "limits.held_max items failed for good and are held; no new items are taken".to_owned(),
+                help: "configure dead_letter, or on_failed: drop, and restart".to_owned(),
+            });
+        } else {
+            self.clear(ProblemKind::HeldFull, "");
+        }
     }
 
     pub fn draining(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.state().enter(Phase::Draining);
     }
 
-    /// The pipeline has ended, for whatever reason.
+    /// The pipeline has ended.
     pub fn stopped(&self) {
+        self.state().enter(Phase::Stopped);
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Why the pipeline is not ready; nothing when it is.
-    pub fn unready(&self) -> Option<&'static str> {
-        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
-        if is(&self.stopped) {
-            Some("stopped")
-        } else if is(&self.draining) {
-            Some("draining")
-        } else if !is(&self.connected) {
-            Some("broker not connected")
-        } else if is(&self.held_full) {
-            Some(
-                "limits.held_max items failed for good and are held: configure dead_letter, or on_failed: drop, and restart",
-            )
-        } else {
-            None
+    /// Reports a problem. It makes the pipeline not ready, is logged at once, and again while it lasts. The same kind and
+    /// subject with another text replaces the text.
+    pub fn raise(&self, problem: Problem) {
+        let line = self.state().problems.raise(problem, Instant::now(), SystemTime::now());
+        self.write(line);
+    }
+
+    /// Takes a problem back. Nothing happens if there is none of this kind and subject.
+    pub fn clear(&self, kind: ProblemKind, subject: &str) {
+        let line = self.state().problems.clear(kind, subject, Instant::now());
+        self.write(line);
+    }
+
+    /// Says that the pipeline's loop still runs. Call it at least every ten seconds, also when there is nothing to do.
+    pub fn beat(&self) {
+        self.own_pulse.beat();
+    }
+
+    /// A heartbeat for another loop of this pipeline. It is watched until the last handle is dropped.
+    pub fn pulse(&self, name: &'static str) -> Arc<Pulse> {
+        let pulse = Arc::new(Pulse::new(name));
+        let mut pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
+        pulses.retain(|known| known.strong_count() > 0);
+        pulses.push(Arc::downgrade(&pulse));
+        pulse
+    }
+
+    /// The loops that have stopped working. Never an outage of something else.
+    pub fn wedged(&self) -> Vec<Problem> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Vec::new();
         }
+        let others: Vec<Arc<Pulse>> = {
+            let pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
+            pulses.iter().filter_map(Weak::upgrade).collect()
+        };
+        let all = std::iter::once(&self.own_pulse).chain(&others);
+        let wedged = all.filter_map(|pulse| Some((pulse.name(), pulse.silence()?)));
+        let problem = |(name, silence): (&str, Duration)| Problem {
+            kind: ProblemKind::Wedged,
+            subject: name.to_owned(),
+            text: format!("the {name} has not run for {} s", silence.as_secs()),
+            help: "restart the process and report this defect of longhaul with the log".to_owned(),
+        };
+        wedged.map(problem).collect()
+    }
+
+    /// Everything that keeps the pipeline from being ready; empty when it is.
+    pub fn reasons(&self) -> Vec<Reason> {
+        let wedged = self.wedged();
+        let state = self.state();
+        let reason = |kind, subject: &str, since, text: &str, help: &str| Reason {
+            pipeline: self.name.clone(),
+            kind,
+            subject: subject.to_owned(),
+            since: timestamp(since),
+            text: text.to_owned(),
+            help: help.to_owned(),
+        };
+        let is_known = state.problems.open().any(|open| open.problem.kind.is_of_source());
+        let unreachable = ProblemKind::SourceUnreachable.as_str();
+        let phase = match state.phase {
+            Phase::Stopped => Some(("stopped", "the pipeline has ended", "see the log for the reason")),
+            Phase::Draining => {
+                Some(("draining", "the pipeline drains: it takes no new items", "wait for its end"))
+            }
+            Phase::Starting if !is_known => {
+                Some((unreachable, "the broker is not connected yet", "see the log if this lasts"))
+            }
+            Phase::Disconnected if !is_known => {
+                Some((unreachable, "the broker is not connected", "see the log for the broker's answer"))
+            }
+            _ => None,
+        };
+        let phase = phase.map(|(kind, text, help)| reason(kind, "", state.since, text, help));
+        let mut problems: Vec<Open> = state.problems.open().cloned().collect();
+        for problem in wedged {
+            let is_new =
+                |open: &Open| open.problem.kind != problem.kind || open.problem.subject != problem.subject;
+            if problems.iter().all(is_new) {
+                problems.push(Open { problem, since: SystemTime::now() });
+            }
+        }
+        let problems = problems.iter().map(|Open { problem, since }| {
+            reason(problem.kind.as_str(), &problem.subject, *since, &problem.text, &problem.help)
+        });
+        phase.into_iter().chain(problems).collect()
+    }
+
+    /// Writes the log lines that are due.
+    fn remind(&self) {
+        let wedged = self.wedged();
+        let is_wedged = |subject: &str| wedged.iter().any(|problem| problem.subject == subject);
+        let over: Vec<String> = {
+            let state = self.state();
+            let known = state.problems.open().filter(|open| open.problem.kind == ProblemKind::Wedged);
+            known.map(|open| open.problem.subject.clone()).filter(|subject| !is_wedged(subject)).collect()
+        };
+        over.iter().for_each(|subject| self.clear(ProblemKind::Wedged, subject));
+        wedged.into_iter().for_each(|problem| self.raise(problem));
+        let lines = self.state().problems.due(Instant::now());
+        lines.into_iter().for_each(|line| line.write(&self.name));
+    }
+
+    fn write(&self, line: Option<Line>) {
+        if let Some(line) = line {
+            line.write(&self.name);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn enter(&mut self, phase: Phase) {
+        if self.phase != phase {
+            self.phase = phase;
+            self.since = SystemTime::now();
+        }
+    }
+}
+
+/// Repeats the log line of every lasting problem. Runs until it is dropped.
+pub async fn remind(statuses: Vec<Arc<Status>>) {
+    let mut ticks = tokio::time::interval(REMINDER);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        statuses.iter().for_each(|status| status.remind());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(status: &Status) -> Vec<&'static str> {
+        status.reasons().iter().map(|reason| reason.kind).collect()
+    }
+
+    fn missing() -> Problem {
+        Problem {
+            kind: ProblemKind::SourceMissing,
+            subject: "q".to_owned(),
+            text: "no queue q".to_owned(),
+            help: "create it".to_owned(),
+        }
+    }
+
+    #[test]
+    fn all_reasons_are_listed_and_a_solved_one_goes() {
+        let status = Status::new("p");
+        assert_eq!(kinds(&status), ["source-unreachable"]);
+        status.raise(missing());
+        assert_eq!(kinds(&status), ["source-missing"], "the source's own word says more");
+        status.connected(true);
+        status.held_full(true);
+        assert_eq!(kinds(&status), ["source-missing", "held-full"]);
+        assert_eq!(
+            (status.reasons()[0].text.as_str(), status.reasons()[0].help.as_str()),
+            ("no queue q", "create it")
+        );
+        status.clear(ProblemKind::SourceMissing, "q");
+        status.held_full(false);
+        assert_eq!(kinds(&status), [""; 0]);
+        status.connected(false);
+        assert_eq!(kinds(&status), ["source-unreachable"]);
+        status.draining();
+        status.connected(true);
+        assert_eq!(kinds(&status), ["draining"]);
+        status.stopped();
+        assert_eq!(kinds(&status), ["stopped"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_that_stops_beating_is_wedged_and_an_outage_is_not() {
+        let status = Status::new("p");
+        let poll = status.pulse("kafka poll thread");
+        status.connected(false);
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert_eq!(status.wedged(), [], "before the first beat nothing is known");
+        status.beat();
+        poll.beat();
+        tokio::time::advance(Duration::from_secs(59)).await;
+        status.beat();
+        assert_eq!(status.wedged(), []);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let wedged = status.wedged();
+        assert_eq!((wedged.len(), wedged[0].subject.as_str()), (1, "kafka poll thread"));
+        assert!(kinds(&status).contains(&"wedged"));
+        drop(poll);
+        assert_eq!(status.wedged(), [], "a loop that ended is not stuck");
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(status.wedged().len(), 1);
+        status.stopped();
+        assert_eq!(status.wedged(), []);
     }
 }
