@@ -22,7 +22,7 @@ pub mod bridge;
 pub mod cli;
 pub mod config;
 pub mod connect;
-pub mod delivery;
+pub use longhaul_delivery as delivery;
 pub mod event;
 pub mod peers;
 pub mod plan;

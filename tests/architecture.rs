@@ -18,11 +18,6 @@ fn rooms_know_only_whom_they_may() {
     // (where, what may not stand there, why)
     let rules: &[(&str, &[&str], &str)] = &[
         (
-            "delivery/",
-            &["tokio", "tracing", "http::", "rdkafka", "lapin", "crate::", "rand", "SystemTime", "Instant"],
-            "the core is pure: std only, no clock, no randomness, nothing of the shell",
-        ),
-        (
             "config/",
             &[
                 "crate::delivery",

@@ -39,7 +39,7 @@ impl Asking {
 
     /// Marks a delivery that another replica is to be asked for, or keeps it until that is known.
     fn sort(&mut self, mut delivery: Delivery) -> Option<Delivery> {
-        let Identity::Offset { offset, .. } = delivery.outline.identity else { return Some(delivery) };
+        let Identity::Record { offset, .. } = delivery.outline.identity else { return Some(delivery) };
         match self.partitions.get_mut(&delivery.outline.id.epoch) {
             Some(Partition::Asked(waiting)) => {
                 waiting.push(delivery);
@@ -83,7 +83,7 @@ impl Pipeline {
 
     pub(super) fn assigned(&mut self, assignments: Vec<Assignment>) {
         let Some(asking) = &mut self.asking else { return };
-        for Assignment { epoch, topic, partition } in assignments {
+        for Assignment { epoch, topic, partition, .. } in assignments {
             asking.partitions.insert(epoch, Partition::Asked(Vec::new()));
             let (peers, shared, answers) =
                 (asking.peers.clone(), self.shared.clone(), self.partition_answers.clone());

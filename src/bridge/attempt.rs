@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::time::Instant;
 
 use super::{Ended, Shared};
-use crate::delivery::{Input, ItemId, Outcome};
+use crate::delivery::{Input, ItemId, Mark, Outcome};
 use crate::event::{EncodedEvent, Message, Origin, Redelivered, Value, own};
 use crate::sink::{Answer, Request};
 
@@ -16,13 +16,20 @@ pub(super) struct Work {
     event: OnceLock<EncodedEvent>,
     /// An id for an item that came with none: its event's, and its copies' in the broker.
     fresh_id: OnceLock<String>,
+    mark: OnceLock<Mark>,
     /// How the latest attempt ended, where a dead letter or a reply may be made of it.
     answer: Mutex<Option<Answer>>,
 }
 
 impl Work {
     pub fn new(message: Arc<Message>) -> Self {
-        Work { message, event: OnceLock::new(), fresh_id: OnceLock::new(), answer: Mutex::new(None) }
+        Work {
+            message,
+            event: OnceLock::new(),
+            fresh_id: OnceLock::new(),
+            mark: OnceLock::new(),
+            answer: Mutex::new(None),
+        }
     }
 
     /// The event's id, or before the first attempt what the broker knows the item by.
@@ -41,6 +48,11 @@ impl Work {
     /// What a copy of the item is known by: the name that it has already, else a new one.
     pub fn name(&self) -> &str {
         self.message.own_header(own::ID).and_then(Value::as_text).unwrap_or_else(|| self.fresh_id())
+    }
+
+    /// The mark of the item's copies.
+    pub fn mark(&self) -> Mark {
+        *self.mark.get_or_init(|| Mark(*uuid::Uuid::new_v4().as_bytes()))
     }
 
     fn fresh_id(&self) -> &str {

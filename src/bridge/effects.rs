@@ -164,7 +164,7 @@ impl Pipeline {
     /// Tells the core what the copy will be called, before there can be one.
     fn name_copy(&mut self, item: ItemId) {
         if let Some(work) = self.works.get(&item) {
-            self.core.name(item, work.name().into());
+            self.core.name(item, work.mark());
         }
     }
 

@@ -24,8 +24,10 @@ pub(super) async fn run(shared: &Shared, work: &Work, item: ItemId, write: Write
 /// Writes the item anew to its own queue and waits until that is confirmed.
 pub(super) async fn rewrite(shared: &Shared, work: &Work, item: ItemId, attempts: u32) -> Ended {
     let result = match &shared.copies {
-        Some(copies) => copies.queue.publish(copy(&work.message, work.name(), attempts, Parked(false))).await,
-        None => Err(PublishError { what: "this broker takes no copies".to_owned(), transient: false }),
+        Some(copies) => {
+            copies.queue.publish(copy(&work.message, work.name(), work.mark(), attempts, Parked(false))).await
+        }
+        None => Err(PublishError::impossible("this broker takes no copies".to_owned())),
     };
     let (written, detail) = verdict(result);
     Ended { input: Input::Rewritten { item, written }, detail }
@@ -34,7 +36,7 @@ pub(super) async fn rewrite(shared: &Shared, work: &Work, item: ItemId, attempts
 fn verdict(result: Result<(), PublishError>) -> (Written, Option<String>) {
     match result {
         Ok(()) => (Written::Confirmed, None),
-        Err(error) if error.transient => (Written::Failed, Some(error.what)),
+        Err(error) if error.is_transient() => (Written::Failed, Some(error.what)),
         Err(error) => (Written::Impossible, Some(error.what)),
     }
 }
@@ -42,9 +44,9 @@ fn verdict(result: Result<(), PublishError>) -> (Written, Option<String>) {
 async fn park(shared: &Shared, work: &Work, attempts: u32, delay: Duration) -> Result<(), PublishError> {
     let place = shared.copies.as_ref().and_then(|copies| copies.parked_for(delay));
     let Some(place) = place else {
-        return Err(PublishError { what: "no retry.queue is configured".to_owned(), transient: false });
+        return Err(PublishError::impossible("no retry.queue is configured".to_owned()));
     };
-    place.publish(copy(&work.message, work.name(), attempts, Parked(true))).await?;
+    place.publish(copy(&work.message, work.name(), work.mark(), attempts, Parked(true))).await?;
     shared.metrics.parked.inc();
     tracing::info!(
         pipeline = shared.name,
@@ -62,7 +64,7 @@ async fn dead_letter(
     attempts: u32,
 ) -> Result<(), PublishError> {
     let Some(target) = &shared.dead_letter else {
-        return Err(PublishError { what: "no dead_letter is configured".to_owned(), transient: false });
+        return Err(PublishError::impossible("no dead_letter is configured".to_owned()));
     };
     let answer = work.answer();
     let letter = Letter {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::requests::{Asked, Ended};
 use super::scenario::Bridge;
 use crate::delivery::{
-    DeliveryId, Dispatcher, Effect, Epoch, Identity, Input, Outline, Policy, Settlement, Write, Written,
+    DeliveryId, Digest, Dispatcher, Effect, Epoch, Identity, Input, Outline, Policy, Settlement, Write,
+    Written,
 };
 
 /// One queue, and the replicas of the bridge as its consumers. It keeps RabbitMQ's rule, the stricter one: an unsettled delivery holds
@@ -191,12 +192,14 @@ fn outline(number: u64) -> Outline {
     digest[..8].copy_from_slice(&number.to_le_bytes());
     Outline {
         id: DeliveryId { epoch: Epoch(0), tag: number },
-        identity: Identity::Digest(digest),
+        identity: Identity::Content(Digest(digest)),
         redelivered: false,
         attempts_before: 0,
-        bytes: 0,
+        body_bytes: 0,
+        kept_bytes: 0,
         order_key: None,
         near_limit: false,
         ask_peers: false,
+        shared: false,
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Outgoing, Publisher, is_delivery_count};
+use crate::delivery::Mark;
 use crate::event::{Message, Origin, Properties, Value, own};
 
 /// Where copies go.
@@ -32,7 +33,7 @@ impl Copies {
 }
 
 /// The message to write. A parked one loses its `expiration`, which would end the wait early.
-pub fn copy(message: &Message, name: &str, attempts: u32, parked: Parked) -> Outgoing {
+pub fn copy(message: &Message, name: &str, mark: Mark, attempts: u32, parked: Parked) -> Outgoing {
     let is_replaced =
         |name: &str| [own::ID, own::ATTEMPTS, own::COPY].iter().any(|ours| name.eq_ignore_ascii_case(ours));
     let is_kept = |name: &str| !is_replaced(name) && !is_delivery_count(name);
@@ -40,7 +41,7 @@ pub fn copy(message: &Message, name: &str, attempts: u32, parked: Parked) -> Out
         message.headers.iter().filter(|(name, _)| is_kept(name)).cloned().collect();
     headers.push((own::ID.to_owned(), Value::Text(name.to_owned())));
     headers.push((own::ATTEMPTS.to_owned(), Value::Int(attempts.into())));
-    headers.push((own::COPY.to_owned(), Value::Text("true".to_owned())));
+    headers.push((own::COPY.to_owned(), Value::Text(mark.to_string())));
     let mut properties = match &message.origin {
         Origin::Rabbitmq(origin) => origin.properties.clone(),
         Origin::Kafka(_) => Properties::default(),
@@ -88,15 +89,15 @@ mod tests {
             ],
             origin: Origin::Rabbitmq(RabbitmqOrigin { properties, ..RabbitmqOrigin::default() }),
         };
-        let rewritten = copy(&message, "name", 2, Parked(false));
+        let rewritten = copy(&message, "name", Mark([1; 16]), 2, Parked(false));
         let headers = vec![
             ("own".to_owned(), Value::Bool(true)),
             ("longhaul-id".to_owned(), Value::Text("name".into())),
             ("longhaul-attempts".to_owned(), Value::Int(2)),
-            ("longhaul-copy".to_owned(), Value::Text("true".into())),
+            ("longhaul-copy".to_owned(), Value::Text("01".repeat(16))),
         ];
         assert_eq!((rewritten.headers, &rewritten.body[..]), (headers, &b"body"[..]));
         assert_eq!(rewritten.properties.expiration.as_deref(), Some("5"));
-        assert_eq!(copy(&message, "name", 2, Parked(true)).properties.expiration, None);
+        assert_eq!(copy(&message, "name", Mark([1; 16]), 2, Parked(true)).properties.expiration, None);
     }
 }

@@ -75,9 +75,8 @@ impl Target {
         };
         let extended = event()
             .and_then(|event| event.with_extensions(&letter.extensions()).map_err(|error| error.to_string()));
-        let (headers, body) = extended.map_err(|error| PublishError {
-            what: format!("no CloudEvent can be made of the dead letter: {error}"),
-            transient: false,
+        let (headers, body) = extended.map_err(|error| {
+            PublishError::impossible(format!("no CloudEvent can be made of the dead letter: {error}"))
         })?;
         client.post(headers, body).await
     }

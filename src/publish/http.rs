@@ -71,9 +71,8 @@ impl Client {
     /// # Errors
     /// Any other ending. It may have been taken all the same, as when the answer is lost.
     pub async fn post(&self, headers: HeaderMap, body: Bytes) -> Result<(), PublishError> {
-        let request = self.request(headers, body).map_err(|_| PublishError {
-            what: format!("{} can't be sent so many headers", self.url),
-            transient: false,
+        let request = self.request(headers, body).map_err(|_| {
+            PublishError::too_large(format!("{} accepts fewer headers than the letter has", self.url))
         })?;
         let mut response = match self.connections.get().execute(request).await {
             Ok(response) => response,
@@ -86,7 +85,11 @@ impl Client {
         }
         let shown: String = String::from_utf8_lossy(&answer).trim().chars().take(SHOWN_CHARS).collect();
         let what = format!("{} answered {}: {shown:?}", self.url, status.as_u16());
-        Err(PublishError { what, transient: !blames_the_message(status) })
+        Err(if blames_the_message(status) {
+            PublishError::impossible(what)
+        } else {
+            PublishError::transient(what)
+        })
     }
 
     fn request(&self, mut headers: HeaderMap, body: Bytes) -> Result<reqwest::Request, MaxSizeReached> {
@@ -114,7 +117,7 @@ impl Client {
             let causes: Vec<String> = causes.map(ToString::to_string).collect();
             format!("{} can't be written to: {}", self.url, causes.join(": "))
         };
-        PublishError { what, transient: true }
+        PublishError::transient(what)
     }
 }
 

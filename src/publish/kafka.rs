@@ -106,7 +106,7 @@ impl super::Publisher for Publisher {
 fn create(config: &ClientConfig) -> Result<Producer, PublishError> {
     config
         .create_with_context(Logging)
-        .map_err(|error| PublishError { what: connect::kafka::creation_error(&error), transient: false })
+        .map_err(|error| PublishError::impossible(connect::kafka::creation_error(&error)))
 }
 
 /// Kafka's header values are bytes: text and bytes go as they are, numbers as decimal text, and what has
@@ -157,7 +157,7 @@ fn describe(topic: &str, bytes: usize, error: &KafkaError) -> PublishError {
         }
         _ => (format!("write to kafka topic {topic} failed: {error}"), true),
     };
-    PublishError { what, transient }
+    if transient { PublishError::transient(what) } else { PublishError::impossible(what) }
 }
 
 impl ClientContext for Logging {
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn only_what_can_never_be_written_is_permanent() {
-        let permanent = |code| !describe("t", 5, &KafkaError::MessageProduction(code)).transient;
+        let permanent = |code| !describe("t", 5, &KafkaError::MessageProduction(code)).is_transient();
         assert!(permanent(Code::MessageSizeTooLarge) && permanent(Code::InvalidTopic));
         assert!(!permanent(Code::UnknownTopic) && !permanent(Code::MessageTimedOut));
     }

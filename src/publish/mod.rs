@@ -24,6 +24,14 @@ pub trait Publisher: Send + Sync + 'static {
         &self,
         outgoing: Outgoing,
     ) -> Pin<Box<dyn Future<Output = Result<(), PublishError>> + Send + '_>>;
+
+    /// Checks that the target exists and accepts writes, without a write of an item.
+    ///
+    /// # Errors
+    /// When a write would fail now, with the reason.
+    fn probe(&self) -> Pin<Box<dyn Future<Output = Result<(), PublishError>> + Send + '_>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// The kind of broker that is written to. Each has other places for attributes, types and keys.
@@ -54,7 +62,34 @@ fn is_delivery_count(name: &str) -> bool {
 #[error("{what}")]
 pub struct PublishError {
     pub what: String,
-    /// Writing it again later may succeed. When false, this message can never be written there
-    /// (too large, say), and a person has to act.
-    pub transient: bool,
+    pub kind: PublishErrorKind,
+}
+
+/// Whether another write of the same message can succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishErrorKind {
+    /// A later write may succeed: the target is away, full or missing.
+    Transient,
+    /// The target never accepts a message of this size. A smaller one may fit.
+    TooLarge,
+    /// The target never accepts this message, because of a part other than its size.
+    Impossible,
+}
+
+impl PublishError {
+    pub fn transient(what: impl Into<String>) -> Self {
+        PublishError { what: what.into(), kind: PublishErrorKind::Transient }
+    }
+
+    pub fn too_large(what: impl Into<String>) -> Self {
+        PublishError { what: what.into(), kind: PublishErrorKind::TooLarge }
+    }
+
+    pub fn impossible(what: impl Into<String>) -> Self {
+        PublishError { what: what.into(), kind: PublishErrorKind::Impossible }
+    }
+
+    pub fn is_transient(&self) -> bool {
+        self.kind == PublishErrorKind::Transient
+    }
 }

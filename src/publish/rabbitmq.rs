@@ -274,12 +274,12 @@ fn properties(outgoing: &Outgoing) -> Result<BasicProperties, PublishError> {
 }
 
 fn transient(what: String) -> PublishError {
-    PublishError { what, transient: true }
+    PublishError::transient(what)
 }
 
 /// This message can never be written there.
 fn never(what: impl ToString) -> PublishError {
-    PublishError { what: what.to_string(), transient: false }
+    PublishError::impossible(what.to_string())
 }
 
 #[cfg(test)]
@@ -307,6 +307,6 @@ mod tests {
     fn a_property_that_amqp_cannot_hold_is_for_good() {
         let properties = Properties { correlation_id: Some("x".repeat(256)), ..Default::default() };
         let error = super::properties(&Outgoing { properties, ..Default::default() }).unwrap_err();
-        assert!(!error.transient && error.what.contains("correlation_id"), "{error}");
+        assert!(!error.is_transient() && error.what.contains("correlation_id"), "{error}");
     }
 }

@@ -78,7 +78,7 @@ impl Target {
         if answer.truncated {
             let what =
                 "the worker's answer is longer than sink.response_bytes, so that the reply is not whole";
-            return Err(PublishError { what: what.to_owned(), transient: false });
+            return Err(PublishError::impossible(what.to_owned()));
         }
         Ok(Some(self.outgoing(answer, event)))
     }

@@ -74,7 +74,7 @@ impl Handle {
 
     /// Appends an item that has an identity of its own.
     pub fn push(&self, message: Message) {
-        let identity = Identity::Header(format!("memory-{}", self.state().pushed).into());
+        let identity = Identity::numbered(self.state().pushed as u128);
         self.push_as(identity, message);
     }
 
@@ -216,11 +216,13 @@ impl State {
         let outline = Outline {
             near_limit: false,
             ask_peers: false,
+            shared: false,
             id,
             identity: item.identity.clone(),
             redelivered: item.returns > 0,
             attempts_before: item.returns,
-            bytes: item.message.body.len() as u64,
+            body_bytes: item.message.body.len() as u64,
+            kept_bytes: item.message.body.len() as u64,
             order_key: None,
         };
         let message = Arc::clone(&item.message);

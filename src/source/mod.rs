@@ -12,8 +12,9 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::delivery::{DeliveryId, Epoch, Outline, Settlement};
+use crate::delivery::{DeliveryId, Epoch, LogId, Outline, Settlement};
 use crate::event::Message;
+use crate::telemetry::{Problem, ProblemKind};
 
 #[cfg(feature = "kafka")]
 pub mod kafka;
@@ -41,6 +42,8 @@ pub struct Delivery {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
     pub epoch: Epoch,
+    /// The log that the partition belongs to.
+    pub log: LogId,
     pub topic: Arc<str>,
     pub partition: i32,
 }
@@ -76,6 +79,10 @@ pub enum SourceEvent {
     /// How long the oldest of the records that hold up a partition's committed offset has been in our
     /// hands; zero without any. Kafka only.
     HeadAge(Duration),
+    /// The source does not progress. The problem stays until `Solved` names its kind and subject.
+    Problem(Problem),
+    /// The problem of this kind and subject is solved.
+    Solved { kind: ProblemKind, subject: String },
     /// After [`Command::StopIntake`]: no delivery will follow, in any session.
     IntakeStopped,
 }

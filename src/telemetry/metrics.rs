@@ -101,7 +101,7 @@ pub struct PipelineMetrics {
     pub connected: Gauge,
     pub kafka_head_age: Gauge,
     pub duration: Histogram,
-    attempts: [Counter; 5],
+    attempts: [Counter; 8],
     acked: Counter,
     returned: Counter,
     dropped: Counter,
@@ -176,12 +176,15 @@ impl Metrics {
 }
 
 /// One of each class, in the order of `PipelineMetrics::attempts`.
-const OUTCOMES: [Outcome; 5] = [
+const OUTCOMES: [Outcome; 8] = [
     Outcome::Done,
     Outcome::NotStarted { retry_after: None },
     Outcome::Failed { retry_after: None },
     Outcome::Rejected,
     Outcome::Unknown,
+    Outcome::Misconfigured,
+    Outcome::Interrupted,
+    Outcome::Unreadable,
 ];
 
 impl PipelineMetrics {

@@ -76,7 +76,7 @@ async fn delivers_everything_once<H: Harness>(harness: H) {
         assert_eq!(delivery.outline.id.epoch, epoch);
         assert!(!delivery.outline.redelivered);
         assert_eq!(delivery.outline.attempts_before, 0);
-        assert_eq!(delivery.outline.bytes, delivery.message.body.len() as u64);
+        assert_eq!(delivery.outline.body_bytes, delivery.message.body.len() as u64);
         assert!(bodies.insert(body(&delivery)), "{} came twice", body(&delivery));
         assert_eq!(bridge.settle(delivery.outline.id, Settlement::Ack).await, Settled::Sent);
     }

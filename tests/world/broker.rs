@@ -1,9 +1,8 @@
 //! The broker's side of a world: what it holds, hands over and takes back.
 
-use std::sync::Arc;
-
 use longhaul::delivery::{
-    ClaimId, DeliveryId, Epoch, Handed, Identity, Input, ItemId, OrderKey, Outline, Settlement, Standing,
+    ClaimId, DeliveryId, Digest, Epoch, Handed, Identity, Input, ItemId, LogId, Mark, OrderKey, Outline,
+    Settlement, Standing,
 };
 
 use super::World;
@@ -12,7 +11,7 @@ use super::World;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Stored {
     pub(super) class: usize,
-    pub(super) name: Option<Arc<str>>,
+    pub(super) name: Option<Mark>,
     pub(super) attempts: u32,
     pub(super) returns: u32,
     pub(super) place: Place,
@@ -30,7 +29,7 @@ pub(super) enum Place {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Copy {
     pub(super) class: usize,
-    pub(super) name: Arc<str>,
+    pub(super) name: Mark,
     pub(super) attempts: u32,
     pub(super) landed: bool,
 }
@@ -71,21 +70,27 @@ impl World {
             identity: self.identity(index),
             redelivered,
             attempts_before,
-            bytes: 1,
+            body_bytes: 1,
+            kept_bytes: 1,
             order_key: self.setting.keys.get(index).copied().flatten().map(OrderKey),
             near_limit: self.setting.near_limit.is_some_and(|limit| stored.returns >= limit),
             ask_peers: redelivered && self.setting.policy.peers,
+            shared: false,
         }));
     }
 
     pub(super) fn identity(&self, index: usize) -> Identity {
         let stored = &self.stored[index];
         match &stored.name {
-            Some(name) => Identity::Header(name.clone()),
-            None if self.setting.unique => {
-                Identity::Offset { topic: "t".into(), partition: 0, offset: index as i64 }
-            }
-            None => Identity::Digest([stored.class as u8; 16]),
+            Some(name) => Identity::Copy { mark: *name, content: Digest([stored.class as u8; 16]) },
+            None if self.setting.unique => Identity::Record {
+                log: LogId(1),
+                topic: "t".into(),
+                partition: 0,
+                offset: index as i64,
+                content: Digest([stored.class as u8; 16]),
+            },
+            None => Identity::Content(Digest([stored.class as u8; 16])),
         }
     }
 
@@ -102,15 +107,14 @@ impl World {
 
     pub(super) fn store_copy(&mut self, copy: &Copy) {
         self.tallies[copy.class].copies += 1;
-        let stored =
-            Stored { name: Some(copy.name.clone()), attempts: copy.attempts, ..Stored::new(copy.class) };
+        let stored = Stored { name: Some(copy.name), attempts: copy.attempts, ..Stored::new(copy.class) };
         self.stored.push(stored);
     }
 
     /// The name that the message of a delivery has.
-    pub(super) fn name_of_delivery(&self, id: DeliveryId) -> Option<Arc<str>> {
+    pub(super) fn name_of_delivery(&self, id: DeliveryId) -> Option<Mark> {
         let stored = self.stored.iter().find(|stored| stored.place == Place::Out(id))?;
-        stored.name.clone()
+        stored.name
     }
 
     pub(super) fn return_from_away(&mut self, index: usize) {

@@ -7,10 +7,11 @@ mod obey;
 mod take;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
-use longhaul::delivery::{ClaimId, DeliveryId, Dispatcher, Handed, ItemId, Outcome, Policy, Time, Write};
+use longhaul::delivery::{
+    ClaimId, DeliveryId, Dispatcher, Handed, ItemId, Mark, Outcome, Policy, Time, Write,
+};
 
 use broker::{Copy, Place, Settle, Stored};
 use check::Tally;
@@ -41,7 +42,7 @@ pub struct World {
     settles: Vec<Settle>,
     classes: BTreeMap<ItemId, usize>,
     /// What a copy of an item is called: as the message that it came with, where that has a name.
-    names: BTreeMap<ItemId, Arc<str>>,
+    names: BTreeMap<ItemId, Mark>,
     /// The class of each delivery of the present session.
     delivered: BTreeMap<DeliveryId, usize>,
     left: bool,

@@ -1,6 +1,6 @@
 //! What the core asks for: the side of the bridge.
 
-use longhaul::delivery::{DeliveryId, Effect, Input, ItemId, Write};
+use longhaul::delivery::{DeliveryId, Effect, Input, ItemId, Mark, Write};
 
 use super::broker::{Copy, Settle};
 use super::{SessionState, World};
@@ -21,7 +21,8 @@ impl World {
                 if let Some(class) = self.class_of_delivery(id) {
                     self.classes.insert(item, class);
                 }
-                let name = self.name_of_delivery(id).unwrap_or_else(|| format!("copy of {}", item.0).into());
+                let name =
+                    self.name_of_delivery(id).unwrap_or_else(|| Mark(u128::from(item.0).to_be_bytes()));
                 self.names.insert(item, name);
             }
             Effect::Adopt { item, id } => {
@@ -42,20 +43,20 @@ impl World {
             }
             Effect::Write { item, write } => {
                 if matches!(write, Write::Park { .. }) {
-                    self.core.name(item, self.names[&item].clone());
+                    self.core.name(item, self.names[&item]);
                 }
                 self.writes.insert(item, write);
             }
             Effect::Rewrite { item, attempts } => {
-                let name = self.names[&item].clone();
-                self.core.name(item, name.clone());
+                let name = self.names[&item];
+                self.core.name(item, name);
                 let copy = Copy { class: self.class(item), name, attempts, landed: false };
                 self.copying.insert(item, copy);
             }
             Effect::Copied { item, twin } => {
                 let class = self.class(item);
                 self.classes.insert(twin, class);
-                self.names.insert(twin, self.names[&item].clone());
+                self.names.insert(twin, self.names[&item]);
             }
             Effect::Ask { item, .. } => {
                 self.asks.insert(item);

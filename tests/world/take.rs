@@ -37,7 +37,7 @@ impl World {
                 if let Some(Write::Park { attempts, .. }) = write {
                     self.store_copy(&Copy {
                         class: self.class(item),
-                        name: self.names[&item].clone(),
+                        name: self.names[&item],
                         attempts,
                         landed: true,
                     });

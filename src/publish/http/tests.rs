@@ -85,7 +85,7 @@ async fn only_what_blames_the_message_is_for_good() {
     ] {
         let (url, seen) = serve(status, "because").await;
         let error = post(&url).await.unwrap_err();
-        assert_eq!(error.transient, transient, "{status}: {error}");
+        assert_eq!(error.is_transient(), transient, "{status}: {error}");
         assert!(error.what.contains(&status.to_string()) && error.what.contains("because"), "{error}");
         assert_eq!(seen.lock().unwrap().len(), 1, "{status}: sent once, and nowhere else");
     }
@@ -98,8 +98,8 @@ async fn no_answer_is_no_confirmation() {
     let client = client(&url, Duration::from_millis(200));
     let waiting = client.post(HeaderMap::new(), Bytes::new());
     let error = tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap().unwrap_err();
-    assert!(error.transient && error.what.contains("did not answer within 200ms"), "{error}");
+    assert!(error.is_transient() && error.what.contains("did not answer within 200ms"), "{error}");
     drop(silent);
     let error = post(&url).await.unwrap_err();
-    assert!(error.transient && error.what.contains("refused"), "{error}");
+    assert!(error.is_transient() && error.what.contains("refused"), "{error}");
 }

@@ -167,7 +167,7 @@ fn what_is_not_to_be_taken_for_a_reply_or_is_not_whole() {
     assert_eq!(accepted.unwrap(), None);
     for headers in [&BINARY[..], &[JSON_EVENT], &[]] {
         let error = answered(&target, &kafka_item(), 200, headers, "{\"specv", true).unwrap_err();
-        assert!(!error.transient && error.what.contains("sink.response_bytes"), "{error}");
+        assert!(!error.is_transient() && error.what.contains("sink.response_bytes"), "{error}");
     }
     let dropped = Target { wrap: Wrap::Never, ..target };
     assert_eq!(answered(&dropped, &kafka_item(), 200, &[], "lon", true).unwrap(), None);

@@ -50,7 +50,7 @@ impl Intake {
 
     pub fn push(&mut self, delivery: Delivery) {
         if self.flow != Flow::Stopped {
-            self.bytes += delivery.outline.bytes;
+            self.bytes += delivery.outline.kept_bytes;
             self.ahead.push_back(delivery);
         }
     }
@@ -64,7 +64,7 @@ impl Intake {
                 Poll::Ready(Err(_)) | Poll::Pending => return,
             }
             if let Some(delivery) = self.ahead.pop_front() {
-                self.bytes -= delivery.outline.bytes;
+                self.bytes -= delivery.outline.kept_bytes;
                 // Fails only where the bridge is gone.
                 let _ = self.sender.send_item(delivery);
             }
@@ -97,7 +97,7 @@ impl Intake {
     pub fn forget(&mut self, epoch: Epoch) -> usize {
         let before = self.ahead.len();
         self.ahead.retain(|delivery| delivery.outline.id.epoch != epoch);
-        self.bytes = self.ahead.iter().map(|delivery| delivery.outline.bytes).sum();
+        self.bytes = self.ahead.iter().map(|delivery| delivery.outline.kept_bytes).sum();
         before - self.ahead.len()
     }
 

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::raw;
 use crate::config::types::Order;
-use crate::delivery::{DeliveryId, Epoch, Identity, OrderKey, Outline};
+use crate::delivery::{self, DeliveryId, Epoch, Identity, LogId, OrderKey, Outline};
 use crate::event::{KafkaOrigin, Message, Origin, Value};
 use crate::source::{Assignment, Delivery};
 
@@ -25,7 +25,12 @@ pub struct Place {
 
 impl Place {
     pub fn assignment(&self) -> Assignment {
-        Assignment { epoch: self.epoch, topic: self.topic.clone(), partition: self.partition }
+        Assignment {
+            epoch: self.epoch,
+            log: LogId::default(),
+            topic: self.topic.clone(),
+            partition: self.partition,
+        }
     }
 
     pub fn delivery(&self, record: &BorrowedMessage<'_>, attempts_before: u32) -> Delivery {
@@ -34,11 +39,19 @@ impl Place {
         let outline = Outline {
             near_limit: false,
             ask_peers: false,
+            shared: false,
             id: DeliveryId { epoch: self.epoch, tag: offset.unsigned_abs() },
-            identity: Identity::Offset { topic: self.topic.clone(), partition: self.partition, offset },
+            identity: Identity::Record {
+                log: LogId::default(),
+                topic: self.topic.clone(),
+                partition: self.partition,
+                offset,
+                content: delivery::Digest::default(),
+            },
             redelivered: false,
             attempts_before,
-            bytes: body.len() as u64,
+            body_bytes: body.len() as u64,
+            kept_bytes: body.len() as u64,
             order_key: self.order_key(record.key()),
         };
         let origin = KafkaOrigin {

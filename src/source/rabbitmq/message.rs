@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::limit::Limit;
 use crate::connect::rabbitmq::table;
-use crate::delivery::{DeliveryId, Epoch, Identity, Outline};
+use crate::delivery::{self, DeliveryId, Epoch, Identity, Mark, Outline};
 use crate::event::{Message, Origin, Properties, RabbitmqOrigin, Value, own};
 use crate::source::Delivery;
 
@@ -28,11 +28,13 @@ pub(super) fn delivery(epoch: Epoch, queue: &str, limit: Limit, from: lapin::mes
         id: DeliveryId { epoch, tag: from.delivery_tag },
         redelivered: from.redelivered,
         attempts_before: attempts_before(&message),
-        bytes: message.body.len() as u64,
+        body_bytes: message.body.len() as u64,
+        kept_bytes: message.body.len() as u64,
         order_key: None,
         near_limit: limit.is_near(returns(&message)),
         // By whoever had it before, or has what it is a copy of; the bridge knows whether there are others to ask.
         ask_peers: from.redelivered || identity.is_unique(),
+        shared: false,
         identity,
     };
     Delivery { outline, message: Arc::new(message) }
@@ -57,13 +59,21 @@ fn returns(message: &Message) -> u32 {
     }
 }
 
-/// Our own header, else a digest of all that the broker hands over unchanged each time.
+/// The mark of a copy that the bridge wrote, and a digest of everything that the broker hands over unchanged
+/// each time.
 ///
-/// A `message_id` is part of the digest and no identity by itself: nothing makes producers keep it unique.
+/// A `message_id` or a `longhaul-id` is part of the digest and not an identity by itself: producers need not
+/// keep them unique.
 fn identity(message: &Message) -> Identity {
-    if let Some(id) = message.own_header(own::ID).and_then(Value::as_text) {
-        return Identity::Header(id.into());
+    let content = content(message);
+    let mark = message.own_header(own::COPY).and_then(Value::as_text).and_then(Mark::parse);
+    match mark {
+        Some(mark) => Identity::Copy { mark, content },
+        None => Identity::Content(content),
     }
+}
+
+fn content(message: &Message) -> delivery::Digest {
     let mut digest = Fields(Sha256::new());
     digest.bytes(&message.body);
     if let Origin::Rabbitmq(origin) = &message.origin {
@@ -71,14 +81,17 @@ fn identity(message: &Message) -> Identity {
     }
     for (name, value) in &message.headers {
         // `x-` headers are the broker's: counts and histories that change with each delivery.
-        if !name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("x-")) {
+        // The bridge's own headers change when it writes a copy.
+        let is_stable =
+            |start: &str| !name.get(..start.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(start));
+        if is_stable("x-") && is_stable(own::PREFIX) {
             digest.bytes(name.as_bytes());
             digest.value(value);
         }
     }
     let mut id = [0; 16];
     id.copy_from_slice(&digest.0.finalize()[..16]);
-    Identity::Digest(id)
+    delivery::Digest(id)
 }
 
 /// Hashes fields so that no two lists of fields look the same: each with its kind and its length.

@@ -16,13 +16,13 @@ impl Harness for Memory {
     const RETURNED_COMES_AGAIN: bool = true;
 
     async fn produce(&self, bodies: &[String]) {
-        for body in bodies {
+        for (number, body) in bodies.iter().enumerate() {
             let message = Message {
                 body: body.clone().into(),
                 headers: Vec::new(),
                 origin: Origin::Rabbitmq(RabbitmqOrigin::default()),
             };
-            self.0.push_as(Identity::Header(body.as_str().into()), message);
+            self.0.push_as(Identity::numbered(number as u128), message);
         }
     }
 

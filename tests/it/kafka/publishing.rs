@@ -49,7 +49,7 @@ async fn too_large_is_permanent_and_a_missing_topic_is_named() {
     let broker = Broker::real("refused");
     let publisher = publisher(&broker);
     let missing = publisher.publish(Outgoing::default()).await.unwrap_err();
-    assert!(missing.transient && missing.what.contains(&broker.name), "{missing:?}");
+    assert!(missing.is_transient() && missing.what.contains(&broker.name), "{missing:?}");
     assert!(missing.what.contains("does not exist"), "{missing:?}");
 
     broker.create_topic(&broker.name, 1).await;
@@ -61,5 +61,5 @@ async fn too_large_is_permanent_and_a_missing_topic_is_named() {
     let body = Bytes::from(vec![b'x'; 2_000_000]);
     let large = Outgoing { body, ..Outgoing::default() };
     let error = publisher.publish(large).await.unwrap_err();
-    assert!(!error.transient && error.what.contains("2000000"), "{error:?}");
+    assert!(!error.is_transient() && error.what.contains("2000000"), "{error:?}");
 }

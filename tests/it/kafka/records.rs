@@ -40,7 +40,7 @@ async fn headers_keys_and_bodies_of_every_kind() {
     );
     assert!(taken[0].message.body.is_empty() && taken[1].message.body.is_empty());
     assert_eq!(taken[2].message.body, large);
-    assert_eq!(taken[2].outline.bytes, 1_000_000);
+    assert_eq!(taken[2].outline.body_bytes, 1_000_000);
     let keys: Vec<_> = taken
         .iter()
         .map(|delivery| match &delivery.message.origin {

@@ -60,7 +60,7 @@ async fn a_message_that_no_queue_takes_is_not_written() {
         let queue = Queue::unborn(&url).await;
         let publisher = to_queue(&url, &queue.name);
         let error = within("an answer", publisher.publish(outgoing("body"))).await.unwrap_err();
-        assert!(error.transient && error.what.contains(&queue.name), "{error}");
+        assert!(error.is_transient() && error.what.contains(&queue.name), "{error}");
         assert!(error.what.contains("NO_ROUTE"), "{error}");
         // The same publisher writes as soon as somebody has created the queue.
         queue.declare(QueueKind::Classic).await;
@@ -70,7 +70,7 @@ async fn a_message_that_no_queue_takes_is_not_written() {
         let target = RabbitmqTarget { exchange: Some(publisher_exchange()), ..Default::default() };
         let publisher = Publisher::new(connection(&url), &target);
         let error = within("an answer", publisher.publish(outgoing("body"))).await.unwrap_err();
-        assert!(error.transient && error.what.contains("404"), "{error}");
+        assert!(error.is_transient() && error.what.contains("404"), "{error}");
     }
 }
 
@@ -86,7 +86,7 @@ async fn a_message_that_cannot_be_written_is_for_good() {
     let headers = vec![("big".to_owned(), Value::Text("x".repeat(200_000)))];
     let over = Outgoing { headers, ..outgoing("body") };
     let error = within("an answer", publisher.publish(over)).await.unwrap_err();
-    assert!(!error.transient && error.what.contains("frame"), "{error}");
+    assert!(!error.is_transient() && error.what.contains("frame"), "{error}");
     within("a confirm", publisher.publish(outgoing("body"))).await.expect("the publisher is unharmed");
     queue.delete().await;
 
@@ -95,7 +95,7 @@ async fn a_message_that_cannot_be_written_is_for_good() {
         let queue = Queue::create(&url, QueueKind::Classic).await;
         let publisher = to_queue(&url, &queue.name);
         let error = within("an answer", publisher.publish(outgoing(vec![0; 17 << 20]))).await.unwrap_err();
-        assert!(!error.transient && error.what.contains("larger than"), "{error}");
+        assert!(!error.is_transient() && error.what.contains("larger than"), "{error}");
         within("a confirm", publisher.publish(outgoing("body"))).await.expect("a new channel");
         queue.delete().await;
     }
@@ -113,7 +113,7 @@ async fn connects_anew_after_a_cut() {
     eventually("a confirm", async || match publisher.publish(outgoing("after")).await {
         Ok(()) => true,
         Err(error) => {
-            assert!(error.transient, "{error}");
+            assert!(error.is_transient(), "{error}");
             false
         }
     })

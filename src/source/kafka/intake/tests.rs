@@ -10,10 +10,12 @@ fn delivery(epoch: u64, tag: u64, bytes: u64) -> Delivery {
         near_limit: false,
         ask_peers: false,
         id: DeliveryId { epoch: Epoch(epoch), tag },
-        identity: Identity::Offset { topic: "t".into(), partition: 0, offset: tag.cast_signed() },
+        identity: Identity::numbered(tag.into()),
         redelivered: false,
         attempts_before: 0,
-        bytes,
+        body_bytes: bytes,
+        kept_bytes: bytes,
+        shared: false,
         order_key: None,
     };
     let origin = Origin::Rabbitmq(RabbitmqOrigin::default());

@@ -1,11 +1,10 @@
 //! One item in the core's hands.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::outcome::Reason;
 use super::protocol::{ClaimId, Time, Write};
-use super::session::{DeliveryId, Epoch, Identity, OrderKey, Outline, Settlement};
+use super::session::{DeliveryId, Epoch, Identity, Mark, OrderKey, Outline, Settlement};
 
 /// The core's name of an item, in order of arrival. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,7 +28,7 @@ pub(super) struct Item {
     pub write_failures: u32,
     pub rewrite: Rewrite,
     /// The `longhaul-id` of a copy in the broker that was written, or may have been.
-    pub copy: Option<Arc<str>>,
+    pub copy: Option<Mark>,
     /// A copy carries the item on, so that this ack says nothing about its work.
     pub moved: bool,
     /// Further deliveries of the same name that may come: old ones of which nobody knows whether their acks counted,
@@ -109,7 +108,7 @@ impl Item {
             identity: outline.identity.clone(),
             redelivered: outline.redelivered,
             order_key: outline.order_key,
-            bytes: outline.bytes,
+            bytes: outline.kept_bytes,
             attempts,
             worker_time: Duration::ZERO,
             not_started: None,
@@ -133,10 +132,12 @@ impl Item {
             identity,
             redelivered: true,
             attempts_before: 0,
-            bytes: 0,
+            body_bytes: 0,
+            kept_bytes: 0,
             order_key: None,
             near_limit: false,
             ask_peers: false,
+            shared: false,
         };
         Item { delivery: None, ..Item::new(&outline, attempts) }
     }

@@ -80,7 +80,7 @@ impl Dispatcher {
     /// claim before it runs them.
     pub fn offsets_in_hand(&self, of_topic: &str, of_partition: i32) -> Vec<i64> {
         let offset = |identity: &Identity| match identity {
-            Identity::Offset { topic, partition, offset }
+            Identity::Record { topic, partition, offset, .. }
                 if **topic == *of_topic && *partition == of_partition =>
             {
                 Some(*offset)

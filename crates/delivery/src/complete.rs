@@ -124,13 +124,16 @@ impl Dispatcher {
                 }
                 (self.policy.backoff(id, tries), retry_after)
             }
-            Outcome::Unknown if self.policy.on_unknown == OnUnknown::DeadLetter => {
+            Outcome::Misconfigured | Outcome::Interrupted => return Next::Retry(Duration::ZERO),
+            Outcome::Unknown | Outcome::Unreadable if self.policy.on_unknown == OnUnknown::DeadLetter => {
                 return Next::Fail(Reason::Unknown);
             }
-            Outcome::Unknown if self.policy.on_unknown == OnUnknown::Hold => {
+            Outcome::Unknown | Outcome::Unreadable if self.policy.on_unknown == OnUnknown::Hold => {
                 return Next::Hold(Reason::Unknown);
             }
-            Outcome::Unknown => (self.policy.backoff(id, item.attempts).max(retry.unknown_backoff), None),
+            Outcome::Unknown | Outcome::Unreadable => {
+                (self.policy.backoff(id, item.attempts).max(retry.unknown_backoff), None)
+            }
             Outcome::Failed { retry_after } => (self.policy.backoff(id, item.attempts), retry_after),
         };
         if item.attempts >= retry.attempts {

@@ -5,18 +5,16 @@
 //! has nothing left but its ack. A copy whose confirm was lost may come all the same, so its name is kept for as long as
 //! the item is.
 
-use std::sync::Arc;
-
 use super::dispatcher::Dispatcher;
 use super::item::{Item, ItemId, Phase, Rewrite, Verdict};
 use super::protocol::{Effect, Write, Written};
-use super::session::{Identity, Outline, Settlement};
+use super::session::{Identity, Mark, Outline, Settlement};
 
 impl Dispatcher {
     /// The `longhaul-id` of a copy that is about to be written of `item`. Call it before the write begins.
-    pub fn name(&mut self, item: ItemId, name: Arc<str>) {
+    pub fn name(&mut self, item: ItemId, name: Mark) {
         if let Some(it) = self.items.get_mut(&item) {
-            it.copy = Some(name.clone());
+            it.copy = Some(name);
             self.named.insert(name, item);
         }
     }
@@ -70,15 +68,15 @@ impl Dispatcher {
 
     /// The item that has this name, or whose copy has it, and is in hand under another delivery.
     pub(super) fn known_by_name(&self, identity: &Identity) -> Option<ItemId> {
-        let Identity::Header(name) = identity else { return None };
-        self.named.get(name).copied()
+        let Identity::Copy { mark, .. } = identity else { return None };
+        self.named.get(mark).copied()
     }
 
     /// A delivery came with a name that is in use.
     pub(super) fn copy_came(&mut self, first: ItemId, outline: Outline, effects: &mut Vec<Effect>) {
         let Some(item) = self.items.get_mut(&first) else { return };
         let is_copy = match &outline.identity {
-            Identity::Header(name) => item.copy.as_ref() == Some(name),
+            Identity::Copy { mark, .. } => item.copy == Some(*mark),
             _ => false,
         };
         if is_copy {
@@ -109,11 +107,11 @@ impl Dispatcher {
         let Some(name) = item.copy.take() else { return };
         let (delivery, phase) = (item.delivery.take(), item.phase);
         let mut twin = Item::twin(item, delivery);
-        item.identity = Identity::Header(name);
+        item.identity = Identity::Copy { mark: name, content: item.identity.content() };
         item.ageless = true;
         let renamed = twin.identity != item.identity;
-        if let (true, Identity::Header(old)) = (renamed, &twin.identity) {
-            self.named.insert(old.clone(), twin_id);
+        if let (true, Identity::Copy { mark, .. }) = (renamed, &twin.identity) {
+            self.named.insert(*mark, twin_id);
         }
         effects.push(Effect::Copied { item: id, twin: twin_id });
         let Some(delivery) = delivery else {
@@ -157,8 +155,9 @@ impl Dispatcher {
     pub(super) fn await_copy(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
         let Some(item) = self.items.get_mut(&id) else { return };
         let Some(name) = item.copy.take() else { return };
-        let old = std::mem::replace(&mut item.identity, Identity::Header(name));
-        if let Identity::Header(name) = &old
+        let copy = Identity::Copy { mark: name, content: item.identity.content() };
+        let old = std::mem::replace(&mut item.identity, copy);
+        if let Identity::Copy { mark: name, .. } = &old
             && old != item.identity
         {
             self.named.remove(name);
@@ -217,9 +216,9 @@ impl Dispatcher {
     }
 
     /// Nothing that comes under these names is this item's any more.
-    pub(super) fn unname(&mut self, id: ItemId, identity: &Identity, copy: Option<&Arc<str>>) {
+    pub(super) fn unname(&mut self, id: ItemId, identity: &Identity, copy: Option<&Mark>) {
         let own = match identity {
-            Identity::Header(name) => Some(name),
+            Identity::Copy { mark, .. } => Some(mark),
             _ => None,
         };
         for name in own.into_iter().chain(copy) {

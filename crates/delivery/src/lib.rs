@@ -40,4 +40,4 @@ pub use item::ItemId;
 pub use outcome::{Outcome, Reason};
 pub use policy::{Bounds, OnFailed, OnUnknown, Policy, Retry};
 pub use protocol::{ClaimId, Effect, Handed, Input, Standing, Time, Write, Written};
-pub use session::{DeliveryId, Epoch, Identity, OrderKey, Outline, Settlement};
+pub use session::{DeliveryId, Digest, Epoch, Identity, LogId, Mark, OrderKey, Outline, Settlement};

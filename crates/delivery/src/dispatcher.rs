@@ -1,7 +1,6 @@
 //! The dispatcher's state, its entry points, and what starts next.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 
 use super::breaker::Breaker;
 use super::item::{Item, ItemId, Phase, Rewrite};
@@ -9,7 +8,7 @@ use super::limit::Limit;
 use super::order::Lanes;
 use super::policy::Policy;
 use super::protocol::{ClaimId, Effect, Input, Time};
-use super::session::{DeliveryId, Epoch, Identity, Settlement};
+use super::session::{DeliveryId, Epoch, Identity, Mark, Settlement};
 
 /// Decides for one pipeline. See the module's text for an item's way through it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -42,7 +41,7 @@ pub struct Dispatcher {
     /// kept it out, they would wait for ever; their number and age are bounded instead.
     pub(super) bytes: u64,
     /// Items by the `longhaul-id` that they have, or that a copy of them has.
-    pub(super) named: BTreeMap<Arc<str>, ItemId>,
+    pub(super) named: BTreeMap<Mark, ItemId>,
     /// Copies that wait for what becomes of the item that is in hand already.
     pub(super) behind: BTreeMap<ItemId, Vec<ItemId>>,
     pub(super) claims: BTreeMap<ClaimId, ItemId>,

@@ -16,6 +16,13 @@ pub enum Outcome {
     Rejected,
     /// The request was sent and nobody can tell how it ended; the worker may still be running.
     Unknown,
+    /// The answer concerns the configuration of the bridge and not the item: refused credentials, a redirect,
+    /// a refused client certificate. The breaker opens and the item stays.
+    Misconfigured,
+    /// The worker was stopped before it finished, through no fault of the item.
+    Interrupted,
+    /// The service answered, but the answer is not valid HTTP.
+    Unreadable,
 }
 
 impl Outcome {
@@ -27,12 +34,15 @@ impl Outcome {
             Outcome::Failed { .. } => "failed",
             Outcome::Rejected => "rejected",
             Outcome::Unknown => "unknown",
+            Outcome::Misconfigured => "misconfigured",
+            Outcome::Interrupted => "interrupted",
+            Outcome::Unreadable => "unreadable",
         }
     }
 
     /// Whether the ending is charged against `retry.attempts`.
     pub fn counts_as_attempt(self) -> bool {
-        !matches!(self, Outcome::NotStarted { .. })
+        !matches!(self, Outcome::NotStarted { .. } | Outcome::Misconfigured | Outcome::Interrupted)
     }
 }
 

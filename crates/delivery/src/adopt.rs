@@ -41,7 +41,7 @@ impl Dispatcher {
     /// byte for byte and comes later finds the next one, or none (guarantee G3).
     fn take_orphan(&mut self, outline: &Outline) -> Option<ItemId> {
         // An item that was never handed over before can't be the return of anything, whatever it looks like.
-        if !outline.identity.is_unique() && !outline.redelivered {
+        if !outline.identity.is_unique() && (outline.shared || !outline.redelivered) {
             return None;
         }
         self.pop_orphan(&outline.identity)
@@ -80,12 +80,12 @@ impl Dispatcher {
         let id = self.new_item_id();
         effects.push(Effect::Admit { item: id, id: outline.id });
         self.deliveries.insert(outline.id, id);
-        self.bytes += outline.bytes;
+        self.bytes += outline.kept_bytes;
         if let Some(key) = outline.order_key {
             self.lanes.enter(key, id);
         }
-        if let Identity::Header(name) = &outline.identity {
-            self.named.entry(name.clone()).or_insert(id);
+        if let Identity::Copy { mark, .. } = &outline.identity {
+            self.named.entry(*mark).or_insert(id);
         }
         // RabbitMQ's count of returns is an upper bound of the attempts, so an item known by nothing
         // better always gets a run here (guarantee G6). Our own header and Kafka's map are exact.
@@ -100,7 +100,7 @@ impl Dispatcher {
         let attempts = self.items.get(&id).map_or(0, |item| item.attempts);
         if self.draining || self.ending.contains(&outline.id.epoch) {
             self.settle(id, Settlement::Return, false, effects);
-        } else if outline.bytes > self.policy.bounds.item_bytes {
+        } else if outline.body_bytes > self.policy.bounds.item_bytes {
             self.fail(id, Reason::TooLarge, effects);
         } else if attempts >= self.policy.retry.attempts {
             self.fail(id, Reason::Attempts, effects);
