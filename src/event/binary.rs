@@ -11,6 +11,8 @@ use cloudevents::message::{BinaryDeserializer, BinarySerializer, Error, MessageA
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
+use super::decode::shown;
+use super::encoder::EncodeError;
 use super::extension;
 use super::headers::{Builder, Headers};
 
@@ -18,9 +20,9 @@ use super::headers::{Builder, Headers};
 /// quote and percent (HTTP binding 1.0.2, section 3.1.3.2).
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-/// The attributes as headers. The event's data is not looked at: it never is in there.
-pub(super) fn headers(event: Event) -> Result<Headers> {
-    event.deserialize_binary(HeaderWriter(Builder::new()))
+/// The attributes as headers. An event of ours never contains its data.
+pub(super) fn headers(event: Event) -> std::result::Result<Headers, EncodeError> {
+    event.deserialize_binary(HeaderWriter(Builder::new()))?.build()
 }
 
 /// Any text as the value of a `ce-` header.
@@ -38,20 +40,20 @@ impl HeaderWriter {
         Ok(self)
     }
 
-    /// `Content-Type` is the one attribute that is not percent-encoded (section 3.1.1). A value that can't be a
+    /// `Content-Type` is the only attribute that is not percent-encoded (section 3.1.1). A value that can't be a
     /// header is left out: the data matters more than its label.
     fn set_content_type(mut self, text: &str) -> Result<Self> {
         match HeaderValue::from_str(text) {
             Ok(_) => self.0.add(CONTENT_TYPE, [text]),
             Err(error) => {
-                tracing::warn!(%error, content_type = %text.escape_debug(), "the item's content type is no header value; sent without");
+                tracing::warn!(%error, attribute = "datacontenttype", value = shown(text), "The event is sent without one of its attributes: it cannot be a header");
             }
         }
         Ok(self)
     }
 }
 
-impl BinarySerializer<Headers> for HeaderWriter {
+impl BinarySerializer<Builder> for HeaderWriter {
     fn set_spec_version(mut self, version: SpecVersion) -> Result<Self> {
         self.0.add(HeaderName::from_static("ce-specversion"), [version.as_str()]);
         Ok(self)
@@ -79,12 +81,12 @@ impl BinarySerializer<Headers> for HeaderWriter {
         self.add(header, value)
     }
 
-    fn end_with_data(self, _: Vec<u8>) -> Result<Headers> {
+    fn end_with_data(self, _: Vec<u8>) -> Result<Builder> {
         self.end()
     }
 
-    fn end(self) -> Result<Headers> {
-        self.0.build().map_err(other)
+    fn end(self) -> Result<Builder> {
+        Ok(self.0)
     }
 }
 

@@ -1,14 +1,13 @@
 //! An item as it goes over the wire, encoded once and cheap to send again.
 
-use std::collections::BTreeMap;
-
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use serde_json::value::{RawValue, Value, to_raw_value};
+use serde_json::value::Value;
 
 use super::binary;
 use super::encoder::EncodeError;
 use super::headers::Headers;
+use super::structured::Document;
 
 const ATTEMPT_HEADER: HeaderName = HeaderName::from_static("ce-attempt");
 const REDELIVERED_HEADER: HeaderName = HeaderName::from_static("ce-redelivered");
@@ -32,15 +31,15 @@ pub struct EncodedEvent {
 pub(super) enum Body {
     /// The data alone, in the broker's own buffer; the attributes are headers.
     Binary(Bytes),
-    /// A JSON document without its opening brace, so that an attempt's extensions go in front of it.
-    Structured(Bytes),
+    /// A JSON document, which the extensions of an attempt become a part of.
+    Structured(Document),
 }
 
 impl EncodedEvent {
     /// Headers and body of one attempt, with the extensions `attempt` (1 is the first) and `redelivered`.
     ///
-    /// In binary mode the body is shared, never copied. In structured mode the document is copied once, as it has to
-    /// be one piece, but not encoded again.
+    /// In binary mode the body is shared, never copied. In structured mode the document is written once for each attempt,
+    /// as it has to be one piece.
     pub fn for_attempt(&self, attempt: u32, redelivered: Redelivered) -> (HeaderMap, Bytes) {
         let mut headers = self.headers.to_map();
         let flag = if redelivered.0 { "true" } else { "false" };
@@ -51,12 +50,10 @@ impl EncodedEvent {
                 let _ = headers.try_insert(REDELIVERED_HEADER, HeaderValue::from_static(flag));
                 (headers, data.clone())
             }
-            Body::Structured(rest) => {
-                let start = format!(r#"{{"attempt":{attempt},"redelivered":{flag},"#);
-                let mut document = BytesMut::with_capacity(start.len() + rest.len());
-                document.put_slice(start.as_bytes());
-                document.put_slice(rest);
-                (headers, document.freeze())
+            Body::Structured(document) => {
+                let start = format!(r#""attempt":{attempt},"redelivered":{flag},"#);
+                // Texts and numbers: nothing of it can fail to be JSON.
+                (headers, document.write(&start).unwrap_or_default())
             }
         }
     }
@@ -78,15 +75,7 @@ impl EncodedEvent {
                 }
                 Ok((headers, data.clone()))
             }
-            Body::Structured(rest) => {
-                let document = [b"{", rest.as_ref()].concat();
-                // Raw, so that no digit of the data changes.
-                let mut members: BTreeMap<&str, Box<RawValue>> = serde_json::from_slice(&document)?;
-                for (name, value) in extensions {
-                    members.insert(name, to_raw_value(value)?);
-                }
-                Ok((headers, serde_json::to_vec(&members)?.into()))
-            }
+            Body::Structured(document) => Ok((headers, document.with_members(extensions)?)),
         }
     }
 

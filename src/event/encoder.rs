@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use cloudevents::{AttributesReader, Event};
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
 use uuid::Uuid;
 
 use super::decode::{self, Parts};
 use super::encoded::{Body, EncodedEvent};
 use super::extension::{self, NameError, Overrides};
-use super::headers::Headers;
+use super::headers::{self, Headers};
 use super::message::{Message, Origin};
 use super::wrap::Wrapper;
-use super::{binary, media_type, structured};
+use super::{binary, decode::shown, encoding, media_type, structured};
 use crate::config::{self, Mode};
 
-/// Trace context that travels from the message to the request as it is; no other header of the broker does.
+/// Trace context that goes from the message to the request unchanged; no other header of the broker does.
 const TRACE_HEADERS: [HeaderName; 2] =
     [HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
 
@@ -25,7 +25,7 @@ const TRACE_HEADERS: [HeaderName; 2] =
 pub struct Encoder {
     mode: Mode,
     wrapper: Wrapper,
-    /// Set on every event, over whatever it came with.
+    /// Set on every event, in place of its own of the same names.
     extensions: BTreeMap<String, String>,
 }
 
@@ -51,7 +51,7 @@ pub enum SettingsError {
     Empty(&'static str),
 }
 
-/// Why an item can't be made into a request. No later attempt would fare better.
+/// Why an item can't be made into a request. A later attempt would fail in the same way.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
     #[error("the attributes can't be made into headers: {0}")]
@@ -59,6 +59,12 @@ pub enum EncodeError {
     /// A request holds 24,576; the brokers set no such bound.
     #[error("the item has more headers than a request can have")]
     TooManyHeaders,
+    #[error(
+        "the attributes of the event take more than {limit} bytes as headers of a request (header {0} is beyond); shorten \
+         the key or the headers of the message",
+        limit = headers::MOST_BYTES
+    )]
+    HeadTooLarge(String),
     #[error("the event can't be made into JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
@@ -81,10 +87,19 @@ impl Encoder {
         Ok(Encoder { mode: settings.mode, wrapper, extensions })
     }
 
-    /// Encodes an item. What claims to be a CloudEvent and can't be read as one is wrapped whole, with a warning.
+    /// Attribute `id` of the event, also of a message that no event can be made of.
+    pub fn id(&self, message: &Message, fresh_id: &dyn Fn() -> String) -> String {
+        match decode::decode(message, || self.wrapper.source(message)) {
+            Ok(Some(parts)) => parts.event.id().to_owned(),
+            Ok(None) | Err(_) => self.wrapper.id(message, fresh_id),
+        }
+    }
+
+    /// Encodes an item. A message that claims to be a CloudEvent and can't be read as one is wrapped whole, with a
+    /// warning.
     ///
     /// # Errors
-    /// When the item has more headers than a request can have.
+    /// When the item has more headers than a request can have, in number or in bytes.
     pub fn encode(&self, message: &Message) -> Result<EncodedEvent, EncodeError> {
         self.encode_with_id(message, &|| Uuid::new_v4().to_string())
     }
@@ -100,6 +115,11 @@ impl Encoder {
     ) -> Result<EncodedEvent, EncodeError> {
         let Parts { mut event, data } = self.parts(message, fresh_id)?;
         position(&mut event, message);
+        let coding = encoding::of(message);
+        if let Some(text) = coding.filter(|text| self.mode == Mode::Structured || !encoding::is_coding(text))
+        {
+            event.set_extension(encoding::EXTENSION, text);
+        }
         for (name, value) in &self.extensions {
             event.set_extension(name, value.as_str());
         }
@@ -116,7 +136,12 @@ impl Encoder {
             Err(error) => {
                 let parts = self.wrapper.wrap(message, fresh_id)?;
                 let id = parts.event.id();
-                tracing::warn!(%error, id, "the message claims to be a CloudEvent and is none; sent as plain data");
+                let error = shown(&error.to_string());
+                tracing::warn!(
+                    error,
+                    id = shown(id),
+                    "The message claims to be a CloudEvent and cannot be read as one; sent as plain data"
+                );
                 Ok(parts)
             }
         }
@@ -134,13 +159,22 @@ impl Encoder {
         let (mut headers, body) = match self.mode {
             Mode::Binary => (binary::headers(event)?, Body::Binary(data)),
             Mode::Structured => {
-                let document = structured::document(&event, &data)?;
+                let document = structured::Document::new(&event, data)?;
                 let mut headers = Headers::default();
                 headers.push(CONTENT_TYPE, HeaderValue::from_static(media_type::CLOUDEVENTS_JSON_UTF8));
                 (headers, Body::Structured(document))
             }
         };
+        if self.mode == Mode::Binary
+            && let Some(text) = encoding::of(message).filter(|text| encoding::is_coding(text))
+            && let Ok(value) = HeaderValue::from_str(text)
+        {
+            headers.push(CONTENT_ENCODING, value);
+        }
         add_trace_context(&mut headers, message);
+        if headers.bytes() > headers::MOST_BYTES {
+            return Err(EncodeError::HeadTooLarge("tracestate".to_owned()));
+        }
         // Beside the two extensions of each attempt, so that adding them can't fail later.
         if !headers.fit_beside(2) {
             return Err(EncodeError::TooManyHeaders);
@@ -149,7 +183,7 @@ impl Encoder {
     }
 }
 
-/// Knative's Kafka source tells every event its place, also those that were CloudEvents before.
+/// Knative's Kafka source gives every event its place, also those that were CloudEvents before.
 fn position(event: &mut Event, message: &Message) {
     if let Origin::Kafka(origin) = &message.origin {
         event.set_extension("knativekafkapartition", i64::from(origin.partition));

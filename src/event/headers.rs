@@ -4,10 +4,18 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+use super::binary;
+use super::encoder::EncodeError;
 
 /// What an [`http::HeaderMap`] can hold.
 const MOST: usize = 24_576;
+/// Bytes of an event's head. Servers accept less, mostly 8 to 64 KiB, and a larger one would occupy memory that no limit
+/// of the configuration counts.
+pub(super) const MOST_BYTES: usize = 64 * 1024;
+/// What a header takes on the wire besides name and value.
+const SEPARATORS: usize = 4;
 /// Room for what is added to a request after the event: two headers of the attempt, the configured ones, and those of
 /// the HTTP client.
 const ROOM: usize = 12;
@@ -21,27 +29,47 @@ pub(super) struct Headers(Vec<(HeaderName, HeaderValue)>);
 pub(super) struct Builder {
     names: Vec<(HeaderName, Range<usize>)>,
     values: Vec<u8>,
+    /// On the wire.
+    bytes: usize,
+    /// The header that was one too many.
+    beyond: Option<HeaderName>,
 }
 
 impl Builder {
     /// For an event of ordinary size. A larger one costs a copy, no more.
     pub(super) fn new() -> Self {
-        Builder { names: Vec::with_capacity(16), values: Vec::with_capacity(512) }
+        Builder { names: Vec::with_capacity(16), values: Vec::with_capacity(512), bytes: 0, beyond: None }
     }
 
-    /// Adds a header whose value is made of `pieces`.
+    /// Adds a header whose value is made of `pieces`. Nothing is added once the head is too large.
     pub(super) fn add<'a>(&mut self, name: HeaderName, pieces: impl IntoIterator<Item = &'a str>) {
+        if self.beyond.is_some() {
+            return;
+        }
         let start = self.values.len();
-        pieces.into_iter().for_each(|piece| self.values.extend_from_slice(piece.as_bytes()));
+        self.bytes += name.as_str().len() + SEPARATORS;
+        for piece in pieces {
+            self.bytes += piece.len();
+            if self.bytes > MOST_BYTES {
+                self.beyond = Some(name);
+                return;
+            }
+            self.values.extend_from_slice(piece.as_bytes());
+        }
         self.names.push((name, start..self.values.len()));
     }
 
     /// # Errors
-    /// When one of the values can't be sent.
-    pub(super) fn build(self) -> Result<Headers, InvalidHeaderValue> {
+    /// When one of the values can't be sent, or all of them are too large.
+    pub(super) fn build(self) -> Result<Headers, EncodeError> {
+        if let Some(name) = self.beyond {
+            return Err(EncodeError::HeadTooLarge(name.to_string()));
+        }
         let values = Bytes::from(self.values);
         let header = |(name, range)| Ok((name, HeaderValue::from_maybe_shared(values.slice(range))?));
-        self.names.into_iter().map(header).collect::<Result<_, _>>().map(Headers)
+        let headers: Result<_, http::header::InvalidHeaderValue> =
+            self.names.into_iter().map(header).collect();
+        Ok(Headers(headers.map_err(binary::other)?))
     }
 }
 
@@ -50,7 +78,12 @@ impl Headers {
         self.0.push((name, value));
     }
 
-    /// Whether a request can have these and `more`.
+    /// What they take on the wire.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.iter().map(|(name, value)| name.as_str().len() + value.len() + SEPARATORS).sum()
+    }
+
+    /// Whether a request can have these headers and `more`.
     pub(super) fn fit_beside(&self, more: usize) -> bool {
         self.0.len() + more <= MOST
     }

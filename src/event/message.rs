@@ -65,14 +65,19 @@ pub struct Properties {
 }
 
 /// A Kafka record's position, key and time.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct KafkaOrigin {
     pub topic: String,
     pub partition: i32,
     pub offset: i64,
     pub key: Option<Bytes>,
+    /// The record has no value at all, as a tombstone has none; the body is empty then.
+    pub is_null: bool,
     /// Milliseconds since the Unix epoch.
     pub timestamp: Option<i64>,
+    /// Names the log of a topic that replaced an earlier one of the same name. Offsets repeat in such a log, so that the
+    /// name becomes a part of the event's id. None for the first log, whose ids are those of Knative's KafkaSource.
+    pub incarnation: Option<String>,
 }
 
 /// A header's value. Kafka has only `Bytes` and `Null`; AMQP's number types meet in `Int` and `Float`.
@@ -241,7 +246,7 @@ mod tests {
     use super::*;
 
     fn kafka(key: Option<Bytes>, headers: Vec<(String, Value)>) -> Message {
-        let origin = KafkaOrigin { topic: "t".into(), partition: 0, offset: 0, key, timestamp: None };
+        let origin = KafkaOrigin { topic: "t".into(), key, ..KafkaOrigin::default() };
         Message { body: "body".into(), headers, origin: Origin::Kafka(origin) }
     }
 

@@ -12,18 +12,21 @@ mod binary;
 mod decode;
 mod encoded;
 mod encoder;
+mod encoding;
 mod extension;
 mod headers;
+pub mod key;
 mod media_type;
 mod message;
 pub mod own;
 mod structured;
+mod time;
 mod wrap;
 
 #[cfg(test)]
 mod tests;
 
-pub use decode::{DecodeError, Parts, decode, decode_response, is_structured, response_attributes};
+pub use decode::{DecodeError, Defect, Parts, decode, decode_response, is_structured, response_attributes};
 pub use encoded::{EncodedEvent, Redelivered};
 pub use encoder::{EncodeError, Encoder, Settings, SettingsError};
 pub use extension::{NameError, Overrides, OverridesError};

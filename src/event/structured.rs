@@ -1,55 +1,121 @@
 //! Structured mode: the whole event as one JSON document (CloudEvents JSON event format 1.0.2).
 
+use std::collections::BTreeMap;
+
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
 use chrono::SecondsFormat;
 use cloudevents::event::AttributeValue;
 use cloudevents::{AttributesReader, Event};
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, Value, to_raw_value};
 
+use super::encoder::EncodeError;
+use super::headers::MOST_BYTES;
 use super::media_type;
 
-/// The document without its opening brace, which [`super::EncodedEvent::for_attempt`] puts in front together with the
-/// extensions of the attempt.
+/// An event as a document, in the parts that it is made of at each attempt. The data stays the broker's own buffer: a
+/// document that is kept would be a second copy of it.
 ///
 /// Written by hand rather than with the SDK's serializer, which knows data only as `Vec<u8>` and would turn JSON from a
-/// broker into base64. Extensions are sorted, so that an event has one form.
-pub(super) fn document(event: &Event, data: &[u8]) -> serde_json::Result<Bytes> {
-    let mut document = Vec::with_capacity(512 + data.len());
-    for (name, value) in event.iter_attributes() {
-        member(&mut document, name, &value)?;
-    }
-    let mut extensions: Vec<_> = event.iter_extensions().collect();
-    extensions.sort_unstable_by_key(|(name, _)| *name);
-    for (name, value) in extensions {
-        member(&mut document, name, &AttributeValue::from(value))?;
-    }
-    if !data.is_empty() {
-        write_data(&mut document, event.datacontenttype(), data)?;
-    }
-    // Every member has written a comma after itself; the last one's place is taken by the closing brace.
-    document.pop();
-    document.push(b'}');
-    Ok(Bytes::from(document))
+/// broker into base64.
+#[derive(Clone, Debug)]
+pub(super) struct Document {
+    /// The members without braces, each with a comma behind it.
+    attributes: Bytes,
+    data: Bytes,
+    form: Form,
 }
 
-/// JSON as JSON, text as a string, all else as base64 (section 3.1). Data without a type is taken for JSON by readers,
-/// so it goes as base64, which means bytes under any type.
-fn write_data(document: &mut Vec<u8>, content_type: Option<&str>, data: &[u8]) -> serde_json::Result<()> {
-    let content_type = content_type.unwrap_or_default();
-    if media_type::is_json(content_type)
-        && let Ok(json) = serde_json::from_slice::<&RawValue>(data)
-    {
-        return raw_member(document, "data", json);
+/// How the data stands in the document (section 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// There is none.
+    Absent,
+    Json,
+    Text,
+    Base64,
+}
+
+impl Document {
+    /// Extensions are sorted, so that an event has one form.
+    ///
+    /// # Errors
+    /// When the attributes are larger than they may be as headers.
+    pub fn new(event: &Event, data: Bytes) -> Result<Self, EncodeError> {
+        let mut attributes = Vec::with_capacity(512);
+        for (name, value) in event.iter_attributes() {
+            member(&mut attributes, name, &value)?;
+        }
+        let mut extensions: Vec<_> = event.iter_extensions().collect();
+        extensions.sort_unstable_by_key(|(name, _)| *name);
+        for (name, value) in extensions {
+            member(&mut attributes, name, &AttributeValue::from(value))?;
+            if attributes.len() > MOST_BYTES {
+                return Err(EncodeError::HeadTooLarge(name.to_owned()));
+            }
+        }
+        let (form, data) = form(event.datacontenttype().unwrap_or_default(), data);
+        Ok(Document { attributes: attributes.into(), data, form })
     }
-    if media_type::is_text(content_type)
-        && !media_type::is_json(content_type)
-        && let Ok(text) = std::str::from_utf8(data)
-    {
-        return raw_member(document, "data", text);
+
+    /// The document with `start`, members with a comma behind each, in front of its own.
+    pub fn write(&self, start: &str) -> serde_json::Result<Bytes> {
+        self.assemble(start, &self.attributes)
     }
-    raw_member(document, "data_base64", &BASE64_STANDARD.encode(data))
+
+    /// The document with these members in place of its own of the same names.
+    pub fn with_members(&self, members: &[(&str, Value)]) -> serde_json::Result<Bytes> {
+        let own = self.attributes.strip_suffix(b",").unwrap_or_default();
+        let own = [b"{", own, b"}"].concat();
+        // Raw, so that no digit changes.
+        let mut all: BTreeMap<&str, Box<RawValue>> = serde_json::from_slice(&own)?;
+        for (name, value) in members {
+            all.insert(name, to_raw_value(value)?);
+        }
+        let mut attributes = Vec::with_capacity(own.len() + 1024);
+        for (name, value) in all {
+            raw_member(&mut attributes, name, &value)?;
+        }
+        self.assemble("", &attributes)
+    }
+
+    fn assemble(&self, start: &str, attributes: &[u8]) -> serde_json::Result<Bytes> {
+        let size = start.len() + attributes.len() + self.data.len() / 3 * 4 + 64;
+        let mut document = Vec::with_capacity(size);
+        document.push(b'{');
+        document.extend_from_slice(start.as_bytes());
+        document.extend_from_slice(attributes);
+        match self.form {
+            Form::Absent => {}
+            Form::Json => {
+                document.extend_from_slice(br#""data":"#);
+                document.extend_from_slice(&self.data);
+                document.push(b',');
+            }
+            Form::Text => raw_member(&mut document, "data", &*String::from_utf8_lossy(&self.data))?,
+            Form::Base64 => raw_member(&mut document, "data_base64", &BASE64_STANDARD.encode(&self.data))?,
+        }
+        // Every member has written a comma behind itself; the closing brace takes the place of the last one.
+        document.pop();
+        document.push(b'}');
+        Ok(document.into())
+    }
+}
+
+/// JSON as JSON, text as a string, everything else as base64. Readers take data without a type for JSON, so it goes as
+/// base64, which means bytes under any type.
+fn form(content_type: &str, data: Bytes) -> (Form, Bytes) {
+    if data.is_empty() {
+        return (Form::Absent, data);
+    }
+    let is_json = media_type::is_json(content_type);
+    if is_json && let Ok(json) = serde_json::from_slice::<&RawValue>(&data) {
+        let trimmed = data.slice_ref(json.get().as_bytes());
+        return (Form::Json, trimmed);
+    }
+    let is_text = !is_json && media_type::is_text(content_type) && std::str::from_utf8(&data).is_ok();
+    (if is_text { Form::Text } else { Form::Base64 }, data)
 }
 
 fn member(document: &mut Vec<u8>, name: &str, value: &AttributeValue<'_>) -> serde_json::Result<()> {

@@ -1,4 +1,4 @@
-//! Attributes for messages that are no CloudEvents: those of Knative's own sources.
+//! Attributes for messages that are not CloudEvents: those of Knative's own sources.
 //!
 //! RabbitmqSource: `pkg/rabbit/message.go`; KafkaSource: `InvalidCloudEventInterceptor.java`. A workload that moves
 //! over from them sees the same events.
@@ -11,9 +11,9 @@ use cloudevents::AttributesWriter;
 use cloudevents::event::{EventBuilder, EventBuilderV10};
 use cloudevents::message::Result;
 
-use super::decode::Parts;
+use super::decode::{Parts, shown};
 use super::message::{KafkaOrigin, Message, Origin, RabbitmqOrigin, Value};
-use super::{media_type, own};
+use super::{key, media_type, own, time};
 
 /// Wraps plain messages of one pipeline.
 #[derive(Clone, Debug)]
@@ -29,15 +29,15 @@ pub(super) struct Wrapper {
 impl Wrapper {
     /// `fresh_id` names an item that came with no id.
     pub fn wrap(&self, message: &Message, fresh_id: &dyn Fn() -> String) -> Result<Parts> {
-        let id = id(message, fresh_id);
+        let id = self.id(message, fresh_id);
         let (kind, subject, time, content_type) = match &message.origin {
             Origin::Rabbitmq(origin) => {
                 let content_type = origin.properties.content_type.clone();
-                ("dev.knative.rabbitmq.event", id.clone(), rabbitmq_time(origin), content_type)
+                ("dev.knative.rabbitmq.event", id.clone(), rabbitmq_time(origin, &id), content_type)
             }
             Origin::Kafka(origin) => {
                 let subject = format!("partition:{}#{}", origin.partition, origin.offset);
-                ("dev.knative.kafka.event", subject, kafka_time(origin), kafka_content_type(message))
+                ("dev.knative.kafka.event", subject, kafka_time(origin, &id), kafka_content_type(message))
             }
         };
         let mut builder = EventBuilderV10::new()
@@ -58,6 +58,26 @@ impl Wrapper {
         Ok(Parts { event, data: message.body.clone() })
     }
 
+    /// Attribute `id`: `message_id`, else the id that longhaul gave the item before, else the record's place, else a
+    /// fresh one. A parked or rewritten item carries that one in our header (G5).
+    ///
+    /// The place is unique beside the default `source`, which names the topic. A configured `source` need not, so that
+    /// the topic becomes a part of the id; likewise the log of a topic that was created again.
+    pub fn id(&self, message: &Message, fresh_id: &dyn Fn() -> String) -> String {
+        let named = match &message.origin {
+            Origin::Rabbitmq(origin) => origin.properties.message_id.as_deref().filter(|id| !id.is_empty()),
+            Origin::Kafka(_) => None,
+        };
+        let given = || message.header(own::ID).and_then(Value::as_text).filter(|id| !id.is_empty());
+        if let Some(id) = named.or_else(given) {
+            return id.to_owned();
+        }
+        let Origin::Kafka(origin) = &message.origin else { return fresh_id() };
+        let topic = self.source.as_ref().map(|_| format!("topic:{}/", origin.topic)).unwrap_or_default();
+        let log = origin.incarnation.as_ref().map(|log| format!("log:{log}/")).unwrap_or_default();
+        format!("{topic}{log}partition:{}/offset:{}", origin.partition, origin.offset)
+    }
+
     /// Attribute `source`: the configured one, or the one of Knative's source of this kind.
     pub fn source(&self, message: &Message) -> String {
         if let Some(source) = &self.source {
@@ -71,32 +91,27 @@ impl Wrapper {
     }
 }
 
-/// Attribute `id`: `message_id`, else the id that we gave the item before, else the record's place, else a fresh one.
-/// What is parked or rewritten carries that one in our header (G5).
-fn id(message: &Message, fresh_id: &dyn Fn() -> String) -> String {
-    let named = match &message.origin {
-        Origin::Rabbitmq(origin) => origin.properties.message_id.as_deref().filter(|id| !id.is_empty()),
-        Origin::Kafka(_) => None,
-    };
-    let given = || message.header(own::ID).and_then(Value::as_text).filter(|id| !id.is_empty());
-    if let Some(id) = named.or_else(given) {
-        return id.to_owned();
-    }
-    match &message.origin {
-        Origin::Rabbitmq(_) => fresh_id(),
-        Origin::Kafka(origin) => format!("partition:{}/offset:{}", origin.partition, origin.offset),
+/// The message's time, or now, as RabbitmqSource does. A number that is not a time gives none.
+fn rabbitmq_time(origin: &RabbitmqOrigin, id: &str) -> Option<DateTime<Utc>> {
+    match origin.properties.timestamp {
+        None => Some(DateTime::from(SystemTime::now())),
+        Some(number) => time::from_unix(number).or_else(|| without_time(id, number)),
     }
 }
 
-/// The message's time, or now, as RabbitmqSource does.
-fn rabbitmq_time(origin: &RabbitmqOrigin) -> Option<DateTime<Utc>> {
-    let seconds = origin.properties.timestamp.and_then(|seconds| i64::try_from(seconds).ok());
-    let given = seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
-    given.or_else(|| Some(DateTime::from(SystemTime::now())))
+fn kafka_time(origin: &KafkaOrigin, id: &str) -> Option<DateTime<Utc>> {
+    let number = origin.timestamp?;
+    time::from_unix_millis(number).or_else(|| without_time(id, number))
 }
 
-fn kafka_time(origin: &KafkaOrigin) -> Option<DateTime<Utc>> {
-    origin.timestamp.and_then(DateTime::from_timestamp_millis)
+fn without_time(id: &str, value: impl std::fmt::Display) -> Option<DateTime<Utc>> {
+    tracing::warn!(
+        id = shown(id),
+        attribute = "time",
+        %value,
+        "The event is sent without one of its attributes: the message's timestamp is not a time"
+    );
+    None
 }
 
 /// The last `content-type` header, in lower case as KafkaSource has it.
@@ -106,15 +121,15 @@ fn kafka_content_type(message: &Message) -> Option<String> {
     named.next().and_then(|(_, value)| lossy(value)).map(|text| text.to_ascii_lowercase())
 }
 
-/// The key as `partitionkey` and `key`, each other header as `kafkaheader…`. Attributes are text, so bytes that are
-/// not UTF-8 become U+FFFD, as they do in KafkaSource. A header without a value sets nothing (it breaks KafkaSource).
+/// The key as `partitionkey` and `key`, each other header as `kafkaheader…`. Attributes are text: bytes of a header that
+/// are not UTF-8 become U+FFFD, as they do in KafkaSource. A header without a value sets nothing (it breaks KafkaSource).
 fn kafka_extensions(
     mut builder: EventBuilderV10,
     origin: &KafkaOrigin,
     headers: &[(String, Value)],
 ) -> EventBuilderV10 {
     if let Some(key) = &origin.key {
-        let key = String::from_utf8_lossy(key);
+        let key = key::to_text(key);
         builder = builder.extension("partitionkey", &*key).extension("key", &*key);
     }
     for (name, value) in headers {
@@ -138,7 +153,7 @@ fn lossy(value: &Value) -> Option<String> {
     }
 }
 
-/// What was labelled as a CloudEvent and is none gets a plain label: a worker would take the body for an event
+/// A body that was labelled as a CloudEvent by mistake gets a plain label: a worker would take the body for an event
 /// (HTTP binding 1.0.2, section 3), fail to read it and never see the attributes in the headers.
 fn plain_content_type(content_type: String, body: &Bytes) -> String {
     if !media_type::claims_cloudevents(&content_type) {

@@ -239,6 +239,7 @@ mod tests {
             offset: 9,
             key: key.clone(),
             timestamp: Some(7_999),
+            ..KafkaOrigin::default()
         };
         let outgoing = letter(Origin::Kafka(origin), Vec::new()).outgoing(Broker::Kafka);
         assert_eq!((outgoing.key.clone(), outgoing.properties.timestamp), (key, Some(7)));

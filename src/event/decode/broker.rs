@@ -3,18 +3,17 @@
 //! Kafka: the CloudEvents Kafka binding 1.0.2. AMQP: there is no binding for 0-9-1, so the prefixes of the AMQP 1.0
 //! binding and of Knative's RabbitMQ components are taken, and the content type is a property as the former says.
 
-use chrono::DateTime;
 use cloudevents::message::MessageAttributeValue;
 
 use super::DecodeError;
 use super::attributes::Attributes;
 use crate::event::message::{Message, Origin, Value};
-use crate::event::own;
+use crate::event::{own, time};
 
 const AMQP_PREFIXES: [&str; 3] = ["cloudEvents:", "cloudEvents_", "ce-"];
 const KAFKA_PREFIXES: [&str; 1] = ["ce_"];
 
-/// The attributes in the headers; `None` where no header tells a specversion.
+/// The attributes in the headers; `None` if no header has a specversion.
 pub(super) fn attributes(
     message: &Message,
     default_source: impl FnOnce() -> String,
@@ -25,7 +24,7 @@ pub(super) fn attributes(
         if let Some(name) = form.attribute_name(name)
             && let Some(value) = attribute_value(value)
         {
-            attributes.push(name, value);
+            attributes.push(&name.to_ascii_lowercase(), value);
         }
     }
     if let Some(content_type) = content_type(message) {
@@ -42,7 +41,7 @@ pub(super) fn attributes(
 enum Form {
     Prefix(&'static str),
     /// Knative's RabbitMQ components write attributes under their bare names; headers of brokers (`x-`), of tracing
-    /// and of our own are none.
+    /// and of our own are not attributes.
     Bare,
 }
 
@@ -98,7 +97,7 @@ pub(super) fn content_type(message: &Message) -> Option<&str> {
 }
 
 /// A header's value in the type system of CloudEvents (section 3.2 of the specification). Lists and tables have no
-/// place there and are left out; bytes are text, with U+FFFD for what is not UTF-8.
+/// place there and are left out; bytes are text, with U+FFFD in the place of bytes that are not UTF-8.
 fn attribute_value(value: &Value) -> Option<MessageAttributeValue> {
     match value {
         Value::Null | Value::List(_) | Value::Table(_) => None,
@@ -109,9 +108,9 @@ fn attribute_value(value: &Value) -> Option<MessageAttributeValue> {
         Value::Bytes(value) => {
             Some(MessageAttributeValue::String(String::from_utf8_lossy(value).into_owned()))
         }
-        Value::Timestamp(seconds) => {
-            let time = DateTime::from_timestamp(i64::try_from(*seconds).ok()?, 0)?;
-            Some(MessageAttributeValue::DateTime(time))
-        }
+        Value::Timestamp(number) => Some(match time::from_unix(*number) {
+            Some(time) => MessageAttributeValue::DateTime(time),
+            None => MessageAttributeValue::String(number.to_string()),
+        }),
     }
 }

@@ -5,34 +5,68 @@ use std::fmt;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use bytes::Bytes;
-use cloudevents::event::SpecVersion;
+use cloudevents::message::MessageAttributeValue;
 use cloudevents::{AttributesReader, AttributesWriter, Event};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::{RawValue, Value};
+use serde_json::value::RawValue;
 
-use super::{DecodeError, Parts};
+use super::attributes::Attributes;
+use super::{DecodeError, Defect, Parts};
 use crate::event::media_type;
 
-/// Reads the document. Attributes go through the SDK; the data does not, which would read and write it anew and lose
-/// digits of large numbers: JSON data stays the very bytes of the document.
-pub(super) fn decode(body: &Bytes) -> Result<Parts, DecodeError> {
-    let Document { mut attributes, data } = serde_json::from_slice(body)?;
-    let base64 = attributes.remove("data_base64").filter(|value| !value.is_null());
-    let mut event: Event = serde_json::from_value(Value::Object(attributes))?;
-    if event.specversion() != SpecVersion::V10 {
-        return Err(DecodeError::SpecVersion(event.specversion().to_string()));
+/// Reads the document. JSON data stays the very bytes of the document: reading and writing it again would lose digits of
+/// large numbers. Members are kept as raw text until they are needed, so that neither depth nor an odd member matters.
+pub(super) fn decode(body: &Bytes) -> Result<(Parts, Vec<Defect>), DecodeError> {
+    let Document { members, data } = serde_json::from_slice(body)?;
+    let version = members.iter().rev().find(|(name, _)| name == "specversion");
+    let (_, version) = version.ok_or(DecodeError::Missing("specversion"))?;
+    let mut attributes = Attributes::new(&text("specversion", version)?)?;
+    let mut base64 = None;
+    for (name, json) in &members {
+        match name.as_ref() {
+            "specversion" => {}
+            "data_base64" => base64 = Some(json).filter(|json| json.get() != "null"),
+            "id" | "source" | "type" => {
+                attributes.push(name, MessageAttributeValue::String(text(name, json)?))
+            }
+            name => match value(json) {
+                Ok(value) => value.into_iter().for_each(|value| attributes.push(name, value)),
+                Err(reason) => attributes.leave_out(name, json.get(), reason),
+            },
+        }
     }
+    let (mut event, defects) = attributes.into_event()?;
     let data = match (data, base64) {
         (Some(_), Some(_)) => return Err(DecodeError::TwoData),
         (Some(json), None) => inline_data(&mut event, json, body)?,
-        (None, Some(text)) => Bytes::from(BASE64_STANDARD.decode(serde_json::from_value::<String>(text)?)?),
+        (None, Some(json)) => Bytes::from(BASE64_STANDARD.decode(text("data_base64", json)?)?),
         (None, None) => Bytes::new(),
     };
-    Ok(Parts { event, data })
+    Ok((Parts { event, data }, defects))
 }
 
-/// The member `data` as a binary-mode body: a string under a type that is not JSON is text, all else is JSON. Without
-/// a type the data is JSON, which has to be said once it leaves the document (section 3.1).
+fn text(name: &str, json: &RawValue) -> Result<String, DecodeError> {
+    serde_json::from_str(json.get()).map_err(|_| DecodeError::NotText(name.to_owned()))
+}
+
+/// A member in the types of an attribute; None for null, which is as good as no member (section 3.1).
+fn value(json: &RawValue) -> Result<Option<MessageAttributeValue>, &'static str> {
+    let text = json.get();
+    Ok(Some(match text.as_bytes().first() {
+        Some(b'n') => return Ok(None),
+        Some(b't') => MessageAttributeValue::Boolean(true),
+        Some(b'f') => MessageAttributeValue::Boolean(false),
+        Some(b'"') => {
+            let decoded = serde_json::from_str(text).map_err(|_| "not valid Unicode")?;
+            MessageAttributeValue::String(decoded)
+        }
+        Some(b'{' | b'[') => return Err("an object or a list is not a value of an attribute"),
+        _ => MessageAttributeValue::Integer(text.parse().map_err(|_| "a number has to be an integer")?),
+    }))
+}
+
+/// The member `data` as a binary-mode body: a string under a type that is not JSON is text, everything else is JSON.
+/// Data without a type is JSON, which has to be said once it leaves the document (section 3.1).
 fn inline_data(event: &mut Event, json: &RawValue, body: &Bytes) -> Result<Bytes, DecodeError> {
     let is_json = event.datacontenttype().is_none_or(media_type::is_json);
     if event.datacontenttype().is_none() {
@@ -45,9 +79,9 @@ fn inline_data(event: &mut Event, json: &RawValue, body: &Bytes) -> Result<Bytes
     Ok(body.slice_ref(text.as_bytes()))
 }
 
-/// The document with its data left alone.
+/// The document with all values left alone.
 struct Document<'a> {
-    attributes: serde_json::Map<String, Value>,
+    members: Vec<(Cow<'a, str>, &'a RawValue)>,
     data: Option<&'a RawValue>,
 }
 
@@ -67,13 +101,13 @@ impl<'de> Visitor<'de> for DocumentVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-        let mut document = Document { attributes: serde_json::Map::new(), data: None };
+        let mut document = Document { members: Vec::new(), data: None };
         while let Some(name) = members.next_key::<Cow<'de, str>>()? {
+            let json = members.next_value::<&RawValue>()?;
             if name == "data" {
-                // A null is as good as no member (section 3.1).
-                document.data = Some(members.next_value::<&RawValue>()?).filter(|json| json.get() != "null");
+                document.data = Some(json).filter(|json| json.get() != "null");
             } else {
-                document.attributes.insert(name.into_owned(), members.next_value()?);
+                document.members.push((name, json));
             }
         }
         Ok(document)

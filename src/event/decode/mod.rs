@@ -1,13 +1,13 @@
 //! Messages and answers that already are CloudEvents.
 
+use std::fmt;
+
 use bytes::Bytes;
-use cloudevents::AttributesReader;
-use cloudevents::Event;
-use cloudevents::message::BinaryDeserializer;
+use cloudevents::{AttributesReader, Event};
 use http::HeaderMap;
 
+use super::media_type;
 use super::message::Message;
-use super::{extension, media_type};
 
 mod attributes;
 mod broker;
@@ -24,19 +24,35 @@ pub struct Parts {
     pub data: Bytes,
 }
 
-/// Why something that claims to be a CloudEvent is none.
+/// Characters of a value that a log line shows.
+const SHOWN: usize = 80;
+
+/// An optional attribute or an extension that no event can have as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Defect {
+    pub attribute: String,
+    /// Escaped and shortened.
+    pub value: String,
+    pub reason: String,
+}
+
+/// Why data that claims to be a CloudEvent cannot be read as one.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    #[error("specversion is {0:?}, and only 1.0 is known")]
+    #[error("specversion is {0:?}, and only 1.0 is supported")]
     SpecVersion(String),
-    /// A batch is several events, and JSON is the only event format that is known.
-    #[error("content type {0:?} is not known")]
+    /// A batch is several events, and JSON is the only supported event format.
+    #[error("content type {0:?} is not supported")]
     Format(String),
+    #[error("attribute {0} is missing")]
+    Missing(&'static str),
     #[error("attribute {0} is empty")]
     Empty(&'static str),
+    #[error("attribute {0} is not text")]
+    NotText(String),
     #[error("it has both data and data_base64")]
     TwoData,
-    #[error("data_base64 is no base64: {0}")]
+    #[error("data_base64 is not base64: {0}")]
     Base64(#[from] base64::DecodeError),
     /// HTTP binding 1.0.2, section 3.1.3.2.
     #[error("header {0} is not percent-encoded UTF-8")]
@@ -44,63 +60,88 @@ pub enum DecodeError {
     #[error("{0}")]
     Json(#[from] serde_json::Error),
     #[error("{0}")]
-    Attributes(#[from] cloudevents::message::Error),
+    Event(String),
+    #[error("{0}")]
+    Attribute(Defect),
 }
 
-/// Reads a broker's message as a CloudEvent; `None` where it does not claim to be one.
+impl Defect {
+    fn new(attribute: &str, value: &str, reason: impl ToString) -> Self {
+        Defect { attribute: shown(attribute), value: shown(value), reason: reason.to_string() }
+    }
+}
+
+impl fmt::Display for Defect {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "attribute {} is {:?}: {}", self.attribute, self.value, self.reason)
+    }
+}
+
+/// Text from outside as a log line may show it.
+pub(in crate::event) fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+    if text.chars().nth(SHOWN).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// Reads a broker's message as a CloudEvent; `None` if it does not claim to be one.
 ///
 /// Structured by its content type; binary by its headers: AMQP `cloudEvents:`, `cloudEvents_`, `ce-` or Knative's bare
-/// names, Kafka `ce_`. Knative's RabbitmqSource forgives a missing `source`, so `default_source` stands in there.
+/// names, Kafka `ce_`. Knative's RabbitmqSource forgives a missing `source`, so `default_source` replaces it there.
+/// An optional attribute with a defect is left out with a warning: the event keeps its id, type and source.
 ///
 /// # Errors
-/// When it claims to be a CloudEvent and is none.
+/// When it claims to be a CloudEvent, and a required part of it cannot be read.
 pub fn decode(
     message: &Message,
     default_source: impl FnOnce() -> String,
 ) -> Result<Option<Parts>, DecodeError> {
-    if let Some(format) = broker::content_type(message).filter(|text| media_type::claims_cloudevents(text)) {
-        return structured(format, &message.body).map(Some);
+    let claimed = broker::content_type(message).filter(|text| media_type::claims_cloudevents(text));
+    let (parts, defects) = match claimed {
+        Some(format) => structured(format, &message.body)?,
+        None => {
+            let Some(attributes) = broker::attributes(message, default_source)? else { return Ok(None) };
+            let (event, defects) = attributes.into_event()?;
+            (Parts { event, data: message.body.clone() }, defects)
+        }
+    };
+    for Defect { attribute, value, reason } in defects {
+        tracing::warn!(
+            id = shown(parts.event.id()),
+            attribute,
+            value,
+            reason,
+            "The CloudEvent is sent without one of its attributes"
+        );
     }
-    let Some(attributes) = broker::attributes(message, default_source)? else { return Ok(None) };
-    let event = BinaryDeserializer::into_event(attributes)?;
-    checked(Parts { event, data: message.body.clone() }).map(Some)
+    Ok(Some(parts))
 }
 
-/// Reads an HTTP answer as a CloudEvent, in binary or structured mode; `None` where it does not claim to be one.
+/// Reads an HTTP answer as a CloudEvent, in binary or structured mode; `None` if it does not claim to be one.
 ///
 /// # Errors
-/// When it claims to be a CloudEvent and is none.
+/// When it claims to be a CloudEvent and has a defect, however small: whoever reads the reply would meet it.
 pub fn decode_response(headers: &HeaderMap, body: &Bytes) -> Result<Option<Parts>, DecodeError> {
-    if let Some(format) = response::content_type(headers).filter(|text| media_type::claims_cloudevents(text))
-    {
-        return structured(format, body).map(Some);
-    }
-    let Some(attributes) = response::attributes(headers)? else { return Ok(None) };
-    let event = BinaryDeserializer::into_event(attributes)?;
-    checked(Parts { event, data: body.clone() }).map(Some)
-}
-
-fn structured(format: &str, body: &Bytes) -> Result<Parts, DecodeError> {
-    if !media_type::is_cloudevent_json(format) {
-        return Err(DecodeError::Format(format.to_owned()));
-    }
-    checked(json::decode(body)?)
-}
-
-/// What the SDK does not check: required attributes must not be empty (CloudEvents 1.0.2, section 3.1), and a name
-/// that no extension can have can't be sent on. Such an extension is dropped, as the rest of the event is still good.
-fn checked(mut parts: Parts) -> Result<Parts, DecodeError> {
-    let event = &mut parts.event;
-    for (name, value) in [("id", event.id()), ("source", event.source()), ("type", event.ty())] {
-        if value.is_empty() {
-            return Err(DecodeError::Empty(name));
+    let claimed = response::content_type(headers).filter(|text| media_type::claims_cloudevents(text));
+    let (parts, defects) = match claimed {
+        Some(format) => structured(format, body)?,
+        None => {
+            let Some(attributes) = response::attributes(headers)? else { return Ok(None) };
+            let (event, defects) = attributes.into_event()?;
+            (Parts { event, data: body.clone() }, defects)
         }
+    };
+    match defects.into_iter().next() {
+        Some(defect) => Err(DecodeError::Attribute(defect)),
+        None => Ok(Some(parts)),
     }
-    let names = event.iter_extensions().map(|(name, _)| name);
-    let bad: Vec<String> = names.filter(|name| !extension::is_valid(name)).map(str::to_owned).collect();
-    for name in bad {
-        tracing::warn!(id = event.id(), %name, "an extension of the CloudEvent has a forbidden name and is left out");
-        event.remove_extension(&name);
+}
+
+fn structured(format: &str, body: &Bytes) -> Result<(Parts, Vec<Defect>), DecodeError> {
+    if !media_type::is_cloudevent_json(format) {
+        return Err(DecodeError::Format(shown(format)));
     }
-    Ok(parts)
+    json::decode(body)
 }

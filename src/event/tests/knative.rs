@@ -103,6 +103,15 @@ fn the_configuration_has_the_last_word() {
         (&"binding".parse().unwrap(), &"eu".parse().unwrap(), &"s".parse().unwrap())
     );
 
+    // A source that does not name the topic must not make records of two topics look the same.
+    let (mut other, mut again) = (kafka(vec![], "x"), kafka(vec![], "x"));
+    if let (Origin::Kafka(other), Origin::Kafka(again)) = (&mut other.origin, &mut again.origin) {
+        other.topic = "others".to_owned();
+        again.incarnation = Some("7f3a".to_owned());
+    }
+    assert_eq!(encoder.encode(&other).unwrap().id(), "topic:others/partition:3/offset:42");
+    assert_eq!(encoder.id(&again, &String::new), "topic:thumbs/log:7f3a/partition:3/offset:42");
+
     let event =
         headers([("ce_specversion", "1.0"), ("ce_id", "1"), ("ce_source", "/own"), ("ce_type", "own")]);
     let mut event = kafka(event, "x");

@@ -53,8 +53,8 @@ fn kafka(headers: Vec<(String, Value)>, body: &str) -> Message {
         topic: "thumbs".to_owned(),
         partition: 3,
         offset: 42,
-        key: None,
         timestamp: Some(1_700_000_000_123),
+        ..KafkaOrigin::default()
     };
     Message { body: Bytes::copy_from_slice(body.as_bytes()), headers, origin: Origin::Kafka(origin) }
 }

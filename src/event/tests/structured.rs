@@ -102,8 +102,6 @@ fn what_is_no_event_is_sent_whole_as_plain_data() {
             "application/json",
         ),
         ("application/cloudevents+json", format!("{{{HEAD},\"data_base64\":\"?\"}}"), "application/json"),
-        ("application/cloudevents+json", format!("{{{HEAD},\"time\":\"yesterday\"}}"), "application/json"),
-        ("application/cloudevents+json", format!("{{{HEAD},\"ratio\":0.5}}"), "application/json"),
         ("application/cloudevents+json", HEAD.replace("1.0", "2.0"), "application/octet-stream"),
         ("application/cloudevents+json", format!("{{{}}}", HEAD.replace("1.0", "0.3")), "application/json"),
         (

@@ -35,7 +35,7 @@ fn kafka_item() -> Message {
         partition: 0,
         offset: 7,
         key: Some("item key".into()),
-        timestamp: None,
+        ..KafkaOrigin::default()
     };
     Message { body: Bytes::new(), headers: Vec::new(), origin: Origin::Kafka(origin) }
 }

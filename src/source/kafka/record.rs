@@ -59,7 +59,9 @@ impl Place {
             partition: self.partition,
             offset,
             key: record.key().map(Bytes::copy_from_slice),
+            is_null: record.payload().is_none(),
             timestamp: record.timestamp().to_millis(),
+            incarnation: None,
         };
         let message = Message { body, headers: headers(record), origin: Origin::Kafka(origin) };
         Delivery { outline, message: Arc::new(message) }

@@ -72,6 +72,7 @@ fn of_kafka() -> (Message, Restored) {
         offset: 9,
         key: key.clone(),
         timestamp: Some(1),
+        ..KafkaOrigin::default()
     };
     let message =
         Message { body: Bytes::from_static(BODY), headers: headers.clone(), origin: Origin::Kafka(origin) };

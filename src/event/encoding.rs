@@ -1,0 +1,29 @@
+//! How the data of an item is compressed: AMQP's property `content_encoding`, or a record's header of that name.
+//!
+//! In binary mode the body of the request is the data, so that HTTP's own header says the same. Some clients put a charset
+//! into the property (`utf-8`), which that header must not contain; the value then goes into an extension. In structured
+//! mode it always does, since the header would speak of the document.
+
+use super::message::{Message, Origin, Value};
+
+/// The extension for a value that cannot be said in a header.
+pub(super) const EXTENSION: &str = "contentencoding";
+
+/// The message's encoding, if it has one.
+pub(super) fn of(message: &Message) -> Option<&str> {
+    let property = match &message.origin {
+        Origin::Rabbitmq(origin) => origin.properties.content_encoding.as_deref(),
+        Origin::Kafka(_) => None,
+    };
+    let header = || message.header("content-encoding").and_then(Value::as_text);
+    let text = property.or_else(header)?.trim();
+    (!text.is_empty() && !text.eq_ignore_ascii_case("identity")).then_some(text)
+}
+
+/// Whether all of it are codings of HTTP (RFC 9110, section 8.4.1, and IANA's registry).
+pub(super) fn is_coding(text: &str) -> bool {
+    const CODINGS: [&str; 8] =
+        ["gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "identity"];
+    let is_known = |coding: &str| CODINGS.iter().any(|known| known.eq_ignore_ascii_case(coding.trim()));
+    text.split(',').all(is_known)
+}
