@@ -9,6 +9,7 @@ use super::*;
 use crate::config::{self, Mode};
 
 mod binary;
+mod generated;
 mod knative;
 mod odd;
 mod structured;
