@@ -10,13 +10,17 @@ use tokio::time::timeout;
 
 use super::error::BuildError;
 use crate::bridge::{self, Asker, Question, When};
-use crate::config::{Config, Secret};
+use crate::config::{Config, Pipeline, Secret, Tls};
 use crate::peers::{self, Answer, Claim, Discovery, InFlight, Instance, Peers, Release, Status, Stay};
 
 /// Questions that may wait for a pipeline. Each is answered in microseconds.
 const QUESTIONS: usize = 1024;
 
-/// What pipelines need of the other replicas, and what those need of us.
+/// How much longer than `sink.timeout` another replica may say that it runs an item. It began the request before it was
+/// asked.
+const PATIENCE_MARGIN: Duration = Duration::from_secs(60);
+
+/// The asking side for the pipelines, and the answering side for the other replicas.
 pub(super) struct Replicas {
     pub router: Router,
     client: Arc<Peers>,
@@ -44,20 +48,25 @@ pub(super) fn replicas(config: &Config) -> Result<Option<Replicas>, BuildError> 
     };
     let token = reader(token.clone());
     let discovery = match &peers.dns {
-        Some(name) => Discovery::dns(name.clone()),
+        Some(name) => Discovery::dns(name.clone(), peers.tls != Tls::default()),
         None => Discovery::Fixed(peers.addresses.clone()),
     };
     let instance = Instance::random();
     let timeout = peers.timeout.get();
+    let patience = |pipeline: &Pipeline| {
+        (pipeline.name.clone(), pipeline.sink.timeout.get().saturating_add(PATIENCE_MARGIN))
+    };
     let settings = peers::Settings {
         instance: instance.clone(),
         discovery,
         token: token.clone(),
+        tls: peers.tls.clone(),
         timeout,
         proof: peers::PROOF,
+        patience: config.pipelines.iter().map(patience).collect(),
     };
     let client = Peers::new(settings).map_err(|error| {
-        BuildError::whole(format!("peers: {error}"), "this is a defect of longhaul: please report it")
+        BuildError::whole(format!("peers: {error}"), "correct the files under `peers.tls`")
     })?;
     let mut questions = HashMap::new();
     let mut pipelines = HashMap::new();

@@ -1,29 +1,40 @@
 //! The asking side.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::error::Error as _;
-use std::sync::{Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
+use super::discovery::Address;
+use super::seal::{Code, HEADER, Key};
 use super::wire::{ANSWER_BYTES, Answer, Claim, InFlight, Instance, PATH, Question, Release, Reply, Stay};
 use super::{Claimed, Discovery, Token};
-use crate::connect;
+use crate::config::Tls;
+use crate::connect::http::{self as connect, Trust, Watched};
 
-/// How long a peer is asked to hold a question whose answer is still to come. Shorter than the patience of anything in
-/// between, long enough that waiting for hours is cheap.
+/// How long a peer is asked to hold a question. Proxies in between wait longer than this, and a question every 20 s costs
+/// little even if it goes on for hours.
 const POLL: Duration = Duration::from_secs(20);
 
-/// The least time between two questions to the same peer, so that one that does not hold them is not flooded.
+/// The least time between two questions to the same peer, so that a peer that does not hold them is not flooded.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Questions in a row without an answer before a peer that had the item counts as gone. One lost connection must not
 /// cost hours of work.
 const TRIES: u32 = 4;
+
+/// First questions to all peers that are under way at once. It bounds the memory that strangers' answers can take.
+const AT_ONCE: usize = 256;
+
+/// Characters of a refusal that are kept for the log.
+const REFUSAL_MAX: usize = 200;
 
 /// The other replicas.
 pub struct Peers {
@@ -32,57 +43,83 @@ pub struct Peers {
     token: Token,
     timeout: Duration,
     proof: Duration,
-    client: reqwest::Client,
-    /// Addresses that did not answer when they were last asked, so that each is one line in the log and not one for every item.
-    silent: Mutex<BTreeSet<String>>,
+    patience: HashMap<String, Duration>,
+    plain: reqwest::Client,
+    tls: Tls,
+    /// A client for each address over TLS, since its certificate is for the name and not for the address.
+    secured: Mutex<BTreeMap<Address, Arc<Watched<reqwest::Client>>>>,
+    asking: Semaphore,
+    /// Addresses that did not answer the last question. Each is logged once, and not once for every item.
+    silent: Mutex<BTreeSet<Address>>,
 }
 
-/// What [`Peers`] is made from.
+/// The parts of [`Peers`].
 pub struct Settings {
-    /// This replica's name, the one that its own answers have.
+    /// This replica's name, the same as in its own answers.
     pub instance: Instance,
     pub discovery: Discovery,
     pub token: Token,
+    /// The certificates for `https://`.
+    pub tls: Tls,
     /// How long a peer may take for its first answer, and to be connected to.
     pub timeout: Duration,
     /// How much longer the first answer to a claim may take: a peer that has the item may first have to find out whether
-    /// the session is alive under which it has it.
+    /// its session is alive.
     pub proof: Duration,
+    /// How long each pipeline waits for an item that a peer runs: longer than any request takes.
+    pub patience: HashMap<String, Duration>,
 }
 
 /// A peer that answered.
 struct Heard {
-    address: String,
+    address: Address,
     reply: Reply,
 }
 
 /// A peer that did not answer.
 struct Silent {
-    address: String,
-    what: String,
-    /// It may have got the question, and acted on it.
+    address: Address,
+    reason: String,
+    /// It may have received the question, and acted on it.
     asked: bool,
 }
 
 impl Peers {
     /// # Errors
-    /// When there can't be an HTTP client.
-    pub fn new(settings: Settings) -> Result<Self, connect::http::Error> {
-        let Settings { instance, discovery, token, timeout, proof } = settings;
-        // No certificate is looked at: replicas talk plain HTTP inside of their network.
-        let client = connect::http::builder()
+    /// If there cannot be an HTTP client.
+    pub fn new(settings: Settings) -> Result<Self, connect::Error> {
+        let Settings { instance, discovery, token, tls, timeout, proof, patience } = settings;
+        // Plain HTTP needs no certificate, and an image from scratch has none.
+        let plain = connect::builder()
             .connect_timeout(timeout)
             .tls_certs_only(Vec::new())
             .build()
-            .map_err(|error| connect::http::Error::Client(error.to_string()))?;
-        Ok(Peers { instance, discovery, token, timeout, proof, client, silent: Mutex::default() })
+            .map_err(|error| connect::Error::Client(error.to_string()))?;
+        let peers = Peers {
+            instance,
+            discovery,
+            token,
+            timeout,
+            proof,
+            patience,
+            plain,
+            tls,
+            secured: Mutex::default(),
+            asking: Semaphore::new(AT_ONCE),
+            silent: Mutex::default(),
+        };
+        if peers.tls != Tls::default() {
+            // A file that cannot be used is found at the start.
+            peers.secured(&Address::fixed("https://localhost"))?;
+        }
+        Ok(peers)
     }
 
-    /// Asks all others at once for an item that was redelivered here, and waits for its end where one of them has it,
-    /// however long that takes. `delivery` is unique among all of this replica's deliveries.
+    /// Asks all others at once for an item that was redelivered here. If one of them has it, waits for its end, at most as
+    /// long as the pipeline's patience. `delivery` is unique among all of this replica's deliveries.
     ///
-    /// Returns within twice the timeout where nobody has it, and all that are there answer at once. When the future is
-    /// dropped, a peer may have reserved the result: call [`release`](Self::release) then, or ask again.
+    /// Returns within twice the timeout if no peer has it and all answer at once. If the future is dropped, a peer may have
+    /// reserved the result: call [`release`](Self::release) then, or ask again.
     pub async fn claim(&self, pipeline: &str, delivery: &str, identity: &str) -> Claimed {
         let claim = Claim {
             pipeline: pipeline.to_owned(),
@@ -97,7 +134,7 @@ impl Peers {
             .into_iter()
             .filter(|heard| matches!(heard.reply.answer, Answer::Running | Answer::Finished { .. }))
             .collect();
-        // What has ended need not be waited for.
+        // A result that is there already comes first.
         having.sort_by_key(|heard| heard.reply.answer == Answer::Running);
         let mut having = having.into_iter();
         let chosen = having.next();
@@ -115,7 +152,7 @@ impl Peers {
         }
     }
 
-    /// The offsets of a partition that are in the hands of any other replica.
+    /// The offsets of a partition that any other replica works on, or has finished and not committed.
     pub async fn in_flight(&self, pipeline: &str, topic: &str, partition: i32) -> BTreeSet<i64> {
         let question = Question::InFlight(InFlight {
             pipeline: pipeline.to_owned(),
@@ -131,21 +168,21 @@ impl Peers {
         offsets.flatten().collect()
     }
 
-    /// Whether any other replica goes on with the pipeline. One that does not answer does not.
+    /// Whether any other replica goes on with the pipeline. A replica that does not answer does not count.
     pub async fn somebody_stays(&self, pipeline: &str) -> bool {
         let question = Question::Stay(Stay { pipeline: pipeline.to_owned(), asker: self.instance.clone() });
         let (heard, _) = self.put_to_all(&question, self.timeout).await;
         heard.iter().any(|heard| heard.reply.answer == Answer::Staying)
     }
 
-    /// Tells all others that nothing is needed for this delivery any more. Those that cannot be told will find out by
-    /// themselves that nobody asks.
+    /// Tells all others that this delivery needs no result. A replica that cannot be told finds out by itself that nobody
+    /// asks any more.
     pub async fn release(&self, pipeline: &str, delivery: &str) {
         let addresses = self.discovery.addresses(self.timeout).await;
         self.release_at(addresses, pipeline, delivery).await;
     }
 
-    async fn release_at(&self, addresses: Vec<String>, pipeline: &str, delivery: &str) {
+    async fn release_at(&self, addresses: Vec<Address>, pipeline: &str, delivery: &str) {
         let release = Release {
             pipeline: pipeline.to_owned(),
             asker: self.instance.clone(),
@@ -155,28 +192,28 @@ impl Peers {
         let telling = addresses.iter().map(|address| self.post(address, body.clone(), self.timeout));
         for silent in join_all(telling).await.into_iter().filter_map(Result::err) {
             tracing::warn!(
-                peer = silent.address,
-                error = silent.what,
+                peer = %silent.address,
+                error = silent.reason,
                 "A replica was not told that its result is not needed"
             );
         }
     }
 
-    /// Puts a question to all others, and says in the log who stopped answering.
+    /// Puts a question to all others, and logs the replicas that stopped answering.
     async fn ask_all(&self, question: &Question, within: Duration) -> (Vec<Heard>, Vec<Silent>) {
         let (heard, silent) = self.put_to_all(question, within).await;
         let addresses = silent.iter().map(|silent| silent.address.clone()).collect();
         let before =
             std::mem::replace(&mut *self.silent.lock().unwrap_or_else(PoisonError::into_inner), addresses);
-        for Silent { address, what, .. } in silent.iter().filter(|one| !before.contains(&one.address)) {
+        for Silent { address, reason, .. } in silent.iter().filter(|one| !before.contains(&one.address)) {
             tracing::warn!(
-                peer = address,
-                error = what,
-                "A replica does not answer; taken for one that has nothing, until it does"
+                peer = %address,
+                error = reason,
+                "A replica gives no valid answer; until it does, it is taken for one that has nothing"
             );
         }
         for Heard { address, .. } in heard.iter().filter(|one| before.contains(&one.address)) {
-            tracing::info!(peer = address, "A replica answers again");
+            tracing::info!(peer = %address, "A replica answers again");
         }
         (heard, silent)
     }
@@ -186,7 +223,7 @@ impl Peers {
         // A struct of texts and numbers always has a JSON form.
         let Ok(body) = serde_json::to_vec(question).map(Bytes::from) else { return Default::default() };
         let addresses = self.discovery.addresses(self.timeout).await;
-        let asking = addresses.iter().map(|address| self.post(address, body.clone(), within));
+        let asking = addresses.iter().map(|address| self.first(address, body.clone(), within));
         let (mut heard, mut silent) = (Vec::new(), Vec::new());
         for answered in join_all(asking).await {
             match answered {
@@ -198,13 +235,26 @@ impl Peers {
         (heard, silent)
     }
 
-    /// Asks the peer that said it has the item, until it ends there.
-    async fn poll(&self, address: &str, instance: &Instance, claim: Claim) -> Claimed {
+    /// Asks the peer that has the item until the item ends there, or longer than any request runs.
+    async fn poll(&self, address: &Address, instance: &Instance, claim: Claim) -> Claimed {
         let mut failures = 0;
+        let patience = self.patience.get(&claim.pipeline).copied().unwrap_or_default();
+        let end = Instant::now() + patience;
         loop {
+            if Instant::now() >= end {
+                tracing::warn!(
+                    peer = %address,
+                    pipeline = claim.pipeline,
+                    delivery = claim.delivery,
+                    waited_seconds = patience.as_secs(),
+                    "A replica says for longer than any request runs that it runs an item; it is not believed any more"
+                );
+                self.release_at(vec![address.clone()], &claim.pipeline, &claim.delivery).await;
+                return Claimed::Gone;
+            }
             let began = Instant::now();
-            // After a failure only whether it is still there matters.
-            let hold = if failures == 0 { POLL } else { Duration::ZERO };
+            // After a failure the question is only whether the peer is still there.
+            let hold = if failures == 0 { POLL.min(end - began) } else { Duration::ZERO };
             let question = Question::Claim(Claim { wait_seconds: hold.as_secs(), ..claim.clone() });
             let Ok(body) = serde_json::to_vec(&question).map(Bytes::from) else { return Claimed::Gone };
             match self.post(address, body, hold + self.timeout).await {
@@ -214,14 +264,15 @@ impl Peers {
                     Answer::Finished { verdict } => return Claimed::Finished(verdict),
                     Answer::NotYours => return Claimed::NotYours,
                     Answer::Running => failures = 0,
-                    // Nothing known of it any more, or no answer to a claim.
+                    // It does not know the item any more, or this is no answer to a claim.
                     _ => return Claimed::Gone,
                 },
                 Err(silent) => {
                     failures += 1;
                     tracing::warn!(
-                        peer = address,
-                        error = silent.what,
+                        peer = %address,
+                        delivery = claim.delivery,
+                        error = silent.reason,
                         failures,
                         "A replica that has an item of ours does not answer"
                     );
@@ -234,37 +285,81 @@ impl Peers {
         }
     }
 
-    async fn post(&self, address: &str, body: Bytes, within: Duration) -> Result<Heard, Silent> {
-        let silent = |what: String, asked| Silent { address: address.to_owned(), what, asked };
+    /// A first question. Later ones go only to a peer that has proven that it knows the secret.
+    async fn first(&self, address: &Address, body: Bytes, within: Duration) -> Result<Heard, Silent> {
+        // The semaphore is never closed.
+        let _permit = self.asking.acquire().await;
+        self.post(address, body, within).await
+    }
+
+    async fn post(&self, address: &Address, body: Bytes, within: Duration) -> Result<Heard, Silent> {
+        let silent = |reason: String, asked| Silent { address: address.clone(), reason, asked };
         let token = (self.token)().map_err(|error| silent(error, false))?;
-        let request = self
-            .client
-            .post(format!("{address}{PATH}"))
+        let key = Key::from_secret(&token).ok_or_else(|| silent("the secret is empty".to_owned(), false))?;
+        let client = self.client(address).map_err(|error| silent(error.to_string(), false))?;
+        let proof = key.question(&body);
+        let request = client
+            .post(format!("{}{PATH}", address.base))
             .timeout(within)
-            .header(AUTHORIZATION, format!("Bearer {}", token.trim_end()))
+            .header(HEADER, proof.to_string())
             .header(CONTENT_TYPE, "application/json")
             .body(body);
         let failed =
             |error: reqwest::Error| silent(chain(&error), !error.is_connect() && !error.is_builder());
         let mut response = request.send().await.map_err(failed)?;
-        if !response.status().is_success() {
-            let asked = response.status().is_server_error();
-            return Err(silent(format!("it answered {}", response.status()), asked));
+        let status = response.status();
+        let code = response.headers().get(HEADER).and_then(|value| value.to_str().ok()?.parse::<Code>().ok());
+        let limit = if status.is_success() { ANSWER_BYTES } else { REFUSAL_MAX };
+        let mut text = Vec::new();
+        while text.len() <= limit {
+            let Some(chunk) = response.chunk().await.map_err(failed)? else { break };
+            text.extend_from_slice(&chunk[..chunk.len().min(limit + 1 - text.len())]);
         }
-        let mut json = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            if json.len() + chunk.len() > ANSWER_BYTES {
-                return Err(silent(format!("its answer is longer than {ANSWER_BYTES} bytes"), true));
+        if !status.is_success() {
+            let reason: String = String::from_utf8_lossy(&text).chars().take(REFUSAL_MAX).collect();
+            return Err(silent(format!("it answered {status}: {reason}"), status.is_server_error()));
+        }
+        if text.len() > limit {
+            return Err(silent(format!("its answer is longer than {limit} bytes"), true));
+        }
+        if !code.is_some_and(|code| key.proves_answer(&proof, &code, &text)) {
+            let reason = "its answer does not prove that it knows the secret of the replicas";
+            return Err(silent(reason.to_owned(), true));
+        }
+        let reply = serde_json::from_slice(&text)
+            .map_err(|error| silent(format!("its answer cannot be read: {error}"), true))?;
+        Ok(Heard { address: address.clone(), reply })
+    }
+
+    fn client(&self, address: &Address) -> Result<reqwest::Client, connect::Error> {
+        if address.base.starts_with("http://") { Ok(self.plain.clone()) } else { self.secured(address) }
+    }
+
+    fn secured(&self, address: &Address) -> Result<reqwest::Client, connect::Error> {
+        let mut secured = self.secured.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = secured.get(address) {
+            return Ok(client.get().as_ref().clone());
+        }
+        if secured.len() >= AT_ONCE {
+            // Pods come and go under new addresses.
+            secured.clear();
+        }
+        let (timeout, resolved) = (self.timeout, address.resolved.clone());
+        let make = move || {
+            let builder = connect::builder().connect_timeout(timeout);
+            match &resolved {
+                Some((host, socket)) => builder.resolve(host, *socket),
+                None => builder,
             }
-            json.extend_from_slice(&chunk);
-        }
-        let reply = serde_json::from_slice(&json)
-            .map_err(|error| silent(format!("no answer of ours: {error}"), true))?;
-        Ok(Heard { address: address.to_owned(), reply })
+        };
+        let trust = Trust { tls: self.tls.clone(), ca_certs: None, bundles: PathBuf::new() };
+        let client = Arc::new(connect::client(trust, &connect::url(&address.base)?, make)?);
+        secured.insert(address.clone(), client.clone());
+        Ok(client.get().as_ref().clone())
     }
 }
 
-/// The error and its causes; the first alone says no more than "error sending request" and the address.
+/// The error and its causes. The error alone says only "error sending request" and the address.
 fn chain(error: &reqwest::Error) -> String {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))

@@ -1,6 +1,7 @@
 //! Where the other replicas are.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -8,57 +9,79 @@ use tokio::net::lookup_host;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-/// How old an answer of the name service may be when a question is put. A replica that just started is then missed for
-/// a second at most, and it cannot have been given anything that it could hand over by then.
+/// How old an answer of the name service may be when a question is put. A replica that just started is missed for at most
+/// a second, and by then it cannot have been given an item that it could hand over.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Replicas that are asked. Far more than anyone runs; a name with more addresses is not ours.
+/// Replicas that are asked. This is far more than anyone runs. A name with more addresses does not name the replicas.
 const MOST: usize = 100;
 
-/// Finds the other replicas, and this one among them: it is told apart by its name in the answer.
+/// Finds all replicas, this one included. This replica recognises itself by its name in the answer.
 pub enum Discovery {
-    /// All addresses of a name, asked for again and again: a headless Service.
+    /// All addresses of a name, looked up again and again: a headless Service.
     Dns(Dns),
     /// Base addresses such as `http://10.0.0.7:9090`.
     Fixed(Vec<String>),
 }
 
-/// A name and what it meant the last time.
+/// A replica's admin server.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Address {
+    /// Scheme, host and port, without a slash at the end. Over TLS the certificate must be for this host.
+    pub base: String,
+    /// The host's name, and the address to connect to where it is known already.
+    pub resolved: Option<(String, SocketAddr)>,
+}
+
+/// A name and its addresses at the last lookup.
 pub struct Dns {
     /// `host:port`
     name: String,
+    tls: bool,
     known: Mutex<Option<Known>>,
 }
 
 struct Known {
-    addresses: Vec<String>,
-    /// When the name service was asked, whether or not it answered.
+    addresses: Vec<Address>,
+    /// The time of the last lookup, even if it failed.
     asked: Instant,
 }
 
 impl Discovery {
     /// `name` is `host:port`.
-    pub fn dns(name: String) -> Self {
-        Discovery::Dns(Dns { name, known: Mutex::new(None) })
+    pub fn dns(name: String, tls: bool) -> Self {
+        Discovery::Dns(Dns { name, tls, known: Mutex::new(None) })
     }
 
-    /// Base addresses, without a slash at the end. Where the name service does not answer `within` that time, those
-    /// that it told before.
-    pub(super) async fn addresses(&self, within: Duration) -> Vec<String> {
+    /// The replicas. If the name service does not answer `within` that time, those of its last answer.
+    pub(super) async fn addresses(&self, within: Duration) -> Vec<Address> {
         let mut addresses = match self {
             Discovery::Dns(dns) => dns.addresses(within).await,
-            Discovery::Fixed(addresses) => {
-                addresses.iter().map(|address| address.trim_end_matches('/').to_owned()).collect()
-            }
+            Discovery::Fixed(addresses) => addresses.iter().map(|address| Address::fixed(address)).collect(),
         };
         addresses.truncate(MOST);
         addresses
     }
 }
 
+impl Address {
+    pub(super) fn fixed(base: &str) -> Self {
+        Address { base: base.trim_end_matches('/').to_owned(), resolved: None }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.resolved {
+            Some((_, socket)) => write!(formatter, "{} at {socket}", self.base),
+            None => formatter.write_str(&self.base),
+        }
+    }
+}
+
 impl Dns {
-    /// Many questions at once are one lookup: the others wait for it, and one that failed is not repeated for each.
-    async fn addresses(&self, within: Duration) -> Vec<String> {
+    /// Many questions at once share one lookup: the others wait for it, also if it fails.
+    async fn addresses(&self, within: Duration) -> Vec<Address> {
         let mut known = self.known.lock().await;
         if let Some(known) = known.as_ref().filter(|known| known.asked.elapsed() < FRESH) {
             return known.addresses.clone();
@@ -69,9 +92,9 @@ impl Dns {
         };
         let addresses = match found {
             Ok(found) => {
-                // Each once: the name service may tell an address for each kind of socket.
-                let found: BTreeSet<SocketAddr> = found.collect();
-                found.into_iter().map(|address| format!("http://{address}")).collect()
+                // The name service may give an address once for each kind of socket.
+                let found: BTreeSet<SocketAddr> = found.take(10 * MOST).collect();
+                found.into_iter().map(|socket| self.address(socket)).collect()
             }
             Err(error) => {
                 let before = known.take().map(|known| known.addresses).unwrap_or_default();
@@ -79,13 +102,22 @@ impl Dns {
                     error,
                     name = self.name,
                     addresses = before.len(),
-                    "The other replicas can't be looked up; asking those that were known before"
+                    "The other replicas cannot be looked up; asking those of the last answer"
                 );
                 before
             }
         };
         *known = Some(Known { addresses: addresses.clone(), asked: Instant::now() });
         addresses
+    }
+
+    fn address(&self, socket: SocketAddr) -> Address {
+        if !self.tls {
+            return Address::fixed(&format!("http://{socket}"));
+        }
+        // The certificate is for the name.
+        let host = self.name.rsplit_once(':').map_or(self.name.as_str(), |(host, _)| host).to_owned();
+        Address { base: format!("https://{}", self.name), resolved: Some((host, socket)) }
     }
 }
 
@@ -94,19 +126,26 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_name_is_all_its_addresses_and_is_not_asked_for_again_at_once() {
-        let discovery = Discovery::dns("localhost:9090".to_owned());
-        let addresses = discovery.addresses(Duration::from_secs(20)).await;
-        assert!(addresses.contains(&"http://127.0.0.1:9090".to_owned()), "{addresses:?}");
-        // Too short a time to ask anybody.
-        assert_eq!(discovery.addresses(Duration::ZERO).await, addresses);
+    async fn a_name_gives_all_its_addresses_and_is_not_looked_up_again_at_once() {
+        for (tls, expected) in
+            [(false, "http://127.0.0.1:9090"), (true, "https://localhost:9090 at 127.0.0.1:9090")]
+        {
+            let discovery = Discovery::dns("localhost:9090".to_owned(), tls);
+            let addresses = discovery.addresses(Duration::from_secs(20)).await;
+            let shown: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            assert!(shown.contains(&expected.to_owned()), "{shown:?}");
+            // Too short a time to ask anybody.
+            assert_eq!(discovery.addresses(Duration::ZERO).await, addresses);
+        }
     }
 
     #[tokio::test]
-    async fn what_was_known_stays_while_nobody_answers() {
+    async fn the_last_answer_stays_while_the_name_service_is_silent() {
         let asked = Instant::now() - FRESH * 2;
-        let known = Known { addresses: vec!["http://10.0.0.7:9090".to_owned()], asked };
-        let dns = Dns { name: "longhaul.invalid:9090".to_owned(), known: Mutex::new(Some(known)) };
-        assert_eq!(dns.addresses(Duration::from_secs(20)).await, ["http://10.0.0.7:9090"]);
+        let addresses = vec![Address::fixed("http://10.0.0.7:9090")];
+        let known = Known { addresses: addresses.clone(), asked };
+        let name = "longhaul.invalid:9090".to_owned();
+        let dns = Dns { name, tls: false, known: Mutex::new(Some(known)) };
+        assert_eq!(dns.addresses(Duration::from_secs(20)).await, addresses);
     }
 }

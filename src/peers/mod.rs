@@ -1,22 +1,26 @@
-//! Other replicas of this bridge: find them, ask "does this item run with you?", and answer it.
+//! Other replicas of this bridge: find them, ask "does this item run with you?", and answer that question.
 //!
 //! When an item is redelivered to another replica while its request still runs at the first, the second must not start
-//! it again. It asks all others and waits for the result where one of them has it. Only the transport is here: what may
-//! be handed over, and what a verdict says, is decided by whoever implements [`Answer`] and calls [`Peers`].
+//! it again. It asks all others, and waits for the result if one of them has it. Only the transport is here. [`Answer`]
+//! decides which result is handed over, and the caller of [`Peers`] decides what a verdict means.
 //!
 //! * No answer means "does not run here": a replica that is gone has nothing to hand over.
-//! * A handed-over result is moved, never copied, and the move is idempotent: the same question (asker and delivery)
-//!   gets the same answer however often it is put, so that an answer lost on the way is not a result lost.
+//! * An answer counts only with a proof that its sender knows the secret and answers this very question ([`seal`]). The
+//!   secret itself is never sent. A recorded question is refused ([`replay`]). Anything else is no answer, and the item
+//!   runs here: a second run is better than an item that is acked without a run (rule D1).
+//! * A result is moved, never copied, and the move is idempotent: the same question (asker and delivery) gets the same
+//!   answer each time, so that a lost answer is not a lost result.
 //! * All peers are asked at once, and items can be alike byte for byte, so two of them may reserve a result for one
-//!   delivery. The one that is not needed is told so ([`Release`]), and the result is another delivery's again.
+//!   delivery. The second one gets a [`Release`], and its result is free for another delivery again.
+//! * "It runs here" is believed for a bounded time ([`Settings::patience`]), since no request runs longer.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
-
 mod client;
 mod discovery;
+mod replay;
+mod seal;
 mod server;
 mod wire;
 
@@ -26,25 +30,25 @@ mod tests;
 pub use client::{Peers, Settings};
 pub use discovery::Discovery;
 pub use server::{Answer, Status, router};
-pub use wire::{Claim, InFlight, Instance, Release, Stay};
+pub use wire::{Claim, InFlight, Instance, Release, Stay, Verdict};
 
-/// How long a replica may take to find out whether a session of its own is alive: ten seconds for the broker's answer, and
-/// some for noticing that there is none.
+/// How long a replica may take to find out whether one of its sessions is alive: ten seconds for the broker's answer, and
+/// some more to notice that there is none.
 pub const PROOF: Duration = Duration::from_secs(12);
 
-/// The bearer token that all replicas share, read anew at each use, so that a rotated one is seen. Fails in words for a
-/// person, with nothing of the token in them.
+/// Reads the secret that all replicas share. It is read again at each use, so that a rotated one is seen. An error is for
+/// a person and holds nothing of the secret.
 pub type Token = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
 
 /// What the other replicas said about an item.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claimed {
-    /// It ended at another replica, whose verdict is ours now: nobody else gets it.
-    Finished(Value),
+    /// It ended at another replica. Its verdict is for this delivery only.
+    Finished(Verdict),
     /// It runs at another replica, in a session that lives and will settle it there.
     NotYours,
-    /// No replica that answered knows of it.
+    /// No replica that answered knows it.
     Unknown,
-    /// A replica said that it runs there and was gone before the end. Nobody can tell whether the work was done.
+    /// A replica said that it runs there, and did not give a result in time. Nobody can tell whether the work was done.
     Gone,
 }

@@ -1,68 +1,72 @@
-//! The answering side: one route, mounted in the admin server.
+//! The answering side: one route in the admin server.
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::header::{CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, HeaderMap};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::wire::{self, Claim, InFlight, Instance, PATH, QUESTION_BYTES, Question, Release, Reply, Stay};
+use super::replay::{Refusal, Replays};
+use super::seal::{HEADER, Key, Proof};
+use super::wire::{
+    self, ANSWER_BYTES, Claim, InFlight, Instance, PATH, QUESTION_BYTES, Question, Release, Reply, Stay,
+    Verdict,
+};
 use super::{PROOF, Token};
-use crate::admin::bearer;
 
-/// The longest that a question is held, whatever it asks for.
+/// The longest time that a question is held, even if it asks for more.
 const HOLD_MAX: Duration = Duration::from_secs(60);
 
-/// What an answer may take beyond the time that the question is held.
+/// How long an answer may take beyond the time that the question is held.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Questions under way at once: more than all slots of a pipeline can ask for.
 const QUESTIONS_MAX: usize = 10_000;
 
-/// What this replica knows of its items.
+/// What this replica knows about its items.
 pub trait Answer: Send + Sync + 'static {
-    /// Says what is known of the item, and holds [`Status::Running`] back for up to `wait_seconds`, in case that it ends
-    /// by then. May be cancelled at any await, and is then asked again.
+    /// Says what is known about the item. Holds [`Status::Running`] back for up to `wait_seconds`, in case that the item
+    /// ends by then. May be cancelled at any await, and is then asked again.
     ///
-    /// A result is given to one pair of asker and delivery only, and to that one as often as it asks. Whether it was
-    /// fetched shows in no answer: a result that nobody fetched must not be taken for settled.
+    /// A result is given to one pair of asker and delivery only, and to that pair each time it asks. No answer shows
+    /// whether a result was fetched: a result that nobody fetched must not be taken for settled.
     fn claim(&self, claim: Claim) -> impl Future<Output = Status> + Send;
 
     /// Offsets of the partition that run here, or have ended here and are not committed.
     fn in_flight(&self, question: InFlight) -> impl Future<Output = Vec<i64>> + Send;
 
-    /// Takes back what was reserved for that delivery, if anything was.
+    /// Takes back the result that was reserved for that delivery, if there is one.
     fn release(&self, release: Release) -> impl Future<Output = ()> + Send;
 
-    /// Whether the pipeline takes new work and will go on to, as far as is known.
+    /// Whether the pipeline takes new work, and no drain of it is known.
     fn stays(&self, question: Stay) -> impl Future<Output = bool> + Send;
 }
 
-/// What is known of an item.
-#[derive(Clone, Debug, PartialEq)]
+/// What is known about an item.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
     /// It runs here, in a session that lives and will settle it.
     NotYours,
-    /// Nothing.
+    /// It is not known here.
     Unknown,
     /// It runs here without a delivery, and its end is reserved for the asker.
     Running,
     /// It ended here without a delivery, and its result is the asker's now.
-    Finished(Value),
+    Finished(Verdict),
 }
 
-/// The route of the questions. `instance` is this replica's name, the one that its own questions have.
+/// The route of the questions. `instance` is this replica's name, the same as in its own questions.
 pub fn router<A: Answer>(answer: Arc<A>, instance: Instance, token: Token) -> Router {
-    let server = Server { answer, instance, token, free: Semaphore::new(QUESTIONS_MAX) };
+    let replays = Replays::new(SystemTime::now());
+    let server = Server { answer, instance, token, replays, free: Semaphore::new(QUESTIONS_MAX) };
     Router::new()
         .route(PATH, post(question::<A>))
         .layer(DefaultBodyLimit::max(QUESTION_BYTES))
@@ -73,6 +77,7 @@ struct Server<A> {
     answer: Arc<A>,
     instance: Instance,
     token: Token,
+    replays: Replays,
     free: Semaphore,
 }
 
@@ -81,10 +86,10 @@ async fn question<A: Answer>(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if !server.is_known(&headers) {
-        let realm = HeaderValue::from_static("Bearer");
-        return (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, realm)]).into_response();
-    }
+    let (key, proof) = match server.proven(&headers, &body) {
+        Ok(proven) => proven,
+        Err(refused) => return refused.into_response(),
+    };
     let question = match serde_json::from_slice::<Question>(&body) {
         Ok(question) => question,
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
@@ -97,26 +102,51 @@ async fn question<A: Answer>(
     };
     let reply = Reply { instance: server.instance.clone(), answer };
     match serde_json::to_vec(&reply) {
-        Ok(json) => ([(CONTENT_TYPE, "application/json")], json).into_response(),
+        Ok(json) if json.len() <= ANSWER_BYTES => {
+            let proof = key.answer(&proof, &json).to_string();
+            ([(HEADER, proof), (CONTENT_TYPE.as_str(), "application/json".to_owned())], json).into_response()
+        }
+        Ok(_) => (StatusCode::INTERNAL_SERVER_ERROR, "the answer is too long").into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
 
 impl<A: Answer> Server<A> {
-    fn is_known(&self, headers: &HeaderMap) -> bool {
-        match (self.token)() {
-            Ok(token) => bearer::shows(headers, &token),
-            Err(error) => {
-                tracing::error!(error, "The token of the replicas can't be read: no question is answered");
-                false
+    /// The key and the question's proof, if the question comes from a replica and was not put before.
+    fn proven(&self, headers: &HeaderMap, body: &[u8]) -> Result<(Key, Proof), (StatusCode, String)> {
+        let refused = |reason: &str| (StatusCode::UNAUTHORIZED, reason.to_owned());
+        let token = (self.token)().map_err(|error| {
+            tracing::error!(error, "The secret of the replicas cannot be read: no question is answered");
+            (StatusCode::INTERNAL_SERVER_ERROR, "the secret cannot be read here".to_owned())
+        })?;
+        let key = Key::from_secret(&token).ok_or_else(|| refused("the secret is empty here"))?;
+        let proof = headers.get(HEADER).and_then(|value| value.to_str().ok()?.parse::<Proof>().ok());
+        let proof = proof.ok_or_else(|| refused("the question has no valid longhaul-proof"))?;
+        let now = SystemTime::now();
+        let admitted = match self.replays.check_time(&proof, now) {
+            Ok(()) if !key.proves_question(&proof, body) => {
+                return Err(refused("the question has another secret"));
+            }
+            Ok(()) => self.replays.admit(&proof, now),
+            Err(refusal) => Err(refusal),
+        };
+        match admitted {
+            Ok(()) => Ok((key, proof)),
+            Err(Refusal::Time(distance)) => Err(refused(&format!(
+                "the question is {} s away from this clock, or older than this process",
+                distance.as_secs()
+            ))),
+            Err(Refusal::Seen) => Err(refused("the question was put before")),
+            Err(Refusal::Full) => {
+                Err((StatusCode::SERVICE_UNAVAILABLE, "too many questions in a minute".to_owned()))
             }
         }
     }
 
-    /// None where no answer comes in time.
+    /// None if no answer comes in time.
     async fn answer(&self, question: Question) -> Option<wire::Answer> {
         if *question.asker() == self.instance {
-            // Our own question: the asker drops whatever answer has its own name.
+            // Our own question. The asker drops each answer that has its own name.
             return Some(wire::Answer::Unknown);
         }
         match question {

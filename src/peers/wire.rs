@@ -1,22 +1,20 @@
-//! Questions and answers as they go over the wire, as JSON. Members that are not known are ignored, so that replicas of
-//! two versions can talk during a rollout.
+//! Questions and answers as JSON. Unknown members are ignored, so that replicas of two versions can talk during a rollout.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-/// Where questions are sent to, by POST.
+/// The path of questions, by POST.
 pub(super) const PATH: &str = "/api/v1/peers/question";
 
-/// A question is a few names; nobody needs more.
+/// The longest question: it holds only a few names.
 pub(super) const QUESTION_BYTES: usize = 16 * 1024;
 
-/// A verdict has a worker's answer in it, and a list of offsets in flight has at most 10,000 entries.
-pub(super) const ANSWER_BYTES: usize = 8 * 1024 * 1024;
+/// The longest answer. A partition has at most about 1,000 unfinished offsets of at most 20 digits.
+pub(super) const ANSWER_BYTES: usize = 64 * 1024;
 
-/// One process of the bridge. Random, since a replica cannot know under which of many addresses others find it: it
-/// knows itself by this name in an answer.
+/// The random name of one process of the bridge. A replica does not know the addresses at which others find it. It
+/// recognises its own answer by this name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Instance(String);
@@ -26,15 +24,15 @@ pub struct Instance(String);
 pub struct Claim {
     pub pipeline: String,
     pub asker: Instance,
-    /// The delivery that the result is for: unique among the asker's. Together they make the question idempotent.
+    /// The delivery that gets the result, unique among the asker's. Asker and delivery make the question idempotent.
     pub delivery: String,
-    /// What both replicas know the item by.
+    /// The item's identity, the same at both replicas.
     pub identity: String,
-    /// How long to hold the question while the request runs. With 0 the answer is given at once.
+    /// How long to hold the question while the request runs. 0 means to answer at once.
     pub wait_seconds: u64,
 }
 
-/// "Which offsets of this partition are in your hands?" They run there, or have ended and are not committed.
+/// "Which offsets of this partition run with you, or have ended there and are not committed?"
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InFlight {
     pub pipeline: String,
@@ -50,7 +48,7 @@ pub struct Stay {
     pub asker: Instance,
 }
 
-/// "What you reserved for this delivery is not needed." Also sent where nobody knows whether anything was reserved.
+/// "I do not need the result that you reserved for this delivery." Also sent if it is unknown whether one was reserved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
     pub pipeline: String,
@@ -67,24 +65,24 @@ pub(super) enum Question {
     Stay(Stay),
 }
 
-/// An answer, and who gave it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// An answer, and the name of the replica that gave it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Reply {
     pub instance: Instance,
     pub answer: Answer,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub(super) enum Answer {
     /// The item runs here, in a session that lives.
     NotYours,
-    /// Nothing is known of it.
+    /// The item is not known here.
     Unknown,
-    /// It runs here without a delivery; ask again for its end.
+    /// The item runs here without a delivery. Ask again for its end.
     Running,
     Finished {
-        verdict: Value,
+        verdict: Verdict,
     },
     InFlight {
         offsets: Vec<i64>,
@@ -93,6 +91,28 @@ pub(super) enum Answer {
     Staying,
     /// It drains too, or has no such pipeline.
     Leaving,
+}
+
+/// The result of an item that one replica hands to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "kebab-case")]
+pub enum Verdict {
+    Done,
+    Retry {
+        attempts: u32,
+        delay_milliseconds: u64,
+    },
+    Failed {
+        attempts: u32,
+        reason: String,
+    },
+    Held {
+        attempts: u32,
+        reason: String,
+    },
+    /// A verdict of another version. The item runs again.
+    #[serde(other)]
+    New,
 }
 
 impl Instance {
@@ -156,10 +176,28 @@ mod tests {
             assert_eq!(serde_json::to_string(&question).unwrap(), text);
             assert_eq!(serde_json::from_str::<Question>(text).unwrap(), question);
         }
-        let reply = Reply { instance: asker, answer: Answer::Finished { verdict: serde_json::json!([1]) } };
-        let text = r#"{"instance":"a","answer":{"answer":"finished","verdict":[1]}}"#;
+        let reply = Reply { instance: asker, answer: Answer::Finished { verdict: Verdict::Done } };
+        let text = r#"{"instance":"a","answer":{"answer":"finished","verdict":{"verdict":"done"}}}"#;
         assert_eq!(serde_json::to_string(&reply).unwrap(), text);
-        let newer = text.replace("[1]", "[1],\"more\":0");
+        let newer = text.replace(r#""done"}"#, r#""done","more":0}"#).replace("}}}", r#"}},"more":0}"#);
         assert_eq!(serde_json::from_str::<Reply>(&newer).unwrap(), reply);
+        for (verdict, text) in [
+            (
+                Verdict::Retry { attempts: 2, delay_milliseconds: 1500 },
+                r#"{"verdict":"retry","attempts":2,"delay_milliseconds":1500}"#,
+            ),
+            (
+                Verdict::Failed { attempts: 3, reason: "budget".to_owned() },
+                r#"{"verdict":"failed","attempts":3,"reason":"budget"}"#,
+            ),
+            (
+                Verdict::Held { attempts: 1, reason: "unknown".to_owned() },
+                r#"{"verdict":"held","attempts":1,"reason":"unknown"}"#,
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&verdict).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Verdict>(text).unwrap(), verdict);
+        }
+        assert_eq!(serde_json::from_str::<Verdict>(r#"{"verdict":"maybe","x":1}"#).unwrap(), Verdict::New);
     }
 }

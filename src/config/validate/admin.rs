@@ -7,6 +7,14 @@ use crate::config::path::Path;
 use crate::config::secret::Secret;
 use crate::config::types::Admin;
 
+/// A token of fewer characters gets a warning.
+const TOKEN_LENGTH: usize = 16;
+
+/// Tokens that stand in examples, ours included.
+const EXAMPLES: [&str; 4] = ["change-me", "changeme", "change_me", "your-token"];
+
+const GENERATE: &str = "make one with `openssl rand -hex 32`, and give it to all replicas";
+
 impl Context<'_> {
     pub(super) fn admin(&mut self, admin: &Admin, path: &Path) {
         if admin.listen.as_ref().is_some_and(|address| address.parse::<SocketAddr>().is_err()) {
@@ -16,15 +24,50 @@ impl Context<'_> {
         self.token(admin.token.as_ref(), &path.key("token"));
     }
 
-    /// A bearer token.
+    /// A token that people or other replicas must know.
     pub(super) fn token(&mut self, token: Option<&Secret>, path: &Path) {
         let Some(Ok(token)) = token.map(|token| token.resolve_with(self.env)) else { return };
-        if token.is_empty() {
-            let reason = "the token is empty, so that anyone would have it";
+        if token.trim_end().is_empty() {
+            let reason = "the token is empty, so that everybody would know it";
             self.report.mistake(path, reason, "write a token, or remove the key");
         } else if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let reason = "the token has characters that cannot stand in a header";
+            let reason = "the token has characters that cannot be sent in a header";
             self.report.mistake(path, reason, "use letters, digits and punctuation, without spaces");
+        } else if EXAMPLES.iter().any(|example| token.eq_ignore_ascii_case(example)) {
+            let reason = "the token is the one of an example, which everybody knows";
+            self.report.mistake(path, reason, GENERATE);
+        } else if token.len() < TOKEN_LENGTH {
+            let reason = format!("the token has {} characters; a short one can be guessed", token.len());
+            self.report.warning(path, reason, GENERATE);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::load::{Features, load};
+
+    fn found(token: &str) -> String {
+        let text = format!(
+            "pipelines:\n- {{ name: a, source: {{ rabbitmq: {{ url: amqp://mq, queue: q }} }}, sink: {{ url: http://s }}, max_in_flight: 1, on_failed: hold }}\nadmin: {{ token: '{token}' }}\n"
+        );
+        match load("f", &text, Features::BUILD, &|_| None) {
+            Ok(loaded) => loaded.warnings.to_string(),
+            Err(mistakes) => format!("refused: {mistakes}"),
+        }
+    }
+
+    #[test]
+    fn the_token_of_an_example_is_refused_and_a_short_one_is_warned_about() {
+        for example in ["change-me", "CHANGE-ME", "changeme"] {
+            assert!(
+                found(example).starts_with("refused: f:3:17: admin.token: the token is the one of"),
+                "{}",
+                found(example)
+            );
+        }
+        assert!(found("fifteen-letters").contains("warning: admin.token: the token has 15 characters"));
+        assert_eq!(found("sixteen-letters!"), "");
+        assert!(found("\n").starts_with("refused: "));
     }
 }

@@ -1,11 +1,11 @@
-//! The other replicas: where they are, and by what they know each other.
+//! The other replicas: their addresses and the secret that they share.
 
 use url::Url;
 
 use super::Context;
 use super::kafka::is_host_and_port;
 use crate::config::path::Path;
-use crate::config::types::{Admin, Peers};
+use crate::config::types::{Admin, Peers, Tls};
 use crate::config::units::Span;
 
 impl Context<'_> {
@@ -18,9 +18,15 @@ impl Context<'_> {
         for (index, address) in peers.addresses.iter().enumerate() {
             if !is_base_address(address) {
                 let reason = "this is no address of an admin server";
-                let mend = "write http://, the host and the port, such as http://10.0.0.7:9090";
+                let mend = "write http:// or https://, the host and the port, such as http://10.0.0.7:9090";
                 self.report.mistake(&path.key("addresses").item(index), reason, mend);
             }
+        }
+        self.tls(&peers.tls, &path.key("tls"));
+        if peers.tls == Tls::default() && self.report.is_given(&path.key("tls")) && peers.dns.is_some() {
+            let reason =
+                "this has no effect: without a file in it the addresses of `dns` are asked without TLS";
+            self.report.warning(&path.key("tls"), reason, "add `ca_file:`");
         }
         self.token(peers.token.as_ref(), &path.key("token"));
         let own = Path::default().key("admin");
@@ -42,10 +48,10 @@ impl Context<'_> {
     }
 }
 
-/// Replicas talk plain HTTP inside of their network: the admin server has no certificate.
+/// Scheme, host and port, and nothing more.
 fn is_base_address(address: &str) -> bool {
     Url::parse(address).is_ok_and(|url| {
-        url.scheme() == "http"
+        matches!(url.scheme(), "http" | "https")
             && url.host().is_some()
             && url.path() == "/"
             && url.query().is_none()

@@ -10,8 +10,14 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use super::*;
+use crate::peers::seal::Key;
 
 pub const TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Of the pipeline `p`. Long for the tests that wait for a result, short for the one that waits in vain.
+pub const PATIENCE: Duration = Duration::from_secs(6);
+
+pub const SECRET: &str = "a secret of the replicas";
 
 /// A replica's items by identity, and what was asked of it.
 #[derive(Default)]
@@ -102,7 +108,7 @@ impl Replica {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let router = router(items.clone(), instance, token("secret"));
+        let router = router(items.clone(), instance, token(SECRET));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.spawn(async move {
@@ -121,10 +127,20 @@ impl Drop for Replica {
     }
 }
 
-/// A peer that gives these answers, one on each connection and at once, and closes without a word where there is none.
-/// Its address, and the number of its questions so far.
+/// The answer of a scripted peer.
+#[derive(Clone)]
+pub enum Scripted {
+    /// With the proof that a replica gives.
+    Proven(String),
+    /// The whole response, as a stranger may send it.
+    Raw(Vec<u8>),
+    /// The connection is closed without an answer.
+    Nothing,
+}
+
+/// A peer that gives these answers, one on each connection and at once. Its address, and the number of its questions.
 pub fn script(
-    answers: impl IntoIterator<Item = Option<String>, IntoIter: Send + 'static>,
+    answers: impl IntoIterator<Item = Scripted, IntoIter: Send + 'static>,
 ) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -135,23 +151,42 @@ pub fn script(
             let Some(answer) = answers.next() else { return };
             let mut stream = stream.unwrap();
             let mut question = Vec::new();
-            // A question is one JSON object, and the last thing in its request.
+            // A question is one JSON object, and the last part of its request.
             while !question.ends_with(b"}") {
                 let mut buffer = [0; 4096];
-                let read = stream.read(&mut buffer).unwrap();
+                let Ok(read @ 1..) = stream.read(&mut buffer) else { break };
                 question.extend_from_slice(&buffer[..read]);
             }
             count.fetch_add(1, Ordering::SeqCst);
-            if let Some(body) = answer {
-                let length = body.len();
-                let head =
-                    format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
-                // The other end stops reading where it has read enough.
-                let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
-            }
+            let response = match answer {
+                Scripted::Proven(body) => proven(&String::from_utf8(question).unwrap(), &body),
+                Scripted::Raw(response) => response,
+                Scripted::Nothing => continue,
+            };
+            // The other end stops reading when it has read enough.
+            let _ = stream.write_all(&response);
         }
     });
     (address, asked)
+}
+
+/// The response of a replica that knows the secret.
+fn proven(question: &str, body: &str) -> Vec<u8> {
+    let proof = question.lines().find_map(|line| line.strip_prefix("longhaul-proof: ")).unwrap();
+    let code = Key::from_secret(SECRET).unwrap().answer(&proof.parse().unwrap(), body.as_bytes());
+    response(&format!("longhaul-proof: {code}\r\n"), body)
+}
+
+pub fn response(headers: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n");
+    [head.as_bytes(), body.as_bytes()].concat()
+}
+
+pub fn settings(instance: Instance, discovery: Discovery, token: Token) -> Settings {
+    let patience = HashMap::from([("p".to_owned(), PATIENCE)]);
+    let (tls, proof) = (crate::config::Tls::default(), Duration::ZERO);
+    Settings { instance, discovery, token, tls, timeout: TIMEOUT, proof, patience }
 }
 
 pub fn token(text: &'static str) -> Token {
@@ -164,6 +199,5 @@ pub fn peers(addresses: &[&String]) -> Peers {
 
 pub fn peers_as(instance: Instance, addresses: &[&String]) -> Peers {
     let discovery = Discovery::Fixed(addresses.iter().map(|&address| address.clone()).collect());
-    let (token, proof) = (token("secret"), Duration::ZERO);
-    Peers::new(Settings { instance, discovery, token, timeout: TIMEOUT, proof }).unwrap()
+    Peers::new(settings(instance, discovery, token(SECRET))).unwrap()
 }

@@ -211,7 +211,7 @@ fn event_and_admin() {
         &format!("{}admin: {{ listen: ':9090', token: '' }}", rabbitmq(SINK)),
         &["admin.listen: this is no address", "the token is empty"],
     );
-    refused(&format!("{}admin: {{ token: \"a\\u00e9\" }}", rabbitmq(SINK)), &["cannot stand in a header"]);
+    refused(&format!("{}admin: {{ token: \"a\\u00e9\" }}", rabbitmq(SINK)), &["cannot be sent in a header"]);
 }
 
 #[test]
@@ -222,12 +222,13 @@ fn peers() {
         "dns: 'longhaul-headless.default.svc:9090'",
         "addresses: ['http://10.0.0.7:9090', 'http://b:80/']",
         "dns: 'a:1', token: own, timeout: 500ms",
+        "addresses: ['https://10.0.0.7:9090'], tls: { ca_file: /etc/ca.pem }",
     ] {
         loaded(&with(admin, right));
     }
     refused(&with(admin, "dns: 'http://a:9090'"), &["peers.dns: this is no `host:port`"]);
     refused(
-        &with(admin, "addresses: ['https://a:9090', 'a:9090', 'http://a/path', 'http://u:p@a']"),
+        &with(admin, "addresses: ['ftp://a:9090', 'a:9090', 'http://a/path', 'http://u:p@a']"),
         &["addresses[0]: this is no address", "addresses[1]: ", "addresses[2]: ", "addresses[3]: "],
     );
     refused(&with(admin, "timeout: 1s"), &["one of `dns` or `addresses` must be given"]);
