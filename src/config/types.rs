@@ -246,7 +246,12 @@ pub struct Sink {
     /// Take an answer for the worker's only with the header `Longhaul-Outcome`. Then no answer of a proxy in between can
     /// be mistaken for the worker's.
     pub require_outcome: bool,
-    /// How much of an answer is kept; the rest is read and dropped.
+    /// Statuses, 300 to 599, with which the worker rejects an item for good. Needed for 401, 403, 407 and 3xx, which
+    /// otherwise mean that the configuration is wrong: the item stays, and no further one is taken. An answer with
+    /// `Longhaul-Outcome` needs no entry here.
+    #[schemars(inner(range(min = 300, max = 599)))]
+    pub reject_on: Vec<u16>,
+    /// How much of a reply is kept; a longer one cannot be published.
     pub response_bytes: ByteCount,
 }
 
@@ -395,6 +400,7 @@ mod defaults {
                 tls: Tls::default(),
                 mode: Mode::default(),
                 require_outcome: false,
+                reject_on: Vec::new(),
                 response_bytes: ByteCount::from_kib(64),
             }
         }

@@ -7,14 +7,14 @@
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
-use http::header::{CONTENT_LENGTH, HeaderMap, RETRY_AFTER, SERVER};
+use http::header::{CONTENT_LENGTH, HeaderMap, LOCATION, RETRY_AFTER, SERVER};
 
 use crate::delivery::Outcome;
 
 #[cfg(test)]
 mod tests;
 
-/// The worker's verdict: `done`, `retry` or `reject`.
+/// The worker's verdict: `done`, `retry`, `reject` or `interrupted`.
 pub const OUTCOME_HEADER: &str = "longhaul-outcome";
 /// The worker's own words on it.
 pub const REASON_HEADER: &str = "longhaul-reason";
@@ -26,6 +26,12 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// How much of a body is quoted, in characters.
 const EXCERPT: usize = 200;
 
+/// Characters of an error that come into one line.
+const ERROR_CHARS: usize = 500;
+
+/// Bytes of a request's head, the configured headers included.
+pub const MOST_HEAD_BYTES: usize = 64 * 1024;
+
 /// An outcome, and one line that says why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
@@ -34,10 +40,12 @@ pub struct Verdict {
 }
 
 /// What the configuration says about answers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// `sink.require_outcome`: an answer without the worker's header is not the worker's.
     pub require_outcome: bool,
+    /// `sink.reject_on`: statuses with which the worker rejects an item.
+    pub reject_on: Vec<u16>,
 }
 
 /// An answer as far as it was seen.
@@ -49,11 +57,11 @@ pub struct Seen<'a> {
     pub body: &'a [u8],
     /// The last bytes of the body, also where its middle was not kept.
     pub tail: &'a [u8],
-    /// Why the body did not come to its end, where it did not.
-    pub cut: Option<&'a str>,
+    /// Why the body did not come to its end, if it did not.
+    pub cut: Option<&'a Failure>,
 }
 
-/// A request that had no answer.
+/// A request that had no answer, or no whole one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// There was never a connection: name resolution, connecting or the TLS handshake failed.
@@ -62,47 +70,78 @@ pub enum Failure {
     /// The connection closed before the first byte of the request was written.
     #[error("closed before the request was sent: {0}")]
     NotSent(String),
+    /// TLS ended by a fatal alert of the peer before the first byte of an answer. With TLS 1.3 a client takes the
+    /// handshake for done and sends its request before the peer has judged it.
+    #[error("the peer ended TLS before any answer: {0}")]
+    Alert(String),
+    /// The same, because the peer does not accept our certificate, or wants one.
+    #[error("the peer refused the client certificate (sink.tls.cert_file): {0}")]
+    CertificateRefused(String),
     /// `sink.timeout` passed.
     #[error("no end of the answer within {0:?} (sink.timeout)")]
     TimedOut(Duration),
     /// The connection broke after the request was on its way, or may have been.
     #[error("connection lost: {0}")]
     Lost(String),
-    /// It can't be put into a request at all.
+    /// An answer came, and the parser rejected it.
+    #[error("the service answered, but the answer is not valid HTTP: {0}")]
+    Unreadable(String),
+    /// The item cannot be put into a request.
     #[error("the item has more headers than a request can have")]
     TooManyHeaders,
+    #[error("the head of the request would have {0} bytes, and {MOST_HEAD_BYTES} are allowed")]
+    HeadTooLarge(usize),
 }
 
 /// Classifies a request that had no answer.
 pub fn failure(failure: &Failure) -> Verdict {
     let outcome = match failure {
-        Failure::NotConnected(_) | Failure::NotSent(_) => Outcome::NotStarted { retry_after: None },
+        Failure::NotConnected(_) | Failure::NotSent(_) | Failure::Alert(_) => {
+            Outcome::NotStarted { retry_after: None }
+        }
+        Failure::CertificateRefused(_) => Outcome::Misconfigured,
         Failure::TimedOut(_) | Failure::Lost(_) => Outcome::Unknown,
-        Failure::TooManyHeaders => Outcome::Rejected,
+        Failure::Unreadable(_) => Outcome::Unreadable,
+        Failure::TooManyHeaders | Failure::HeadTooLarge(_) => Outcome::Rejected,
     };
-    Verdict { outcome, detail: failure.to_string() }
+    Verdict { outcome, detail: one_line(&failure.to_string()) }
 }
 
-/// Classifies an answer. `now` is what a `Retry-After` with a date is measured against.
-pub fn answer(seen: &Seen<'_>, rules: Rules, now: SystemTime) -> Verdict {
-    if let Some(reason) = seen.cut {
-        return unknown(format!("{}: the answer was cut short: {reason}", seen.status.as_u16()));
-    }
-    if ends_in_timeout(seen) {
-        return unknown("the answer was streamed and Knative's timeout ended it".to_owned());
+/// Classifies an answer. `now` is the time that a `Retry-After` with a date is measured against.
+pub fn answer(seen: &Seen<'_>, rules: &Rules, now: SystemTime) -> Verdict {
+    let code = seen.status.as_u16();
+    match seen.cut {
+        None => {}
+        Some(failure @ Failure::Unreadable(_)) => {
+            let detail = one_line(&format!("{code}: {failure}"));
+            return Verdict { outcome: Outcome::Unreadable, detail };
+        }
+        Some(failure) => return unknown(one_line(&format!("{code}: the answer was cut short: {failure}"))),
     }
     let retry_after = retry_after(seen.headers, now);
     let detail = detail(seen);
+    // Before any look at the body: a worker may write there as it likes.
     if let Some(word) = seen.headers.get(OUTCOME_HEADER) {
         let word = String::from_utf8_lossy(word.as_bytes()).trim().to_ascii_lowercase();
         return by_worker(&word, seen.status, retry_after, detail);
     }
+    if ends_in_timeout(seen) {
+        return unknown("the answer was streamed and Knative's timeout ended it".to_owned());
+    }
+    if seen.status.is_informational() {
+        let detail = format!("{code}: the service changed the protocol, which nobody asked for");
+        return Verdict { outcome: Outcome::Unreadable, detail };
+    }
     let empty_error = seen.status == StatusCode::INTERNAL_SERVER_ERROR && seen.body.trim_ascii().is_empty();
+    let is_listed = rules.reject_on.contains(&code) && !rules.require_outcome;
     let outcome = match by_intermediary(seen) {
         Some(Intermediary::NotStarted) => Outcome::NotStarted { retry_after },
         Some(Intermediary::Unknown) => Outcome::Unknown,
         Some(Intermediary::Refused) => Outcome::Rejected,
-        // The activator and queue-proxy answer so where the breaker failed before the worker's turn came.
+        Some(Intermediary::Misconfigured) => return misconfigured(seen, detail),
+        None if is_listed => Outcome::Rejected,
+        None if concerns_the_configuration(seen.status) => return misconfigured(seen, detail),
+        // The activator and queue-proxy answer so if the breaker failed before the worker's turn came.
         None if rules.require_outcome && empty_error => Outcome::NotStarted { retry_after },
         None if rules.require_outcome => {
             return unknown(format!("no Longhaul-Outcome in the answer; {detail}"));
@@ -112,15 +151,38 @@ pub fn answer(seen: &Seen<'_>, rules: Rules, now: SystemTime) -> Verdict {
     Verdict { outcome, detail }
 }
 
-/// The worker's header, which is believed over its status; but `done` with a status that is no success is a
-/// contradiction, as where the header was set first and the handler failed later.
+/// Refused credentials and redirects: every item would get the same answer.
+fn concerns_the_configuration(status: StatusCode) -> bool {
+    status.is_redirection() || matches!(status.as_u16(), 401 | 403 | 407)
+}
+
+/// The answer in words, with the place that a redirect names: mostly that is the right value of `sink.url`.
+fn misconfigured(seen: &Seen<'_>, detail: String) -> Verdict {
+    let location = seen.headers.get(LOCATION).filter(|_| seen.status.is_redirection());
+    let detail = match location {
+        Some(location) => {
+            let place =
+                location.as_bytes().split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
+            format!("{detail} to {}", excerpt(place))
+        }
+        None => detail,
+    };
+    Verdict { outcome: Outcome::Misconfigured, detail }
+}
+
+/// The worker's header, which is believed over its status; but `done` with a status that is not a success is a
+/// contradiction, as if the header was set first and the handler failed later.
 fn by_worker(word: &str, status: StatusCode, retry_after: Option<Duration>, detail: String) -> Verdict {
     let outcome = match word {
         "done" => by_status(status, retry_after),
         "retry" => Outcome::Failed { retry_after },
         "reject" => Outcome::Rejected,
+        "interrupted" => Outcome::Interrupted,
         _ => {
-            let detail = format!("Longhaul-Outcome is {word:?}, expected done, retry or reject; {detail}");
+            let word = excerpt(word.as_bytes());
+            let detail = format!(
+                "Longhaul-Outcome is {word:?}, expected done, retry, reject or interrupted; {detail}"
+            );
             return Verdict { outcome: Outcome::Failed { retry_after }, detail };
         }
     };
@@ -137,12 +199,14 @@ fn by_status(status: StatusCode, retry_after: Option<Duration>) -> Outcome {
     }
 }
 
-/// What an answer means that some part between us and the worker made.
+/// The meaning of an answer that was made between us and the worker.
 enum Intermediary {
     NotStarted,
     Unknown,
     /// It took the request for a probe. No attempt will be read otherwise.
     Refused,
+    /// The request is plain HTTP, and the port expects TLS.
+    Misconfigured,
 }
 
 fn by_intermediary(seen: &Seen<'_>) -> Option<Intermediary> {
@@ -151,6 +215,11 @@ fn by_intermediary(seen: &Seen<'_>) -> Option<Intermediary> {
     match seen.status.as_u16() {
         400 if starts(&["unexpected probe header value", "a probe request must contain"]) => {
             Some(Intermediary::Refused)
+        }
+        400 if contains(body, b"HTTP request to an HTTPS server")
+            || contains(body, b"plain HTTP request was sent to HTTPS port") =>
+        {
+            Some(Intermediary::Misconfigured)
         }
         404 if starts(&["Error getting active endpoint"]) => Some(Intermediary::NotStarted),
         404 if body.is_empty() && is_envoys_own(seen.headers) => Some(Intermediary::NotStarted),
@@ -210,13 +279,22 @@ fn detail(seen: &Seen<'_>) -> String {
 fn excerpt(bytes: &[u8]) -> String {
     // No character has more than four bytes, so this is enough of them.
     let start = &bytes[..bytes.len().min(4 * EXCERPT)];
-    let text = String::from_utf8_lossy(start);
+    words(&String::from_utf8_lossy(start), EXCERPT)
+}
+
+/// Errors quote bytes of the peer in places.
+fn one_line(text: &str) -> String {
+    words(text, ERROR_CHARS)
+}
+
+/// The words of a text with one space between them, and no control character.
+fn words(text: &str, most: usize) -> String {
     text.split(|c: char| c.is_whitespace() || c.is_control())
         .filter(|word| !word.is_empty())
         .flat_map(|word| [" ", word])
         .flat_map(str::chars)
         .skip(1)
-        .take(EXCERPT)
+        .take(most)
         .collect()
 }
 

@@ -1,23 +1,25 @@
 //! The sink over HTTP/1.1: one request for each attempt, open for as long as the work takes.
 //!
 //! The client does nothing by itself that could run an item twice or elsewhere: no redirect, no proxy, no retry. The
-//! one exception can't be switched off and is harmless: hyper's pool moves a request to another connection where the
-//! first, a reused one, gave it back before a byte of it was written. On a fresh connection the same ending comes up
-//! as [`Failure::NotSent`]. Once a byte may have been written, nobody can tell a server that closed an idle
+//! one exception can't be switched off and is harmless: hyper's pool moves a request to another connection if the
+//! first, a reused one, gave it back before a byte of it was written. On a fresh connection the same ending is
+//! [`Failure::NotSent`]. Once a byte may have been written, nobody can tell a server that closed an idle
 //! connection from one that died with the work done, so that is [`Failure::Lost`]; the short life of idle connections makes it rare.
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, MaxSizeReached};
 use reqwest::{Method, Url};
 
-use super::classify::{self, Failure, Rules, Seen, Verdict};
+use super::classify::{self, Failure, MOST_HEAD_BYTES, Rules, Seen, Verdict};
 use super::{Answer, Request, Response, Sink};
 
 mod body;
 mod error;
+mod kept;
 mod settings;
 
 #[cfg(test)]
@@ -26,17 +28,26 @@ mod tests;
 pub use crate::connect::http::HeaderSource;
 pub use settings::{BuildError, Environment, Replies, Settings};
 
+use self::error::Head;
 use crate::connect;
 use crate::connect::http::{KEEPALIVE, Watched};
+use crate::delivery::Outcome;
 
 /// Sends the requests of one pipeline.
 pub struct Client {
     url: Url,
+    /// The address without its query, for people and dead letters.
+    destination: String,
     timeout: Duration,
     rules: Rules,
     /// Bytes of an answer that are kept.
     keep: usize,
-    /// A new one once a certificate changes; what runs on the old one's connections goes on.
+    /// Bytes of a reply.
+    response_bytes: usize,
+    replies: Replies,
+    /// Whether an answer of any kind ever came.
+    has_answered: AtomicBool,
+    /// A new one once a certificate changes; the requests on the old one's connections go on.
     connections: Watched<reqwest::Client>,
     headers: Watched<HeaderMap>,
 }
@@ -52,19 +63,57 @@ impl Client {
         let headers =
             connect::http::headers(settings.fixed_headers()?, settings.headers.clone(), Some(oidc_token))?;
         let timeout = settings.sink.timeout.get();
-        let rules = Rules { require_outcome: settings.sink.require_outcome };
-        let keep = usize::try_from(settings.sink.response_bytes.get()).unwrap_or(usize::MAX);
+        let rules = Rules {
+            require_outcome: settings.sink.require_outcome,
+            reject_on: settings.sink.reject_on.clone(),
+        };
+        let replies = settings.replies;
+        let response_bytes = usize::try_from(settings.sink.response_bytes.get()).unwrap_or(usize::MAX);
+        let keep = match replies {
+            Replies::Used => response_bytes.max(kept::SNIFFED_BYTES),
+            Replies::Ignored => kept::SNIFFED_BYTES,
+        };
+        let destination = connect::http::shown(&url);
         let connections = connect::http::client(settings.trust(), &url, move || builder(&settings))?;
-        Ok(Client { url, timeout, rules, keep, connections, headers })
+        let has_answered = AtomicBool::new(false);
+        Ok(Client {
+            url,
+            destination,
+            timeout,
+            rules,
+            keep,
+            response_bytes,
+            replies,
+            has_answered,
+            connections,
+            headers,
+        })
     }
 
     async fn attempt(&self, request: Request) -> Answer {
         let started = Instant::now();
         let client = self.connections.get();
         let Ok(outgoing) = self.request(request) else { return unanswered(&Failure::TooManyHeaders) };
+        let head = head_bytes(&outgoing);
+        if head > MOST_HEAD_BYTES {
+            return unanswered(&Failure::HeadTooLarge(head));
+        }
         match client.execute(outgoing).await {
             Ok(response) => self.receive(response, started).await,
-            Err(error) => unanswered(&error::failure(error, started, self.timeout)),
+            Err(error) => unanswered(&self.failure(&error, started)),
+        }
+    }
+
+    /// A peer that refuses a client's certificate while a large body is being written closes the connection, and its
+    /// alert is lost with it. A service that has never answered over TLS did not get a request that was cut there.
+    fn failure(&self, error: &reqwest::Error, started: Instant) -> Failure {
+        let failure = error::failure(error, Head::Missing, started, self.timeout);
+        let is_first_contact = self.url.scheme() == "https" && !self.has_answered.load(Ordering::Relaxed);
+        match failure {
+            Failure::Lost(text) if is_first_contact && error::was_not_written(error) => {
+                Failure::Alert(format!("{text} (does it accept the client certificate, sink.tls.cert_file?)"))
+            }
+            failure => failure,
         }
     }
 
@@ -86,19 +135,24 @@ impl Client {
     }
 
     async fn receive(&self, mut response: reqwest::Response, started: Instant) -> Answer {
+        self.has_answered.store(true, Ordering::Relaxed);
         let status = response.status();
         let headers = std::mem::take(response.headers_mut());
         let received = body::read(&mut response, self.keep).await;
-        let cut = received.error.map(|error| error::failure(error, started, self.timeout).to_string());
+        let cut =
+            received.error.as_ref().map(|error| error::failure(error, Head::Complete, started, self.timeout));
         let seen = Seen {
             status,
             headers: &headers,
             body: &received.start,
             tail: &received.tail,
-            cut: cut.as_deref(),
+            cut: cut.as_ref(),
         };
-        let Verdict { outcome, detail } = classify::answer(&seen, self.rules, SystemTime::now());
-        let response = Response { headers, body: received.start, truncated: received.truncated };
+        let Verdict { outcome, detail } = classify::answer(&seen, &self.rules, SystemTime::now());
+        let response = match (outcome, self.replies) {
+            (Outcome::Done, Replies::Used) => kept::reply(&headers, received, self.response_bytes),
+            _ => kept::excerpt(&headers, &received),
+        };
         Answer { outcome, status: Some(status.as_u16()), detail, response: Some(response) }
     }
 }
@@ -109,8 +163,14 @@ impl Sink for Client {
     }
 
     fn destination(&self) -> &str {
-        self.url.as_str()
+        &self.destination
     }
+}
+
+fn head_bytes(request: &reqwest::Request) -> usize {
+    let line = request.url().as_str().len() + "POST  HTTP/1.1\r\n".len();
+    let header = |(name, value): (&http::HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
+    line + request.headers().iter().map(header).sum::<usize>()
 }
 
 fn unanswered(failure: &Failure) -> Answer {
@@ -132,6 +192,6 @@ fn builder(settings: &Settings) -> reqwest::ClientBuilder {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Client").field("url", &self.url.as_str()).finish_non_exhaustive()
+        formatter.debug_struct("Client").field("url", &self.destination).finish_non_exhaustive()
     }
 }

@@ -35,7 +35,8 @@ pub struct Answer {
     pub status: Option<u16>,
     /// One line for people: the worker's `Longhaul-Reason`, or the error.
     pub detail: String,
-    /// The answer's headers and body, bounded by `sink.response_bytes`.
+    /// Of a finished request whose answer may be a reply: the event's headers and the body, bounded by
+    /// `sink.response_bytes`. Of every other one a few headers and the first KiB.
     pub response: Option<Response>,
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// Why there can't be a client.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{url:?} is no address to send to: {reason}")]
+    #[error("{url:?} is not an address to send to: {reason}")]
     Url { url: String, reason: String },
     #[error("host: {0:?} can't be a Host header")]
     Host(String),

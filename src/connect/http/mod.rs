@@ -24,6 +24,10 @@ use crate::config;
 /// that we close it before the server does. Busy connections are all reused; opening one after a pause is cheap.
 const IDLE: Duration = Duration::from_secs(4);
 
+/// Headers that an answer may have. hyper's own limit of 100 would make a finished item run again because its worker
+/// talks much; a head of this many still fits into hyper's buffer of 400 KiB, which bounds the memory.
+const MOST_HEADERS: usize = 4096;
+
 /// Load balancers forget a silent connection after some minutes, and a long request is silent all the time.
 pub const KEEPALIVE: Duration = Duration::from_secs(30);
 
@@ -42,6 +46,10 @@ pub struct Trust {
 
 /// What every client has. All limits are named: reqwest's own (30 s of unacknowledged data, 90 s of idleness, ten
 /// redirects) are made for browsing.
+///
+/// Of the deviations from HTTP those are accepted that leave no doubt about the meaning: many headers, a space in front of
+/// a colon, a folded line. Invalid header lines are not skipped: one of them may have been the length, and without it
+/// nobody can tell half an answer from a whole one.
 pub fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .http1_only()
@@ -54,14 +62,26 @@ pub fn builder() -> reqwest::ClientBuilder {
         .tcp_keepalive(KEEPALIVE)
         .tcp_keepalive_interval(KEEPALIVE)
         .pool_idle_timeout(IDLE)
+        .http1_max_headers(MOST_HEADERS)
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+}
+
+/// An address as logs, errors and dead letters may show it: without query and fragment, which may hold a secret.
+pub fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    url.into()
 }
 
 /// An address to send to.
 ///
 /// # Errors
-/// When it is no `http://` or `https://` address, or has credentials in it.
+/// When it is not an `http://` or `https://` address, or has credentials in it.
 pub fn url(text: &str) -> Result<Url, Error> {
-    let bad = |reason: &str| Error::Url { url: text.to_owned(), reason: reason.to_owned() };
+    let without_query = text.split(['?', '#']).next().unwrap_or_default();
+    let bad = |reason: &str| Error::Url { url: without_query.to_owned(), reason: reason.to_owned() };
     let url = Url::parse(text).map_err(|error| bad(&error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(bad("only http:// and https:// are known"));

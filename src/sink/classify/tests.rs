@@ -8,6 +8,9 @@ const DONE: Outcome = Outcome::Done;
 const FAILED: Outcome = Outcome::Failed { retry_after: None };
 const REJECTED: Outcome = Outcome::Rejected;
 const UNKNOWN: Outcome = Outcome::Unknown;
+const MISCONFIGURED: Outcome = Outcome::Misconfigured;
+const INTERRUPTED: Outcome = Outcome::Interrupted;
+const UNREADABLE: Outcome = Outcome::Unreadable;
 const NOT_STARTED: Outcome = Outcome::NotStarted { retry_after: None };
 
 type Row = (u16, &'static [(&'static str, &'static str)], &'static str, Outcome, Outcome);
@@ -18,6 +21,7 @@ const LENGTH: &[(&str, &str)] = &[("content-length", "15")];
 const SAYS_DONE: &[(&str, &str)] = &[("longhaul-outcome", " Done ")];
 const SAYS_RETRY: &[(&str, &str)] = &[("longhaul-outcome", "retry")];
 const SAYS_REJECT: &[(&str, &str)] = &[("longhaul-outcome", "reject")];
+const SAYS_INTERRUPTED: &[(&str, &str)] = &[("longhaul-outcome", "interrupted")];
 const SAYS_NONSENSE: &[(&str, &str)] = &[("longhaul-outcome", "failed")];
 
 /// Status, headers, body; outcome; outcome with `require_outcome`.
@@ -66,7 +70,9 @@ const TABLE: &[Row] = &[
         UNKNOWN,
     ),
     (200, &[], "line\nline\nrequest timeout", UNKNOWN, UNKNOWN),
-    (200, SAYS_DONE, "line\nrequest timeout\n", UNKNOWN, UNKNOWN),
+    // The worker's own word is believed over the words in its body.
+    (200, SAYS_DONE, "line\nrequest timeout\n", DONE, DONE),
+    (200, SAYS_RETRY, "line\nrequest timeout\n", FAILED, FAILED),
     // The same words where they can't be Knative's.
     (200, LENGTH, "request timeout", DONE, UNKNOWN),
     (200, &[], "there was no request timeout at all", DONE, UNKNOWN),
@@ -77,11 +83,17 @@ const TABLE: &[Row] = &[
     (200, &[], "Hello world!", DONE, UNKNOWN),
     (202, &[], "", DONE, UNKNOWN),
     (204, &[], "", DONE, UNKNOWN),
-    (301, &[("location", "https://elsewhere/")], "", REJECTED, UNKNOWN),
-    (307, &[], "", REJECTED, UNKNOWN),
+    (300, &[], "", MISCONFIGURED, MISCONFIGURED),
+    (301, &[("location", "https://elsewhere/")], "", MISCONFIGURED, MISCONFIGURED),
+    (304, &[], "", MISCONFIGURED, MISCONFIGURED),
+    (307, &[], "", MISCONFIGURED, MISCONFIGURED),
+    (308, THROUGH_ENVOY, "", MISCONFIGURED, MISCONFIGURED),
     (400, &[], "bad image", REJECTED, UNKNOWN),
-    (401, &[], "", REJECTED, UNKNOWN),
-    (403, &[], "", REJECTED, UNKNOWN),
+    (400, &[], "Client sent an HTTP request to an HTTPS server.\n", MISCONFIGURED, MISCONFIGURED),
+    (401, &[], "", MISCONFIGURED, MISCONFIGURED),
+    (403, &[], "RBAC: access denied", MISCONFIGURED, MISCONFIGURED),
+    (407, &[], "", MISCONFIGURED, MISCONFIGURED),
+    (101, &[("upgrade", "websocket")], "", UNREADABLE, UNREADABLE),
     (404, &[], "no such image", FAILED, UNKNOWN),
     (408, &[], "", FAILED, UNKNOWN),
     (409, &[], "", FAILED, UNKNOWN),
@@ -103,6 +115,11 @@ const TABLE: &[Row] = &[
     (502, SAYS_RETRY, "dial tcp 10.0.0.1:5432: connect: connection refused", FAILED, FAILED),
     (500, SAYS_DONE, "crashed after all", FAILED, FAILED),
     (422, SAYS_DONE, "", REJECTED, REJECTED),
+    (403, SAYS_REJECT, "", REJECTED, REJECTED),
+    (403, SAYS_RETRY, "", FAILED, FAILED),
+    (401, SAYS_DONE, "", REJECTED, REJECTED),
+    (503, SAYS_INTERRUPTED, "stopping", INTERRUPTED, INTERRUPTED),
+    (200, SAYS_INTERRUPTED, "request timeout", INTERRUPTED, INTERRUPTED),
     (200, SAYS_NONSENSE, "", FAILED, FAILED),
 ];
 
@@ -117,7 +134,7 @@ fn classify(status: u16, pairs: &[(&'static str, &str)], body: &[u8], require_ou
     let headers = headers(pairs);
     let status = StatusCode::from_u16(status).unwrap();
     let seen = Seen { status, headers: &headers, body, tail: body, cut: None };
-    answer(&seen, Rules { require_outcome }, SystemTime::UNIX_EPOCH)
+    answer(&seen, &Rules { require_outcome, ..Rules::default() }, SystemTime::UNIX_EPOCH)
 }
 
 #[test]
@@ -139,10 +156,15 @@ fn an_answer_that_was_cut_is_never_a_verdict() {
     for status in [200, 404, 422, 500, 503] {
         let headers = headers(&[("longhaul-outcome", "done"), ("content-length", "9")]);
         let status = StatusCode::from_u16(status).unwrap();
-        let seen = Seen { status, headers: &headers, body: b"half", tail: b"half", cut: Some("end of file") };
-        let verdict = answer(&seen, Rules { require_outcome: false }, SystemTime::UNIX_EPOCH);
-        assert_eq!(verdict.outcome, UNKNOWN, "{status}");
-        assert!(verdict.detail.ends_with("end of file"));
+        for (cut, outcome) in [
+            (Failure::Lost("end of file".to_owned()), UNKNOWN),
+            (Failure::Unreadable("bad chunk\u{1b}\n end of file".to_owned()), UNREADABLE),
+        ] {
+            let seen = Seen { status, headers: &headers, body: b"half", tail: b"half", cut: Some(&cut) };
+            let verdict = answer(&seen, &Rules::default(), SystemTime::UNIX_EPOCH);
+            assert_eq!(verdict.outcome, outcome, "{status}");
+            assert!(verdict.detail.ends_with("end of file") && !verdict.detail.contains('\u{1b}'));
+        }
     }
 }
 
@@ -154,6 +176,14 @@ fn endings_without_an_answer() {
         (Failure::TimedOut(Duration::from_secs(90)), UNKNOWN, "within 90s"),
         (Failure::Lost("reset".to_owned()), UNKNOWN, "reset"),
         (Failure::TooManyHeaders, REJECTED, "headers"),
+        (Failure::HeadTooLarge(70_000), REJECTED, "70000 bytes, and 65536"),
+        (
+            Failure::Unreadable("x".to_owned()),
+            UNREADABLE,
+            "the service answered, but the answer is not valid HTTP",
+        ),
+        (Failure::Alert("handshake failure".to_owned()), NOT_STARTED, "before any answer"),
+        (Failure::CertificateRefused("unknown CA".to_owned()), MISCONFIGURED, "client certificate"),
     ];
     for (case, expected, words) in cases {
         let verdict = failure(&case);
@@ -191,4 +221,28 @@ fn the_detail_is_one_short_line() {
     assert_eq!(classify(599, &[], b"", false).detail, "599");
     assert_eq!(classify(500, &[], "ä".repeat(5000).as_bytes(), false).detail.chars().count(), 205);
     assert!(classify(500, &[], b"\xff\xfe", false).detail.starts_with("500: \u{fffd}"));
+}
+
+#[test]
+fn a_worker_may_use_a_listed_status_for_items() {
+    let with = |status, body: &[u8], require_outcome| {
+        let headers = HeaderMap::new();
+        let status = StatusCode::from_u16(status).unwrap();
+        let seen = Seen { status, headers: &headers, body, tail: body, cut: None };
+        let rules = Rules { require_outcome, reject_on: vec![403, 404, 302] };
+        answer(&seen, &rules, SystemTime::UNIX_EPOCH).outcome
+    };
+    assert_eq!(
+        (with(403, b"", false), with(404, b"", false), with(302, b"", false)),
+        (REJECTED, REJECTED, REJECTED)
+    );
+    assert_eq!((with(401, b"", false), with(503, b"", false)), (MISCONFIGURED, FAILED));
+    assert_eq!(with(404, b"Error getting active endpoint: x", false), NOT_STARTED);
+    assert_eq!(with(403, b"", true), MISCONFIGURED, "without its header it is not the worker's");
+}
+
+#[test]
+fn a_redirect_names_its_place_without_the_query() {
+    let verdict = classify(302, &[("location", "https://login/x?state=secret")], b"", false);
+    assert_eq!(verdict.detail, "302 Found to https://login/x");
 }

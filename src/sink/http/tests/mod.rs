@@ -14,6 +14,7 @@ use crate::delivery::Outcome;
 use server::{Server, Then};
 
 mod endings;
+mod generated;
 mod requests;
 mod server;
 mod startup;

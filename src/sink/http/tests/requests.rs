@@ -129,7 +129,26 @@ async fn more_headers_than_fit_are_no_reason_to_panic() {
         full
     };
     for count in 24_565..=24_576 {
-        client.send(fill(count)).await;
+        let answer = client.send(fill(count)).await;
+        assert_eq!(answer.outcome, Outcome::Rejected, "{count}: {}", answer.detail);
     }
-    assert_eq!(client.send(fill(24_576)).await.outcome, Outcome::Rejected);
+    assert_eq!(client.send(fill(2_000)).await.outcome, Outcome::Done);
+    let mut large = request("work");
+    large.headers.insert("x", "v".repeat(65_500).parse().unwrap());
+    let answer = client.send(large).await;
+    assert_eq!(answer.outcome, Outcome::Rejected);
+    assert!(answer.detail.contains("65536 are allowed"), "{}", answer.detail);
+}
+
+#[tokio::test]
+async fn the_query_of_the_address_is_sent_and_shown_to_nobody() {
+    let mut server = Server::start(OK, Then::KeepOpen).await;
+    let client = client(&format!("{}?key=hunter2#part", server.url));
+    assert_eq!(send(&client).await.outcome, Outcome::Done);
+    assert!(server.requests.recv().await.unwrap().starts_with("POST /work?key=hunter2 HTTP/1.1"));
+    assert_eq!(client.destination(), server.url);
+    assert!(!format!("{client:?}").contains("hunter2"));
+    let refused = Client::new(settings("ftp://x/?key=hunter2")).unwrap_err().to_string();
+    let unreachable = send(&self::client("http://127.0.0.1:1/?key=hunter2")).await;
+    assert!(!refused.contains("hunter2") && !unreachable.detail.contains("hunter2"), "{refused}");
 }

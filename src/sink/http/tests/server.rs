@@ -114,7 +114,7 @@ async fn serve(
 }
 
 /// Head and body; nothing once the client is gone.
-async fn read_request(stream: &mut TcpStream) -> Option<String> {
+pub async fn read_request(stream: &mut TcpStream) -> Option<String> {
     let mut text = String::new();
     let mut buffer = [0; 4096];
     loop {
