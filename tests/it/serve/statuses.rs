@@ -43,6 +43,15 @@ async fn the_workers_own_answers_come_through_and_its_failures_in_knatives_words
     serve.stop().await;
 }
 
+/// Go's servers have a limit in bytes only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_may_have_many_headers() {
+    let serve = serve(Manifest::one_at_a_time()).await;
+    let headers: String = (0..2_000).map(|number| format!("ce-kafkaheader{number}: v\r\n")).collect();
+    assert_eq!(serve.ask("/status/200", &headers).await, (200, "item".to_owned()));
+    serve.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_nobody_listens_on_refuses() {
     // A second replica, which a slow start asks for, would answer in its place.

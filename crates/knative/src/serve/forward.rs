@@ -46,6 +46,7 @@ pub async fn send(port: u16, shown: u16, request: Request) -> Result<(Response, 
     let explain = |error: &hyper::Error| answer_for(error, local, shown);
     let (mut sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
+        .max_headers(super::MOST_HEADERS)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| explain(&error))?;

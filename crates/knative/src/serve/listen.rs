@@ -59,8 +59,10 @@ async fn serve(stream: TcpStream, engine: Arc<Engine>, closing: CancellationToke
         async move { request::hold(engine, request.map(Body::new)).await }
     };
     let service = service_fn(answer);
-    let connection =
-        http1::Builder::new().preserve_header_case(true).serve_connection(TokioIo::new(stream), service);
+    let connection = http1::Builder::new()
+        .preserve_header_case(true)
+        .max_headers(super::MOST_HEADERS)
+        .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended: Result<(), hyper::Error> = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -38,6 +38,9 @@ pub use worker::Worker;
 use super::service::Counts;
 use engine::Engine;
 
+/// Headers of a request or an answer, as many as fit into hyper's buffer. Go's servers have a limit in bytes only.
+const MOST_HEADERS: usize = 4096;
+
 /// Starts services.
 #[derive(Debug)]
 pub struct Server;

@@ -112,7 +112,7 @@ f.yaml:5:16: pipelines[0].max_in_flight: expected a whole number, got nothing
 f.yaml:6:9: pipelines[0].sink: expected a mapping (keys with values), got text
   6 |   sink: …
     |         ^
-  help: write its keys under it; known are `url`, `host`, `timeout`, `connect_timeout`, `tcp_user_timeout`, `headers`, `tls`, `mode`, `require_outcome` and `response_bytes`
+  help: write its keys under it; known are `url`, `host`, `timeout`, `connect_timeout`, `tcp_user_timeout`, `headers`, `tls`, `mode`, `require_outcome`, `reject_on` and `response_bytes`
 f.yaml:7:25: pipelines[0].limits.item_bytes: `1XB` is no size
   7 |   limits: { item_bytes: 1XB, held_max: 1.5 }
     |                         ^
