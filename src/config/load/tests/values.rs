@@ -145,6 +145,10 @@ fn the_service() {
     }
     refused(&rabbitmq(""), &["sink.url: the key `url` is missing, and the variable K_SINK is not set"]);
     refused(&sink("host: 'http://x'"), &["sink.host: this is no host name"]);
+    refused(
+        &sink("reject_on: [403, 200]"),
+        &["sink.reject_on[1]: only a status from 300 to 599 can reject an item"],
+    );
     refused(&sink("tls: { cert_file: /a }"), &["sink.tls.cert_file: `key_file` is missing"]);
     refused(&sink("tls: { key_file: /a }"), &["sink.tls.key_file: `cert_file` is missing"]);
     refused(

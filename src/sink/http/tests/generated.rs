@@ -84,7 +84,9 @@ fn is_whole_success(mut bytes: &[u8]) -> bool {
     }
 }
 
-fn head(bytes: &[u8]) -> Option<(u16, Vec<(String, String)>, &[u8])> {
+type Headers = Vec<(String, String)>;
+
+fn head(bytes: &[u8]) -> Option<(u16, Headers, &[u8])> {
     let lossy: Vec<u8> = bytes.iter().map(|byte| if byte.is_ascii() { *byte } else { b'?' }).collect();
     let text = std::str::from_utf8(&lossy).unwrap();
     // A line ends with LF, with or without CR.
@@ -104,7 +106,7 @@ fn head(bytes: &[u8]) -> Option<(u16, Vec<(String, String)>, &[u8])> {
     }
     let status = lines[0].strip_prefix("HTTP/1.1 ").or_else(|| lines[0].strip_prefix("HTTP/1.0 "))?;
     let status = status.get(..3)?.parse().ok()?;
-    let mut headers: Vec<(String, String)> = Vec::new();
+    let mut headers = Headers::new();
     for line in &lines[1..] {
         if line.starts_with([' ', '\t']) {
             headers.last_mut()?.1.push_str(line);
