@@ -37,12 +37,6 @@ impl Context<'_> {
         self.host(sink.host.as_deref(), &path.key("host"));
         self.headers(&sink.headers, &path.key("headers"));
         self.tls(&sink.tls, &path.key("tls"));
-        for (index, status) in sink.reject_on.iter().enumerate() {
-            if !(300..=599).contains(status) {
-                let at = path.key("reject_on").item(index);
-                self.report.mistake(&at, "only a status from 300 to 599 can reject an item", "remove it");
-            }
-        }
         let least = Span::from_millis(1);
         self.range(&path.key("timeout"), sink.timeout, least, Span::MAX);
         self.range(&path.key("connect_timeout"), sink.connect_timeout, least, Span::MAX);

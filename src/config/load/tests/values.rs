@@ -147,7 +147,7 @@ fn the_service() {
     refused(&sink("host: 'http://x'"), &["sink.host: this is no host name"]);
     refused(
         &sink("reject_on: [403, 200]"),
-        &["sink.reject_on[1]: only a status from 300 to 599 can reject an item"],
+        &["sink.reject_on[1]: `200` is out of range | write a number from 300 to 599"],
     );
     refused(&sink("tls: { cert_file: /a }"), &["sink.tls.cert_file: `key_file` is missing"]);
     refused(&sink("tls: { key_file: /a }"), &["sink.tls.key_file: `cert_file` is missing"]);
