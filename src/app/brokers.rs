@@ -124,7 +124,7 @@ fn kafka_publisher(
     all.extend(target.options.clone());
     let cluster = Cluster { bootstrap_servers: servers.clone(), options: options(name, &all)? };
     let publisher = publish::kafka::Publisher::new(&cluster, &target.topic)
-        .map_err(|error| BuildError::config(name, error, "mend the target's `options`"))?;
+        .map_err(|error| BuildError::config(name, error, "correct the target's `options`"))?;
     Ok(Arc::new(publisher))
 }
 

@@ -31,7 +31,7 @@ pub(super) fn parts(
 ) -> Result<Parts, BuildError> {
     let name = &pipeline.name;
     let overrides = Overrides::parse(&env("K_CE_OVERRIDES").unwrap_or_default()).map_err(|error| {
-        BuildError::config(name, format!("K_CE_OVERRIDES: {error}"), "mend the SinkBinding's ceOverrides")
+        BuildError::config(name, format!("K_CE_OVERRIDES: {error}"), "correct the SinkBinding's ceOverrides")
     })?;
     let encoder = Encoder::new(event::Settings {
         namespace: env("NAMESPACE").filter(|value| !value.is_empty()).unwrap_or_else(|| "default".to_owned()),
@@ -40,7 +40,7 @@ pub(super) fn parts(
         event: pipeline.event.clone(),
         overrides,
     })
-    .map_err(|error| BuildError::config(name, error, "mend the key `event` of the pipeline"))?;
+    .map_err(|error| BuildError::config(name, error, "correct the key `event` of the pipeline"))?;
     let sink = Client::new(Settings {
         sink: pipeline.sink.clone(),
         headers: header_sources(&pipeline.sink.headers),
@@ -49,7 +49,7 @@ pub(super) fn parts(
         environment: Environment::from_variables(env),
     })
     .map_err(|error| {
-        BuildError::config(name, error, "mend the key `sink` of the pipeline, or the file that it names")
+        BuildError::config(name, error, "correct the key `sink` of the pipeline, or the file that it names")
     })?;
     let dead_letter = match &pipeline.dead_letter {
         Some(target) => Some(dead_letter(pipeline, target, env)?),
@@ -98,7 +98,7 @@ fn dead_letter(
         namespace: environment.namespace,
     };
     let client = publish::http::Client::new(settings).map_err(|error| {
-        BuildError::config(&pipeline.name, error, "mend the key `dead_letter.http` of the pipeline")
+        BuildError::config(&pipeline.name, error, "correct the key `dead_letter.http` of the pipeline")
     })?;
     Ok(dead_letter::Target::Http(Arc::new(client)))
 }

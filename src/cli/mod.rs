@@ -2,8 +2,10 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use longhaul_places::units::{Span, UnitError};
 
 use crate::config::process_env;
 use crate::knative::serve::guard;
@@ -18,6 +20,11 @@ pub mod resume;
 pub mod run;
 pub mod schema;
 pub mod serve;
+
+/// A duration on the command line, in the syntax of the configuration file.
+fn duration(text: &str) -> Result<Duration, String> {
+    text.parse().map(Span::get).map_err(|UnitError { reason, help }| format!("{reason}: {help}"))
+}
 
 /// What to do about a service that scales on its rate, which can be neither served nor planned here.
 const INSTEAD_OF_RPS: &str = "scale on concurrency: requests held open for long say nothing by their rate";
@@ -49,7 +56,7 @@ enum Command {
         file: ConfigFile,
     },
     /// Print the JSON Schema of the configuration file.
-    Schema,
+    Schema(schema::Options),
     /// Close the breaker of a running pipeline by hand.
     Resume(resume::Options),
     /// Say what a backlog will do to a Knative Service: time to drain, replicas, cost, and settings that hurt.
@@ -93,8 +100,8 @@ pub fn main() -> io::Result<u8> {
     let (mut out, mut err) = (io::stdout().lock(), io::stderr());
     match cli.command {
         Command::Check { file } => return check::run(&file.config, &mut out, &mut err, &process_env),
-        Command::Schema => {
-            schema::print(&mut out)?;
+        Command::Schema(options) => {
+            schema::print(&options, &mut out)?;
             return Ok(exit::OK);
         }
         Command::Resume(options) => return resume::run(&options, &mut out, &mut err),

@@ -1,9 +1,19 @@
-//! `longhaul schema`: the JSON Schema of the configuration file, for editors.
+//! `longhaul schema`: the keys of the configuration file, for editors and for readers.
 
 use std::io::{self, Write};
 
 use crate::config;
 
-pub fn print(out: &mut dyn Write) -> io::Result<()> {
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Print the reference in Markdown instead.
+    #[arg(long)]
+    markdown: bool,
+}
+
+pub fn print(options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    if options.markdown {
+        return write!(out, "{}", config::reference());
+    }
     writeln!(out, "{:#}", config::schema())
 }

@@ -55,7 +55,7 @@ pub fn load(file: &str, text: &str, features: Features, env: Env<'_>) -> Result<
         Ok(document) => check(&document, features, env, &mut report),
         Err(error) => {
             report.hide(values_of_line(text, error.at.start));
-            report.at(error.at.start, &Path::default(), error.reason, error.mend);
+            report.at(error.at.start, &Path::default(), error.reason, error.help);
             None
         }
     };
@@ -69,7 +69,7 @@ pub fn load(file: &str, text: &str, features: Features, env: Env<'_>) -> Result<
 fn check(document: &Document, features: Features, env: Env<'_>, report: &mut Report) -> Option<Config> {
     let root = Path::default();
     for error in &document.errors {
-        report.at(error.at.start, &root, error.reason.as_str(), error.mend.as_str());
+        report.at(error.at.start, &root, error.reason.as_str(), error.help.as_str());
     }
     for range in &document.private {
         report.hide(*range);
@@ -82,8 +82,8 @@ fn check(document: &Document, features: Features, env: Env<'_>, report: &mut Rep
         }
         // The schema is made from the types, so what passes it can be read. If it ever cannot, say so and stop.
         Err(error) => {
-            let mend = "compare the file with the output of `longhaul schema`";
-            report.at(document.root.range.start, &root, error.to_string(), mend);
+            let help = "compare the file with the output of `longhaul schema`";
+            report.at(document.root.range.start, &root, error.to_string(), help);
             None
         }
     }

@@ -7,6 +7,7 @@
 //! tree that knows the place of each key and compares it with the schema; [`validate`] looks at the values.
 
 pub mod load;
+pub mod reference;
 pub mod schema;
 pub mod types;
 mod validate;
@@ -16,5 +17,6 @@ use longhaul_places::{path, report, secret, shape, units, yaml};
 pub use load::{Features, LoadError, Loaded, load, read};
 pub use longhaul_places::template::{Env, process_env};
 pub use longhaul_places::{ByteCount, Mistake, Mistakes, Secret, Severity, Span};
+pub use reference::reference;
 pub use schema::schema;
 pub use types::*;

@@ -16,6 +16,9 @@ mod target;
 pub use peers::Peers;
 pub use target::{HttpTarget, KafkaTarget, RabbitmqTarget, Reply, Target};
 
+/// The most requests that one pipeline may hold open: each is a connection, a body and a slot of the prefetch.
+pub const MAX_IN_FLIGHT_MAX: u32 = 10_000;
+
 /// The whole configuration file. Any value may hold `${env:NAME}` and `${file:/path}`; `$${` stands for `${`. In URLs
 /// of brokers, headers, tokens and librdkafka options files are read again when they change, elsewhere once at start.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -51,7 +54,7 @@ pub struct Pipeline {
     pub sink: Sink,
     /// Requests held open at once by this replica, 1 to 10000; also RabbitMQ's prefetch. Replicas times this
     /// should not pass the service's max-scale, or requests wait in Knative while their timeout runs.
-    #[schemars(range(min = 1, max = 10_000))]
+    #[schemars(range(min = 1, max = MAX_IN_FLIGHT_MAX))]
     pub max_in_flight: u32,
     /// How often, when and for how long a failed item is tried again.
     #[serde(default)]

@@ -125,8 +125,8 @@ impl Context<'_> {
         for (key, file) in files {
             if let Some(error) = file.as_ref().and_then(|file| std::fs::File::open(file).err()) {
                 let reason = format!("this file cannot be read now: {error}");
-                let mend = "make sure that it is there when the program runs";
-                self.report.warning(&path.key(key), reason, mend);
+                let help = "make sure that it is there when the program runs";
+                self.report.warning(&path.key(key), reason, help);
             }
         }
     }
@@ -142,8 +142,8 @@ impl Context<'_> {
     /// The bounds are part of the range.
     fn range(&mut self, path: &Path, value: Span, least: Span, most: Span) {
         if value < least || most < value {
-            let mend = format!("write a duration from {least} to {most}");
-            self.report.mistake(path, format!("`{value}` is out of range"), mend);
+            let help = format!("write a duration from {least} to {most}");
+            self.report.mistake(path, format!("`{value}` is out of range"), help);
         }
     }
 

@@ -22,8 +22,8 @@ pub struct Advice {
     /// What it does here.
     pub why: String,
     /// What to write instead.
-    pub mend: String,
-    /// The same load with the mend; left out where it would take long to find out.
+    pub help: String,
+    /// The same load with the help; left out where it would take long to find out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub then: Option<Then>,
 }
@@ -40,7 +40,7 @@ pub enum Weight {
     Note,
 }
 
-/// A run with one setting mended, beside the one without.
+/// A run with one setting changed, beside the one without.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Then {
     pub drain_seconds: Option<f64>,
@@ -59,16 +59,16 @@ pub fn advise(forecast: &Forecast) -> Vec<Advice> {
         .iter()
         .filter_map(|rule| rule(&case))
         .map(|found| {
-            let then = found.mended.filter(|_| cheap).and_then(|mended| then(&mended, typical.seed));
-            Advice { weight: found.weight, setting: found.setting, why: found.why, mend: found.mend, then }
+            let then = found.changed.filter(|_| cheap).and_then(|changed| then(&changed, typical.seed));
+            Advice { weight: found.weight, setting: found.setting, why: found.why, help: found.help, then }
         })
         .collect();
     all.sort_by_key(|advice| advice.weight);
     all
 }
 
-fn then(mended: &Scenario, seed: u64) -> Option<Then> {
-    let run = run(mended, seed).ok()?;
+fn then(changed: &Scenario, seed: u64) -> Option<Then> {
+    let run = run(changed, seed).ok()?;
     Some(Then {
         drain_seconds: run.drained.map(|drained| rounded(drained.as_secs_f64())),
         replica_seconds: rounded(run.replica_seconds),

@@ -5,7 +5,7 @@ use plotters::prelude::*;
 
 use super::curve::Point;
 use super::forecast::Forecast;
-use super::text::human;
+use super::words::human;
 
 const WIDTH: u32 = 1000;
 const LEGEND_HEIGHT: u32 = 34;

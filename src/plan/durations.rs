@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use longhaul_places::units::{Span, UnitError};
+
 use super::random::{Purpose, Random};
-use crate::knative::duration;
 
 /// The distribution of the time that one attempt needs.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,8 +23,8 @@ pub enum Durations {
 /// Why a text is no distribution.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Error {
-    #[error(transparent)]
-    Duration(#[from] duration::Error),
+    #[error("{}: {}", .0.reason, .0.help)]
+    Duration(UnitError),
     #[error(
         "the spread in {0:?} is larger than the duration, which would make some items take less than no time"
     )]
@@ -37,7 +38,7 @@ pub enum Error {
 }
 
 /// The longest that anything in a plan may take or last, 365 days: the autoscaler's ticks are gone through one by one, every two seconds.
-pub const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+pub const LONGEST: Duration = Span::MAX.get();
 
 /// Either sign between a duration and its spread; the second one is for keyboards.
 const SIGNS: [&str; 2] = ["±", "+-"];
@@ -46,12 +47,12 @@ impl Durations {
     /// Reads `60s`, `60s±20s` or `60s+-20s`.
     ///
     /// # Errors
-    /// What is no duration in Go's notation, a spread wider than the duration, or more than [`LONGEST`].
+    /// The text is not a [`Span`], the spread is wider than the duration, or the sum is more than [`LONGEST`].
     pub fn parse(text: &str) -> Result<Self, Error> {
         let Some((middle, spread)) = SIGNS.iter().find_map(|sign| text.split_once(sign)) else {
-            return Ok(Durations::Fixed(parse_bounded(text.trim())?));
+            return Ok(Durations::Fixed(parse(text.trim())?));
         };
-        let (middle, spread) = (duration::parse(middle.trim())?, duration::parse(spread.trim())?);
+        let (middle, spread) = (parse(middle.trim())?, parse(spread.trim())?);
         if spread > middle {
             return Err(Error::SpreadTooWide(text.to_owned()));
         }
@@ -65,7 +66,7 @@ impl Durations {
     /// are left out.
     ///
     /// # Errors
-    /// The first line that is no duration or more than [`LONGEST`], or no line at all.
+    /// A line is not a [`Span`], or there is none.
     pub fn parse_observed(text: &str) -> Result<Self, Error> {
         let mut observed = Vec::new();
         for (index, line) in text.lines().enumerate() {
@@ -79,7 +80,7 @@ impl Durations {
                 line.to_owned()
             };
             let at_line = |error| Error::Line { line: index + 1, error: Box::new(error) };
-            observed.push(parse_bounded(&with_unit).map_err(at_line)?);
+            observed.push(parse(&with_unit).map_err(at_line)?);
         }
         if observed.is_empty() { Err(Error::Empty) } else { Ok(Durations::Observed(observed.into())) }
     }
@@ -107,9 +108,9 @@ impl Durations {
     }
 }
 
-fn parse_bounded(text: &str) -> Result<Duration, Error> {
-    let duration = duration::parse(text)?;
-    if duration > LONGEST { Err(Error::TooLong(text.to_owned())) } else { Ok(duration) }
+/// Never longer than [`LONGEST`], the longest [`Span`].
+fn parse(text: &str) -> Result<Duration, Error> {
+    text.parse().map(Span::get).map_err(Error::Duration)
 }
 
 #[cfg(test)]
@@ -131,7 +132,7 @@ mod tests {
         assert_eq!(observed, Durations::Observed([Duration::from_millis(61_500), 120 * SECOND].into()));
         assert_eq!(Durations::parse_observed("#\n"), Err(Error::Empty));
         assert_eq!(Durations::parse("8760h"), Ok(Durations::Fixed(LONGEST)));
-        assert!(matches!(Durations::parse("8760h1s"), Err(Error::TooLong(_))));
+        assert!(matches!(Durations::parse("8760h1s"), Err(Error::Duration(_))));
         assert!(matches!(Durations::parse("5000h±4000h"), Err(Error::TooLong(_))));
         assert!(matches!(Durations::parse_observed("1\n1e1h\n"), Err(Error::Line { line: 2, .. })));
         assert!(matches!(Durations::parse_observed("1\n9000h\n"), Err(Error::Line { line: 2, .. })));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::arrivals::TooMany;
+use super::error::Error;
 use super::limit::Limit;
 use super::run::Run;
 use super::scenario::Scenario;
@@ -30,8 +30,8 @@ impl Forecast {
     /// Runs `scenario` with `seed` and the seeds after it, `seeds` in all but at least one.
     ///
     /// # Errors
-    /// A load of too many items.
-    pub fn make(scenario: Scenario, seed: u64, seeds: u32) -> Result<Self, TooMany> {
+    /// The scenario has too many items, or spans of time that are too long.
+    pub fn make(scenario: Scenario, seed: u64, seeds: u32) -> Result<Self, Error> {
         let runs = (0..u64::from(seeds.max(1)))
             .map(|n| run(&scenario, seed.wrapping_add(n)))
             .collect::<Result<_, _>>()?;

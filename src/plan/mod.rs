@@ -4,13 +4,14 @@
 //! [`Revision`](crate::knative::service::Revision) scales as the service does. What this module adds is time that jumps from one event
 //! to the next, a broker's queue, and an account of what happened. It reads no clock and no file; one seed gives one result.
 //!
-//! Read in this order: [`Scenario`] (what is asked), [`run`] (one run of it), [`Forecast`] (several, summed up), [`advice`].
+//! Read in this order: [`Scenario`] (what is asked), [`run()`] (one run of it), [`Forecast`] (several, summed up), [`advice`].
 
 pub mod advice;
 mod arrivals;
 mod curve;
 pub mod drawing;
 mod durations;
+mod error;
 mod forecast;
 mod ideal;
 pub mod json;
@@ -22,11 +23,13 @@ mod run;
 mod scenario;
 pub mod text;
 mod units;
+mod words;
 mod world;
 
-pub use arrivals::{Arrivals, ITEMS_MAX, TooMany};
+pub use arrivals::{Arrivals, ITEMS_MAX};
 pub use curve::{Curve, Point};
 pub use durations::{Durations, Error as DurationsError, LONGEST};
+pub use error::Error;
 pub use forecast::{Forecast, Spread};
 pub use limit::{Limit, Limits};
 pub use queue::Totals;

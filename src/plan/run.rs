@@ -13,7 +13,7 @@ pub struct Run {
     pub seed: u64,
     pub items: usize,
     pub totals: Totals,
-    /// When the last item was settled; none if that did not come within ten years of the last arrival, or if items are held.
+    /// When the last item was settled; none if that did not come within two years after the last arrival, or if items are held.
     pub drained: Option<Duration>,
     /// When a worker began with the first item.
     pub first_start: Option<Duration>,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::arrivals::Arrivals;
 use super::durations::Durations;
-use crate::delivery::{Bounds, OnFailed, OnUnknown, Policy, Retry};
+use crate::delivery::Policy;
 use crate::knative::kpa;
 
 /// Everything that a forecast depends on, besides its seed.
@@ -126,39 +126,6 @@ impl Service {
 }
 
 impl Bridge {
-    /// One replica with the defaults of the configuration file, and a dead letter for what fails for good.
-    pub fn new(max_in_flight: u32) -> Self {
-        let policy = Policy {
-            max_in_flight,
-            retry: Retry {
-                attempts: 5,
-                backoff: Duration::from_secs(10),
-                backoff_max: Duration::from_secs(600),
-                unknown_backoff: Duration::from_secs(30),
-                worker_time_budget: Duration::from_secs(6 * 3600),
-                not_started_for: Duration::from_secs(24 * 3600),
-            },
-            on_unknown: OnUnknown::Retry,
-            on_failed: OnFailed::DeadLetter,
-            reply: false,
-            park: false,
-            prefetched: false,
-            peers: false,
-            limit_step: Duration::from_secs(1),
-            breaker_failures: 20,
-            breaker_open: Duration::from_secs(60),
-            bounds: Bounds {
-                item_bytes: u64::MAX,
-                held_bytes: u64::MAX,
-                held_max: 5,
-                orphans_max: 1,
-                orphan_age: Duration::MAX,
-            },
-            seed: 0,
-        };
-        Bridge { replicas: 1, timeout: Duration::from_secs(4 * 3600), policy }
-    }
-
     /// Requests that all replicas of the bridge hold open at most.
     pub fn in_flight(&self) -> u32 {
         self.policy.max_in_flight.saturating_mul(self.replicas)

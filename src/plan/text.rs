@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::advice::{Advice, Weight};
 use super::curve::Point;
 use super::forecast::{Forecast, Spread};
+use super::words::{human, plural};
 
 /// A row's label, and the cell of a scenario; none where there is nothing to say about it.
 type Row = (&'static str, fn(&Forecast) -> Option<String>);
@@ -104,7 +105,7 @@ fn details(forecast: &Forecast, advice: &[Advice]) -> String {
         };
         push(
             &mut text,
-            format_args!("  {weight}: {} {}\n        write {}", advice.setting, advice.why, advice.mend),
+            format_args!("  {weight}: {} {}\n        write {}", advice.setting, advice.why, advice.help),
         );
         if let Some(then) = advice.then {
             let drain = then
@@ -184,23 +185,6 @@ fn with_range(spread: Spread, show: fn(f64) -> String) -> String {
 
 fn span(seconds: f64) -> String {
     human(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
-}
-
-/// A duration to about three digits: `14.2 s`, `12 min 30 s`, `3 h 05 min`, `7 d 0 h`.
-pub fn human(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let whole = (duration.as_secs_f64()).round() as u64;
-    match seconds {
-        0..60 => format!("{:.1} s", duration.as_secs_f64()),
-        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
-        3600..86400 => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{} d {} h", seconds / 86400, seconds % 86400 / 3600),
-    }
-}
-
-pub fn plural(count: usize, noun: &str) -> String {
-    let ending = if count == 1 { "" } else { "s" };
-    format!("{count} {noun}{ending}")
 }
 
 /// Text is never refused by a `String`.

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::arrivals::{self, TooMany};
+use super::LONGEST;
+use super::arrivals;
 use super::curve::Point;
+use super::error::{Error, check_load, check_settings};
 use super::ideal;
 use super::limit::{Limit, More};
 use super::queue::Queue;
@@ -16,11 +18,13 @@ use crate::knative::service::Counts;
 /// Runs `scenario` with one seed.
 ///
 /// # Errors
-/// A load of too many items.
-pub fn run(scenario: &Scenario, seed: u64) -> Result<Run, TooMany> {
+/// The scenario has too many items, or spans of time that are too long.
+pub fn run(scenario: &Scenario, seed: u64) -> Result<Run, Error> {
+    check_settings(scenario)?;
     let random = Random::new(seed);
     let arrivals = arrivals::times(&scenario.load.arrivals, random)?;
     let ideal = ideal::time(scenario, &arrivals, random);
+    check_load(ideal)?;
     let (revision, origin) = prepared(scenario, random);
     let mut world = World {
         scenario,
@@ -43,8 +47,8 @@ pub fn run(scenario: &Scenario, seed: u64) -> Result<Run, TooMany> {
     Ok(world.run)
 }
 
-/// A load that is not through after ten years never will be.
-const HORIZON: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// A load that is not through this long after its last arrival counts as one that never drains.
+const HORIZON: Duration = LONGEST.saturating_mul(2);
 
 struct World<'a> {
     scenario: &'a Scenario,

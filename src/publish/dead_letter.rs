@@ -83,7 +83,7 @@ impl Target {
 }
 
 impl Letter {
-    /// The message to write to a broker. [`restore`] undoes it.
+    /// The message to write to a broker. [`restore()`] undoes it.
     pub fn outgoing(&self, broker: Broker) -> Outgoing {
         let mut headers: Vec<(String, Value)> =
             self.message.headers.iter().filter(|(name, _)| !is_ours(name)).cloned().collect();

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use longhaul::cli::plan::with_defaults;
 use longhaul::knative::kpa::{Cluster, Config};
-use longhaul::plan::{Arrivals, Bridge, Durations, Forecast, Load, Scenario, Service, Start, run};
+use longhaul::plan::{Arrivals, Durations, Forecast, Load, Scenario, Service, Start, run};
 
 mod command;
 mod curves;
@@ -21,7 +22,7 @@ fn backlog(items: usize, duration: Duration, max_in_flight: u32, service: Servic
             durations: Durations::Fixed(duration),
             failure_rate: 0.0,
         },
-        bridge: Bridge::new(max_in_flight),
+        bridge: with_defaults(max_in_flight),
         service,
         start: Start::Idle,
         price: None,
@@ -131,7 +132,7 @@ fn several_bridges_share_one_queue_and_add_up() {
     let mut scenario = backlog(60, 10 * SECOND, 5, service(&Cluster::default(), &[]));
     scenario.bridge.replicas = 2;
     let two = run(&scenario, 1).unwrap();
-    scenario.bridge = Bridge::new(10);
+    scenario.bridge = with_defaults(10);
     let one = run(&scenario, 1).unwrap();
     assert_eq!((two.drained, two.most_replicas), (one.drained, one.most_replicas));
 }

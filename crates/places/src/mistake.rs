@@ -15,7 +15,7 @@ pub struct Mistake {
     /// Such as `pipelines[0].sink.timeout`; empty where the whole file is meant.
     pub path: String,
     pub reason: String,
-    pub mend: String,
+    pub help: String,
     /// The line of the file with every secret left out.
     pub excerpt: Option<Excerpt>,
 }
@@ -65,7 +65,7 @@ impl fmt::Display for Mistakes {
                 let margin = " ".repeat(number.len());
                 write!(formatter, "\n  {number} | {line}\n  {margin} | {}^", " ".repeat(*indent))?;
             }
-            write!(formatter, "\n  help: {}", mistake.mend)?;
+            write!(formatter, "\n  help: {}", mistake.help)?;
         }
         Ok(())
     }

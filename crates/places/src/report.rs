@@ -21,7 +21,7 @@ struct Finding {
     at: Spot,
     path: Path,
     reason: String,
-    mend: String,
+    help: String,
 }
 
 #[derive(Clone, Copy)]
@@ -49,14 +49,14 @@ impl Report {
     }
 
     /// A mistake at a place of its own.
-    pub fn at(&mut self, at: Spot, path: &Path, reason: impl Into<String>, mend: impl Into<String>) {
-        self.push(Severity::Error, at, path, reason.into(), mend.into());
+    pub fn at(&mut self, at: Spot, path: &Path, reason: impl Into<String>, help: impl Into<String>) {
+        self.push(Severity::Error, at, path, reason.into(), help.into());
     }
 
     /// As [`Report::at`]; the path counts as spoilt from here on.
-    pub fn shape(&mut self, at: Spot, path: &Path, reason: impl Into<String>, mend: impl Into<String>) {
+    pub fn shape(&mut self, at: Spot, path: &Path, reason: impl Into<String>, help: impl Into<String>) {
         self.spoil(path);
-        self.at(at, path, reason, mend);
+        self.at(at, path, reason, help);
     }
 
     /// No later check of this value is reported.
@@ -65,13 +65,13 @@ impl Report {
     }
 
     /// A mistake in the value at `path`, or in what contains it where it is left out.
-    pub fn mistake(&mut self, path: &Path, reason: impl Into<String>, mend: impl Into<String>) {
-        self.value(Severity::Error, path, reason.into(), mend.into());
+    pub fn mistake(&mut self, path: &Path, reason: impl Into<String>, help: impl Into<String>) {
+        self.value(Severity::Error, path, reason.into(), help.into());
     }
 
     /// As [`Report::mistake`], for what may be meant.
-    pub fn warning(&mut self, path: &Path, reason: impl Into<String>, mend: impl Into<String>) {
-        self.value(Severity::Warning, path, reason.into(), mend.into());
+    pub fn warning(&mut self, path: &Path, reason: impl Into<String>, help: impl Into<String>) {
+        self.value(Severity::Warning, path, reason.into(), help.into());
     }
 
     /// Whether the file has this key, a wrong one included.
@@ -83,12 +83,12 @@ impl Report {
         self.spot(path).line
     }
 
-    fn value(&mut self, severity: Severity, path: &Path, reason: String, mend: String) {
+    fn value(&mut self, severity: Severity, path: &Path, reason: String, help: String) {
         if self.spoilt.iter().any(|spoilt| spoilt.overlaps(path)) {
             return;
         }
         let at = self.spot(path);
-        self.push(severity, at, path, reason, mend);
+        self.push(severity, at, path, reason, help);
     }
 
     /// The value; for what is left out the key of the nearest mapping that is there.
@@ -100,8 +100,8 @@ impl Report {
         place.map_or(Range::START, |place| place.key.unwrap_or(place.value)).start
     }
 
-    fn push(&mut self, severity: Severity, at: Spot, path: &Path, reason: String, mend: String) {
-        self.findings.push(Finding { severity, at, path: path.clone(), reason, mend });
+    fn push(&mut self, severity: Severity, at: Spot, path: &Path, reason: String, help: String) {
+        self.findings.push(Finding { severity, at, path: path.clone(), reason, help });
     }
 
     /// Mistakes and warnings, each sorted by place.
@@ -110,14 +110,14 @@ impl Report {
         self.findings.sort_by_key(|finding| finding.at);
         let mut mistakes = Mistakes { file: file.to_owned(), list: Vec::new() };
         let mut warnings = mistakes.clone();
-        for Finding { severity, at, path, reason, mend } in self.findings {
+        for Finding { severity, at, path, reason, help } in self.findings {
             let excerpt = Excerpt::cut(text, at, &self.private);
             let (line, column, path) = (at.line, at.column, path.to_string());
             let list = match severity {
                 Severity::Error => &mut mistakes.list,
                 Severity::Warning => &mut warnings.list,
             };
-            list.push(Mistake { severity, line, column, path, reason, mend, excerpt });
+            list.push(Mistake { severity, line, column, path, reason, help, excerpt });
         }
         (mistakes, warnings)
     }

@@ -158,8 +158,8 @@ impl<'a> Walk<'a> {
         if !is_any(schema) && (value.is_null() || !allows(schema, value.json_type())) {
             return self.wrong_type(node, schema, value.kind(), shown.filter(|_| !value.is_null()), path);
         }
-        if let Some((reason, mend)) = words::wrong_value(&value, schema, text) {
-            return self.wrong(node, path, reason, mend);
+        if let Some((reason, help)) = words::wrong_value(&value, schema, text) {
+            return self.wrong(node, path, reason, help);
         }
         let unit = match schema["format"].as_str() {
             Some("span") => value.as_text().and_then(|text| text.parse::<Span>().err()),
@@ -167,8 +167,8 @@ impl<'a> Walk<'a> {
             _ => None,
         };
         if let Some(error) = unit {
-            let UnitError { reason, mend } = words::without_value(error, schema, text);
-            return self.wrong(node, path, reason, mend);
+            let UnitError { reason, help } = words::without_value(error, schema, text);
+            return self.wrong(node, path, reason, help);
         }
         if is_secret(schema) { Some(secret_json(&value, text)) } else { Some(value.into_json()) }
     }
@@ -181,13 +181,13 @@ impl<'a> Walk<'a> {
         let template = match text.parse::<Template>() {
             Ok(template) => template,
             Err(error) => {
-                let mend = "write ${env:NAME} or ${file:/path}, and $${ for a plain ${";
-                return self.wrong(node, path, error.to_string(), mend.into());
+                let help = "write ${env:NAME} or ${file:/path}, and $${ for a plain ${";
+                return self.wrong(node, path, error.to_string(), help.into());
             }
         };
         match template.resolve(self.env) {
             Ok(expanded) => Some(expanded),
-            Err(error) => self.wrong(node, path, error.to_string(), error.mend()),
+            Err(error) => self.wrong(node, path, error.to_string(), error.help()),
         }
     }
 
@@ -199,12 +199,12 @@ impl<'a> Walk<'a> {
         shown: Option<&str>,
         path: &Path,
     ) -> Option<Value> {
-        let (reason, mend) = words::wrong_type(schema, kind, shown);
-        self.wrong(node, path, reason, mend)
+        let (reason, help) = words::wrong_type(schema, kind, shown);
+        self.wrong(node, path, reason, help)
     }
 
-    fn wrong<T>(&mut self, node: &Node, path: &Path, reason: String, mend: String) -> Option<T> {
-        self.report.shape(node.range.start, path, reason, mend);
+    fn wrong<T>(&mut self, node: &Node, path: &Path, reason: String, help: String) -> Option<T> {
+        self.report.shape(node.range.start, path, reason, help);
         None
     }
 

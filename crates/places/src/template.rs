@@ -49,7 +49,7 @@ pub enum ResolveError {
 
 impl ResolveError {
     /// What a person can do about it.
-    pub fn mend(&self) -> String {
+    pub fn help(&self) -> String {
         match self {
             ResolveError::Variable(name) => format!("set {name}, or remove ${{env:{name}}}"),
             ResolveError::File { file, source } => match source.kind() {

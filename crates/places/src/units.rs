@@ -26,7 +26,7 @@ pub struct ByteCount(u64);
 #[error("{reason}")]
 pub struct UnitError {
     pub reason: String,
-    pub mend: String,
+    pub help: String,
 }
 
 impl Span {
@@ -61,18 +61,18 @@ impl FromStr for Span {
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(UnitError {
                 reason: format!("`{text}` has no unit"),
-                mend: format!("write {text}s for seconds, {text}m for minutes or {text}h for hours"),
+                help: format!("write {text}s for seconds, {text}m for minutes or {text}h for hours"),
             });
         }
         let signed: SignedDuration = text.parse().map_err(|_| not_a_span(text))?;
         let duration = Duration::try_from(signed).map_err(|_| UnitError {
             reason: format!("`{text}` is negative"),
-            mend: "write a duration of zero or more, such as 30s".into(),
+            help: "write a duration of zero or more, such as 30s".into(),
         })?;
         if duration > Span::MAX.0 {
             return Err(UnitError {
                 reason: format!("`{text}` is more than {}, the most that is allowed", Span::MAX),
-                mend: "write a shorter duration, such as 4h".into(),
+                help: "write a shorter duration, such as 4h".into(),
             });
         }
         Ok(Span(duration))
@@ -82,7 +82,7 @@ impl FromStr for Span {
 fn not_a_span(text: &str) -> UnitError {
     UnitError {
         reason: format!("`{text}` is no duration"),
-        mend: "write a number with h, m, s or ms, such as 30s, 1h 30m or 250ms (a day is 24h)".into(),
+        help: "write a number with h, m, s or ms, such as 30s, 1h 30m or 250ms (a day is 24h)".into(),
     }
 }
 
@@ -126,7 +126,7 @@ impl FromStr for ByteCount {
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let wrong = || UnitError {
             reason: format!("`{text}` is no size"),
-            mend: "write a whole number of bytes, or one with KiB, MiB, GiB, kB, MB or GB, such as 16MiB"
+            help: "write a whole number of bytes, or one with KiB, MiB, GiB, kB, MB or GB, such as 16MiB"
                 .into(),
         };
         let (digits, unit) = UNITS

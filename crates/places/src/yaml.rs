@@ -59,7 +59,7 @@ pub struct Spot {
 pub struct Error {
     pub at: Range,
     pub reason: String,
-    pub mend: String,
+    pub help: String,
 }
 
 /// The tree of one document, and the mistakes that do not stop the reading.
@@ -78,13 +78,13 @@ pub fn parse(text: &str) -> Result<Document, Error> {
         return Err(Error {
             at: documents[1].start,
             reason: "a second YAML document starts here".into(),
-            mend: "keep everything in one document: remove the line `---`".into(),
+            help: "keep everything in one document: remove the line `---`".into(),
         });
     }
     documents.pop().ok_or_else(|| Error {
         at: Range::START,
         reason: "the file is empty".into(),
-        mend: "write at least `pipelines:` with one pipeline".into(),
+        help: "write at least `pipelines:` with one pipeline".into(),
     })
 }
 
@@ -150,7 +150,7 @@ impl Builder<'_> {
                     return Err(Error {
                         at: range,
                         reason: "this alias stands inside of the value that it names".into(),
-                        mend: "write the value out instead".into(),
+                        help: "write the value out instead".into(),
                     });
                 };
                 self.nodes += node.size();
@@ -179,7 +179,7 @@ impl Builder<'_> {
             return Err(Error {
                 at: range,
                 reason: format!("values are nested more than {DEPTH_MAX} deep"),
-                mend: "nest less".into(),
+                help: "nest less".into(),
             });
         }
         self.open.push(Open { anchor, range, content });
@@ -204,7 +204,7 @@ impl Builder<'_> {
                 reason: format!(
                     "the file holds more than {NODES_MAX} values, those of aliases counted each time"
                 ),
-                mend: "use fewer aliases".into(),
+                help: "use fewer aliases".into(),
             });
         }
         if anchor != 0 {
@@ -219,7 +219,7 @@ impl Builder<'_> {
                         return Err(Error {
                             at: node.range,
                             reason: "a key is a list or a mapping".into(),
-                            mend: "write a word as the key; put a text that starts with [ or { in quotes"
+                            help: "write a word as the key; put a text that starts with [ or { in quotes"
                                 .into(),
                         });
                     };

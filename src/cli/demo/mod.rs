@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit;
 use crate::app::{App, End};
-use crate::config::{self, process_env};
+use crate::config::{self, MAX_IN_FLIGHT_MAX, process_env};
 use crate::knative::serve::Handle;
 use crate::telemetry::PipelineMetrics;
 
@@ -37,10 +37,10 @@ pub struct Options {
     #[arg(long, env = "LONGHAUL_ITEMS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     items: u32,
     /// How long the work on one item takes, such as `2s`.
-    #[arg(long, env = "LONGHAUL_WAIT", default_value = "2s", value_parser = crate::knative::duration::parse)]
+    #[arg(long, env = "LONGHAUL_WAIT", default_value = "2s", value_parser = super::duration)]
     wait: Duration,
     /// Requests held open at once, and the most replicas.
-    #[arg(long, env = "LONGHAUL_MAX_IN_FLIGHT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    #[arg(long, env = "LONGHAUL_MAX_IN_FLIGHT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_IN_FLIGHT_MAX)))]
     max_in_flight: u32,
     /// A real broker: `amqp://…`, or a Kafka `host:port`. Without it a broker runs in this process.
     #[arg(long, env = "LONGHAUL_BROKER")]
@@ -103,7 +103,7 @@ async fn show(options: &Options, out: &mut impl Write) -> Result<u8, Failure> {
         .map_err(|mistakes| Failure::part(mistakes, "this is a defect of longhaul: please report it"))?;
     let app = App::build(&loaded.config, &process_env)
         .await
-        .map_err(|error| Failure::part(error, "mend the environment variable that it names"))?;
+        .map_err(|error| Failure::part(error, "correct the environment variable that it names"))?;
     let metrics = app.metrics().pipeline("demo", options.max_in_flight);
     let drain = CancellationToken::new();
     let mut bridge = tokio::spawn(app.run(drain.clone()));

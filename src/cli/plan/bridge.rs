@@ -8,16 +8,37 @@ use crate::config::{self, Pipeline, process_env};
 use crate::delivery::Policy;
 use crate::plan::Bridge;
 
+/// Enough to see the service scale, where neither a configuration nor `--max-in-flight` says how many.
 const IN_FLIGHT: u32 = 10;
 
 pub fn build(options: &Options) -> Result<Bridge, Refused> {
     let mut bridge = match &options.config {
-        None => Bridge::new(IN_FLIGHT),
+        None => with_defaults(IN_FLIGHT),
         Some(file) => of_pipeline(&pipeline(file, options.pipeline.as_deref())?),
     };
     bridge.replicas = options.bridges;
     bridge.policy.max_in_flight = options.max_in_flight.unwrap_or(bridge.policy.max_in_flight);
     Ok(bridge)
+}
+
+/// One replica with the defaults of the configuration file, and a dead letter for items that failed for good.
+pub fn with_defaults(max_in_flight: u32) -> Bridge {
+    let pipeline = Pipeline {
+        name: "plan".to_owned(),
+        // A plan has a queue of its own.
+        source: config::Source::default(),
+        sink: config::Sink::default(),
+        max_in_flight,
+        retry: config::Retry::default(),
+        on_unknown: config::OnUnknown::default(),
+        on_failed: config::OnFailed::default(),
+        dead_letter: Some(config::Target::default()),
+        reply: None,
+        breaker: config::Breaker::default(),
+        limits: config::Limits::default(),
+        event: config::Event::default(),
+    };
+    of_pipeline(&pipeline)
 }
 
 fn of_pipeline(pipeline: &Pipeline) -> Bridge {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{Options, Refused, exit};
-use crate::knative::duration;
+use crate::cli::duration;
 use crate::plan::{Arrivals, Durations, LONGEST, Load};
 
 /// `COUNT/TIME`: so many in each span of time, such as `30/m` or `100/15m`.
@@ -22,7 +22,7 @@ impl Repeated {
         // `m` alone is one of them.
         let every = every.trim();
         let one = if every.starts_with(|c: char| c.is_ascii_alphabetic()) { "1" } else { "" };
-        let every = duration::parse(&format!("{one}{every}")).map_err(|error| error.to_string())?;
+        let every = duration(&format!("{one}{every}"))?;
         if count == 0 || every.is_zero() {
             return Err(form());
         }
@@ -44,19 +44,11 @@ pub fn price(text: &str) -> Result<f64, String> {
     price.ok_or_else(|| format!("{text:?} is no price: write a number of at least 0, without a currency"))
 }
 
-/// For how long items arrive.
-pub fn lasting(text: &str) -> Result<Duration, String> {
-    at_most(LONGEST, "365 days", text)
-}
-
 /// A replica that takes longer than a day never comes: Knative itself gives up after ten minutes.
 pub fn cold_start(text: &str) -> Result<Duration, String> {
-    at_most(Duration::from_secs(24 * 3600), "a day", text)
-}
-
-fn at_most(most: Duration, named: &str, text: &str) -> Result<Duration, String> {
-    let span = duration::parse(text).map_err(|error| error.to_string())?;
-    if span > most { Err(format!("{text} is too long: at most {named} can be planned")) } else { Ok(span) }
+    let span = duration(text)?;
+    let is_possible = span <= Duration::from_secs(24 * 3600);
+    if is_possible { Ok(span) } else { Err(format!("{text} is too long: at most a day can be planned")) }
 }
 
 pub fn build(options: &Options) -> Result<Load, Refused> {

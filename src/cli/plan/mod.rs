@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::exit;
+use crate::config::MAX_IN_FLIGHT_MAX;
 use crate::plan::advice::{Advice, advise};
 use crate::plan::{Forecast, Scenario, drawing, json, text};
 
@@ -13,6 +14,7 @@ mod load;
 mod scenarios;
 mod variant;
 
+pub use bridge::with_defaults;
 use load::Repeated;
 use variant::Variant;
 
@@ -44,7 +46,7 @@ pub struct Options {
     #[arg(long, env = "LONGHAUL_BURST", value_parser = Repeated::parse, requires = "lasting")]
     burst: Option<Repeated>,
     /// For how long `--rate` and `--burst` go on; at most 365 days.
-    #[arg(long = "for", id = "lasting", env = "LONGHAUL_FOR", value_name = "DURATION", value_parser = load::lasting)]
+    #[arg(long = "for", id = "lasting", env = "LONGHAUL_FOR", value_name = "DURATION", value_parser = super::duration)]
     lasting: Option<Duration>,
     /// How long the work on an item takes: `60s`; `60s±20s` (or `60s+-20s`) for anything between 40 s and 80 s; or a file of observed
     /// durations, one on each line: `61.5s`, or `61.5` for seconds.
@@ -61,7 +63,7 @@ pub struct Options {
     #[arg(long, env = "LONGHAUL_PIPELINE", requires = "config")]
     pipeline: Option<String>,
     /// Requests that one replica of the bridge holds open at once. Left out: the pipeline's, or 10.
-    #[arg(long, env = "LONGHAUL_MAX_IN_FLIGHT", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, env = "LONGHAUL_MAX_IN_FLIGHT", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_IN_FLIGHT_MAX)))]
     max_in_flight: Option<u32>,
     /// Replicas of the bridge.
     #[arg(long, env = "LONGHAUL_BRIDGES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -131,7 +133,7 @@ fn forecast(options: &Options, scenarios: Vec<Scenario>) -> Result<String, Refus
     for scenario in scenarios {
         let seeds = options.seeds.unwrap_or_else(|| if is_large(&scenario) { 1 } else { SEEDS });
         let forecast = Forecast::make(scenario, options.seed, seeds)
-            .map_err(|error| Refused::usage(error, "plan a part of it: the rest takes as long again"))?;
+            .map_err(|error| Refused::usage(&error, error.help()))?;
         check_items(&forecast)?;
         let advice = advise(&forecast);
         forecasts.push((forecast, advice));

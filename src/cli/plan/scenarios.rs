@@ -115,7 +115,7 @@ fn read(file: Option<&Path>, cluster: Option<&Path>, err: &mut dyn Write) -> Res
     let loaded = manifest::load((&name, &text), cluster).map_err(|error| Refused {
         code: exit::CONFIG,
         what: format!("there are mistakes\n{error}"),
-        hint: "mend them; most of them a cluster refuses too",
+        hint: "correct them; most of them a cluster refuses too",
     })?;
     if loaded.service.autoscaling.metric != Metric::Concurrency {
         return Err(Refused {

@@ -2,6 +2,7 @@
 
 use super::load;
 use super::scenarios::{Base, set_timeouts};
+use crate::config::MAX_IN_FLIGHT_MAX;
 use crate::knative::kpa::annotations::{ALL, GROUP};
 use crate::knative::kpa::{Annotations, Config, Metric};
 use crate::knative::manifest::Remark;
@@ -42,7 +43,7 @@ impl Variant {
         }
         let resolved = base.timeouts.resolve(&base.defaults);
         if !resolved.mistakes.is_empty() {
-            let reason = |Remark { field, reason, mend }| format!("{field}: {reason}; {mend}");
+            let reason = |Remark { field, reason, help }| format!("{field}: {reason}; {help}");
             return Err(resolved.mistakes.into_iter().map(reason).collect::<Vec<_>>().join("\n"));
         }
         set_timeouts(&mut scenario.service, resolved.timeouts);
@@ -67,7 +68,7 @@ fn set(base: &mut Base, key: &str, value: &str) -> Result<(), String> {
         "timeoutSeconds" => timeouts.request = seconds(1)?,
         "responseStartTimeoutSeconds" => timeouts.response_start = seconds(0)?,
         "idleTimeoutSeconds" => timeouts.idle = seconds(0)?,
-        "max-in-flight" => bridge.policy.max_in_flight = number(key, value, 1, 100_000)?,
+        "max-in-flight" => bridge.policy.max_in_flight = number(key, value, 1, MAX_IN_FLIGHT_MAX)?,
         "bridges" => bridge.replicas = number(key, value, 1, 100)?,
         "cold-start" => service.cold_start = load::cold_start(value)?,
         "failure-rate" => scenario.load.failure_rate = load::share(value)?,

@@ -10,7 +10,6 @@ use tokio::net::TcpListener;
 
 use super::exit;
 use super::run::Signals;
-use crate::knative::duration;
 use crate::knative::hellotest;
 use crate::knative::kpa::Metric;
 use crate::knative::manifest::{self, Loaded, Service, Source};
@@ -33,10 +32,10 @@ pub struct Options {
     #[arg(long, env = "LONGHAUL_ADMIN", default_value = "127.0.0.1:8081", value_name = "ADDRESS")]
     admin: SocketAddr,
     /// How long a replica takes to start on top of the worker's own time, such as `5s` for an image that is pulled.
-    #[arg(long, env = "LONGHAUL_COLD_START", default_value = "0s", value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, env = "LONGHAUL_COLD_START", default_value = "0s", value_name = "DURATION", value_parser = super::duration)]
     cold_start: Duration,
     /// After SIGTERM nothing new is taken and the workers get SIGTERM at once; what does not end within this time is killed.
-    #[arg(long, env = "LONGHAUL_STOP_GRACE", default_value = "10s", value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, env = "LONGHAUL_STOP_GRACE", default_value = "10s", value_name = "DURATION", value_parser = super::duration)]
     stop_grace: Duration,
     /// Faults on purpose, such as `kill=0.1,refuse=0.05,reset=0.05,delay=5s`. The first three are shares of the requests:
     /// the replica is killed while it runs one, the worker refuses the connection (nothing ran), the worker does its work but the
@@ -171,7 +170,7 @@ fn sample(service: &Service) -> Result<Arc<dyn Worker>, Refused> {
         }
     };
     let hellotest = hellotest::Settings::read(variable)
-        .map_err(|error| Refused { what: error.to_string(), hint: "mend the variable in the manifest" })?;
+        .map_err(|error| Refused { what: error.to_string(), hint: "correct the variable in the manifest" })?;
     let hellotest = Arc::new(hellotest);
     Ok(Arc::new(move |request| {
         let hellotest = Arc::clone(&hellotest);

@@ -40,5 +40,5 @@ fn rabbitmq(keys: &str) -> String {
 
 /// `path: reason` and `help` of each mistake or warning, without places.
 fn brief(mistakes: &Mistakes) -> Vec<String> {
-    mistakes.list.iter().map(|it| format!("{}: {} | {}", it.path, it.reason, it.mend)).collect()
+    mistakes.list.iter().map(|it| format!("{}: {} | {}", it.path, it.reason, it.help)).collect()
 }

@@ -18,8 +18,8 @@ const GENERATE: &str = "make one with `openssl rand -hex 32`, and give it to all
 impl Context<'_> {
     pub(super) fn admin(&mut self, admin: &Admin, path: &Path) {
         if admin.listen.as_ref().is_some_and(|address| address.parse::<SocketAddr>().is_err()) {
-            let mend = "write an IP address and a port, such as 0.0.0.0:9090 or [::1]:9090";
-            self.report.mistake(&path.key("listen"), "this is no address to listen on", mend);
+            let help = "write an IP address and a port, such as 0.0.0.0:9090 or [::1]:9090";
+            self.report.mistake(&path.key("listen"), "this is no address to listen on", help);
         }
         self.token(admin.token.as_ref(), &path.key("token"));
     }

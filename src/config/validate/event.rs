@@ -30,8 +30,8 @@ impl Context<'_> {
             // CloudEvents 1.0.2, section "Naming Conventions".
             let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
             if name.is_empty() || !name.bytes().all(legal) {
-                let mend = "use lower-case letters and digits alone";
-                self.report.mistake(&at, "this cannot be the name of an extension", mend);
+                let help = "use lower-case letters and digits alone";
+                self.report.mistake(&at, "this cannot be the name of an extension", help);
             } else if TAKEN.contains(&name.as_str()) {
                 let reason = format!("`{name}` is an attribute that is always set by other means");
                 self.report.mistake(&at, reason, "use another name");

@@ -53,8 +53,8 @@ impl Context<'_> {
 
     fn built_with_kafka(&mut self, path: &Path) {
         if !self.features.kafka {
-            let mend = "use the released binary, or build with `--features kafka`";
-            self.report.mistake(path, "this program was built without Kafka", mend);
+            let help = "use the released binary, or build with `--features kafka`";
+            self.report.mistake(path, "this program was built without Kafka", help);
         }
     }
 
@@ -77,8 +77,8 @@ impl Context<'_> {
             return self.topic_name(topic, path);
         }
         if Regex::new(topic).is_err() {
-            let mend = "write a POSIX extended regular expression, such as ^orders-[a-z]+$";
-            self.report.mistake(path, "this is no regular expression", mend);
+            let help = "write a POSIX extended regular expression, such as ^orders-[a-z]+$";
+            self.report.mistake(path, "this is no regular expression", help);
         }
     }
 
@@ -86,17 +86,17 @@ impl Context<'_> {
     fn topic_name(&mut self, name: &str, path: &Path) {
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         if name.is_empty() || name.len() > 249 || !name.bytes().all(legal) || name == "." || name == ".." {
-            let mend = "write 1 to 249 letters, digits, `.`, `_` and `-`; a pattern starts with ^";
-            self.report.mistake(path, "this cannot be the name of a topic", mend);
+            let help = "write 1 to 249 letters, digits, `.`, `_` and `-`; a pattern starts with ^";
+            self.report.mistake(path, "this cannot be the name of a topic", help);
         }
     }
 
     fn options(&mut self, given: &BTreeMap<String, Secret>, owned: &[options::Owned], path: &Path) {
         for (name, value) in given {
             let at = path.key(name);
-            if let Some(options::Owned { reason, mend, .. }) = owned.iter().find(|option| option.name == name)
+            if let Some(options::Owned { reason, help, .. }) = owned.iter().find(|option| option.name == name)
             {
-                self.report.mistake(&at, *reason, *mend);
+                self.report.mistake(&at, *reason, *help);
                 continue;
             }
             if self.features.kafka_tls {
@@ -104,8 +104,8 @@ impl Context<'_> {
             }
             let Ok(value) = value.resolve_with(self.env) else { continue };
             if options::needs_tls(name, &value) {
-                let mend = "use the released binary, or build with `--features kafka-tls`";
-                self.report.mistake(&at, "this program was built without TLS and SASL/SCRAM for Kafka", mend);
+                let help = "use the released binary, or build with `--features kafka-tls`";
+                self.report.mistake(&at, "this program was built without TLS and SASL/SCRAM for Kafka", help);
             }
         }
     }

@@ -4,15 +4,15 @@
 pub(super) struct Owned {
     pub name: &'static str,
     pub reason: &'static str,
-    pub mend: &'static str,
+    pub help: &'static str,
 }
 
-const fn key(name: &'static str, mend: &'static str) -> Owned {
-    Owned { name, reason: "a key of its own says this", mend }
+const fn key(name: &'static str, help: &'static str) -> Owned {
+    Owned { name, reason: "a key of its own says this", help }
 }
 
 const fn fixed(name: &'static str, reason: &'static str) -> Owned {
-    Owned { name, reason, mend: "remove it" }
+    Owned { name, reason, help: "remove it" }
 }
 
 const OFFSETS: &str = "an offset is committed when the work behind it is done, and by nothing else";

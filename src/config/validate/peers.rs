@@ -11,15 +11,15 @@ use crate::config::units::Span;
 impl Context<'_> {
     pub(super) fn peers(&mut self, peers: &Peers, admin: &Admin, path: &Path) {
         if peers.dns.as_deref().is_some_and(|name| name.contains("://") || !is_host_and_port(name)) {
-            let mend =
+            let help =
                 "write a name and the port of `admin.listen`, such as longhaul-headless.default.svc:9090";
-            self.report.mistake(&path.key("dns"), "this is no `host:port`", mend);
+            self.report.mistake(&path.key("dns"), "this is no `host:port`", help);
         }
         for (index, address) in peers.addresses.iter().enumerate() {
             if !is_base_address(address) {
                 let reason = "this is no address of an admin server";
-                let mend = "write http:// or https://, the host and the port, such as http://10.0.0.7:9090";
-                self.report.mistake(&path.key("addresses").item(index), reason, mend);
+                let help = "write http:// or https://, the host and the port, such as http://10.0.0.7:9090";
+                self.report.mistake(&path.key("addresses").item(index), reason, help);
             }
         }
         self.tls(&peers.tls, &path.key("tls"));

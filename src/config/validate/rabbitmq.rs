@@ -47,7 +47,7 @@ impl Context<'_> {
         let at = path.key("url");
         let uri = match parse(&text) {
             Ok(uri) => uri,
-            Err((reason, mend)) => return self.report.mistake(&at, reason, mend),
+            Err((reason, help)) => return self.report.mistake(&at, reason, help),
         };
         if uri.path() == "/" {
             self.report.warning(
@@ -68,8 +68,8 @@ impl Context<'_> {
     fn declare(&mut self, declare: &Declare, path: &Path) {
         let arguments = path.key("arguments");
         if declare.arguments.contains_key("x-queue-type") {
-            let mend = "remove it, and write `type:` beside `arguments:`";
-            self.report.mistake(&arguments.key("x-queue-type"), "the key `type` says this", mend);
+            let help = "remove it, and write `type:` beside `arguments:`";
+            self.report.mistake(&arguments.key("x-queue-type"), "the key `type` says this", help);
         }
         if declare.arguments.get("x-delivery-limit").is_some_and(|limit| limit.as_i64() == Some(-1)) {
             self.report.warning(

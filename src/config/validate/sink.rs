@@ -60,8 +60,8 @@ impl Context<'_> {
 
     fn host(&mut self, host: Option<&str>, path: &Path) {
         if host.is_some_and(|host| host.contains('@') || host.parse::<Authority>().is_err()) {
-            let mend = "write a host name such as thumbs.default.example.com";
-            self.report.mistake(path, "this is no host name", mend);
+            let help = "write a host name such as thumbs.default.example.com";
+            self.report.mistake(path, "this is no host name", help);
         }
     }
 
@@ -72,8 +72,8 @@ impl Context<'_> {
                 Some(url) => (url, "the variable K_SINK: "),
                 None => {
                     let reason = "the key `url` is missing, and the variable K_SINK is not set";
-                    let mend = "add `sink: { url: \"http://…\" }`, or let a SinkBinding set K_SINK";
-                    return self.report.mistake(path, reason, mend);
+                    let help = "add `sink: { url: \"http://…\" }`, or let a SinkBinding set K_SINK";
+                    return self.report.mistake(path, reason, help);
                 }
             },
         };
@@ -83,7 +83,7 @@ impl Context<'_> {
     /// `origin` says where the address comes from, if not from the file.
     fn http_url(&mut self, given: &str, origin: &str, path: &Path) {
         const FORM: &str = "write an address such as http://thumbs.default.svc.cluster.local";
-        let mut wrong = |reason: &str, mend| self.report.mistake(path, format!("{origin}{reason}"), mend);
+        let mut wrong = |reason: &str, help| self.report.mistake(path, format!("{origin}{reason}"), help);
         match Url::parse(given) {
             Err(_) => wrong("this is no URL", FORM),
             Ok(url) if !matches!(url.scheme(), "http" | "https") => {
@@ -105,15 +105,15 @@ impl Context<'_> {
         for (name, value) in headers {
             let at = path.key(name);
             let Ok(lower) = HeaderName::from_bytes(name.as_bytes()) else {
-                let mend = "use letters, digits and `-`";
-                self.report.mistake(&at, "this cannot be the name of a header", mend);
+                let help = "use letters, digits and `-`";
+                self.report.mistake(&at, "this cannot be the name of a header", help);
                 continue;
             };
-            if let Some((_, reason, mend)) = REFUSED.iter().find(|(refused, ..)| lower == *refused) {
-                self.report.mistake(&at, *reason, *mend);
+            if let Some((_, reason, help)) = REFUSED.iter().find(|(refused, ..)| lower == *refused) {
+                self.report.mistake(&at, *reason, *help);
             } else if lower.as_str().starts_with("ce-") {
-                let mend = "use `event:`, and `event.extensions` for attributes of your own";
-                self.report.mistake(&at, "headers with `ce-` are the event's attributes", mend);
+                let help = "use `event:`, and `event.extensions` for attributes of your own";
+                self.report.mistake(&at, "headers with `ce-` are the event's attributes", help);
             } else if seen.contains(&lower) {
                 self.report.mistake(&at, "this header is given twice, in other letters", "keep one of them");
             }
@@ -125,8 +125,8 @@ impl Context<'_> {
     fn header_value(&mut self, value: &Secret, name: &HeaderName, path: &Path) {
         let Ok(value) = value.resolve_with(self.env) else { return };
         if HeaderValue::from_str(&value).is_err() {
-            let mend = "remove line breaks and control characters, also from files that it names";
-            self.report.mistake(path, "this cannot be the value of a header", mend);
+            let help = "remove line breaks and control characters, also from files that it names";
+            self.report.mistake(path, "this cannot be the value of a header", help);
         }
         if *name == http::header::USER_AGENT && value.starts_with("kube-probe/") {
             let reason = "Knative takes this for a health check, answers 200 and runs nothing";

@@ -1,15 +1,15 @@
 //! The rules, one function each. Each looks at a scenario and what came of it.
 
-use super::super::text::{human, plural};
+use super::super::words::{human, plural};
 use super::{Duration, Forecast, Metric, ResponseStart, Run, Scenario, Weight, run};
 
-/// What a rule found, and the scenario with it mended.
+/// What a rule found, and the scenario with it changed.
 pub struct Found {
     pub weight: Weight,
     pub setting: &'static str,
     pub why: String,
-    pub mend: String,
-    pub mended: Option<Scenario>,
+    pub help: String,
+    pub changed: Option<Scenario>,
 }
 
 /// What the rules look at.
@@ -79,9 +79,9 @@ fn response_start(case: &Case<'_>) -> Option<Found> {
         weight: if cuts { Weight::Harm } else { Weight::Note },
         setting: "responseStartTimeoutSeconds",
         why: format!("{is} {}: {effect}", human(limit)),
-        mend: "responseStartTimeoutSeconds: 0".to_owned(),
-        mended: cuts
-            .then(|| changed(scenario, |mended| mended.service.response_start = ResponseStart::Unlimited)),
+        help: "responseStartTimeoutSeconds: 0".to_owned(),
+        changed: cuts
+            .then(|| changed(scenario, |changed| changed.service.response_start = ResponseStart::Unlimited)),
     })
 }
 
@@ -98,8 +98,8 @@ fn timeout_below_duration(case: &Case<'_>) -> Option<Found> {
         weight: Weight::Harm,
         setting: "timeoutSeconds",
         why,
-        mend: timeouts.written(),
-        mended: Some(timeouts.of(scenario)),
+        help: timeouts.written(),
+        changed: Some(timeouts.of(scenario)),
     })
 }
 
@@ -120,8 +120,8 @@ fn timeout_below_wait(case: &Case<'_>) -> Option<Found> {
             human(case.longest_wait),
             human(longest)
         ),
-        mend: format!("max_in_flight at most what the replicas take at once, or {}", timeouts.written()),
-        mended: Some(timeouts.of(scenario)),
+        help: format!("max_in_flight at most what the replicas take at once, or {}", timeouts.written()),
+        changed: Some(timeouts.of(scenario)),
     })
 }
 
@@ -139,9 +139,9 @@ impl Enough {
     }
 
     fn of(&self, scenario: &Scenario) -> Scenario {
-        changed(scenario, |mended| {
-            mended.service.timeout = Duration::from_secs(self.0);
-            mended.service.response_start = ResponseStart::Unlimited;
+        changed(scenario, |changed| {
+            changed.service.timeout = Duration::from_secs(self.0);
+            changed.service.response_start = ResponseStart::Unlimited;
         })
     }
 }
@@ -161,8 +161,8 @@ fn idle_timeout(case: &Case<'_>) -> Option<Found> {
             human(idle),
             human(needed)
         ),
-        mend: "idleTimeoutSeconds: 0".to_owned(),
-        mended: Some(changed(scenario, |mended| mended.service.idle_timeout = None)),
+        help: "idleTimeoutSeconds: 0".to_owned(),
+        changed: Some(changed(scenario, |changed| changed.service.idle_timeout = None)),
     })
 }
 
@@ -177,8 +177,8 @@ fn sink_timeout(case: &Case<'_>) -> Option<Found> {
         weight: Weight::Harm,
         setting: "sink.timeout",
         why: format!("is {}, and a request takes up to {}, waiting included", human(timeout), human(needed)),
-        mend: "sink.timeout: a little more than timeoutSeconds".to_owned(),
-        mended: None,
+        help: "sink.timeout: a little more than timeoutSeconds".to_owned(),
+        changed: None,
     })
 }
 
@@ -198,11 +198,11 @@ fn max_scale_low(case: &Case<'_>) -> Option<Found> {
             "is {max}, and the bridge holds {in_flight} requests open: {} only wait, and their timeout runs",
             in_flight - takes
         ),
-        mend: format!(
+        help: format!(
             "max-scale: \"{needed}\", or max_in_flight: {}",
             takes / scenario.bridge.replicas.max(1)
         ),
-        mended: Some(changed(scenario, |mended| mended.service.autoscaling.max_scale = needed)),
+        changed: Some(changed(scenario, |changed| changed.service.autoscaling.max_scale = needed)),
     })
 }
 
@@ -229,9 +229,9 @@ fn utilization(case: &Case<'_>) -> Option<Found> {
             plural(asked as usize, "replica"),
             if held_back { "only max-scale holds that back" } else { "the surplus stands idle" },
         ),
-        mend: "target-utilization-percentage: \"100\"".to_owned(),
-        mended: Some(changed(scenario, |mended| {
-            mended.service.autoscaling.target_value = mended.service.autoscaling.total_value;
+        help: "target-utilization-percentage: \"100\"".to_owned(),
+        changed: Some(changed(scenario, |changed| {
+            changed.service.autoscaling.target_value = changed.service.autoscaling.total_value;
         })),
     })
 }
@@ -250,8 +250,8 @@ fn panic_threshold(case: &Case<'_>) -> Option<Found> {
             (config.panic_threshold * 100.0).round(),
             human(config.stable_window)
         ),
-        mend: "panic-threshold-percentage: \"110\"".to_owned(),
-        mended: Some(changed(scenario, |mended| mended.service.autoscaling.panic_threshold = 1.1)),
+        help: "panic-threshold-percentage: \"110\"".to_owned(),
+        changed: Some(changed(scenario, |changed| changed.service.autoscaling.panic_threshold = 1.1)),
     })
 }
 
@@ -278,8 +278,8 @@ fn max_scale_high(case: &Case<'_>) -> Option<Found> {
             plural(needed as usize, "replica"),
             if above { format!("({most} here) stand") } else { "would stand".to_owned() },
         ),
-        mend: format!("max-scale: \"{needed}\""),
-        mended: above.then(|| changed(scenario, |mended| mended.service.autoscaling.max_scale = needed)),
+        help: format!("max-scale: \"{needed}\""),
+        changed: above.then(|| changed(scenario, |changed| changed.service.autoscaling.max_scale = needed)),
     })
 }
 
@@ -299,8 +299,8 @@ fn busy_replicas_stopped(case: &Case<'_>) -> Option<Found> {
             human(scenario.service.autoscaling.scale_down_delay),
             plural(most as usize, "replica"),
         ),
-        mend: "trap SIGTERM in the worker and finish; scale-down-delay: \"5m\" makes it rare".to_owned(),
-        mended: None,
+        help: "trap SIGTERM in the worker and finish; scale-down-delay: \"5m\" makes it rare".to_owned(),
+        changed: None,
     })
 }
 
@@ -319,17 +319,17 @@ fn idle_after_the_work(case: &Case<'_>) -> Option<Found> {
             human(delay),
             idle * 100.0
         ),
-        mend: "scale-down-delay: \"0s\", where the worker traps SIGTERM".to_owned(),
-        mended: Some(changed(scenario, |mended| {
-            mended.service.autoscaling.scale_down_delay = Duration::ZERO
+        help: "scale-down-delay: \"0s\", where the worker traps SIGTERM".to_owned(),
+        changed: Some(changed(scenario, |changed| {
+            changed.service.autoscaling.scale_down_delay = Duration::ZERO
         })),
     })
 }
 
 fn changed(scenario: &Scenario, change: impl FnOnce(&mut Scenario)) -> Scenario {
-    let mut mended = scenario.clone();
-    change(&mut mended);
-    mended
+    let mut changed = scenario.clone();
+    change(&mut changed);
+    changed
 }
 
 /// Whole seconds, as the manifest has them.

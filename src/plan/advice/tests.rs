@@ -1,8 +1,9 @@
 use std::time::Duration;
 
 use super::*;
+use crate::cli::plan::with_defaults;
 use crate::knative::kpa::{Cluster, Config};
-use crate::plan::{Arrivals, Bridge, Durations, Load, Service, Start};
+use crate::plan::{Arrivals, Durations, Load, Service, Start};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -25,7 +26,7 @@ fn good() -> Scenario {
             durations: Durations::Fixed(60 * SECOND),
             failure_rate: 0.0,
         },
-        bridge: Bridge::new(10),
+        bridge: with_defaults(10),
         service,
         start: Start::Idle,
         price: None,
@@ -109,17 +110,17 @@ fn the_timeout_that_is_advised_cuts_nothing() {
         let mut scenario = good();
         scenario.load.arrivals = vec![Arrivals::Backlog(20)];
         scenario.load.durations = Durations::Fixed(work * SECOND);
-        scenario.bridge = Bridge::new(20);
+        scenario.bridge = with_defaults(20);
         scenario.service.autoscaling.max_scale = 5;
         scenario.service.timeout = timeout * SECOND;
         assert!(cut(&scenario) > 0, "{timeout} s");
         let advice = advise(&Forecast::make(scenario.clone(), 1, 1).unwrap());
-        let mend = &advice.iter().find(|one| one.setting == "timeoutSeconds").unwrap().mend;
-        let (_, number) = mend.split_once("timeoutSeconds: ").unwrap();
+        let help = &advice.iter().find(|one| one.setting == "timeoutSeconds").unwrap().help;
+        let (_, number) = help.split_once("timeoutSeconds: ").unwrap();
         let (number, rest) = number.split_once(' ').unwrap();
         assert_eq!(rest, "with responseStartTimeoutSeconds: 0", "both, or Knative's default cuts instead");
         scenario.service.timeout = Duration::from_secs(number.parse().unwrap());
-        assert_eq!(cut(&scenario), 0, "{timeout} s: {mend}");
+        assert_eq!(cut(&scenario), 0, "{timeout} s: {help}");
     }
 }
 
@@ -135,7 +136,7 @@ fn the_idle_timeout_runs_while_a_request_waits() {
     assert!(run(&scenario, 1).unwrap().cut > 0);
     let all = advised(change);
     let found = all.iter().find(|one| one.setting == "idleTimeoutSeconds").unwrap();
-    assert_eq!((found.weight, found.mend.as_str()), (Weight::Harm, "idleTimeoutSeconds: 0"));
+    assert_eq!((found.weight, found.help.as_str()), (Weight::Harm, "idleTimeoutSeconds: 0"));
     assert!(found.then.unwrap().drain_seconds.unwrap() < 130.0, "two rounds, none of them cut");
 }
 
@@ -145,6 +146,6 @@ fn annotations_are_advised_in_quotes() {
     for max_scale in [0, 5, 40] {
         let all = advised(|scenario| scenario.service.autoscaling.max_scale = max_scale);
         let found = all.iter().find(|one| one.setting == "max-scale").unwrap();
-        assert!(found.mend.starts_with("max-scale: \"10\""), "{}", found.mend);
+        assert!(found.help.starts_with("max-scale: \"10\""), "{}", found.help);
     }
 }

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use longhaul::cli::plan::with_defaults;
 use longhaul::knative::kpa::{Cluster, Config};
-use longhaul::plan::{
-    Arrivals, Bridge, Durations, Forecast, Load, ResponseStart, Scenario, Service, Spread, Start,
-};
+use longhaul::plan::{Arrivals, Durations, Forecast, Load, ResponseStart, Scenario, Service, Spread, Start};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -45,9 +44,10 @@ struct Row(f64, i64, u32, u32, u32, u32, u32, u32, String);
 
 /// Recordings of faults: something was killed, or a client left.
 const DISTURBED: [&str; 4] = ["killed", "abandon", "shrink", "seed-nozero"];
-/// How far a time may lie off: seconds, or a share.
-/// How the load lies to the ticks is chance, there as here; the middle of many is compared.
+/// The position of the load relative to the autoscaler's ticks is random, in a recording and in a run. The median of many
+/// runs is compared.
 const SEEDS: u32 = 25;
+/// How far a time may differ: this many seconds, or this share.
 const SECONDS: f64 = 4.0;
 const SHARE: f64 = 0.15;
 
@@ -121,7 +121,7 @@ fn scenario(recording: &Recording) -> Scenario {
             durations: Durations::Fixed(Duration::from_secs_f64(recording.requests[0].s)),
             failure_rate: 0.0,
         },
-        bridge: Bridge::new(recording.requests.len() as u32),
+        bridge: with_defaults(recording.requests.len() as u32),
         service,
         start: Start::Fresh(Duration::from_secs(5)),
         price: None,

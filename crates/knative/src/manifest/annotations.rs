@@ -26,11 +26,11 @@ pub fn of_revision(
     let known: Vec<String> = ALL.into_iter().flat_map(|key| key.names()).collect();
     let is_unknown = |name: &&String| name.starts_with(GROUP) && !known.contains(name);
     for name in annotations.keys().filter(is_unknown) {
-        let mend = match nearest(name, known.iter().map(String::as_str)) {
+        let help = match nearest(name, known.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{near}`?"),
             None => "remove it".into(),
         };
-        report.warning(&mapping.path.key(name), "Knative knows no such annotation and ignores it", mend);
+        report.warning(&mapping.path.key(name), "Knative knows no such annotation and ignores it", help);
     }
     if let Err(error) = Annotations(&annotations).check(cluster) {
         refuse(error.problems, &mapping.path, report);

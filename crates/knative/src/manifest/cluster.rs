@@ -38,8 +38,8 @@ pub fn read(text: &str, report: &mut Report) -> Settings {
         }
     }
     if !found {
-        let mend = "name a file with a document of `kind: ConfigMap` and `name: config-autoscaler`";
-        missing("ConfigMap config-autoscaler", mend, report);
+        let help = "name a file with a document of `kind: ConfigMap` and `name: config-autoscaler`";
+        missing("ConfigMap config-autoscaler", help, report);
     }
     settings
 }
@@ -47,13 +47,13 @@ pub fn read(text: &str, report: &mut Report) -> Settings {
 fn autoscaler(data: &Mapping<'_>, report: &mut Report) -> Cluster {
     let values = data.text_by_key(report);
     for key in values.keys().filter(|key| !is_known(key)) {
-        let mend = nearest(key, Cluster::KEYS.into_iter())
+        let help = nearest(key, Cluster::KEYS.into_iter())
             .map_or("remove it".into(), |near| format!("did you mean `{near}`?"));
-        report.warning(&data.path.key(key), "Knative knows no such key and ignores it", mend);
+        report.warning(&data.path.key(key), "Knative knows no such key and ignores it", help);
     }
     if values.get(CLASS).is_some_and(|class| class != kpa::CLASS) {
-        let mend = format!("write {}; this machine has no other", kpa::CLASS);
-        report.mistake(&data.path.key(CLASS), "only Knative's own autoscaler is here", mend);
+        let help = format!("write {}; this machine has no other", kpa::CLASS);
+        report.mistake(&data.path.key(CLASS), "only Knative's own autoscaler is here", help);
     }
     Cluster::parse(&values).unwrap_or_else(|error| {
         refuse(error.problems, &data.path, report);

@@ -109,8 +109,8 @@ fn port(container: &Mapping<'_>, report: &mut Report) -> Port {
     match name.as_deref() {
         None | Some("http1") => {}
         Some("h2c") => {
-            let mend = "leave the name out for HTTP/1.1; Knative also cuts h2c requests 90 s after a replica is stopped";
-            report.mistake(&port.path.key("name"), "HTTP/2 to the worker is not supported here", mend);
+            let help = "leave the name out for HTTP/1.1; Knative also cuts h2c requests 90 s after a replica is stopped";
+            report.mistake(&port.path.key("name"), "HTTP/2 to the worker is not supported here", help);
         }
         Some(_) => {
             report.mistake(&port.path.key("name"), "Knative takes the names http1 and h2c", "leave it out")
@@ -123,8 +123,8 @@ fn port(container: &Mapping<'_>, report: &mut Report) -> Port {
     let number = port.number("containerPort", 0..=65535, report).filter(|number| *number > 0);
     let number = number.unwrap_or(default.number.into());
     if RESERVED.contains(&number) {
-        let mend = "write another, such as 8080; the worker is told in PORT";
-        report.mistake(&port.path.key("containerPort"), "Knative keeps this port for its queue-proxy", mend);
+        let help = "write another, such as 8080; the worker is told in PORT";
+        report.mistake(&port.path.key("containerPort"), "Knative keeps this port for its queue-proxy", help);
     }
     Port { number: u16::try_from(number).unwrap_or(default.number), name }
 }

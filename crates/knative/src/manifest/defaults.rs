@@ -98,8 +98,8 @@ impl Defaults {
         if concurrency == 0 && !self.container_concurrency_zero {
             // One that is left out is 0 too, unless the cluster has another default.
             let reason = "0 is refused: the cluster's allow-container-concurrency-zero is false";
-            let mend = format!("write 1..{}", self.container_concurrency_max);
-            report.mistake(&spec.path.key("containerConcurrency"), reason, mend);
+            let help = format!("write 1..{}", self.container_concurrency_max);
+            report.mistake(&spec.path.key("containerConcurrency"), reason, help);
         }
         concurrency
     }

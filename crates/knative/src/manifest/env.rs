@@ -18,8 +18,8 @@ const RESERVED: [&str; 4] = ["PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION
 
 pub fn read(container: &Mapping<'_>, report: &mut Report) -> Vec<Variable> {
     if container.has("envFrom") {
-        let mend = "the worker sees the environment of this process: set the variables there";
-        report.warning(&container.path.key("envFrom"), "there are no ConfigMaps and Secrets here", mend);
+        let help = "the worker sees the environment of this process: set the variables there";
+        report.warning(&container.path.key("envFrom"), "there are no ConfigMaps and Secrets here", help);
     }
     let mut variables = Vec::new();
     let mut known = HashMap::new();
@@ -34,8 +34,8 @@ pub fn read(container: &Mapping<'_>, report: &mut Report) -> Vec<Variable> {
         let source = match entry.text("value", report) {
             _ if entry.has("valueFrom") => {
                 let reason = format!("the value of {name} is in the cluster");
-                let mend = format!("set {name} in the environment of this process: the worker sees that");
-                report.warning(&entry.path.key("valueFrom"), reason, mend);
+                let help = format!("set {name} in the environment of this process: the worker sees that");
+                report.warning(&entry.path.key("valueFrom"), reason, help);
                 Source::Elsewhere
             }
             value => {

@@ -104,7 +104,7 @@ fn documents(text: &str, report: &mut Report) -> Option<Vec<Document>> {
     match yaml::documents(text) {
         Ok(documents) => Some(documents),
         Err(error) => {
-            report.at(error.at.start, &Path::default(), error.reason, error.mend);
+            report.at(error.at.start, &Path::default(), error.reason, error.help);
             None
         }
     }
@@ -113,7 +113,7 @@ fn documents(text: &str, report: &mut Report) -> Option<Vec<Document>> {
 /// The mapping of a document, its own mistakes reported.
 fn open<'a>(document: &'a Document, report: &mut Report) -> Option<Mapping<'a>> {
     for error in &document.errors {
-        report.at(error.at.start, &Path::default(), error.reason.as_str(), error.mend.as_str());
+        report.at(error.at.start, &Path::default(), error.reason.as_str(), error.help.as_str());
     }
     Field::root(&document.root, report).mapping(report)
 }
@@ -129,19 +129,19 @@ fn is_kind(document: &Document, kind: &str) -> bool {
     peek(document, "kind").is_some_and(|text| text == kind)
 }
 
-fn missing(what: &str, mend: &str, report: &mut Report) {
-    report.at(Range::START.start, &Path::default(), format!("there is no {what} in this file"), mend);
+fn missing(what: &str, help: &str, report: &mut Report) {
+    report.at(Range::START.start, &Path::default(), format!("there is no {what} in this file"), help);
 }
 
 /// Notes what the autoscaler's own rules refuse, at the value in `mapping`.
 fn refuse(problems: Vec<kpa::Problem>, mapping: &Path, report: &mut Report) {
     for kpa::Problem { key, reason } in problems {
-        let mend = if key == CLASS.name() {
+        let help = if key == CLASS.name() {
             "leave it out: Knative may take it, but this machine has only Knative's own autoscaler"
         } else {
             "Knative refuses it too: keep to the rule, or leave the key out for the default"
         };
-        report.mistake(&mapping.key(&key), reason, mend);
+        report.mistake(&mapping.key(&key), reason, help);
     }
 }
 

@@ -143,8 +143,8 @@ fn check(probe: &Mapping<'_>, port: &Port, report: &mut Report) -> Option<Check>
             Some(Check::Exec { command })
         }
         _ => {
-            let mend = "write httpGet, tcpSocket or exec";
-            report.mistake(&mapping.path, "gRPC to the worker is not supported here", mend);
+            let help = "write httpGet, tcpSocket or exec";
+            report.mistake(&mapping.path, "gRPC to the worker is not supported here", help);
             None
         }
     }
@@ -159,7 +159,7 @@ fn check_port(given: Option<Field<'_>>, port: &Port, report: &mut Report) {
         given.text(report).is_none_or(|name| Some(&name) == port.name.as_ref())
     };
     if !fits {
-        let mend = format!("write {}, the container's, or leave it out", port.number);
-        report.mistake(&given.path, "a replica has only the container's port here", mend);
+        let help = format!("write {}, the container's, or leave it out", port.number);
+        report.mistake(&given.path, "a replica has only the container's port here", help);
     }
 }

@@ -155,8 +155,8 @@ fn check_name(name: &str, metadata: &Mapping<'_>, owner: &str, report: &mut Repo
         && name.len() <= 63
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     if !fits {
-        let mend = "write at most 63 of a-z, 0-9 and -, a letter first and no - last";
-        report.mistake(&metadata.path.key("name"), format!("this is no name for {owner}"), mend);
+        let help = "write at most 63 of a-z, 0-9 and -, a letter first and no - last";
+        report.mistake(&metadata.path.key("name"), format!("this is no name for {owner}"), help);
     }
 }
 
@@ -170,8 +170,8 @@ fn revision(metadata: Option<&Mapping<'_>>, service: &str, report: &mut Report) 
         check_name(&name, metadata, "a revision", report);
     } else {
         let reason = "the name of a revision must begin with that of its Service";
-        let mend = format!("write `{service}-` before it, or leave the name out");
-        report.mistake(&metadata.path.key("name"), reason, mend);
+        let help = format!("write `{service}-` before it, or leave the name out");
+        report.mistake(&metadata.path.key("name"), reason, help);
     }
     name
 }

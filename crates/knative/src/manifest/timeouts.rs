@@ -48,7 +48,7 @@ pub struct Resolved {
 pub struct Remark {
     pub field: &'static str,
     pub reason: String,
-    pub mend: String,
+    pub help: String,
 }
 
 /// The timeouts of a revision with this `spec`, as written and as Knative resolves them.
@@ -64,11 +64,11 @@ pub(super) fn read(spec: &Mapping<'_>, defaults: &Defaults, report: &mut Report)
         idle: number(IDLE),
     };
     let Resolved { timeouts, mistakes, warnings } = written.resolve(defaults);
-    for Remark { field, reason, mend } in mistakes {
-        report.mistake(&spec.path.key(field), reason, mend);
+    for Remark { field, reason, help } in mistakes {
+        report.mistake(&spec.path.key(field), reason, help);
     }
-    for Remark { field, reason, mend } in warnings {
-        report.warning(&spec.path.key(field), reason, mend);
+    for Remark { field, reason, help } in warnings {
+        report.warning(&spec.path.key(field), reason, help);
     }
     (written, timeouts)
 }
@@ -82,12 +82,12 @@ impl Written {
             Some(most) if request > most => mistakes.push(Remark {
                 field: REQUEST,
                 reason: format!("it is more than the cluster's max-revision-timeout-seconds of {most}"),
-                mend: "write less, or raise it in config-defaults".to_owned(),
+                help: "write less, or raise it in config-defaults".to_owned(),
             }),
             None if request > TIMEOUT_MAX => warnings.push(Remark {
                 field: REQUEST,
                 reason: format!("a cluster refuses more than {TIMEOUT_MAX} until it is told otherwise"),
-                mend: "raise max-revision-timeout-seconds in its config-defaults".to_owned(),
+                help: "raise max-revision-timeout-seconds in its config-defaults".to_owned(),
             }),
             _ => {}
         }
@@ -96,7 +96,7 @@ impl Written {
                 mistakes.push(Remark {
                     field,
                     reason: format!("it is more than the timeoutSeconds of {request}"),
-                    mend: format!("write 0..{request}; 0 is no limit of its own"),
+                    help: format!("write 0..{request}; 0 is no limit of its own"),
                 });
             }
         }
@@ -109,7 +109,7 @@ impl Written {
                 reason: format!(
                     "responseStartTimeoutSeconds is left out, so Knative sets {seconds}: work that answers later than that is cut"
                 ),
-                mend: "write `responseStartTimeoutSeconds: 0` for no limit of its own".to_owned(),
+                help: "write `responseStartTimeoutSeconds: 0` for no limit of its own".to_owned(),
             });
         }
         let span = |seconds: Option<u32>| {

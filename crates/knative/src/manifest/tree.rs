@@ -78,12 +78,12 @@ impl<'a> Mapping<'a> {
     /// Refuses every key that is not among these, with the one that was probably meant.
     pub fn only(&self, known: &[&str], report: &mut Report) {
         for entry in self.entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
-            let mend = match nearest(&entry.key, known.iter().copied()) {
+            let help = match nearest(&entry.key, known.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("remove it; what may stand here: {}", known.join(", ")),
             };
             let path = self.path.key(&entry.key);
-            report.shape(entry.key_range.start, &path, "Knative knows no such field here", mend);
+            report.shape(entry.key_range.start, &path, "Knative knows no such field here", help);
         }
     }
 
@@ -154,8 +154,8 @@ impl<'a> Field<'a> {
         matches!(self.scalar(), Some((Scalar::Integer(_), _)))
     }
 
-    pub fn wrong<T>(&self, reason: &str, mend: &str, report: &mut Report) -> Option<T> {
-        report.shape(self.node.range.start, &self.path, reason, mend);
+    pub fn wrong<T>(&self, reason: &str, help: &str, report: &mut Report) -> Option<T> {
+        report.shape(self.node.range.start, &self.path, reason, help);
         None
     }
 

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::duration;
+use longhaul_places::units::{Span, UnitError};
 
 /// Which faults, and how often. Rates are shares of the requests that reach a replica, from 0 to 1.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -63,7 +63,7 @@ impl FromStr for Chaos {
                 "refuse" => &mut chaos.refuse,
                 "reset" => &mut chaos.reset,
                 "delay" => {
-                    chaos.delay = duration::parse(value.trim()).map_err(|error| Error(error.to_string()))?;
+                    chaos.delay = delay(value.trim())?;
                     continue;
                 }
                 _ => return Err(Error(format!("there is no fault `{name}`"))),
@@ -76,6 +76,10 @@ impl FromStr for Chaos {
         }
         Ok(chaos)
     }
+}
+
+fn delay(text: &str) -> Result<Duration, Error> {
+    text.parse().map(Span::get).map_err(|UnitError { reason, help }| Error(format!("{reason}: {help}")))
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ impl Walk<'_> {
         let inner = path.key(key);
         let known = words::known_keys(schema);
         let free = known.iter().copied().filter(|name| !entries.iter().any(|entry| entry.key == *name));
-        let mend = match nearest(key, free) {
+        let help = match nearest(key, free) {
             _ if key.contains(':') => "put a space behind the `:`".into(),
             Some(near) => {
                 // Whatever is missing because of the typing error is no mistake of its own.
@@ -58,7 +58,7 @@ impl Walk<'_> {
             }
             None => format!("known here are {}", words::list(&known)),
         };
-        self.report.shape(at.start, &inner, format!("unknown key `{}`", path::shown(key)), mend);
+        self.report.shape(at.start, &inner, format!("unknown key `{}`", path::shown(key)), help);
     }
 
     pub(super) fn missing_key(&mut self, node: &Node, key: &str, path: &Path) {

@@ -7,7 +7,7 @@ use super::scalar::Scalar;
 use crate::template::Template;
 use crate::units::UnitError;
 
-/// A value of the right type that the schema still refuses: reason and mend. `raw` is the text as it stands in the
+/// A value of the right type that the schema still refuses: reason and help. `raw` is the text as it stands in the
 /// file, which is what may be shown.
 pub(super) fn wrong_value(value: &Scalar, schema: &Value, raw: &str) -> Option<(String, String)> {
     match value {
@@ -39,11 +39,11 @@ fn out_of_range(number: i128, schema: &Value, raw: &str) -> Option<(String, Stri
 fn wrong_text(text: &str, schema: &Value, raw: &str) -> Option<(String, String)> {
     let choices = choices(schema);
     if !choices.is_empty() && !choices.contains(&text) {
-        let mend = match super::keys::nearest(text, choices.iter().copied()) {
+        let help = match super::keys::nearest(text, choices.iter().copied()) {
             Some(near) => format!("did you mean `{near}`? The known values are {}", list(&choices)),
             None => format!("write one of {}", list(&choices)),
         };
-        return Some((format!("{} is none of the known values", quote(raw)), mend));
+        return Some((format!("{} is none of the known values", quote(raw)), help));
     }
     let length = text.chars().count() as u64;
     let least = schema["minLength"].as_u64().unwrap_or(0);
@@ -55,11 +55,11 @@ fn wrong_text(text: &str, schema: &Value, raw: &str) -> Option<(String, String)>
     }
     let pattern = schema["pattern"].as_str()?;
     let fits = Regex::new(pattern).is_ok_and(|regex| regex.is_match(text));
-    let mend = match schema["x-pattern-help"].as_str() {
+    let help = match schema["x-pattern-help"].as_str() {
         Some(help) => help.to_owned(),
         None => format!("write a text that fits {pattern}"),
     };
-    (!fits).then(|| (format!("{} is not allowed here", quote(raw)), mend))
+    (!fits).then(|| (format!("{} is not allowed here", quote(raw)), help))
 }
 
 /// The error of a duration or size, which quotes the value, without it where it may not be shown.
@@ -70,16 +70,16 @@ pub(super) fn without_value(error: UnitError, schema: &Value, raw: &str) -> Unit
     let expected = expected(schema);
     UnitError {
         reason: format!("{} is not {expected}", quote(raw)),
-        mend: format!("let it stand for {expected}"),
+        help: format!("let it stand for {expected}"),
     }
 }
 
-/// A value of the wrong type: reason and mend. `shown` is the value where it may be shown.
+/// A value of the wrong type: reason and help. `shown` is the value where it may be shown.
 pub(super) fn wrong_type(schema: &Value, kind: &str, shown: Option<&str>) -> (String, String) {
     let expected = expected(schema);
     let shown = shown.filter(|text| !text.is_empty());
     let got = shown.map_or_else(|| kind.to_owned(), |text| format!("{kind}, {}", quote(text)));
-    let mend = match (super::first_type(schema), shown) {
+    let help = match (super::first_type(schema), shown) {
         ("string", Some(text)) if schema["format"] == "span" && kind == "a number" => {
             format!("write {text}s for seconds, {text}m for minutes or {text}h for hours")
         }
@@ -97,7 +97,7 @@ pub(super) fn wrong_type(schema: &Value, kind: &str, shown: Option<&str>) -> (St
         ("integer", Some(text)) if Scalar::plain(text).json_type() == "integer" => "remove the quotes".into(),
         _ => format!("write {expected}"),
     };
-    (format!("expected {expected}, got {got}"), mend)
+    (format!("expected {expected}, got {got}"), help)
 }
 
 /// The values of an enum. With descriptions schemars writes it as `oneOf` constants.

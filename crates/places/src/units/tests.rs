@@ -17,7 +17,7 @@ fn durations_are_read_as_people_write_them() {
 
 #[test]
 fn a_refused_duration_says_why_and_what_to_write() {
-    for (text, reason, mend) in [
+    for (text, reason, help) in [
         ("30", "`30` has no unit", "write 30s"),
         ("-5s", "`-5s` is negative", "zero or more"),
         ("1d", "`1d` is no duration", "a day is 24h"),
@@ -27,7 +27,7 @@ fn a_refused_duration_says_why_and_what_to_write() {
     ] {
         let error = text.parse::<Span>().unwrap_err();
         assert!(error.reason.starts_with(reason), "{error:?}");
-        assert!(error.mend.contains(mend), "{error:?}");
+        assert!(error.help.contains(help), "{error:?}");
     }
 }
 

@@ -23,16 +23,16 @@ const CAUSES: [(&str, &str); 8] = [
 pub(super) fn explain(error: &ScanError, text: &str) -> Error {
     let start = Spot::from(*error.marker());
     let line = text.lines().nth(start.line - 1).unwrap_or_default();
-    let mend = if line.contains("${") && line.contains(['{', '[']) && error.info().contains("flow mapping") {
+    let help = if line.contains("${") && line.contains(['{', '[']) && error.info().contains("flow mapping") {
         "put a text with ${…} in quotes when it stands inside of { } or [ ]"
     } else {
         let cause = CAUSES.iter().find(|(part, _)| error.info().contains(part));
-        cause.map_or("correct the indentation or the quotes here or in the lines above", |(_, mend)| mend)
+        cause.map_or("correct the indentation or the quotes here or in the lines above", |(_, help)| help)
     };
     Error {
         at: Range { start, end: start },
         reason: format!("this is no valid YAML: {}", error.info()),
-        mend: mend.into(),
+        help: help.into(),
     }
 }
 
@@ -40,7 +40,7 @@ pub(super) fn tag(at: Range) -> Error {
     Error {
         at,
         reason: "tags such as !!str are not supported".into(),
-        mend: "remove the tag; text that looks like a number goes in quotes".into(),
+        help: "remove the tag; text that looks like a number goes in quotes".into(),
     }
 }
 
@@ -48,7 +48,7 @@ pub(super) fn duplicate(key: &str, at: Range, first: Range) -> Error {
     Error {
         at,
         reason: format!("the key `{}` is already given in line {}", path::shown(key), first.start.line),
-        mend: "keep one of the two".into(),
+        help: "keep one of the two".into(),
     }
 }
 
@@ -56,6 +56,6 @@ pub(super) fn no_colon(at: Range) -> Error {
     Error {
         at,
         reason: "this stands where a key belongs, and no `:` follows".into(),
-        mend: "write `key: value`".into(),
+        help: "write `key: value`".into(),
     }
 }

@@ -53,7 +53,7 @@ fn a_text_where_a_key_belongs_is_a_mistake() {
 
 #[test]
 fn a_syntax_error_says_where_and_what_to_do() {
-    for (text, line, column, mend) in [
+    for (text, line, column, help) in [
         ("a:\n\t- b\n", 2, 2, "spaces instead of tabs"),
         ("a: b: c\n", 1, 5, "in quotes"),
         ("a: @x\n", 1, 4, "special character in quotes"),
@@ -70,6 +70,6 @@ fn a_syntax_error_says_where_and_what_to_do() {
     ] {
         let error = error(text);
         assert_eq!(error.at.start, Spot { line, column }, "{text:?} {error:?}");
-        assert!(error.mend.contains(mend), "{text:?} {error:?}");
+        assert!(error.help.contains(help), "{text:?} {error:?}");
     }
 }

@@ -203,6 +203,6 @@ fn a_typing_error_is_one_mistake_and_not_two() {
         let text = rabbitmq(SINK).replacen(wrong, right, 1);
         let Err(found) = load("f", &text, ALL, &env) else { panic!("{text} loads") };
         assert_eq!(found.list.len(), 1, "{found}");
-        assert_eq!(found.list[0].mend, format!("did you mean `{meant}`?"));
+        assert_eq!(found.list[0].help, format!("did you mean `{meant}`?"));
     }
 }

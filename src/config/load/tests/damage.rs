@@ -61,8 +61,8 @@ fn a_damaged_file_is_explained_and_never_a_panic() {
         let lines = text.lines().count() + 1;
         for mistake in &mistakes.list {
             assert!((1..=lines).contains(&mistake.line) && mistake.column >= 1, "seed {seed}: {mistake:?}");
-            assert!(!mistake.reason.is_empty() && !mistake.mend.is_empty(), "seed {seed}: {mistake:?}");
-            assert!(!mistake.mend.contains("longhaul schema"), "seed {seed}: {mistake:?}");
+            assert!(!mistake.reason.is_empty() && !mistake.help.is_empty(), "seed {seed}: {mistake:?}");
+            assert!(!mistake.help.contains("longhaul schema"), "seed {seed}: {mistake:?}");
         }
         assert!(!mistakes.to_string().contains("hunter2"), "seed {seed}:\n{mistakes}\n{text}");
     }

@@ -4,7 +4,7 @@ use super::*;
 
 const SINK: &str = "  sink: { url: http://s }\n";
 
-/// The file has these mistakes and no others; each is looked for in `path: reason | mend`.
+/// The file has these mistakes and no others; each is looked for in `path: reason | help`.
 #[track_caller]
 fn refused(text: &str, expected: &[&str]) {
     let Err(mistakes) = load("f", text, ALL, &env) else { panic!("this loads:\n{text}") };
