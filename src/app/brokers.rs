@@ -17,12 +17,15 @@ use crate::source;
 #[cfg(not(feature = "kafka"))]
 const NO_KAFKA: &str = "build longhaul with the feature `kafka`";
 
-pub(super) fn source(pipeline: &config::Pipeline) -> Result<AnySource, BuildError> {
+pub(super) fn source(pipeline: &config::Pipeline, peers: bool) -> Result<AnySource, BuildError> {
     let name = &pipeline.name;
     if let Some(rabbitmq) = &pipeline.source.rabbitmq {
         let shown = format!("longhaul {name} (consume)");
         let url = address(&rabbitmq.url);
-        let settings = source::rabbitmq::Settings::new(rabbitmq, url, pipeline.max_in_flight, &shown);
+        let mut settings = source::rabbitmq::Settings::new(rabbitmq, url, pipeline.max_in_flight, &shown);
+        // An item may wait that long before it starts, and then run that long.
+        settings.ack_timeout = pipeline.sink.timeout.get() + pipeline.retry.not_started_for.get();
+        settings.peers = peers;
         return Ok(AnySource::Rabbitmq(source::rabbitmq::Source::new(settings)));
     }
     let Some(kafka) = &pipeline.source.kafka else {

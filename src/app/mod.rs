@@ -70,7 +70,7 @@ impl App {
             if let Some(replicas) = &mut replicas {
                 parts.replicas = replicas.of(&pipeline.name);
             }
-            pipelines.push((parts, brokers::source(pipeline)?));
+            pipelines.push((parts, brokers::source(pipeline, config.peers.is_some())?));
         }
         let admin = match &config.admin.listen {
             Some(address) => {

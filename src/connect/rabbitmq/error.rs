@@ -1,9 +1,12 @@
-//! What can go wrong with a broker, and what waiting does not mend.
+//! What can go wrong with a broker, and how a person can help.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use lapin::ErrorKind;
+
+use crate::telemetry::ProblemKind;
 
 /// Why a connection, or something on it, failed.
 #[derive(Debug, thiserror::Error)]
@@ -13,10 +16,16 @@ pub enum Error {
     #[error("the URL is not an AMQP URI")]
     Uri,
     #[error("cannot read {path}: {source}", path = path.display())]
-    File { path: PathBuf, source: std::io::Error },
+    File { path: PathBuf, source: io::Error },
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("the TLS handshake failed: {0}")]
+    Tls(String),
+    #[error("{0}")]
+    Protocol(&'static str),
     #[error("the broker did not answer {0} within {1:?}")]
     Silent(&'static str, Duration),
-    #[error("the broker cancelled the consumer (was the queue deleted?)")]
+    #[error("the broker cancelled the consumer (was the queue deleted, or an item unacked for too long?)")]
     Cancelled,
     #[error("the broker closed the channel (was an item unacked for longer than its consumer_timeout?)")]
     Closed,
@@ -24,17 +33,19 @@ pub enum Error {
         "x-delivery-limit is negative, and the server is RabbitMQ {0}, which drops every item of such a queue at its first return"
     )]
     Unlimited(String),
+    #[error("{0} is a stream, which keeps its messages after an ack and counts no deliveries")]
+    Stream(String),
     #[error(transparent)]
     TooLong(#[from] super::table::TooLong),
     #[error("{}", words(.0))]
     Amqp(#[from] lapin::Error),
 }
 
-/// A fault that a person has to mend: it is the configuration's or the broker's, not the network's.
+/// How a person can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What to do about it.
-    pub hint: &'static str,
+    pub kind: ProblemKind,
+    pub help: &'static str,
 }
 
 impl Error {
@@ -49,37 +60,75 @@ impl Error {
         }
     }
 
-    /// Whether the broker sent something that lapin cannot read: a property or a header's name that is not UTF-8. The
-    /// connection is lost with it, and so is the next one that meets the same message.
+    /// Whether the broker sent bytes that lapin cannot read. The [`readable`](super::readable) stream leaves no known
+    /// message that does this.
     pub fn is_unreadable(&self) -> bool {
         matches!(self, Error::Amqp(error) if matches!(error.kind(), ErrorKind::ParsingError(_)))
     }
 
-    /// Whether trying again with the same configuration is likely to fail again.
-    ///
-    /// Likely only: 403 also means that an authentication backend is away, and 530 that a connection limit is
-    /// reached. So it counts before the first session and never after it.
-    pub fn refusal(&self) -> Option<Refusal> {
-        let hint = match (self, self.code()) {
-            (Error::Secret(_), _) => "check the file or variable that the url names",
-            (Error::Uri, _) => {
-                "write it as amqp://user:password@host:5672/vhost, special characters percent-encoded"
+    /// Whether only a change of the configuration file helps. Everything else may pass, or be repaired at the broker.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Error::Unlimited(_) | Error::TooLong(_))
+    }
+
+    /// The class of the problem, and the help.
+    pub fn refusal(&self) -> Refusal {
+        use ProblemKind::{Configuration, SourceMissing, SourceRefused, SourceUnreachable, Undecodable};
+        let text = self.to_string();
+        let (kind, help) = match (self, self.code()) {
+            (Error::Secret(_), _) => (Configuration, "check the file or variable that the url names"),
+            (Error::Uri, _) => (
+                Configuration,
+                "write it as amqp://user:password@host:5672/vhost, special characters percent-encoded",
+            ),
+            (Error::File { .. }, _) => (Configuration, "check the paths under tls"),
+            (Error::Tls(_), _) => (
+                SourceUnreachable,
+                "check tls.ca_file, and that the server's certificate is for the host of the URL",
+            ),
+            (Error::Protocol(_), _) => (SourceUnreachable, "check scheme and port of the URL"),
+            (Error::TooLong(_), _) => (Configuration, "write a shorter name"),
+            (Error::Unlimited(_), _) => (
+                Configuration,
+                "write a large number such as 1000000; -1 is no limit from RabbitMQ 4.0 on only",
+            ),
+            (Error::Stream(_), _) => {
+                (SourceRefused, "consume a quorum or classic queue that is bound to the same exchange")
             }
-            (Error::File { .. }, _) => "check the paths under tls",
-            (Error::Unlimited(_), _) => {
-                "write a large number such as 1000000; -1 is no limit from RabbitMQ 4.0 on only"
+            (_, Some(404)) => {
+                (SourceMissing, "create it, or let longhaul do it with source.rabbitmq.declare")
             }
-            (_, Some(403)) if self.to_string().contains("ogin") => "check user name and password in the URL",
+            (_, Some(403)) if text.contains("exclusive") => (
+                SourceRefused,
+                "stop the consumer that has the queue for itself; longhaul continues when it is gone",
+            ),
+            (_, Some(403)) if text.contains("ogin") => {
+                (SourceRefused, "check user name and password in the URL, and that the user exists")
+            }
             (_, Some(403)) => {
-                "give the user of the URL permission for this queue (rabbitmqctl set_permissions)"
+                (SourceRefused, "give the user of the URL permission for it (rabbitmqctl set_permissions)")
             }
-            (_, Some(530)) => {
-                "check the virtual host in the URL (/%2f or nothing is the default one, / alone is none) and the user's right to it"
+            (_, Some(405)) => (
+                SourceRefused,
+                "the queue is exclusive to another connection; delete it there, or name another queue",
+            ),
+            (_, Some(530)) if text.contains("limit") => (
+                SourceRefused,
+                "close connections, or raise the limit (rabbitmqctl set_user_limits, set_vhost_limits)",
+            ),
+            (_, Some(530)) => (
+                SourceRefused,
+                "check the virtual host in the URL (/%2f or nothing is the default one, / alone is none) and the user's right to it",
+            ),
+            (_, Some(406)) => (SourceRefused, "make declare agree with the existing queue, or leave it out"),
+            _ if self.is_unreadable() => {
+                (Undecodable, "take the first messages out of the queue with another client")
             }
-            (_, Some(406)) => "make declare agree with the existing queue, or leave it out",
-            _ => return None,
+            _ => {
+                (SourceUnreachable, "check that the broker runs and that the network lets this host reach it")
+            }
         };
-        Some(Refusal { hint })
+        Refusal { kind, help }
     }
 }
 
@@ -88,9 +137,7 @@ fn words(error: &lapin::Error) -> String {
     match error.kind() {
         ErrorKind::ProtocolError(error) => format!("{} ({})", error.get_message(), error.get_id()),
         ErrorKind::IOError(error) => error.to_string(),
-        ErrorKind::ParsingError(_) => {
-            "a message has a property or a header name that is not UTF-8".to_owned()
-        }
+        ErrorKind::ParsingError(_) => "the broker sent bytes that are not AMQP 0-9-1".to_owned(),
         _ => error.to_string(),
     }
 }

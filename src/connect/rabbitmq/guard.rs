@@ -7,48 +7,19 @@
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// Hangs up when it is dropped.
-#[derive(Default)]
-pub(super) struct Guard(Arc<Mutex<Watched>>);
-
-/// Tells the guard which socket it is.
-pub(super) struct Watcher(Arc<Mutex<Watched>>);
-
-#[derive(Default)]
-enum Watched {
-    #[default]
-    NoneYet,
-    Open(TcpStream),
-    HungUp,
-}
+pub(super) struct Guard(TcpStream);
 
 impl Guard {
-    pub(super) fn watcher(&self) -> Watcher {
-        Watcher(Arc::clone(&self.0))
-    }
-}
-
-impl Watcher {
-    /// # Errors
-    /// When the guard was dropped while this socket was being connected.
-    pub(super) fn watch(&self, socket: &impl AsFd) -> io::Result<()> {
-        let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*watched, Watched::HungUp) {
-            return Err(io::ErrorKind::ConnectionAborted.into());
-        }
-        *watched = Watched::Open(socket.as_fd().try_clone_to_owned()?.into());
-        Ok(())
+    pub(super) fn watch(socket: &impl AsFd) -> io::Result<Self> {
+        Ok(Guard(socket.as_fd().try_clone_to_owned()?.into()))
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Watched::Open(socket) = std::mem::replace(&mut *watched, Watched::HungUp) {
-            // An error means that it is closed already.
-            let _ = socket.shutdown(Shutdown::Both);
-        }
+        // An error means that it is closed already.
+        let _ = self.0.shutdown(Shutdown::Both);
     }
 }

@@ -1,36 +1,42 @@
-//! One AMQP 0-9-1 connection: address, credentials and certificates are read anew for each, so that a rotated
+//! One AMQP 0-9-1 connection: address, credentials and certificates are read again for each, so that a rotated
 //! password or certificate needs no restart, and every step has a bound.
 //!
 //! lapin's own recovery stays off: it hides where one session ends and the next begins, and it hangs on a channel
 //! that the broker closed.
 
+mod dial;
 mod error;
+mod frames;
 mod guard;
+pub mod readable;
+mod server;
+mod stream;
 pub mod table;
 mod tls;
-pub mod version;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lapin::tcp::AsyncTcpStream;
-use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::uri::AMQPUri;
 use lapin::{Channel, ConnectionProperties};
 use tokio::time::timeout;
 
 use crate::config::Tls;
 pub use error::{Error, Refusal};
 use guard::Guard;
+pub use server::Server;
+use stream::Handover;
 
-/// Bound of TCP and TLS together.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bound of the AMQP handshake after it. The broker may have to ask an authentication backend meanwhile.
+/// Bound of the AMQP handshake after the greeting. The broker may have to ask an authentication backend meanwhile.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bound of every request that the broker answers: declare, qos, consume, cancel, close.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Seconds, where the URI names none. The broker's own 60 would notice a dead peer after two minutes.
 const HEARTBEAT: u16 = 10;
+/// The largest frame in bytes, where the server allows more; RabbitMQ's own default is an eighth of it. lapin takes 64
+/// times as much memory for each connection.
+const FRAME_MAX: u32 = 1024 * 1024;
 
 /// How to reach a broker.
 #[derive(Clone)]
@@ -49,51 +55,51 @@ pub type Url = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
 pub struct Connection {
     amqp: lapin::Connection,
     guard: Guard,
+    server: Arc<OnceLock<Server>>,
+    virtual_host: String,
 }
 
 impl Settings {
     /// Opens a connection.
     ///
     /// # Errors
-    /// See [`Error::refusal`] for the ones that waiting does not mend. None of them shows the password.
+    /// See [`Error::refusal`]. None of them shows the password.
     pub async fn connect(&self) -> Result<Connection, Error> {
-        let url = (self.url)().map_err(Error::Secret)?;
-        let uri = parse(&url)?;
+        self.open(self.uri()?).await
+    }
+
+    /// Opens a connection on which messages are received. Frames are as large as the server wants: it sends headers that
+    /// are larger than `frame_max` all the same, which would end every session.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_to_consume(&self) -> Result<Connection, Error> {
+        let mut uri = self.uri()?;
+        uri.query.frame_max = None;
+        self.open(uri).await
+    }
+
+    fn uri(&self) -> Result<AMQPUri, Error> {
+        parse(&(self.url)().map_err(Error::Secret)?)
+    }
+
+    async fn open(&self, uri: AMQPUri) -> Result<Connection, Error> {
         let tls = tls::read(&self.tls, &uri.scheme).await?;
-        let runtime = lapin::runtime::default_runtime()?;
+        let virtual_host = uri.vhost.clone();
         let properties = ConnectionProperties::default()
             .with_connection_name(self.name.as_str().into())
             .with_client_property("product".into(), "longhaul".into())
             .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
 
-        let guard = Guard::default();
-        let watched = guard.watcher();
-        let opening = lapin::Connection::connector(
-            uri,
-            runtime,
-            async move |uri, runtime| {
-                let opening = async {
-                    let address = (uri.authority.host.clone(), uri.authority.port);
-                    let stream = AsyncTcpStream::connect(&runtime, runtime.to_socket_addrs(address)).await?;
-                    if let AsyncTcpStream::Plain(socket) = &stream {
-                        watched.watch(socket.get_ref())?;
-                    }
-                    match uri.scheme {
-                        AMQPScheme::AMQP => Ok(stream),
-                        AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, tls.as_ref()).await,
-                    }
-                };
-                // lapin passes no timeout on to TCP or TLS, not even the URI's connection_timeout.
-                let opened = timeout(CONNECT_TIMEOUT, opening).await;
-                Ok(opened.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
-            },
-            properties,
-        );
+        let dialed = dial::dial(&uri, &tls).await?;
+        let (guard, server) = (dialed.guard, dialed.stream.server());
+        let handover = Handover::new(dialed.stream);
+        let open = async move |_, _| handover.take();
+        let opening = lapin::Connection::connector(uri, stream::runtime(), open, properties);
         // Dropped before it ends, the guard closes the socket: lapin's thread would wait for ever on a silent peer.
-        let bound = CONNECT_TIMEOUT + HANDSHAKE_TIMEOUT;
-        let amqp =
-            timeout(bound, opening).await.map_err(|_| Error::Silent("the AMQP handshake", bound))??;
-        Ok(Connection { amqp, guard })
+        let opened = timeout(HANDSHAKE_TIMEOUT, opening).await;
+        let amqp = opened.map_err(|_| Error::Silent("the AMQP handshake", HANDSHAKE_TIMEOUT))??;
+        Ok(Connection { amqp, guard, server, virtual_host })
     }
 }
 
@@ -104,6 +110,15 @@ impl Connection {
 
     pub fn is_open(&self) -> bool {
         self.amqp.status().connected()
+    }
+
+    /// What the server tells about itself.
+    pub fn server(&self) -> Server {
+        self.server.get().cloned().unwrap_or_default()
+    }
+
+    pub fn virtual_host(&self) -> &str {
+        &self.virtual_host
     }
 
     /// The largest frame, in bytes; a message's headers and properties must fit into one.

@@ -1,4 +1,4 @@
-//! From lapin's delivery to ours: the message whole, and what the item is known by.
+//! From lapin's delivery to ours: the complete message, and the identity of the item.
 
 use std::sync::Arc;
 
@@ -6,92 +6,133 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::limit::Limit;
-use crate::connect::rabbitmq::table;
+use crate::connect::rabbitmq::{Connection, readable, table};
 use crate::delivery::{self, DeliveryId, Epoch, Identity, Mark, Outline};
 use crate::event::{Message, Origin, Properties, RabbitmqOrigin, Value, own};
 use crate::source::Delivery;
 
-pub(super) fn delivery(epoch: Epoch, queue: &str, limit: Limit, from: lapin::message::Delivery) -> Delivery {
-    let headers = from.properties.headers().as_ref().map(table::headers).unwrap_or_default();
-    let message = Message {
-        body: Bytes::from(from.data),
-        headers,
-        origin: Origin::Rabbitmq(RabbitmqOrigin {
-            queue: queue.to_owned(),
-            exchange: from.exchange.into(),
-            routing_key: from.routing_key.into(),
-            properties: table::properties(&from.properties),
-        }),
-    };
-    let identity = identity(&message);
-    let outline = Outline {
-        id: DeliveryId { epoch, tag: from.delivery_tag },
-        redelivered: from.redelivered,
-        attempts_before: attempts_before(&message),
-        body_bytes: message.body.len() as u64,
-        kept_bytes: message.body.len() as u64,
-        order_key: None,
-        near_limit: limit.is_near(returns(&message)),
-        // By whoever had it before, or has what it is a copy of; the bridge knows whether there are others to ask.
-        ask_peers: from.redelivered || identity.is_unique(),
-        shared: false,
-        identity,
-    };
-    Delivery { outline, message: Arc::new(message) }
+/// Reads the deliveries of one session.
+pub(super) struct Reader {
+    epoch: Epoch,
+    queue: String,
+    limit: Limit,
+    /// The queue's, which is part of each item's identity: cluster, virtual host and name.
+    prefix: Sha256,
+}
+
+impl Reader {
+    pub(super) fn new(epoch: Epoch, queue: &str, limit: Limit, connection: &Connection) -> Self {
+        let cluster = connection.server().cluster_name.unwrap_or_default();
+        Reader::of([&cluster, connection.virtual_host(), queue], epoch, limit)
+    }
+
+    fn of(place: [&str; 3], epoch: Epoch, limit: Limit) -> Self {
+        let mut digest = Fields(Sha256::new());
+        place.iter().for_each(|part| digest.bytes(part.as_bytes()));
+        Reader { epoch, queue: place[2].to_owned(), limit, prefix: digest.0 }
+    }
+
+    /// `shared` is left to the session, which knows the other consumers.
+    pub(super) fn delivery(&self, from: lapin::message::Delivery) -> Delivery {
+        let headers = from.properties.headers().as_ref().map(table::headers).unwrap_or_default();
+        let message = Message {
+            body: Bytes::from(from.data),
+            headers,
+            origin: Origin::Rabbitmq(RabbitmqOrigin {
+                queue: self.queue.clone(),
+                exchange: from.exchange.into(),
+                routing_key: from.routing_key.into(),
+                properties: table::properties(&from.properties),
+            }),
+        };
+        let identity = self.identity(&message);
+        if let Some(places) = message.header(readable::UNREADABLE) {
+            let (id, places) = (identity.to_string(), places.as_text().unwrap_or_default());
+            tracing::warn!(
+                queue = self.queue,
+                item = id,
+                tag = from.delivery_tag,
+                places,
+                "Message has parts that are not UTF-8, or nested too deep: replaced by an encoding of their bytes"
+            );
+        }
+        let outline = Outline {
+            id: DeliveryId { epoch: self.epoch, tag: from.delivery_tag },
+            redelivered: from.redelivered,
+            attempts_before: attempts_before(&message),
+            body_bytes: message.body.len() as u64,
+            kept_bytes: message.kept_bytes() as u64,
+            order_key: None,
+            near_limit: self.limit.is_near(returns(&message)),
+            // Another replica may have had it before, or may have the original of a copy. The bridge knows whether there
+            // are replicas to ask.
+            ask_peers: from.redelivered || identity.is_unique(),
+            shared: false,
+            identity,
+        };
+        Delivery { outline, message: Arc::new(message) }
+    }
+
+    /// The mark of a copy that the bridge wrote, and a digest of everything that the broker hands over unchanged each
+    /// time.
+    ///
+    /// A `message_id` or a `longhaul-id` is part of the digest and not an identity by itself: producers need not keep them
+    /// unique.
+    fn identity(&self, message: &Message) -> Identity {
+        let mark = message.own_header(own::COPY).and_then(Value::as_text).and_then(Mark::parse);
+        let content = self.content(message, mark.is_some());
+        match mark {
+            Some(mark) => Identity::Copy { mark, content },
+            None => Identity::Content(content),
+        }
+    }
+
+    /// A copy has the digest of its original.
+    fn content(&self, message: &Message, is_copy: bool) -> delivery::Digest {
+        let mut digest = Fields(self.prefix.clone());
+        digest.bytes(&message.body);
+        if let Origin::Rabbitmq(origin) = &message.origin {
+            digest.properties(&origin.properties);
+        }
+        // The copy's own name, and the original's: the copy keeps it in a header of its own.
+        let (id, ignored) = if is_copy { (own::COPIED_ID, own::ID) } else { (own::ID, "") };
+        digest.value(message.header(id).unwrap_or(&Value::Null));
+        for (name, value) in &message.headers {
+            let is = |other: &str| name.eq_ignore_ascii_case(other);
+            // `x-` headers are the broker's: counts and histories that change with each delivery.
+            let is_brokers = name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("x-"));
+            // Orders to the broker, which a copy does not repeat.
+            let is_order = matches!(name.as_str(), "CC" | "BCC");
+            if !is_brokers && !is_order && ![id, ignored, own::ATTEMPTS, own::COPY].into_iter().any(is) {
+                digest.bytes(name.as_bytes());
+                digest.value(value);
+            }
+        }
+        let mut id = [0; 16];
+        id.copy_from_slice(&digest.0.finalize()[..16]);
+        delivery::Digest(id)
+    }
 }
 
 /// Our own count, which survives a trip through another queue; else the broker's, which counts every return and so is
 /// an upper bound only.
 fn attempts_before(message: &Message) -> u32 {
-    let header = message.own_header(own::ATTEMPTS).or_else(|| message.header("x-delivery-count"));
-    match header {
+    let is_copy = message.header(own::COPY).and_then(Value::as_text).and_then(Mark::parse).is_some();
+    let ours = if is_copy { message.own_header(own::ATTEMPTS) } else { None };
+    match ours.or_else(|| message.header("x-delivery-count")) {
         Some(Value::Int(count)) => u32::try_from(*count).unwrap_or(0),
         Some(value) => value.as_text().and_then(|text| text.parse().ok()).unwrap_or(0),
         None => 0,
     }
 }
 
-/// How often the queue took the item back, where it counts that.
+/// How often the queue took the item back, where it counts that. From RabbitMQ 4.3 on a returned delivery does not count,
+/// and a lost connection does.
 fn returns(message: &Message) -> u32 {
     match message.header("x-delivery-count") {
         Some(Value::Int(count)) => u32::try_from(*count).unwrap_or(0),
         _ => 0,
     }
-}
-
-/// The mark of a copy that the bridge wrote, and a digest of everything that the broker hands over unchanged
-/// each time.
-///
-/// A `message_id` or a `longhaul-id` is part of the digest and not an identity by itself: producers need not
-/// keep them unique.
-fn identity(message: &Message) -> Identity {
-    let content = content(message);
-    let mark = message.own_header(own::COPY).and_then(Value::as_text).and_then(Mark::parse);
-    match mark {
-        Some(mark) => Identity::Copy { mark, content },
-        None => Identity::Content(content),
-    }
-}
-
-fn content(message: &Message) -> delivery::Digest {
-    let mut digest = Fields(Sha256::new());
-    digest.bytes(&message.body);
-    if let Origin::Rabbitmq(origin) = &message.origin {
-        digest.properties(&origin.properties);
-    }
-    for (name, value) in &message.headers {
-        // `x-` headers are the broker's: counts and histories that change with each delivery.
-        // The bridge's own headers change when it writes a copy.
-        let is_stable =
-            |start: &str| !name.get(..start.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(start));
-        if is_stable("x-") && is_stable(own::PREFIX) {
-            digest.bytes(name.as_bytes());
-            digest.value(value);
-        }
-    }
-    let mut id = [0; 16];
-    id.copy_from_slice(&digest.0.finalize()[..16]);
-    delivery::Digest(id)
 }
 
 /// Hashes fields so that no two lists of fields look the same: each with its kind and its length.
@@ -104,7 +145,7 @@ impl Fields {
     }
 
     fn properties(&mut self, properties: &Properties) {
-        // Not the expiration, which a broker may take away, nor what says how a message travelled.
+        // Neither the expiration, which a broker may remove, nor the properties that a copy cannot keep.
         let texts = [
             &properties.message_id,
             &properties.content_type,
@@ -113,6 +154,7 @@ impl Fields {
             &properties.kind,
             &properties.app_id,
             &properties.reply_to,
+            &properties.cluster_id,
         ];
         for text in texts {
             self.0.update([u8::from(text.is_some())]);
@@ -120,6 +162,7 @@ impl Fields {
         }
         self.0.update([u8::from(properties.timestamp.is_some())]);
         self.0.update(properties.timestamp.unwrap_or_default().to_be_bytes());
+        self.0.update([u8::from(properties.priority.is_some()), properties.priority.unwrap_or_default()]);
     }
 
     fn value(&mut self, value: &Value) {

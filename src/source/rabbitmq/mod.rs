@@ -2,16 +2,19 @@
 //!
 //! The supervisor here opens sessions, each with a new epoch, and waits between them; [`session`] is the life of one.
 //! A session ends with its channel: the broker then gives back everything that it has not seen settled, so nothing of
-//! a session is worth keeping, and a new connection is the one way that mends everything.
+//! a session is worth keeping, and a new connection repairs everything.
 
 mod acks;
 mod backlog;
 mod limit;
 mod message;
+mod others;
+mod problems;
 mod session;
 mod settle;
 mod topology;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -21,14 +24,17 @@ use super::{Command, Delivery, Link, Settled, SourceError, SourceEvent};
 use crate::config::{Declare, RabbitmqSource};
 use crate::connect::rabbitmq::{self, Error};
 use crate::delivery::Epoch;
+use others::Others;
+use problems::Problems;
 use session::{Ended, Session};
+use topology::Kind;
 
 /// A session that lasted this long was a sound one: the next wait starts from the shortest again. A shorter one may
 /// have been ended by the very item that comes first again, and each round counts against a delivery limit.
 const SOUND_SESSION: Duration = Duration::from_secs(30);
 
-/// After a message that lapin cannot read. Every session that meets it returns its neighbours too, and each return
-/// counts against their delivery limit: at 20, the default of RabbitMQ 4, a quick retry would have them dropped.
+/// After bytes that lapin cannot read. Every session that meets them returns its items, and each return counts against
+/// their delivery limit: at 20, the default of RabbitMQ 4, quick retries would have them dropped.
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(300);
 
 /// What to consume, and how.
@@ -42,16 +48,22 @@ pub struct Settings {
     pub max_in_flight: u16,
     /// How many returns the queue allows, where that is known.
     pub delivery_limit: Option<u32>,
+    /// How long an item may stay unsettled, for the brokers that take a consumer's word for it.
+    pub ack_timeout: Duration,
+    /// The replicas ask each other about redelivered items.
+    pub peers: bool,
 }
 
 /// A consumer of one queue.
 pub struct Source {
     settings: Settings,
     epoch: Epoch,
-    /// A session came up once, so the configuration is right and every refusal may pass.
-    proven: bool,
-    complaint: Complaint,
     intake: Intake,
+    /// Of the queue, while it is known to be the same queue.
+    kind: Option<Kind>,
+    others: Arc<Others>,
+    /// The last session met bytes that lapin cannot read: one item at a time until a session was sound.
+    careful: bool,
 }
 
 /// The link without its commands, which are also answered while there is no session.
@@ -60,10 +72,6 @@ struct Port {
     events: mpsc::UnboundedSender<SourceEvent>,
     commands: mpsc::UnboundedReceiver<Command>,
 }
-
-/// The last fault that was logged, so that one that lasts for hours is one line.
-#[derive(Default)]
-struct Complaint(Option<String>);
 
 /// What a session is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,13 +90,15 @@ enum Told {
 }
 
 impl Settings {
-    /// `name` is shown by the broker's management; `url` makes the AMQP URI anew for each connection.
+    /// `name` is shown by the broker's management; `url` makes the AMQP URI again for each connection.
     pub fn new(config: &RabbitmqSource, url: rabbitmq::Url, max_in_flight: u32, name: &str) -> Self {
         Settings {
             connection: rabbitmq::Settings { url, tls: config.tls.clone(), name: name.to_owned() },
             queue: config.queue.clone(),
             declare: config.declare.clone(),
             delivery_limit: config.delivery_limit,
+            ack_timeout: Duration::from_secs(30 * 60),
+            peers: false,
             // Zero would mean "no bound" to RabbitMQ.
             max_in_flight: u16::try_from(max_in_flight).unwrap_or(u16::MAX).max(1),
         }
@@ -97,46 +107,56 @@ impl Settings {
 
 impl Source {
     pub fn new(settings: Settings) -> Self {
-        let (epoch, complaint) = (Epoch(0), Complaint::default());
-        Source { settings, epoch, proven: false, complaint, intake: Intake::Open }
+        let (epoch, others) = (Epoch(0), Arc::default());
+        Source { settings, epoch, intake: Intake::Open, kind: None, others, careful: false }
     }
 
-    /// Opens the next session, or says why the source must give up.
-    async fn open(
-        &mut self,
-        events: &mpsc::UnboundedSender<SourceEvent>,
-    ) -> Result<Option<Session>, SourceError> {
+    /// Opens the next session.
+    ///
+    /// # Errors
+    /// Faults that only another configuration file solves.
+    async fn open(&mut self, problems: &mut Problems) -> Result<Option<Session>, SourceError> {
+        let mut settings = self.settings.clone();
+        if self.careful {
+            settings.max_in_flight = 1;
+        }
         let epoch = Epoch(self.epoch.0 + 1);
-        let error = match Session::open(&self.settings, epoch, self.intake, &mut self.complaint, events).await
-        {
+        let opening = Session::open(&settings, epoch, self.intake, &mut self.kind, &self.others, problems);
+        let error = match opening.await {
             Ok(session) => return Ok(Some(session)),
             Err(error) => error,
         };
-        let queue = &self.settings.queue;
-        match error.refusal() {
-            Some(refusal) if !self.proven => {
-                let what = format!("cannot consume queue {queue}: {error}");
-                return Err(SourceError { what, hint: refusal.hint.to_owned() });
-            }
-            Some(refusal) => {
-                if self.complaint.is_new(&error) {
-                    tracing::error!(%error, queue, hint = refusal.hint, "refused by RabbitMQ; trying again");
-                }
-            }
-            None => {
-                if self.complaint.is_new(&error) {
-                    tracing::warn!(%error, queue, "no session with RabbitMQ; trying again");
-                }
-            }
+        self.kind = None;
+        problems.raise(&error);
+        if error.is_final() {
+            let what = format!("cannot consume queue {}: {error}", settings.queue);
+            return Err(SourceError { what, hint: error.refusal().help.to_owned() });
         }
-        let _ = events.send(SourceEvent::Connected(false));
+        tracing::debug!(%error, queue = settings.queue, "No session with RabbitMQ, trying again");
         Ok(None)
+    }
+
+    fn lost(&mut self, error: &Error, problems: &mut Problems) {
+        let (epoch, queue) = (self.epoch, &self.settings.queue);
+        tracing::warn!(%epoch, queue, %error, "Session with RabbitMQ lost, connecting again");
+        problems.send(SourceEvent::Lost { epoch, reason: error.to_string() });
+        problems.send(SourceEvent::Connected(false));
+        self.others.lost(error);
+        if error.is_unreadable() {
+            problems.raise(error);
+            self.careful = true;
+        }
+        if matches!(error, Error::Cancelled) {
+            // Maybe it was deleted, and the next one of this name is of another type.
+            self.kind = None;
+        }
     }
 }
 
 impl super::Source for Source {
     async fn run(mut self, link: Link) -> Result<(), SourceError> {
         let mut port = Port { deliveries: link.deliveries, events: link.events, commands: link.commands };
+        let mut problems = Problems::new(&self.settings.queue, port.events.clone());
         let mut waits = waits();
         loop {
             let opened = tokio::select! {
@@ -149,11 +169,10 @@ impl super::Source for Source {
                     self.intake = Intake::OnlyReturns;
                     continue;
                 }
-                opened = self.open(&port.events) => opened?,
+                opened = self.open(&mut problems) => opened?,
             };
             let (mut closing, mut least) = (None, Duration::ZERO);
             if let Some(session) = opened {
-                self.proven = true;
                 self.epoch = session.epoch();
                 let began = Instant::now();
                 let (ended, connection) = session.run(&mut port, &self.settings).await;
@@ -161,11 +180,12 @@ impl super::Source for Source {
                     connection.close().await;
                     return Ok(());
                 };
-                self.lost(&error, &port.events);
                 self.intake = intake;
                 if began.elapsed() >= SOUND_SESSION {
                     waits = self::waits();
+                    self.careful = false;
                 }
+                self.lost(&error, &mut problems);
                 if error.is_unreadable() {
                     least = UNREADABLE_PAUSE;
                 }
@@ -190,30 +210,6 @@ impl super::Source for Source {
                 () = pause => {}
             }
         }
-    }
-}
-
-impl Source {
-    fn lost(&mut self, error: &Error, events: &mpsc::UnboundedSender<SourceEvent>) {
-        let (epoch, queue) = (self.epoch, &self.settings.queue);
-        if error.is_unreadable() {
-            let hint =
-                "take that message out of the queue with another client; meanwhile the queue is tried rarely";
-            tracing::error!(%epoch, queue, %error, hint, "session with RabbitMQ lost to a message that cannot be read");
-        } else {
-            tracing::warn!(%epoch, queue, %error, "session with RabbitMQ lost; connecting again");
-        }
-        let _ = events.send(SourceEvent::Lost { epoch, reason: error.to_string() });
-        let _ = events.send(SourceEvent::Connected(false));
-    }
-}
-
-impl Complaint {
-    fn is_new(&mut self, fault: &impl ToString) -> bool {
-        let fault = Some(fault.to_string());
-        let new = self.0 != fault;
-        self.0 = fault;
-        new
     }
 }
 

@@ -4,6 +4,7 @@
 //! never waits for room in the bridge while something is to be settled, and it reads no delivery ahead of the one that
 //! waits: the prefetch bounds what can pile up in lapin, which has no bound of its own.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
@@ -14,10 +15,14 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::limit::Limit;
+use super::message::Reader;
+use super::others::{Others, Shared};
 use super::settle::Settler;
-use super::{Complaint, Intake, Port, Settings, backlog, message, topology};
+use super::topology::Kind;
+use super::{Intake, Port, Problems, Settings, backlog, topology};
 use crate::connect::rabbitmq::{Connection, Error, answer, table};
 use crate::delivery::{Epoch, Settlement};
+use crate::event::Value;
 use crate::source::{Command, Delivery, SourceEvent};
 
 /// Commands taken in one go; acks among them may share a frame.
@@ -26,6 +31,10 @@ const COMMANDS_AT_ONCE: usize = 256;
 const LOOK: Duration = Duration::from_secs(1);
 /// Bound of the wait for the reason of a failed settle, which is there already or never comes.
 const VERDICT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bound of a question about other consumers while a delivery waits for the answer.
+const COUNT_TIMEOUT: Duration = Duration::from_secs(2);
+/// RabbitMQ keeps this time in a timer, which has a limit.
+const ACK_TIMEOUT_MAX: Duration = Duration::from_secs(45 * 24 * 3600);
 
 pub(super) struct Session {
     connection: Connection,
@@ -38,7 +47,10 @@ struct Subscription {
     channel: Channel,
     consumer: Consumer,
     settler: Settler,
-    limit: Limit,
+    reader: Reader,
+    others: Arc<Others>,
+    /// For questions about the queue.
+    asking: Channel,
     /// Read from the consumer, and waiting for room in the bridge.
     waiting: Option<Delivery>,
     /// Whether there is a consumer to read deliveries from, of whatever kind.
@@ -65,28 +77,33 @@ enum Left {
 }
 
 impl Session {
+    /// `kind` is the queue's, where it is known already.
     pub(super) async fn open(
         settings: &Settings,
         epoch: Epoch,
         intake: Intake,
-        complaint: &mut Complaint,
-        events: &mpsc::UnboundedSender<SourceEvent>,
+        kind: &mut Option<Kind>,
+        others: &Arc<Others>,
+        problems: &mut Problems,
     ) -> Result<Session, Error> {
-        let connection = settings.connection.connect().await?;
-        let _ = events.send(SourceEvent::Connected(true));
-        match Self::subscribe(&connection, settings, complaint).await {
-            Ok((channel, consumer)) => {
-                complaint.0 = None;
-                tracing::info!(%epoch, queue = settings.queue, "session with RabbitMQ is up");
-                let _ = events.send(SourceEvent::Up { epoch });
+        let connection = settings.connection.connect_to_consume().await?;
+        match Self::subscribe(&connection, settings, kind, others, problems).await {
+            Ok((channel, consumer, asking)) => {
+                problems.solved();
+                problems.send(SourceEvent::Connected(true));
+                tracing::info!(%epoch, queue = settings.queue, "Session with RabbitMQ is up");
+                problems.send(SourceEvent::Up { epoch });
                 let limit = Limit::of(settings.declare.as_ref(), settings.delivery_limit);
                 let settler = Settler::new(epoch, channel.clone(), settings.max_in_flight, intake);
+                let reader = Reader::new(epoch, &settings.queue, limit, &connection);
                 let subscription = Subscription {
                     epoch,
                     channel,
                     consumer,
                     settler,
-                    limit,
+                    reader,
+                    others: Arc::clone(others),
+                    asking,
                     waiting: None,
                     reading: true,
                     intake,
@@ -103,19 +120,33 @@ impl Session {
     async fn subscribe(
         connection: &Connection,
         settings: &Settings,
-        complaint: &mut Complaint,
-    ) -> Result<(Channel, Consumer), Error> {
-        topology::check_limit(settings).await?;
-        topology::ensure(connection, &settings.queue, settings.declare.as_ref(), complaint).await?;
-        let channel = connection.channel().await?;
-        // Before the consumer, as it holds for new ones only; never global, which quorum queues refuse.
-        let prefetch = channel.basic_qos(settings.max_in_flight, BasicQosOptions { global: false });
-        answer("basic.qos", prefetch).await?;
-        let queue = table::short("queue name", &settings.queue)?;
-        let consuming =
-            channel.basic_consume(queue, "".into(), BasicConsumeOptions::default(), FieldTable::default());
-        let consumer = answer("basic.consume", consuming).await?;
-        Ok((channel, consumer))
+        kind: &mut Option<Kind>,
+        others: &Others,
+        problems: &mut Problems,
+    ) -> Result<(Channel, Consumer, Channel), Error> {
+        topology::check_limit(connection, settings.declare.as_ref())?;
+        topology::ensure(connection, settings, problems).await?;
+        let kind = match *kind {
+            Some(kind) => kind,
+            None => *kind.insert(topology::kind(connection, &settings.queue).await?),
+        };
+        if kind == Kind::Stream {
+            return Err(Error::Stream(settings.queue.clone()));
+        }
+        let asking = connection.channel().await?;
+        others.counted(backlog::count(&asking, &settings.queue).await?.consumers);
+        // From 4.3 on a quorum queue takes a consumer's word for the time that an item may stay unsettled. Older ones ignore
+        // it, and other queues refuse it.
+        let is_told = connection.server().is_at_least(4, 3) && matches!(kind, Kind::Quorum | Kind::Unknown);
+        let arguments = ack_timeout(settings.ack_timeout)?;
+        let arguments = if is_told { arguments } else { FieldTable::default() };
+        let (channel, consumer) = match consume(connection, settings, arguments).await {
+            Err(error) if error.code() == Some(406) && error.to_string().contains("x-consumer-timeout") => {
+                consume(connection, settings, FieldTable::default()).await?
+            }
+            other => other?,
+        };
+        Ok((channel, consumer, asking))
     }
 
     pub(super) fn epoch(&self) -> Epoch {
@@ -125,16 +156,17 @@ impl Session {
     /// Runs to the end. The connection is given back where it was lost, for the caller to close: the news come first.
     pub(super) async fn run(mut self, port: &mut Port, settings: &Settings) -> (Ended, Connection) {
         let events = port.events.clone();
+        let others = Arc::clone(&self.subscription.others);
         let left = tokio::select! {
             left = self.subscription.work(port, settings) => left,
-            never = backlog::watch(&self.connection, &settings.queue, &events) => match never {},
+            never = backlog::watch(&self.connection, &settings.queue, &others, &events) => match never {},
         };
         let ended = match left {
             Left::Lost(error) => Ended::Lost { error, intake: self.subscription.intake },
             Left::Close => {
                 if let Err(error) = self.subscription.goodbye(&port.events).await {
                     let (epoch, queue) = (self.epoch(), &settings.queue);
-                    tracing::warn!(%epoch, queue, %error, "the last settles are not confirmed; their items may come again");
+                    tracing::warn!(%epoch, queue, %error, "The last settles are not confirmed, their items may come again");
                 }
                 Ended::Closed
             }
@@ -174,7 +206,7 @@ impl Subscription {
                 }
                 // Not fused: after `None` it would pend for ever, so both ends of it leave the loop.
                 next = self.consumer.next(), if self.reading && self.waiting.is_none() => {
-                    if let Some(left) = self.read(next, port, settings) {
+                    if let Some(left) = self.read(next, port, settings).await {
                         return left;
                     }
                 }
@@ -183,7 +215,7 @@ impl Subscription {
     }
 
     /// Hands over what came, and what has come behind it, until there is no more room.
-    fn read(
+    async fn read(
         &mut self,
         next: Option<lapin::Result<lapin::message::Delivery>>,
         port: &Port,
@@ -192,7 +224,7 @@ impl Subscription {
         let mut next = next;
         loop {
             let delivery = match next {
-                Some(Ok(delivery)) => self.received(settings, delivery),
+                Some(Ok(delivery)) => self.received(settings, delivery).await,
                 Some(Err(error)) => return Some(Left::Lost(error.into())),
                 None => return Some(Left::Lost(Error::Cancelled)),
             };
@@ -235,9 +267,14 @@ impl Subscription {
         left
     }
 
-    fn received(&mut self, settings: &Settings, delivery: lapin::message::Delivery) -> Delivery {
-        let delivery = message::delivery(self.epoch, &settings.queue, self.limit, delivery);
-        self.settler.deliver(&delivery.outline);
+    async fn received(&mut self, settings: &Settings, delivery: lapin::message::Delivery) -> Delivery {
+        let mut delivery = self.reader.delivery(delivery);
+        let outline = &mut delivery.outline;
+        if !settings.peers && !outline.identity.is_unique() {
+            let (others, asking) = (&self.others, &self.asking);
+            outline.shared = is_shared(others, asking, &settings.queue, outline.redelivered).await;
+        }
+        self.settler.deliver(outline);
         delivery
     }
 
@@ -271,7 +308,7 @@ impl Subscription {
         let mut unseen: Vec<Delivery> = self.waiting.take().into_iter().collect();
         // What was sent before the broker's answer, and then the end of the stream.
         while let Some(delivery) = answer("the end of the deliveries", next(&mut self.consumer)).await? {
-            unseen.push(self.received(settings, delivery));
+            unseen.push(self.received(settings, delivery).await);
         }
         for delivery in unseen {
             let id = delivery.outline.id;
@@ -295,4 +332,40 @@ impl Subscription {
 
 async fn next(consumer: &mut Consumer) -> lapin::Result<Option<lapin::message::Delivery>> {
     consumer.next().await.transpose()
+}
+
+/// Whether another consumer may have finished an item that looks like this one.
+async fn is_shared(others: &Others, asking: &Channel, queue: &str, redelivered: bool) -> bool {
+    if redelivered && others.shared() == Shared::Unclear {
+        match tokio::time::timeout(COUNT_TIMEOUT, backlog::count(asking, queue)).await {
+            Ok(Ok(count)) => others.counted(count.consumers.saturating_sub(1)),
+            Ok(Err(error)) => tracing::debug!(%error, queue, "The number of consumers is unknown"),
+            Err(_) => {}
+        }
+    }
+    match others.shared() {
+        Shared::Yes => true,
+        Shared::No => false,
+        Shared::Unclear => redelivered,
+    }
+}
+
+async fn consume(
+    connection: &Connection,
+    settings: &Settings,
+    arguments: FieldTable,
+) -> Result<(Channel, Consumer), Error> {
+    let channel = connection.channel().await?;
+    // Before the consumer, as it holds for new ones only; never global, which quorum queues refuse.
+    let prefetch = channel.basic_qos(settings.max_in_flight, BasicQosOptions { global: false });
+    answer("basic.qos", prefetch).await?;
+    let queue = table::short("queue name", &settings.queue)?;
+    let consuming = channel.basic_consume(queue, "".into(), BasicConsumeOptions::default(), arguments);
+    let consumer = answer("basic.consume", consuming).await?;
+    Ok((channel, consumer))
+}
+
+fn ack_timeout(timeout: Duration) -> Result<FieldTable, Error> {
+    let milliseconds = i64::try_from(timeout.min(ACK_TIMEOUT_MAX).as_millis()).unwrap_or(i64::MAX);
+    Ok(table::table(&[("x-consumer-timeout".to_owned(), Value::Int(milliseconds))])?)
 }

@@ -2,50 +2,81 @@
 
 use std::time::Duration;
 
-use lapin::options::{QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 
-use super::{Complaint, Settings};
+use super::{Problems, Settings};
 use crate::config::{Declare, QueueKind};
-use crate::connect::rabbitmq::{Connection, Error, answer, table, version};
+use crate::connect::rabbitmq::{Connection, Error, answer, table};
 use crate::event::Value;
 
 /// Between two looks for something that is missing.
 const PERIOD: Duration = Duration::from_secs(3);
 
-/// Returns when the queue is there. Something that is missing is reported once and waited for without end: a person
-/// or an operator is about to create it, and nothing is lost meanwhile.
+/// The type of a queue, as far as its consumers must know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Quorum,
+    Classic,
+    Stream,
+    /// Of another type, or of a server that is not RabbitMQ.
+    Unknown,
+}
+
+/// Returns when the queue is there. A missing queue or exchange is reported and waited for without end: a person or an
+/// operator is about to create it, and nothing is lost meanwhile.
 pub(super) async fn ensure(
     connection: &Connection,
-    queue: &str,
-    declare: Option<&Declare>,
-    complaint: &mut Complaint,
+    settings: &Settings,
+    problems: &mut Problems,
 ) -> Result<(), Error> {
     loop {
-        let error = match attempt(connection, queue, declare).await {
-            Err(error) if error.code() == Some(404) => error,
+        match attempt(connection, &settings.queue, settings.declare.as_ref()).await {
+            Err(error) if error.code() == Some(404) => problems.raise(&error),
             other => return other,
-        };
-        if complaint.is_new(&error) {
-            let hint = match declare {
-                Some(_) => "create the exchange that source.rabbitmq.declare.bind names",
-                None => "create the queue, or let longhaul do it with source.rabbitmq.declare",
-            };
-            tracing::warn!(%error, queue, hint, "waiting for what is missing in RabbitMQ");
         }
         tokio::time::sleep(PERIOD).await;
     }
 }
 
-/// A negative delivery limit is no limit from RabbitMQ 4.0 on. Before, it is below any count of returns.
-pub(super) async fn check_limit(settings: &Settings) -> Result<(), Error> {
-    let limit = settings.declare.as_ref().and_then(|declare| declare.arguments.get("x-delivery-limit"));
-    if limit.and_then(serde_json::Value::as_i64).is_none_or(|limit| limit >= 0) {
-        return Ok(());
+/// Asks for the type of the queue.
+///
+/// No method of AMQP tells it. But RabbitMQ refuses a consumer argument that the queue's type does not know, and names the
+/// type in the refusal. Only streams know this argument.
+pub(super) async fn kind(connection: &Connection, queue: &str) -> Result<Kind, Error> {
+    if connection.server().product.as_deref() != Some("RabbitMQ") {
+        return Ok(Kind::Unknown);
     }
-    match settings.connection.server_version().await? {
-        Some(version) if version::major(&version).is_some_and(|major| major < 4) => {
-            Err(Error::Unlimited(version))
+    let channel = connection.channel().await?;
+    // A stream wants a prefetch. The consumer of a stream ends with the channel.
+    answer("basic.qos", channel.basic_qos(1, BasicQosOptions { global: false })).await?;
+    let arguments = table::table(&[("x-stream-offset".to_owned(), Value::Text("next".to_owned()))])?;
+    let options = BasicConsumeOptions::default();
+    let queue = table::short("queue name", queue)?;
+    let asking = channel.basic_consume(queue, "".into(), options, arguments);
+    let error = match answer("basic.consume", asking).await {
+        Ok(_) => {
+            answer("channel.close", channel.close(200, "OK".into())).await?;
+            return Ok(Kind::Stream);
+        }
+        Err(error) => error,
+    };
+    let text = error.to_string();
+    match error.code() {
+        Some(406) if text.contains("rabbit_quorum_queue") => Ok(Kind::Quorum),
+        Some(406) if text.contains("rabbit_classic_queue") => Ok(Kind::Classic),
+        Some(406 | 540) => Ok(Kind::Unknown),
+        _ => Err(error),
+    }
+}
+
+/// A negative delivery limit is no limit from RabbitMQ 4.0 on. Before, it is below any count of returns.
+pub(super) fn check_limit(connection: &Connection, declare: Option<&Declare>) -> Result<(), Error> {
+    let limit = declare.and_then(|declare| declare.arguments.get("x-delivery-limit"));
+    let is_negative = limit.and_then(serde_json::Value::as_i64).is_some_and(|limit| limit < 0);
+    match connection.server() {
+        server if is_negative && server.is_before(4, 0) => {
+            Err(Error::Unlimited(server.version.unwrap_or_default()))
         }
         _ => Ok(()),
     }

@@ -121,6 +121,8 @@ impl Queue {
             delivery_limit: None,
             declare: None,
             max_in_flight,
+            ack_timeout: std::time::Duration::from_secs(3600),
+            peers: false,
         }
     }
 }

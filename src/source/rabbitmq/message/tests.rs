@@ -10,7 +10,11 @@ fn mock(body: &str, headers: &[(&str, AMQPValue)], properties: BasicProperties) 
     }
     let mut from = lapin::message::Delivery::mock(1, "".into(), "queue".into(), false, body.into());
     from.properties = properties.with_headers(table);
-    delivery(Epoch(1), "queue", Limit::of(None, None), from)
+    reader(["cluster", "/", "queue"]).delivery(from)
+}
+
+fn reader(place: [&str; 3]) -> Reader {
+    Reader::of(place, Epoch(1), Limit::of(None, None))
 }
 
 fn id_of(body: &str, headers: &[(&str, AMQPValue)]) -> Identity {

@@ -1,0 +1,171 @@
+//! The connection's bytes as lapin reads and writes them: through [`Frames`], and without the protocol header, which was
+//! sent already when the address was chosen.
+
+use std::future::{Ready, ready};
+use std::io::{self, IoSlice, Read, Write};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, ready as ready_or_pending};
+use std::time::{Duration, Instant};
+
+use async_rs::Tokio;
+use async_rs::traits::Reactor;
+use async_rs::util::RuntimeParts;
+use futures_util::io::{AsyncRead, AsyncWrite};
+use futures_util::stream::Stream;
+use lapin::tcp::AsyncTcpStream;
+
+use super::dial::HELLO;
+use super::frames::Frames;
+use super::server::Server;
+
+/// Bytes that are read from the socket in one go.
+const CHUNK: usize = 64 * 1024;
+
+/// A socket, with TLS where the URI asks for it.
+pub(super) type Socket = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
+
+/// An AMQP connection after the server's greeting.
+pub struct ReadableStream {
+    socket: Socket,
+    frames: Frames,
+    /// Readable bytes, and how many of them lapin has.
+    ready: Vec<u8>,
+    given: usize,
+    chunk: Box<[u8]>,
+    /// How many bytes of the protocol header lapin has yet to write.
+    to_skip: usize,
+}
+
+/// lapin's runtime: Tokio, with this stream in the place of a TCP stream.
+pub(super) type Kit = RuntimeParts<Tokio, Streams>;
+
+/// A reactor whose streams are [`ReadableStream`]s. lapin gets the one that is open already and asks for no other.
+#[derive(Clone, Debug)]
+pub struct Streams(Tokio);
+
+/// The open stream, for lapin to take once.
+#[derive(Clone)]
+pub(super) struct Handover(Arc<Mutex<Option<ReadableStream>>>);
+
+impl ReadableStream {
+    /// `greeting` is what was read from the socket already.
+    pub(super) fn new(socket: Socket, mut frames: Frames, greeting: &[u8]) -> io::Result<Self> {
+        let mut ready = Vec::new();
+        frames.read(greeting, &mut ready)?;
+        let chunk = vec![0; CHUNK].into_boxed_slice();
+        Ok(ReadableStream { socket, frames, ready, given: 0, chunk, to_skip: HELLO.len() })
+    }
+
+    pub(super) fn server(&self) -> Arc<OnceLock<Server>> {
+        self.frames.server()
+    }
+
+    /// Of the bytes of a write, those of the protocol header.
+    fn skip(&mut self, length: usize) -> Option<usize> {
+        let skipped = self.to_skip.min(length);
+        self.to_skip -= skipped;
+        (skipped > 0).then_some(skipped)
+    }
+}
+
+impl AsyncRead for ReadableStream {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut [u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self.get_mut();
+        while this.given == this.ready.len() {
+            this.ready.clear();
+            this.given = 0;
+            let socket = Pin::new(&mut this.socket);
+            let count = ready_or_pending!(socket.poll_read(context, &mut this.chunk))?;
+            if count == 0 {
+                return Poll::Ready(Ok(0));
+            }
+            this.frames.read(&this.chunk[..count], &mut this.ready)?;
+        }
+        let rest = &this.ready[this.given..];
+        let count = rest.len().min(to.len());
+        to[..count].copy_from_slice(&rest[..count]);
+        this.given += count;
+        Poll::Ready(Ok(count))
+    }
+}
+
+impl AsyncWrite for ReadableStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        from: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if let Some(skipped) = self.skip(from.len()) {
+            return Poll::Ready(Ok(skipped));
+        }
+        Pin::new(&mut self.socket).poll_write(context, from)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        from: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let Some(skipped) = self.skip(from.iter().map(|slice| slice.len()).sum()) {
+            return Poll::Ready(Ok(skipped));
+        }
+        Pin::new(&mut self.socket).poll_write_vectored(context, from)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_close(context)
+    }
+}
+
+/// lapin's runtime for one connection.
+pub(super) fn runtime() -> async_rs::Runtime<Kit> {
+    async_rs::Runtime::new(RuntimeParts::new(Tokio::current(), Streams(Tokio::current())))
+}
+
+impl Handover {
+    pub(super) fn new(stream: ReadableStream) -> Self {
+        Handover(Arc::new(Mutex::new(Some(stream))))
+    }
+
+    /// # Errors
+    /// When the stream was taken before: there is one for each connection, and a lost connection is not repaired.
+    pub(super) fn take(&self) -> lapin::Result<AsyncTcpStream<ReadableStream>> {
+        let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let stream = taken.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted))?;
+        Ok(AsyncTcpStream::Plain(stream))
+    }
+}
+
+impl Reactor for Streams {
+    type TcpStream = ReadableStream;
+    type Sleep = <Tokio as Reactor>::Sleep;
+
+    fn register<H: Read + Write + Send + 'static>(
+        &self,
+        _socket: H,
+    ) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {
+        Err::<ReadableStream, _>(io::ErrorKind::Unsupported.into())
+    }
+
+    fn sleep(&self, duration: Duration) -> Self::Sleep {
+        self.0.sleep(duration)
+    }
+
+    fn interval(&self, duration: Duration) -> impl Stream<Item = Instant> + Send + 'static {
+        self.0.interval(duration)
+    }
+
+    fn tcp_connect_addr(
+        &self,
+        _address: SocketAddr,
+    ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
+        let refused: Ready<io::Result<ReadableStream>> = ready(Err(io::ErrorKind::Unsupported.into()));
+        refused
+    }
+}

@@ -1,0 +1,112 @@
+//! Whether another consumer takes items from the queue.
+//!
+//! An item without a unique identity looks like every other item of the same bytes. While this process is the queue's
+//! only consumer, a redelivery with the bytes of a running item is that item. Once another consumer was there, it may
+//! have finished that item, and the redelivery may be a later item of the same bytes: then it must run (rule D1).
+//!
+//! The broker tells how many consumers a queue has, and not whose they are. After a lost connection one of them may be
+//! the consumer of that connection, until the broker notices its loss. Until then a second consumer proves nothing, and
+//! the count is asked for again when it matters: an item of the lost connection comes back only after its consumer is
+//! gone.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::connect::rabbitmq::Error;
+
+/// The broker closes a silent connection after two to three heartbeats.
+const STALE: Duration = Duration::from_secs(35);
+
+#[derive(Default)]
+pub(super) struct Others(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// Another consumer was there once.
+    seen: bool,
+    /// Until when the consumer of a lost connection may be counted.
+    stale_until: Option<Instant>,
+}
+
+/// What is known about a redelivered item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shared {
+    Yes,
+    No,
+    /// The count must be asked for.
+    Unclear,
+}
+
+impl Others {
+    /// The number of consumers besides the session's own.
+    pub(super) fn counted(&self, others: u32) {
+        let mut state = self.state();
+        match (others, state.stale_until) {
+            (0, _) => state.stale_until = None,
+            (1, Some(until)) if Instant::now() < until => {}
+            _ => state.seen = true,
+        }
+    }
+
+    pub(super) fn lost(&self, error: &Error) {
+        // A channel that the broker closes has no consumer any more. In all other cases the broker may not know.
+        let is_told = error.code().is_some() || matches!(error, Error::Cancelled | Error::Closed);
+        if !is_told {
+            self.state().stale_until = Some(Instant::now() + STALE);
+        }
+    }
+
+    pub(super) fn shared(&self) -> Shared {
+        match &*self.state() {
+            State { seen: true, .. } => Shared::Yes,
+            State { stale_until: Some(_), .. } => Shared::Unclear,
+            _ => Shared::No,
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn another_consumer_is_remembered() {
+        let others = Others::default();
+        others.counted(0);
+        assert_eq!(others.shared(), Shared::No);
+        others.counted(1);
+        others.counted(0);
+        assert_eq!(others.shared(), Shared::Yes);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_consumer_of_a_lost_connection_is_not_another() {
+        let lost = || Error::Silent("a settle", Duration::from_secs(1));
+        let others = Others::default();
+        others.lost(&lost());
+        others.counted(1);
+        assert_eq!(others.shared(), Shared::Unclear);
+        others.counted(0);
+        assert_eq!(others.shared(), Shared::No);
+
+        others.lost(&lost());
+        others.counted(2);
+        assert_eq!(others.shared(), Shared::Yes);
+
+        let others = Others::default();
+        others.lost(&lost());
+        tokio::time::advance(STALE).await;
+        others.counted(1);
+        assert_eq!(others.shared(), Shared::Yes);
+
+        let others = Others::default();
+        others.lost(&Error::Cancelled);
+        assert_eq!(others.shared(), Shared::No);
+    }
+}
