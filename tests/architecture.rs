@@ -86,6 +86,11 @@ fn rooms_know_only_whom_they_may() {
             &["tokio", "tracing", "axum", "SystemTime", "Instant"],
             "the service is arithmetic; serve and plan give it time",
         ),
+        (
+            "knative/serve/replica/",
+            &["crate::serve::engine", "super::engine"],
+            "a replica knows its host by a trait",
+        ),
         ("knative/manifest/", &["tokio", "axum", "crate::serve"], "manifests are read, not run"),
         ("places/", &["tokio", "tracing", "std::process"], "a file is read and checked, nothing else"),
         (

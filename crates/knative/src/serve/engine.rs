@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::clock::Clock;
-use super::replica::{self, Target};
+use super::replica::{self, Host, Runner, Target};
 use super::settings::Settings;
 use super::snapshot::{self, Snapshot, State};
 use crate::kpa::Time;
@@ -28,7 +28,7 @@ pub struct Engine {
     version: watch::Sender<u64>,
     /// The next turn may be due earlier than it was.
     due: Notify,
-    runner: replica::Runner,
+    runner: Runner,
     /// The tasks of the replicas.
     replicas: TaskTracker,
     /// The whole service stops: every replica is told to end, without a drain.
@@ -101,7 +101,7 @@ impl Engine {
         let revision =
             Revision::new(settings.service.autoscaling.clone(), pool, clock.now()).waking_with_load();
         Ok(Arc::new(Engine {
-            runner: replica::Runner::new(&settings)?,
+            runner: Runner::new(&settings)?,
             state: Mutex::new(Shared { revision, replicas: BTreeMap::new(), runs: 0 }),
             counts: watch::Sender::default(),
             version: watch::Sender::default(),
@@ -144,42 +144,6 @@ impl Engine {
         self.turn();
         self.due.notify_one();
         Ok((held, receiver))
-    }
-
-    /// A replica takes requests from now on.
-    pub fn ready(self: &Arc<Self>, id: ReplicaId, target: Target) {
-        self.change(id, |revision, entry| {
-            if entry.state != State::Terminating {
-                entry.state = State::Ready;
-                entry.target = Some(target);
-                revision.ready(id);
-            }
-        });
-    }
-
-    /// A replica takes none for now.
-    pub fn unready(self: &Arc<Self>, id: ReplicaId, state: State) {
-        self.change(id, |revision, entry| {
-            if entry.state != State::Terminating {
-                entry.state = state;
-            }
-            revision.unready(id);
-        });
-    }
-
-    /// A replica is no more.
-    pub fn gone(self: &Arc<Self>, id: ReplicaId) {
-        {
-            let mut shared = self.shared();
-            shared.revision.gone(id);
-            shared.replicas.remove(&id);
-        }
-        self.turn();
-    }
-
-    /// The requests that run at a replica, at every change.
-    pub fn running(&self, id: ReplicaId) -> Option<watch::Receiver<usize>> {
-        self.shared().replicas.get(&id).map(|entry| entry.running.subscribe())
     }
 
     pub fn counts(&self) -> watch::Receiver<Counts> {
@@ -237,18 +201,6 @@ impl Engine {
         &self.over
     }
 
-    pub fn stopping(&self) -> &CancellationToken {
-        &self.stopping
-    }
-
-    pub fn killing(&self) -> &CancellationToken {
-        &self.killing
-    }
-
-    pub fn runner(&self) -> &replica::Runner {
-        &self.runner
-    }
-
     fn change(self: &Arc<Self>, id: ReplicaId, act: impl FnOnce(&mut Revision<Waiter>, &mut Entry)) {
         {
             let mut shared = self.shared();
@@ -296,7 +248,7 @@ impl Engine {
                 stop: stop.clone(),
             };
             shared.replicas.insert(id, entry);
-            self.replicas.spawn(replica::live(Arc::clone(self), id, name, stop));
+            self.replicas.spawn(replica::live(Arc::new(Arc::clone(self)), id, name, stop));
         }
         for id in changes.stopped {
             if let Some(entry) = shared.replicas.get_mut(&id) {
@@ -327,8 +279,62 @@ impl Engine {
     }
 }
 
+impl Host for Arc<Engine> {
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    fn runner(&self) -> &Runner {
+        &self.runner
+    }
+
+    fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+
+    fn killing(&self) -> &CancellationToken {
+        &self.killing
+    }
+
+    fn ready(&self, id: ReplicaId, target: Target) {
+        self.change(id, |revision, entry| {
+            if entry.state != State::Terminating {
+                entry.state = State::Ready;
+                entry.target = Some(target);
+                revision.ready(id);
+            }
+        });
+    }
+
+    fn unready(&self, id: ReplicaId, state: State) {
+        self.change(id, |revision, entry| {
+            if entry.state != State::Terminating {
+                entry.state = state;
+            }
+            revision.unready(id);
+        });
+    }
+
+    fn gone(&self, id: ReplicaId) {
+        {
+            let mut shared = self.shared();
+            shared.revision.gone(id);
+            shared.replicas.remove(&id);
+        }
+        self.turn();
+    }
+
+    fn running(&self, id: ReplicaId) -> Option<watch::Receiver<usize>> {
+        self.shared().replicas.get(&id).map(|entry| entry.running.subscribe())
+    }
+}
+
 impl Held {
-    /// Of the service's own time, in the time outside.
+    /// Converts a span of the service's own time into the time outside.
     pub fn outside(&self, span: Duration) -> Duration {
         self.engine.clock.outside(span)
     }

@@ -11,33 +11,33 @@ use crate::serve::worker::Worker;
 
 /// A worker that traps SIGTERM: it finishes what it runs, within the grace.
 pub async fn live(life: &Life<'_>, worker: &Arc<dyn Worker>) {
-    let engine = life.engine;
+    let host = life.host;
     let mut backoff = Backoff::default();
     if !life.cold_start().await {
         return;
     }
     loop {
-        let started = engine.clock.now();
+        let started = host.clock().now();
         let cut = CancellationToken::new();
-        engine.ready(life.id, Target::BuiltIn { worker: Arc::clone(worker), cut: cut.clone() });
+        host.ready(life.id, Target::BuiltIn { worker: Arc::clone(worker), cut: cut.clone() });
         tokio::select! {
             biased;
             () = life.stopped() => return finish(life, &cut).await,
-            () = cut.cancelled() => engine.unready(life.id, State::Crashed),
+            () = cut.cancelled() => host.unready(life.id, State::Crashed),
         }
-        if !life.unless_stopped(backoff.next(engine.clock.now().since(started))).await {
+        if !life.unless_stopped(backoff.next(host.clock().now().since(started))).await {
             return;
         }
     }
 }
 
 async fn finish(life: &Life<'_>, cut: &CancellationToken) {
-    let engine = life.engine;
-    let Some(mut running) = engine.running(life.id) else { return };
+    let host = life.host;
+    let Some(mut running) = host.running(life.id) else { return };
     tokio::select! {
         _ = running.wait_for(|running| *running == 0) => {}
-        () = engine.clock.sleep(life.grace()) => {}
-        () = engine.killing().cancelled() => {}
+        () = host.clock().sleep(life.grace()) => {}
+        () = host.killing().cancelled() => {}
         () = cut.cancelled() => {}
     }
     cut.cancel();

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::engine::Engine;
-use super::settings::Program;
+use super::clock::Clock;
+use super::settings::{Program, Settings};
+use super::snapshot::State;
 use super::worker::Worker;
 use crate::service::ReplicaId;
 
@@ -20,6 +22,25 @@ mod runner;
 
 pub use process::Group;
 pub use runner::Runner;
+
+/// The service, as its replicas see it.
+pub trait Host: Send + Sync {
+    fn settings(&self) -> &Settings;
+    fn clock(&self) -> &Clock;
+    fn runner(&self) -> &Runner;
+    /// Cancelled when the whole service stops: every replica is told to end.
+    fn stopping(&self) -> &CancellationToken;
+    /// Cancelled when nobody waits any more: every worker is killed.
+    fn killing(&self) -> &CancellationToken;
+    /// The replica takes requests from now on.
+    fn ready(&self, id: ReplicaId, target: Target);
+    /// The replica takes no requests for now.
+    fn unready(&self, id: ReplicaId, state: State);
+    /// Nothing of the replica is left.
+    fn gone(&self, id: ReplicaId);
+    /// The number of requests that run at the replica, at every change. None if the service does not know it.
+    fn running(&self, id: ReplicaId) -> Option<watch::Receiver<usize>>;
+}
 
 /// Where the requests of a replica that is ready go.
 #[derive(Clone)]
@@ -46,18 +67,18 @@ impl Target {
 }
 
 /// Runs a replica until it has been stopped and has ended.
-pub async fn live(engine: Arc<Engine>, id: ReplicaId, name: Arc<str>, stop: CancellationToken) {
-    let life = Life { engine: &engine, id, name: &name, stop };
-    match &engine.settings.program {
+pub async fn live(host: Arc<dyn Host>, id: ReplicaId, name: Arc<str>, stop: CancellationToken) {
+    let life = Life { host: &host, id, name: &name, stop };
+    match &host.settings().program {
         Program::BuiltIn(worker) => built_in::live(&life, worker).await,
         Program::Command(command) => process::live(&life, command).await,
     }
-    engine.gone(id);
+    host.gone(id);
 }
 
 /// What every kind of replica needs.
 struct Life<'a> {
-    engine: &'a Arc<Engine>,
+    host: &'a Arc<dyn Host>,
     id: ReplicaId,
     name: &'a str,
     stop: CancellationToken,
@@ -68,13 +89,13 @@ impl Life<'_> {
     async fn stopped(&self) {
         tokio::select! {
             () = self.stop.cancelled() => {}
-            () = self.engine.stopping().cancelled() => {}
+            () = self.host.stopping().cancelled() => {}
         }
     }
 
     /// What comes before a worker's own start; whether the replica is still wanted after it.
     async fn cold_start(&self) -> bool {
-        let settings = &self.engine.settings;
+        let settings = self.host.settings();
         self.unless_stopped(settings.cold_start + settings.chaos.delay()).await
     }
 
@@ -83,11 +104,11 @@ impl Life<'_> {
         tokio::select! {
             biased;
             () = self.stopped() => false,
-            () = self.engine.clock.sleep(span) => true,
+            () = self.host.clock().sleep(span) => true,
         }
     }
 
     fn grace(&self) -> Duration {
-        self.engine.settings.service.termination_grace()
+        self.host.settings().service.termination_grace()
     }
 }

@@ -13,9 +13,8 @@ use tokio::net::TcpStream;
 use tokio::process::Child;
 use tokio_util::sync::CancellationToken;
 
-use super::Group;
+use super::{Group, Host};
 use crate::manifest::{Check, Probe};
-use crate::serve::engine::Engine;
 use crate::serve::forward;
 
 /// Between two questions while a worker starts: the queue-proxy's own, where the manifest names no period.
@@ -30,13 +29,13 @@ pub struct Prober<'a> {
     pub env: &'a [(String, String)],
     /// The program `longhaul`, which starts what is to run.
     pub longhaul: &'a Path,
-    pub engine: &'a Arc<Engine>,
+    pub host: &'a Arc<dyn Host>,
 }
 
 impl Prober<'_> {
     /// Gives back when the worker has passed as often in a row as it must.
     pub async fn until_ready(&self) {
-        self.engine.clock.sleep(self.probe.initial_delay).await;
+        self.host.clock().sleep(self.probe.initial_delay).await;
         let pause = match (self.probe.period, &self.probe.check) {
             (None, _) => EAGER,
             (Some(period), Check::Exec { .. }) => period,
@@ -48,7 +47,7 @@ impl Prober<'_> {
             if passed >= self.probe.success_threshold {
                 return;
             }
-            self.engine.clock.sleep(pause).await;
+            self.host.clock().sleep(pause).await;
         }
     }
 
@@ -57,7 +56,7 @@ impl Prober<'_> {
         let Some(period) = self.probe.period else { return std::future::pending().await };
         let mut failed = 0;
         while failed < self.probe.failure_threshold {
-            self.engine.clock.sleep(period).await;
+            self.host.clock().sleep(period).await;
             failed = if self.passes().await { 0 } else { failed + 1 };
         }
     }
@@ -89,13 +88,13 @@ impl Prober<'_> {
         let Ok(child) = self.start(words) else { return false };
         let given_up = CancellationToken::new();
         // A task of its own, because the end of a program that was given up has to be waited for.
-        let ended = tokio::spawn(until_ended(Arc::clone(self.engine), child, given_up.clone()));
+        let ended = tokio::spawn(until_ended(Arc::clone(self.host), child, given_up.clone()));
         let _given_up = given_up.drop_guard();
         ended.await.unwrap_or(false)
     }
 
     fn start(&self, words: &[String]) -> io::Result<Child> {
-        self.engine
+        self.host
             .runner()
             .command(self.longhaul, words)?
             .envs(self.env.iter().map(|(name, value)| (name, value)))
@@ -106,7 +105,7 @@ impl Prober<'_> {
 }
 
 /// Whether the program succeeded before it was given up. Nothing that it has started is left then.
-async fn until_ended(engine: Arc<Engine>, mut child: Child, given_up: CancellationToken) -> bool {
+async fn until_ended(host: Arc<dyn Host>, mut child: Child, given_up: CancellationToken) -> bool {
     let group = Group::of(&child);
     let passed = tokio::select! {
         status = child.wait() => status.is_ok_and(|status| status.success()),
@@ -115,7 +114,7 @@ async fn until_ended(engine: Arc<Engine>, mut child: Child, given_up: Cancellati
     group.kill();
     // Only then has it said the last word to the guard.
     let _ = child.wait().await;
-    group.end(engine.runner());
+    group.end(host.runner());
     passed
 }
 

@@ -46,7 +46,7 @@ pub async fn live(life: &Life<'_>, command: &Command) {
         return;
     }
     loop {
-        let started = life.engine.clock.now();
+        let started = life.host.clock().now();
         match Process::start(life, command) {
             Ok(process) => {
                 if let End::Stopped = run(life, command, process).await {
@@ -57,8 +57,8 @@ pub async fn live(life: &Life<'_>, command: &Command) {
                 tracing::error!(%error, replica = life.name, "The worker can't be started");
             }
         }
-        life.engine.unready(life.id, State::Crashed);
-        let pause = backoff.next(life.engine.clock.now().since(started));
+        life.host.unready(life.id, State::Crashed);
+        let pause = backoff.next(life.host.clock().now().since(started));
         if !pause.is_zero() {
             tracing::warn!(
                 replica = life.name,
@@ -74,14 +74,14 @@ pub async fn live(life: &Life<'_>, command: &Command) {
 
 /// One run of the worker.
 async fn run(life: &Life<'_>, command: &Command, mut process: Process) -> End {
-    let engine = life.engine;
+    let host = life.host;
     let env = process.env.clone();
     let prober = Prober {
-        probe: &engine.settings.service.readiness,
+        probe: &host.settings().service.readiness,
         port: process.port,
         env: &env,
         longhaul: &command.longhaul,
-        engine,
+        host,
     };
     let mut was_ready = false;
     let ended = loop {
@@ -93,7 +93,7 @@ async fn run(life: &Life<'_>, command: &Command, mut process: Process) -> End {
         }
         was_ready = true;
         let cut = CancellationToken::new();
-        engine.ready(life.id, Target::Process { port: process.port, group: process.group, cut });
+        host.ready(life.id, Target::Process { port: process.port, group: process.group, cut });
         tokio::select! {
             biased;
             () = life.stopped() => break None,
@@ -101,7 +101,7 @@ async fn run(life: &Life<'_>, command: &Command, mut process: Process) -> End {
             () = prober.until_failed() => {}
         }
         tracing::warn!(replica = life.name, "The worker fails its readiness probe");
-        engine.unready(life.id, State::Starting);
+        host.unready(life.id, State::Starting);
     };
     let Some(status) = ended else {
         stop(life, &mut process, was_ready).await;
@@ -109,7 +109,7 @@ async fn run(life: &Life<'_>, command: &Command, mut process: Process) -> End {
         return End::Stopped;
     };
     // First of all no more requests.
-    engine.unready(life.id, State::Crashed);
+    host.unready(life.id, State::Crashed);
     tracing::warn!(replica = life.name, status = describe(status), "The worker ended");
     process.clean_up(life).await;
     End::Exited
@@ -117,21 +117,21 @@ async fn run(life: &Life<'_>, command: &Command, mut process: Process) -> End {
 
 /// As a pod ends: it is let alone for the drain, is asked to end, and is killed when the grace is over.
 async fn stop(life: &Life<'_>, process: &mut Process, was_ready: bool) {
-    let engine = life.engine;
-    let whole = engine.clock.sleep(life.grace());
-    let drain = if was_ready { engine.settings.drain.min(life.grace()) } else { Duration::ZERO };
+    let host = life.host;
+    let whole = host.clock().sleep(life.grace());
+    let drain = if was_ready { host.settings().drain.min(life.grace()) } else { Duration::ZERO };
     tokio::pin!(whole);
     tokio::select! {
         biased;
         _ = process.child.wait() => return,
-        () = engine.stopping().cancelled() => {}
-        () = engine.clock.sleep(drain) => {}
+        () = host.stopping().cancelled() => {}
+        () = host.clock().sleep(drain) => {}
     }
     process.group.terminate();
     tokio::select! {
         _ = process.child.wait() => return,
         () = &mut whole => {}
-        () = engine.killing().cancelled() => {}
+        () = host.killing().cancelled() => {}
     }
     tracing::warn!(replica = life.name, "The worker did not end within its grace and is killed");
     process.group.kill();
@@ -146,7 +146,7 @@ fn describe(status: io::Result<ExitStatus>) -> String {
 
 impl Process {
     fn start(life: &Life<'_>, command: &Command) -> io::Result<Process> {
-        let runner = life.engine.runner();
+        let runner = life.host.runner();
         let port = port::free().ok_or_else(|| io::Error::other("no port is free"))?;
         let mut env = runner.env().to_vec();
         env.push(("PORT".into(), port.to_string()));
@@ -172,7 +172,7 @@ impl Process {
 
     /// What a worker has started ends with it, as a container's processes end with its first.
     async fn clean_up(self, life: &Life<'_>) {
-        self.group.end(life.engine.runner());
+        self.group.end(life.host.runner());
         for task in self.output {
             let abort = task.abort_handle();
             if tokio::time::timeout(OUTPUT_TIMEOUT, task).await.is_err() {
