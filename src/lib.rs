@@ -14,7 +14,7 @@
 //!
 //! The crate `longhaul-places` reads YAML and knows the place of each mistake; [`config`] stands on it.
 //!
-//! Who may know whom is checked by `tests/architecture.rs`.
+//! Who may know whom is checked by `tests/architecture`.
 
 pub mod admin;
 pub mod app;

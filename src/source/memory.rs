@@ -1,4 +1,4 @@
-//! A queue in memory that keeps the whole contract of [`Source`](super::Source), for tests and for `plan`.
+//! A queue in memory that keeps the whole contract of [`Source`](super::Source). Only tests use it.
 //!
 //! It behaves like a RabbitMQ queue because that is the stricter broker: it bounds what is unsettled, hands an
 //! item over again with the redelivered flag set, and forgets every tag when its session is cut. The contract

@@ -6,6 +6,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod documents;
+
 /// A source file, without its tests: everything up to the first `#[cfg(test)]` on a module with a body.
 struct Source {
     path: String,
