@@ -68,7 +68,7 @@ fn commit(criterion: &mut Criterion) {
         load.turn();
     }
     group.bench_function("snapshot and encode, 900 in flight", |bencher| {
-        bencher.iter(|| metadata::encode(&black_box(&load.tracker).snapshot()));
+        bencher.iter(|| metadata::encode(u128::MAX, &black_box(&load.tracker).snapshot()));
     });
     let mut stuck = Tracker::new(0);
     for offset in 0..1_000_000 {
@@ -78,7 +78,7 @@ fn commit(criterion: &mut Criterion) {
         }
     }
     group.bench_function("snapshot and encode, 10^6 done behind one", |bencher| {
-        bencher.iter(|| metadata::encode(&black_box(&stuck).snapshot()));
+        bencher.iter(|| metadata::encode(u128::MAX, &black_box(&stuck).snapshot()));
     });
     group.finish();
 }

@@ -38,8 +38,9 @@ pub(super) fn source(pipeline: &config::Pipeline, peers: bool) -> Result<AnySour
     #[cfg(feature = "kafka")]
     {
         use source::kafka::{Settings, Source};
-        let options = options(name, &kafka.options)?;
-        Ok(AnySource::Kafka(Source::new(Settings::new(name, kafka, options))))
+        let cluster = cluster(name, &kafka.bootstrap_servers, &kafka.options)?;
+        let held_bytes = pipeline.limits.held_bytes.get();
+        Ok(AnySource::Kafka(Source::new(Settings::new(name, kafka, cluster, held_bytes))))
     }
     #[cfg(not(feature = "kafka"))]
     {
@@ -125,24 +126,31 @@ fn kafka_publisher(
     let mut all = of_source.map(|source| source.options.clone()).unwrap_or_default();
     all.retain(|option, _| ["security.", "sasl.", "ssl."].iter().any(|prefix| option.starts_with(prefix)));
     all.extend(target.options.clone());
-    let cluster = Cluster { bootstrap_servers: servers.clone(), options: options(name, &all)? };
+    let cluster = cluster(name, servers, &all)?;
     let publisher = publish::kafka::Publisher::new(&cluster, &target.topic)
         .map_err(|error| BuildError::config(name, error, "correct the target's `options`"))?;
     Ok(Arc::new(publisher))
 }
 
-/// Options with their secrets read.
+/// A cluster whose options can be read again, so that a rotated password is used.
 #[cfg(feature = "kafka")]
-fn options(pipeline: &str, options: &BTreeMap<String, Secret>) -> Result<Vec<(String, String)>, BuildError> {
-    let resolved = options.iter().map(|(name, value)| match value.resolve() {
-        Ok(value) => Ok((name.clone(), value)),
-        Err(error) => Err(BuildError::config(
-            pipeline,
-            format!("options.{name}: {error}"),
-            "set the variable, or make the file readable",
-        )),
-    });
-    resolved.collect()
+fn cluster(
+    pipeline: &str,
+    servers: &[String],
+    options: &BTreeMap<String, Secret>,
+) -> Result<Cluster, BuildError> {
+    let given = options.clone();
+    let resolve = move || -> Result<Vec<(String, String)>, String> {
+        let one = |(name, value): (&String, &Secret)| match value.resolve() {
+            Ok(value) => Ok((name.clone(), value)),
+            Err(error) => Err(format!("options.{name}: {error}")),
+        };
+        given.iter().map(one).collect()
+    };
+    let options = resolve().map_err(|error| {
+        BuildError::config(pipeline, error, "set the variable, or make the file readable")
+    })?;
+    Ok(Cluster { bootstrap_servers: servers.to_vec(), options, reread: Some(Arc::new(resolve)) })
 }
 
 /// An address that is read anew at each connect, so that a rotated password is seen.

@@ -1,8 +1,9 @@
 //! How a Kafka cluster is reached: one librdkafka configuration for consumers and producers, and
 //! librdkafka's log lines in ours.
 
+use std::sync::Arc;
+
 use rdkafka::ClientConfig;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
 /// Where a cluster is, and the user's librdkafka options with their secrets resolved.
@@ -10,13 +11,39 @@ use rdkafka::error::KafkaError;
 pub struct Cluster {
     /// Each `host:port`.
     pub bootstrap_servers: Vec<String>,
-    /// `security.protocol`, `sasl.*`, `ssl.*` and whatever else librdkafka knows.
+    /// `security.protocol`, `sasl.*`, `ssl.*` and everything else that librdkafka knows.
     pub options: Vec<(String, String)>,
+    /// Reads the options again, for a password in a file that was replaced.
+    pub reread: Option<Reread>,
 }
 
+/// Resolves the options again, or says why not.
+pub type Reread = Arc<dyn Fn() -> Result<Vec<(String, String)>, String> + Send + Sync>;
+
 impl Cluster {
+    /// The same cluster with its options as they are now; the old ones if they cannot be read.
+    pub fn current(&self) -> Cluster {
+        let mut cluster = self.clone();
+        match self.reread.as_ref().map(|reread| reread()) {
+            Some(Ok(options)) => cluster.options = options,
+            Some(Err(error)) => {
+                tracing::warn!(error, "Kafka options can't be read again; the old ones are used")
+            }
+            None => {}
+        }
+        cluster
+    }
+
+    /// The user and the password for SASL PLAIN and SCRAM.
+    pub fn credentials(&self) -> Option<(&str, &str)> {
+        let find = |wanted: &str| {
+            self.options.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
+        };
+        Some((find("sasl.username")?, find("sasl.password")?))
+    }
+
     /// The configuration of one client. The user's options win over `defaults`; `owned` wins over both,
-    /// because what we promise rests on it.
+    /// because the guarantees depend on it.
     pub fn client(&self, defaults: &[(&str, String)], owned: &[(&str, String)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("client.id", "longhaul");
@@ -28,7 +55,7 @@ impl Cluster {
         }
         for (name, value) in &self.options {
             if owned.iter().any(|(taken, _)| taken == name) || name == "bootstrap.servers" {
-                tracing::warn!(option = %name, "kafka option ignored: longhaul sets it itself");
+                tracing::warn!(option = %name, "Kafka option ignored: longhaul sets it itself");
                 continue;
             }
             config.set(name, value);
@@ -49,17 +76,17 @@ pub fn creation_error(error: &KafkaError) -> String {
     }
 }
 
-/// Passes a line of librdkafka on. Connection failures are told by whoever owns the client, once for
-/// each change and not once for each try, so their lines are for debugging only.
-pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    use RDKafkaLogLevel::{Alert, Critical, Debug, Emerg, Error, Info, Notice, Warning};
+/// Passes a line of librdkafka on. The owner of the client reports connection failures, once for each
+/// change and not once for each try, so their lines are for debugging only.
+pub fn log(level: i32, facility: &str, message: &str) {
     let is_connection = matches!(facility, "FAIL" | "ERROR" | "BRKMAIN");
+    // The severities of syslog.
     match level {
-        Emerg | Alert | Critical => tracing::error!(target: "librdkafka", facility, "{message}"),
-        Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        ..=2 => tracing::error!(target: "librdkafka", facility, "{message}"),
+        7.. => tracing::debug!(target: "librdkafka", facility, "{message}"),
         _ if is_connection => tracing::debug!(target: "librdkafka", facility, "{message}"),
-        Error | Warning => tracing::warn!(target: "librdkafka", facility, "{message}"),
-        Notice | Info => tracing::info!(target: "librdkafka", facility, "{message}"),
+        3 | 4 => tracing::warn!(target: "librdkafka", facility, "{message}"),
+        5 | 6 => tracing::info!(target: "librdkafka", facility, "{message}"),
     }
 }
 
@@ -70,6 +97,7 @@ mod tests {
     #[test]
     fn options_win_over_defaults_and_lose_to_what_is_owned() {
         let cluster = Cluster {
+            reread: None,
             bootstrap_servers: vec!["a:1".into(), "b:2".into()],
             options: vec![
                 ("client.id".into(), "mine".into()),
@@ -89,7 +117,7 @@ mod tests {
     #[test]
     fn a_refused_option_is_named_without_its_value() {
         let options = vec![("sasl.mechanisms".into(), "secret".into()), ("no.such".into(), "secret".into())];
-        let cluster = Cluster { bootstrap_servers: vec!["a:1".into()], options };
+        let cluster = Cluster { bootstrap_servers: vec!["a:1".into()], options, reread: None };
         let error = cluster.client(&[], &[]).create_native_config().err().unwrap();
         let text = creation_error(&error);
         assert!(text.contains("no.such") && !text.contains("secret"), "{text}");

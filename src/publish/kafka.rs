@@ -162,7 +162,7 @@ fn describe(topic: &str, bytes: usize, error: &KafkaError) -> PublishError {
 
 impl ClientContext for Logging {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        connect::kafka::log(level, facility, message);
+        connect::kafka::log(level as i32, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

@@ -8,6 +8,7 @@ mod assignment;
 mod chaos;
 mod faults;
 mod flow;
+mod identity;
 mod kill;
 mod odd_logs;
 mod publishing;

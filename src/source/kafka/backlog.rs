@@ -1,28 +1,29 @@
-//! How much waits in the topics.
+//! The number of records that wait in the topics.
 //!
-//! With hours-long work the partitions are paused nearly always, and a paused partition learns nothing
-//! of the log's end; so the ends are asked for, in one request that does not block.
+//! With work of hours the partitions are paused nearly always, and a paused partition does not learn where
+//! the log ends; so the ends are asked for, in one request that does not block.
 
 use std::time::{Duration, Instant};
 
 use super::context::Consumer;
-use super::raw::{self, LogOffsets, Side};
+use super::notice::Side;
+use super::raw::{self, Question};
 use super::sessions::Sessions;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(4);
 
 pub struct Backlog {
-    ends: LogOffsets,
+    ends: Question,
     ask_at: Instant,
 }
 
 impl Backlog {
-    pub fn new(ends: LogOffsets, now: Instant) -> Self {
+    pub fn new(ends: Question, now: Instant) -> Self {
         Backlog { ends, ask_at: now }
     }
 
-    /// The records that wait in the log, whenever the broker has answered.
+    /// The records that wait in the logs, when the broker has answered.
     pub fn update(&mut self, consumer: &Consumer, sessions: &mut Sessions, now: Instant) -> Option<u64> {
         if now >= self.ask_at {
             self.ask_at = now + INTERVAL;
@@ -31,10 +32,10 @@ impl Backlog {
             if partitions.is_empty() {
                 return Some(0);
             }
-            self.ends.ask(consumer, &partitions, Side::End, TIMEOUT);
+            self.ends.ask_offsets(consumer, &partitions, Side::End, TIMEOUT);
         }
-        // Nothing at all means that no broker answered, not that nothing waits.
-        let ends = self.ends.take().filter(|ends| !ends.is_empty())?;
+        // An empty answer means that no broker answered, not that nothing waits.
+        let ends = self.ends.offsets(Duration::ZERO).filter(|ends| !ends.is_empty())?;
         let waiting = ends.iter().filter_map(|end| {
             let log_start = || {
                 let bounds = raw::cached_bounds(consumer, &end.topic, end.partition);

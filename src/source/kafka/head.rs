@@ -1,55 +1,82 @@
-//! The lowest unfinished record of a partition, its head: how old it is, and whether the log still has it.
+//! The head of a partition: its lowest unfinished record.
 //!
-//! Nothing waits behind a head but the committed offset; when it is stuck for long, though, the map of
-//! what is done behind it grows, and retention may take it from the log. The process still has its body
-//! then, but a restart would not.
+//! The committed offset waits for the head; the records behind it go on. When it is stuck for long, the
+//! map of the finished records behind it grows, and retention may delete it from the log. The process
+//! still has its body then, but a restart would not.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::partition::Partition;
-use super::raw::{LogOffsets, Side};
-use super::record::Place;
+use super::notice::{Entry, Side};
+use super::raw::Question;
 use super::thread::Worker;
 use crate::delivery::DeliveryId;
 use crate::source::SourceEvent;
 
 /// How often ages are looked at, which is also how exact they are.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How often the starts of the logs are asked for. Retention looks at them every five minutes itself
+/// How often the starts of the logs are asked for. Retention itself runs every five minutes
 /// (`log.retention.check.interval.ms`).
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 const TIMEOUT: Duration = Duration::from_secs(4);
 /// Times remembered for each partition.
 const MARKS: usize = 64;
 
-/// When to look again.
+/// When to look at the heads again.
 pub struct Heads {
-    starts: LogOffsets,
+    starts: Question,
     look_at: Instant,
     ask_at: Instant,
 }
 
-/// When offsets were received, in bounded memory: exact to a second at first, and to a thirtieth of
-/// the longest age of what is remembered once that is more than a minute.
+/// The head of one partition, as far as it was watched.
 #[derive(Debug, Default)]
-pub struct Ages {
+pub struct Head {
+    ages: Ages,
+    /// When the first attempt at a record failed in this session. A record that never started, or that runs
+    /// for the first time, is not here: it does not wait for anything that could be given up.
+    failed: BTreeMap<i64, Instant>,
+    /// Where the log ended when that was last asked for.
+    log_end: i64,
+    /// Where the log began when that was first asked for.
+    first_start: Option<i64>,
+    /// The head that was reported as stuck.
+    stuck: Option<i64>,
+    /// The head that retention threatens, as reported.
+    threatened: Option<(i64, Threat)>,
+}
+
+/// The state of a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Since it was received.
+    pub age: Duration,
+    /// It has just become older than the limit for reports.
+    pub is_newly_stuck: bool,
+    /// Since its first attempt failed.
+    pub failing_for: Option<Duration>,
+}
+
+/// When offsets were received, in bounded memory: exact to a second at first, and to a thirtieth of
+/// the longest remembered age once that is more than a minute.
+#[derive(Debug, Default)]
+struct Ages {
     /// Offsets below the first number, and not below the one before, were received by that time.
     marks: VecDeque<(i64, Instant)>,
     /// How far apart they are at least.
     step: Duration,
 }
 
-/// What retention does to a head.
+/// The effect of retention on a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Threat {
-    /// It is among the oldest tenth of a log that retention is at work on.
+    /// It is among the oldest tenth of a log that retention shortens.
     Near,
     Gone,
 }
 
 impl Heads {
-    pub fn new(starts: LogOffsets, now: Instant) -> Self {
+    pub fn new(starts: Question, now: Instant) -> Self {
         Heads { starts, look_at: now, ask_at: now }
     }
 
@@ -58,9 +85,44 @@ impl Heads {
     }
 }
 
+impl Head {
+    /// An attempt at this record failed.
+    pub fn attempt_failed(&mut self, offset: i64, now: Instant) {
+        self.failed.entry(offset).or_insert(now);
+    }
+
+    pub fn log_ends_at(&mut self, end: i64) {
+        self.log_end = end;
+    }
+
+    /// Looks at the head, `base`. Everything below `next` was received.
+    pub fn look(&mut self, base: i64, next: i64, report_after: Duration, now: Instant) -> Option<Look> {
+        self.failed = self.failed.split_off(&base);
+        self.ages.note(base, next, now);
+        let age = self.ages.of(base, now)?;
+        let is_newly_stuck = age >= report_after && self.stuck != Some(base);
+        if is_newly_stuck {
+            self.stuck = Some(base);
+        }
+        let failing_for = self.failed.get(&base).map(|since| now.saturating_duration_since(*since));
+        Some(Look { age, is_newly_stuck, failing_for })
+    }
+
+    /// The threat to `head` in a log that starts at `start`, unless it was reported before.
+    pub fn new_threat(&mut self, head: i64, start: i64) -> Option<Threat> {
+        let first_start = *self.first_start.get_or_insert(start);
+        let found = threat(head, first_start, start, self.log_end)?;
+        if self.threatened == Some((head, found)) {
+            return None;
+        }
+        self.threatened = Some((head, found));
+        Some(found)
+    }
+}
+
 impl Ages {
     /// Everything below `next` was received by now, and everything below `base` is done.
-    pub fn note(&mut self, base: i64, next: i64, now: Instant) {
+    fn note(&mut self, base: i64, next: i64, now: Instant) {
         while self.marks.front().is_some_and(|&(below, _)| below <= base) {
             self.marks.pop_front();
         }
@@ -73,7 +135,7 @@ impl Ages {
         } else if self.marks.len() == MARKS {
             self.thin_out();
         }
-        // A mark that is moved, or dropped, makes its offsets younger than they are, never older.
+        // A mark that is moved or dropped makes its offsets younger than they are, never older.
         let mut newest = self.marks.iter().rev().map(|(_, at)| *at);
         if let (Some(last), Some(before)) = (newest.next(), newest.next())
             && last.saturating_duration_since(before) < self.step
@@ -83,7 +145,7 @@ impl Ages {
         self.marks.push_back((next, now));
     }
 
-    /// Keeps every second mark, and makes new ones as far apart.
+    /// Keeps every second mark, and doubles the distance of new ones.
     fn thin_out(&mut self) {
         self.step *= 2;
         let mut keep = true;
@@ -93,90 +155,71 @@ impl Ages {
         });
     }
 
-    /// How long ago an offset was received, at least. Nothing for one that was not.
-    pub fn of(&self, offset: i64, now: Instant) -> Option<Duration> {
+    /// How long ago an offset was received, at least. None for one that was not received.
+    fn of(&self, offset: i64, now: Instant) -> Option<Duration> {
         let mark = self.marks.iter().find(|(below, _)| offset < *below);
         mark.map(|(_, at)| now.saturating_duration_since(*at))
     }
 }
 
 /// `first_start` is where the log began when the partition was assigned.
-pub fn threat(head: i64, first_start: i64, start: i64, end: i64) -> Option<Threat> {
+fn threat(head: i64, first_start: i64, start: i64, end: i64) -> Option<Threat> {
     if start > head {
         return Some(Threat::Gone);
     }
-    let is_at_work = start > first_start;
-    (is_at_work && head - start < (end - start) / 10).then_some(Threat::Near)
+    let is_shortened = start > first_start;
+    (is_shortened && head - start < (end - start) / 10).then_some(Threat::Near)
 }
 
 impl Worker {
-    /// Tells the oldest age, and warns of heads that are stuck or will be lost.
+    /// Reports the oldest age, and warns of heads that are stuck or will be lost.
     pub fn look_at_heads(&mut self, now: Instant) {
-        if let Some(starts) = self.heads.starts.take() {
-            for start in starts {
-                if let Some(partition) = self.sessions.find(&start.topic, start.partition) {
-                    partition.log_starts_at(start.offset);
-                }
-            }
+        if let Some(starts) = self.heads.starts.offsets(Duration::ZERO) {
+            starts.iter().for_each(|start| self.log_starts_at(start));
         }
         if now < self.heads.look_at {
             return;
         }
         self.heads.look_at = now + INTERVAL;
-        let (report_after, give_up_after) =
-            (self.settings.stuck_head_report_after, self.settings.stuck_head_dead_letter_after);
+        let give_up_after = self.settings.stuck_head_dead_letter_after;
         let (mut oldest, mut given_up) = (Duration::ZERO, Vec::new());
         for partition in self.sessions.iter_mut() {
-            let Some((id, age)) = partition.look_at_head(report_after, now) else { continue };
-            oldest = oldest.max(age);
-            if give_up_after.is_some_and(|after| age >= after) {
-                given_up.push(id);
+            let Some((base, next)) = partition.window() else { continue };
+            let look = partition.head.look(base, next, self.settings.stuck_head_report_after, now);
+            let Some(look) = look else { continue };
+            oldest = oldest.max(look.age);
+            if look.is_newly_stuck {
+                tracing::warn!(id = %partition.place.id(base), age = ?look.age, behind = next - base - 1,
+                    "A record has been unfinished for long: the committed offset waits for it, and the records behind it go on");
+            }
+            // Only an item that was tried can be given up; the core keeps one that runs again by now.
+            if give_up_after.is_some_and(|after| look.failing_for.is_some_and(|time| time >= after)) {
+                given_up.push(DeliveryId { epoch: partition.place.epoch, tag: base.cast_unsigned() });
             }
         }
         self.send(SourceEvent::HeadAge(oldest));
-        // Told anew each second until it is done: the bridge may have been asking another replica for it.
+        // Repeated each second until it is done: the bridge may have been asking another replica for it.
         given_up.into_iter().for_each(|id| self.send(SourceEvent::Stuck { id }));
-        // Young heads are in no danger that a person could avert.
+        // Nobody has to prevent the loss of young heads.
         if now >= self.heads.ask_at && oldest >= RETENTION_INTERVAL {
             self.heads.ask_at = now + RETENTION_INTERVAL;
             let partitions: Vec<_> =
                 self.sessions.iter().map(|one| (&*one.place.topic, one.place.partition)).collect();
-            self.heads.starts.ask(&self.consumer, &partitions, Side::Start, TIMEOUT);
+            self.heads.starts.ask_offsets(&self.consumer, &partitions, Side::Start, TIMEOUT);
         }
-    }
-}
-
-impl Partition {
-    /// The head and its age, if there is one. Tells once when it is stuck.
-    fn look_at_head(&mut self, report_after: Duration, now: Instant) -> Option<(DeliveryId, Duration)> {
-        let (base, next) = self.window()?;
-        self.ages.note(base, next, now);
-        let age = self.ages.of(base, now)?;
-        if age >= report_after && self.stuck != Some(base) {
-            self.stuck = Some(base);
-            let Place { topic, partition, .. } = &self.place;
-            tracing::warn!(%topic, partition, offset = base, ?age, behind = next - base - 1,
-                "a record is unfinished for long: the committed offset waits for it, what is behind it goes on");
-        }
-        let id = DeliveryId { epoch: self.place.epoch, tag: base.cast_unsigned() };
-        Some((id, age))
     }
 
     /// Warns when retention took the head, or is about to.
-    fn log_starts_at(&mut self, start: i64) {
-        let first_start = *self.first_start.get_or_insert(start);
-        let Some((head, _)) = self.window() else { return };
-        let Some(threat) = threat(head, first_start, start, self.log_end) else { return };
-        if self.threatened == Some((head, threat)) {
-            return;
-        }
-        self.threatened = Some((head, threat));
-        let Place { topic, partition, .. } = &self.place;
-        match threat {
-            Threat::Near => tracing::warn!(%topic, partition, offset = head, log_start = start,
-                "retention will soon take an unfinished record from the log; lengthen retention.ms or see why it does not end"),
-            Threat::Gone => tracing::error!(%topic, partition, offset = head, log_start = start,
-                "retention took an unfinished record from the log: it is lost if this process ends before it is done; lengthen retention.ms"),
+    fn log_starts_at(&mut self, start: &Entry) {
+        let Some(partition) = self.sessions.find(&start.topic, start.partition) else { return };
+        let Some((head, _)) = partition.window() else { return };
+        let id = partition.place.id(head);
+        match partition.head.new_threat(head, start.offset) {
+            Some(Threat::Near) => tracing::warn!(%id, log_start = start.offset,
+                "Retention will soon delete an unfinished record; lengthen retention.ms, or find out why it does not end"),
+            Some(Threat::Gone) => tracing::error!(%id, log_start = start.offset,
+                "Retention deleted an unfinished record: it is lost if this process ends before it is done; lengthen retention.ms"),
+            None => {}
         }
     }
 }

@@ -1,119 +1,255 @@
-//! Whether the cluster can be reached, and which errors no waiting will mend.
+//! Whether the cluster can be reached and the group has admitted us, and what is wrong if not.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode as Code;
 
-use crate::source::SourceError;
+use super::thread::Worker;
+use crate::source::SourceEvent;
+use crate::telemetry::{Problem, ProblemKind};
 
-/// Distinct error texts remembered so that each is told once.
+/// Distinct error texts remembered so that each is logged once.
 const TOLD: usize = 64;
+/// A join that takes longer is a problem. A problem must be visible within 10 s.
+const JOIN: Duration = Duration::from_secs(8);
+/// A refusal is over when the group has been steady for this long after it.
+const QUIET: Duration = Duration::from_secs(5);
 
-#[derive(Default)]
 pub struct Health {
     reachable: Option<bool>,
-    /// librdkafka's last words on a connection that failed.
+    /// librdkafka's last text on a connection that failed.
     reason: String,
-    /// The group has given us something once, so credentials and permissions were right.
-    established: bool,
+    /// The state of the join, in librdkafka's words.
+    join: String,
+    /// None while the group is steady.
+    unsteady_since: Option<Instant>,
+    /// The last refusal of the whole source.
+    refused_at: Option<Instant>,
+    commit_error: Option<Code>,
     told: HashSet<String>,
 }
 
+/// The part of librdkafka's statistics that is read: nothing else tells that a broker is back.
+#[derive(serde::Deserialize)]
+struct Statistics {
+    brokers: HashMap<String, Broker>,
+    #[serde(default)]
+    cgrp: Group,
+}
+
+#[derive(serde::Deserialize)]
+struct Broker {
+    state: String,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Group {
+    state: String,
+    join_state: String,
+}
+
 impl Health {
+    pub fn new(now: Instant) -> Self {
+        Health {
+            reachable: None,
+            reason: String::new(),
+            join: "init".to_owned(),
+            unsteady_since: Some(now),
+            refused_at: None,
+            commit_error: None,
+            told: HashSet::new(),
+        }
+    }
+
     pub fn is_reachable(&self) -> bool {
         self.reachable != Some(false)
     }
 
-    /// Takes note of whether a broker connection is up; true when that is news.
+    /// Registers whether a broker connection is up; true when that changed.
     pub fn set_reachable(&mut self, reachable: bool) -> bool {
         if self.reachable == Some(reachable) {
             return false;
         }
         if reachable {
-            tracing::info!("connected to kafka");
+            tracing::info!("Connected to kafka");
         } else {
-            let reason = if self.reason.is_empty() { "no answer yet" } else { &self.reason };
-            tracing::warn!(error = reason, "kafka can't be reached, trying again until it can");
+            tracing::warn!(error = self.last_error(), "Kafka can't be reached, trying again until it can");
         }
         self.reachable = Some(reachable);
         true
     }
 
-    /// The group assigned partitions, or none: it works.
-    pub fn established(&mut self) {
-        self.established = true;
-    }
-
+    /// Whether the group has admitted us.
     pub fn is_established(&self) -> bool {
-        self.established
+        self.unsteady_since.is_none()
     }
 
-    /// Takes note of an error that librdkafka goes on after by itself.
-    ///
-    /// # Errors
-    /// When it never got anywhere and waiting will not help: then a person has to act.
-    pub fn failed(&mut self, code: Code, reason: String) -> Result<(), SourceError> {
-        if let Some(hint) = refusal_hint(code).filter(|_| !self.established) {
-            return Err(SourceError { what: reason, hint: hint.to_owned() });
+    pub fn commit_error(&mut self, code: Code) {
+        self.commit_error = Some(code);
+    }
+
+    pub fn last_commit_error(&self) -> String {
+        self.commit_error.map_or_else(|| "no answer".to_owned(), |code| code.to_string())
+    }
+
+    fn last_error(&self) -> &str {
+        if self.reason.is_empty() { "no answer yet" } else { &self.reason }
+    }
+
+    /// Takes librdkafka's statistics in; None when they are unreadable, else whether a broker is up.
+    fn statistics(&mut self, json: &[u8], now: Instant) -> Option<bool> {
+        let read: Statistics = match serde_json::from_slice(json) {
+            Ok(read) => read,
+            Err(error) => {
+                tracing::debug!(%error, "The statistics of librdkafka are unreadable");
+                return None;
+            }
+        };
+        if read.cgrp.join_state == "steady" && read.cgrp.state == "up" {
+            self.unsteady_since = None;
+        } else {
+            self.unsteady_since.get_or_insert(now);
+            self.join = format!("{}, {}", read.cgrp.state, read.cgrp.join_state);
         }
+        Some(read.brokers.values().any(|broker| broker.state == "UP"))
+    }
+
+    fn log_once(&mut self, code: Code, reason: &str) {
         match code {
             Code::AllBrokersDown => {}
             Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut => {
-                tracing::debug!(error = %reason, "kafka connection failed");
-                self.reason = reason;
+                tracing::debug!(error = reason, "Kafka connection failed");
             }
-            _ if self.told.contains(&reason) => {}
-            Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
-                tracing::warn!(error = %reason,
-                    "topic is missing and waited for; create it, or correct source.kafka.topics");
-                self.remember(reason);
-            }
+            _ if self.told.contains(reason) => {}
             _ => {
-                tracing::warn!(error = %reason, code = ?code, "kafka reports an error");
-                self.remember(reason);
+                tracing::warn!(error = reason, ?code, "Kafka reports an error");
+                if self.told.len() < TOLD {
+                    self.told.insert(reason.to_owned());
+                }
             }
         }
-        Ok(())
-    }
-
-    fn remember(&mut self, reason: String) {
-        if self.told.len() < TOLD {
-            self.told.insert(reason);
-        }
     }
 }
 
-/// The consumer can't go on: what to do about it.
-pub fn fatal(code: Code, reason: String) -> SourceError {
-    let hint = match code {
-        Code::FencedInstanceId => {
-            "another member of the group runs with the same instance_id; give each replica its own, such as \
-             the pod name of a StatefulSet"
+impl Worker {
+    pub fn set_reachable(&mut self, reachable: bool) {
+        if self.health.set_reachable(reachable) {
+            self.send(SourceEvent::Connected(reachable));
         }
-        _ => "the consumer can't go on after this error; restart longhaul",
-    };
-    SourceError { what: reason, hint: hint.to_owned() }
+    }
+
+    pub fn statistics(&mut self, json: &[u8], now: Instant) {
+        if let Some(reachable) = self.health.statistics(json, now) {
+            self.set_reachable(reachable);
+        }
+        self.look_at_group(now);
+    }
+
+    /// Handles an error that librdkafka recovers from by itself.
+    pub fn failed(&mut self, code: Code, reason: &str, now: Instant) {
+        self.health.log_once(code, reason);
+        match code {
+            Code::UnknownTopicOrPartition
+            | Code::UnknownTopic
+            | Code::UnknownTopicId
+            | Code::UnknownPartition
+            | Code::OffsetOutOfRange
+            | Code::AutoOffsetReset
+            | Code::FencedLeaderEpoch
+            | Code::UnknownLeaderEpoch => self.topics.hurry(now),
+            Code::AllBrokersDown => {}
+            _ => self.health.reason = reason.to_owned(),
+        }
+        if matches!(code, Code::Authentication | Code::SaslAuthenticationFailed) {
+            self.read_credentials_again();
+        }
+        if let Some(help) = refusal_help(code) {
+            self.health.refused_at = Some(now);
+            let group = self.settings.group.clone();
+            self.problem(ProblemKind::SourceRefused, &group, reason.to_owned(), help);
+        }
+    }
+
+    /// Reports a group that does not admit us, or a cluster that does not answer.
+    pub fn look_at_group(&mut self, now: Instant) {
+        let group = self.settings.group.clone();
+        let servers = self.settings.cluster.bootstrap_servers.join(",");
+        let Some(since) = self.health.unsteady_since else {
+            self.solved(ProblemKind::GroupNotJoined, &group);
+            self.solved(ProblemKind::SourceUnreachable, &servers);
+            if self.health.refused_at.is_none_or(|at| now.saturating_duration_since(at) >= QUIET) {
+                self.solved(ProblemKind::SourceRefused, &group);
+            }
+            return;
+        };
+        // A source that drains has left, or takes nothing.
+        if now.saturating_duration_since(since) < JOIN || self.stopped_at.is_some() {
+            return;
+        }
+        let error = self.health.last_error().to_owned();
+        if !self.health.is_reachable() || self.health.reachable.is_none() {
+            let text = format!("no broker of {servers} answers: {error}");
+            let help = "see whether the brokers are up, and whether source.kafka.bootstrap_servers and security.protocol are right for that port";
+            return self.problem(ProblemKind::SourceUnreachable, &servers, text, help);
+        }
+        self.solved(ProblemKind::SourceUnreachable, &servers);
+        // Nothing can be joined for topics that do not exist.
+        if self.has_problem(ProblemKind::SourceMissing) && self.sessions.is_empty() {
+            return self.solved(ProblemKind::GroupNotJoined, &group);
+        }
+        let text = format!(
+            "the group {group} has not admitted this member for more than {} s (state {}; last error: {error})",
+            JOIN.as_secs(),
+            self.health.join
+        );
+        let help = "see whether the group's coordinator is up, other members answer, security.protocol fits the port, and this user may Read the group";
+        self.problem(ProblemKind::GroupNotJoined, &group, text, help);
+    }
+
+    /// Reports a problem, unless it is reported in the same words.
+    pub fn problem(&mut self, kind: ProblemKind, subject: &str, text: String, help: &str) {
+        let known = self.problems.entry((kind, subject.to_owned()));
+        let is_new = match &known {
+            std::collections::hash_map::Entry::Occupied(known) => *known.get() != text,
+            std::collections::hash_map::Entry::Vacant(_) => true,
+        };
+        if is_new {
+            known.insert_entry(text.clone());
+            let (subject, help) = (subject.to_owned(), help.to_owned());
+            self.send(SourceEvent::Problem(Problem { kind, subject, text, help }));
+        }
+    }
+
+    pub fn solved(&mut self, kind: ProblemKind, subject: &str) {
+        if self.problems.remove(&(kind, subject.to_owned())).is_some() {
+            self.send(SourceEvent::Solved { kind, subject: subject.to_owned() });
+        }
+    }
+
+    fn has_problem(&self, kind: ProblemKind) -> bool {
+        self.problems.keys().any(|(known, _)| *known == kind)
+    }
 }
 
-/// What mends a refusal, or nothing where it may pass by itself.
-fn refusal_hint(code: Code) -> Option<&'static str> {
+/// The way out of a refusal; None for an error that may pass by itself.
+fn refusal_help(code: Code) -> Option<&'static str> {
     match code {
         Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => {
             Some("correct sasl.mechanism, sasl.username and sasl.password in source.kafka.options")
-        }
-        Code::TopicAuthorizationFailed => {
-            Some("allow this user to Read and Describe the topics of source.kafka.topics")
         }
         Code::GroupAuthorizationFailed => Some("allow this user to Read the group of source.kafka.group"),
         Code::ClusterAuthorizationFailed => Some("allow this user to use the cluster"),
         Code::InvalidGroupId => Some("correct source.kafka.group"),
         Code::InvalidSessionTimeout => Some(
-            "bring source.kafka.session_timeout within the broker's group.min.session.timeout.ms and \
-             group.max.session.timeout.ms",
+            "bring source.kafka.session_timeout within the broker's group.min.session.timeout.ms and group.max.session.timeout.ms",
         ),
         Code::InconsistentGroupProtocol => Some(
-            "all members of the group must use cooperative-sticky assignment; stop the others, or choose \
-             another source.kafka.group",
+            "all members of the group must use cooperative-sticky assignment; stop the others, or choose another source.kafka.group",
+        ),
+        Code::FencedInstanceId => Some(
+            "another member of the group runs with the same instance_id; give each replica its own, such as the pod name of a StatefulSet",
         ),
         _ => None,
     }
@@ -123,28 +259,28 @@ fn refusal_hint(code: Code) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn refusals_end_it_only_before_anything_worked() {
-        let mut health = Health::default();
-        let error = health.failed(Code::Authentication, "invalid password".into()).unwrap_err();
-        assert!(error.what.contains("invalid password") && error.hint.contains("sasl.password"));
-        health.established();
-        assert!(health.failed(Code::Authentication, "invalid password".into()).is_ok());
+    fn statistics(state: &str, join: &str, broker: &str) -> Vec<u8> {
+        format!(r#"{{"brokers":{{"a":{{"state":"{broker}"}}}},"cgrp":{{"state":"{state}","join_state":"{join}"}}}}"#)
+            .into_bytes()
     }
 
     #[test]
-    fn what_may_pass_never_ends_it() {
-        let mut health = Health::default();
-        for code in [Code::AllBrokersDown, Code::Resolve, Code::UnknownTopicOrPartition, Code::NotCoordinator]
-        {
-            assert!(health.failed(code, "x".into()).is_ok());
-        }
-    }
-
-    #[test]
-    fn tells_changes_only() {
-        let mut health = Health::default();
+    fn changes_are_reported_once() {
+        let mut health = Health::new(Instant::now());
         assert!(health.set_reachable(false) && !health.set_reachable(false));
         assert!(health.set_reachable(true) && !health.set_reachable(true));
+    }
+
+    #[test]
+    fn a_group_is_steady_only_when_its_coordinator_is_up() {
+        let now = Instant::now();
+        let mut health = Health::new(now);
+        assert_eq!(health.statistics(&statistics("up", "wait-join", "UP"), now), Some(true));
+        assert!(!health.is_established());
+        assert_eq!(health.statistics(&statistics("up", "steady", "DOWN"), now), Some(false));
+        assert!(health.is_established());
+        health.statistics(&statistics("wait-coord", "steady", "UP"), now);
+        assert!(!health.is_established());
+        assert_eq!(health.statistics(b"{", now), None);
     }
 }

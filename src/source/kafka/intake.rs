@@ -1,12 +1,18 @@
 //! The way of records from `poll` to the bridge, and when to stop fetching.
 //!
 //! The bridge takes a delivery when a slot is free, so its channel is full most of the time. Pausing a
-//! partition makes librdkafka forget what it prefetched and fetch it again later, which would cost more
-//! than short work itself; not polling costs nothing, but nobody may stop polling for long. So a few
-//! records are kept ahead; when those fill up too, polling stops for at most [`GRACE`], and only when
-//! that was not enough are the partitions paused. They are resumed when half of what was kept is gone.
+//! partition makes librdkafka forget its prefetched records and fetch them again later, which would cost
+//! more than short work itself; not polling costs nothing, but nobody may stop polling for long. So a few
+//! records are kept ahead. When those fill up, polling stops for at most [`GRACE`]. If that was not enough,
+//! polling continues, and each partition with its share or more of the records is paused until it has half
+//! of its share.
+//!
+//! Every session has a lane, and the lanes take turns: a partition with many records does not delay the
+//! only record of another one. That record may also be behind the many in librdkafka's queue, which is one
+//! for all partitions. So when the end of that queue was not seen for [`BLIND`], the full lanes are
+//! paused as well, which drops their prefetched records from the queue.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -18,17 +24,34 @@ use crate::source::Delivery;
 
 /// Records kept ahead of the bridge's channel.
 const AHEAD: usize = 64;
-/// Bytes kept ahead; one record of any size always is.
+/// Bytes kept ahead; one record of any size in each lane always is.
 const AHEAD_BYTES: u64 = 4 << 20;
-/// How long the bridge may take to make room before the partitions are paused. Polls stop meanwhile,
-/// which delays rebalances and commit results by as much.
+/// The smallest share of a lane.
+const LEAST_SHARE: usize = 4;
+/// How long the bridge may take to make room before partitions are paused. Polls stop meanwhile,
+/// which delays rebalances and the results of commits by as much.
 pub const GRACE: Duration = Duration::from_millis(100);
+/// How long a record of one partition may be hidden behind records of others.
+const BLIND: Duration = Duration::from_millis(500);
 
 pub struct Intake {
     sender: PollSender<Delivery>,
-    ahead: VecDeque<Delivery>,
+    lanes: HashMap<Epoch, Lane>,
+    /// Lanes with records; the first one is next.
+    turns: VecDeque<Epoch>,
+    records: usize,
     bytes: u64,
     flow: Flow,
+    /// When librdkafka's queue was last seen empty.
+    saw_end: Instant,
+}
+
+/// The records of one session.
+#[derive(Default)]
+struct Lane {
+    records: VecDeque<Delivery>,
+    bytes: u64,
+    paused: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,81 +59,129 @@ enum Flow {
     Open,
     /// No room since then; not polling.
     Full(Instant),
-    /// No room for longer than the grace; polling, with all partitions paused.
+    /// No room for longer than the grace; polling, with the full lanes paused.
     Paused,
     /// For good.
     Stopped,
 }
 
 impl Intake {
-    pub fn new(deliveries: mpsc::Sender<Delivery>) -> Self {
-        let sender = PollSender::new(deliveries);
-        Intake { sender, ahead: VecDeque::new(), bytes: 0, flow: Flow::Open }
+    pub fn new(deliveries: mpsc::Sender<Delivery>, now: Instant) -> Self {
+        Intake {
+            sender: PollSender::new(deliveries),
+            lanes: HashMap::new(),
+            turns: VecDeque::new(),
+            records: 0,
+            bytes: 0,
+            flow: Flow::Open,
+            saw_end: now,
+        }
     }
 
     pub fn push(&mut self, delivery: Delivery) {
-        if self.flow != Flow::Stopped {
-            self.bytes += delivery.outline.kept_bytes;
-            self.ahead.push_back(delivery);
+        if self.flow == Flow::Stopped {
+            return;
         }
+        let epoch = delivery.outline.id.epoch;
+        let lane = self.lanes.entry(epoch).or_default();
+        if lane.records.is_empty() {
+            self.turns.push_back(epoch);
+        }
+        let bytes = delivery.outline.kept_bytes;
+        lane.bytes += bytes;
+        lane.records.push_back(delivery);
+        self.bytes += bytes;
+        self.records += 1;
     }
 
-    /// Passes on what the bridge has room for; `context` is woken when there is more room.
-    pub fn hand_over(&mut self, context: &mut Context<'_>) {
-        while !self.ahead.is_empty() {
+    /// Hands over as much as the bridge has room for, one record of each lane in turn. A lane that `waits`
+    /// keeps its records. `context` is woken when there is more room.
+    pub fn hand_over(&mut self, context: &mut Context<'_>, mut waits: impl FnMut(Epoch) -> bool) {
+        let mut skipped = 0;
+        while skipped < self.turns.len() {
+            let Some(epoch) = self.turns.pop_front() else { return };
+            if waits(epoch) {
+                self.turns.push_back(epoch);
+                skipped += 1;
+                continue;
+            }
             match self.sender.poll_reserve(context) {
                 Poll::Ready(Ok(())) => {}
                 // A bridge that is gone has closed the commands too, which ends the loop.
-                Poll::Ready(Err(_)) | Poll::Pending => return,
+                Poll::Ready(Err(_)) | Poll::Pending => return self.turns.push_front(epoch),
             }
-            if let Some(delivery) = self.ahead.pop_front() {
-                self.bytes -= delivery.outline.kept_bytes;
-                // Fails only where the bridge is gone.
-                let _ = self.sender.send_item(delivery);
+            skipped = 0;
+            let Some(lane) = self.lanes.get_mut(&epoch) else { continue };
+            let Some(delivery) = lane.records.pop_front() else { continue };
+            let bytes = delivery.outline.kept_bytes;
+            lane.bytes -= bytes;
+            self.bytes -= bytes;
+            self.records -= 1;
+            if !lane.records.is_empty() {
+                self.turns.push_back(epoch);
             }
+            // Fails only when the bridge is gone.
+            let _ = self.sender.send_item(delivery);
         }
     }
 
-    /// Moves on from full to paused and back to open, as time and room say.
-    pub fn adjust(&mut self, now: Instant) {
-        let full = self.ahead.len() >= AHEAD || self.bytes >= AHEAD_BYTES;
-        let half_empty = self.ahead.len() <= AHEAD / 2 && self.bytes <= AHEAD_BYTES / 2;
+    /// librdkafka's queue is empty: no record is hidden in it.
+    pub fn saw_end(&mut self, now: Instant) {
+        self.saw_end = now;
+    }
+
+    /// Changes between open, full and paused, by time and room. There are this many `sessions`.
+    pub fn adjust(&mut self, sessions: usize, now: Instant) {
+        let full = self.records >= AHEAD || self.bytes >= AHEAD_BYTES;
+        let half_empty = self.records <= AHEAD / 2 && self.bytes <= AHEAD_BYTES / 2;
+        let is_blind = sessions > 1 && now >= self.saw_end + BLIND;
         self.flow = match self.flow {
+            Flow::Open | Flow::Full(_) if is_blind && !half_empty => Flow::Paused,
             Flow::Open if full => Flow::Full(now),
             Flow::Full(_) if !full => Flow::Open,
             Flow::Full(since) if now >= since + GRACE => Flow::Paused,
-            Flow::Paused if half_empty => Flow::Open,
+            Flow::Paused if half_empty && !is_blind => Flow::Open,
             same => same,
         };
+        let pauses = self.flow == Flow::Paused;
+        let sessions = sessions.max(1);
+        let (share, share_bytes) = ((AHEAD / sessions).max(LEAST_SHARE), AHEAD_BYTES / sessions as u64);
+        for lane in self.lanes.values_mut() {
+            let is_over = lane.records.len() >= share || lane.bytes >= share_bytes;
+            let is_under = lane.records.len() <= share / 2 && lane.bytes <= share_bytes / 2;
+            lane.paused = pauses && (is_over || lane.paused && !is_under);
+        }
     }
 
-    /// Takes nothing new any more, and hands out what was kept ahead: it stays incomplete, and comes
-    /// again elsewhere.
+    /// Takes nothing new from now on, and returns the records that were kept ahead: they stay incomplete, and
+    /// come again elsewhere.
     pub fn stop(&mut self) -> impl Iterator<Item = Delivery> + use<> {
         self.flow = Flow::Stopped;
-        self.bytes = 0;
+        (self.records, self.bytes) = (0, 0);
+        self.turns.clear();
         self.sender.abort_send();
-        std::mem::take(&mut self.ahead).into_iter()
+        std::mem::take(&mut self.lanes).into_values().flat_map(|lane| lane.records)
     }
 
-    /// Drops what belongs to a session that is over, and tells how many that were.
+    /// Drops the records of a session that is over, and returns their number.
     pub fn forget(&mut self, epoch: Epoch) -> usize {
-        let before = self.ahead.len();
-        self.ahead.retain(|delivery| delivery.outline.id.epoch != epoch);
-        self.bytes = self.ahead.iter().map(|delivery| delivery.outline.kept_bytes).sum();
-        before - self.ahead.len()
+        let Some(lane) = self.lanes.remove(&epoch) else { return 0 };
+        self.turns.retain(|other| *other != epoch);
+        self.records -= lane.records.len();
+        self.bytes -= lane.bytes;
+        lane.records.len()
     }
 
     pub fn may_poll(&self) -> bool {
         !matches!(self.flow, Flow::Full(_))
     }
 
-    /// Whether every partition is to be paused.
-    pub fn holds_all(&self) -> bool {
-        matches!(self.flow, Flow::Paused | Flow::Stopped)
+    /// Whether the partition of this session is to be paused.
+    pub fn holds(&self, epoch: Epoch) -> bool {
+        self.flow == Flow::Stopped || self.lanes.get(&epoch).is_some_and(|lane| lane.paused)
     }
 
-    /// When [`adjust`](Self::adjust) has something to do, whatever the bridge does.
+    /// When [`adjust`](Self::adjust) has something to do, independent of the bridge.
     pub fn next_change(&self) -> Option<Instant> {
         match self.flow {
             Flow::Full(since) => Some(since + GRACE),
@@ -119,7 +190,12 @@ impl Intake {
     }
 
     pub fn len(&self) -> usize {
-        self.ahead.len()
+        self.records
+    }
+
+    /// Takes the bridge's channel along to the next client.
+    pub fn into_sender(self) -> Option<mpsc::Sender<Delivery>> {
+        self.sender.get_ref().cloned()
     }
 }
 

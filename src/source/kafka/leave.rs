@@ -5,26 +5,26 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use rdkafka::consumer::Consumer as _;
-
 use super::context::Consumer;
 use super::thread::Worker;
+use crate::source::Link;
 
 /// How long leaving the group and ending librdkafka's threads may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Worker {
     /// Ends all sessions and leaves the group. Nothing is committed here. Sessions that are closed as asked
-    /// are not lost, so nobody is told.
-    pub(super) fn leave(mut self) {
+    /// are not reported as lost. Returns the bridge's end of the source, for another client.
+    pub(super) fn leave(mut self) -> Option<Link> {
         // A consumer that closes waits for this answer for ever.
         self.finish_release();
         drop(self.sessions.drain());
         let consumer = Arc::clone(&self.consumer);
-        consumer.context().close();
-        // Takes along the queues, which must not outlive the consumer.
-        drop(self);
+        // The queues must not outlive the consumer, so the rest of the worker ends first.
+        let Worker { intake, commands, events, queue, heads, topics, backlog, drain, .. } = self;
+        drop((queue, heads, topics, backlog, drain));
         destroy(consumer);
+        intake.into_sender().map(|deliveries| Link { deliveries, events, commands })
     }
 }
 
@@ -35,14 +35,14 @@ fn destroy(consumer: Arc<Consumer>) {
     let (done, finished) = mpsc::channel();
     let destroyer = thread::Builder::new().name("kafka-leave".to_owned()).spawn(move || {
         drop(consumer);
-        // Fails only where nobody waits any more.
+        // Fails only when nobody waits any more.
         let _ = done.send(());
     });
     match destroyer {
         Ok(_) if finished.recv_timeout(PATIENCE).is_err() => {
-            tracing::warn!("leaving the kafka group takes too long and is not waited for");
+            tracing::warn!("Leaving the group takes too long and is not waited for");
         }
         Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "no thread to leave the kafka group"),
+        Err(error) => tracing::warn!(%error, "No thread to leave the group"),
     }
 }

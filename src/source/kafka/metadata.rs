@@ -1,17 +1,18 @@
 //! The map of a partition as text, for the metadata of a committed offset.
 //!
 //! ```text
-//! k1. base64url( version | flags | crc32 | varint base | varint length | entries )
+//! k1. base64url( version | flags | crc32 | log | varint base | varint length | entries )
 //! ```
-//! The entries name what is *not* done in `base..base + length`, so that the cost follows the number of
-//! unfinished records and not the length of the window: for each a varint of the gap to the one before
-//! (to the base for the first), and its failed attempts in one byte if any record has some. Where a
-//! plain bitmap is shorter it takes the place of the gaps. Kafka takes 4,096 characters
-//! (`offset.metadata.max.bytes`); [`Tracker::admits`](super::tracker::Tracker::admits) keeps the map
-//! below that, so nothing is ever stripped.
+//! `log` is the id of the topic in 16 bytes, because a topic that is deleted and created again has other
+//! records at the same offsets; 0 means that the broker has no ids. The entries name the records of
+//! `base..base + length` that are *not* done, so that the cost follows the number of unfinished records
+//! and not the length of the window. Each entry is a varint of the gap to the one before (to the base for
+//! the first), and its failed attempts in one byte if any record has some. If a plain bitmap is shorter,
+//! it takes the place of the gaps. Kafka takes 4,096 characters (`offset.metadata.max.bytes`);
+//! [`Tracker::admits`](super::tracker::Tracker::admits) keeps the map below that, so nothing is stripped.
 //!
 //! The text carries its own base and a checksum, because other tools move offsets without the metadata
-//! or the metadata without the offset. Whatever does not fit is refused, and the partition then starts
+//! or the metadata without the offset. A text that does not fit is refused, and the partition then starts
 //! without a map: records may run again, none is skipped.
 
 use base64::Engine as _;
@@ -20,22 +21,27 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::tracker::{MAX_INCOMPLETE, MAX_WINDOW, Snapshot};
 
 const PREFIX: &str = "k1.";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Without the log.
+const OLD_VERSION: u8 = 1;
 const FLAG_ATTEMPTS: u8 = 1;
 const FLAG_BITMAP: u8 = 2;
 /// Version, flags and checksum.
 const HEAD: usize = 6;
+const LOG: usize = 16;
 
 /// A map read back. Everything of `base..end` that is not listed is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Map {
+    /// The log that it describes; 0 from a broker without ids. None in the old version.
+    pub log: Option<u128>,
     pub base: i64,
     pub end: i64,
     /// Offsets that are not done, rising, with their failed attempts.
     pub incomplete: Vec<(i64, u8)>,
 }
 
-/// Why a metadata text was not taken for a map.
+/// Why a metadata text is not used as a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     #[error("another client wrote it")]
@@ -50,8 +56,8 @@ pub enum Refused {
     Malformed,
 }
 
-/// The text for a snapshot.
-pub fn encode(snapshot: &Snapshot) -> String {
+/// The text for a snapshot of this log.
+pub fn encode(log: u128, snapshot: &Snapshot) -> String {
     let length = snapshot.end - snapshot.base;
     let mut flags = 0;
     if snapshot.incomplete.iter().any(|&(_, attempts)| attempts > 0) {
@@ -67,6 +73,7 @@ pub fn encode(snapshot: &Snapshot) -> String {
     };
 
     let mut payload = vec![VERSION, flags, 0, 0, 0, 0];
+    payload.extend(log.to_be_bytes());
     put_varint(&mut payload, snapshot.base as u64);
     put_varint(&mut payload, length as u64);
     payload.extend(body);
@@ -80,7 +87,7 @@ pub fn encode(snapshot: &Snapshot) -> String {
     text
 }
 
-/// Reads the metadata of a committed offset. No metadata at all is no map, and no mistake.
+/// Reads the metadata of a committed offset. Missing metadata means that there is no map, and is not an error.
 ///
 /// # Errors
 /// When the text is not a map for exactly this offset; [`Refused`] says why.
@@ -96,7 +103,7 @@ pub fn decode(text: &[u8], committed: i64) -> Result<Option<Map>, Refused> {
     if payload.len() < HEAD {
         return Err(Refused::Malformed);
     }
-    if payload[0] != VERSION {
+    if ![VERSION, OLD_VERSION].contains(&payload[0]) {
         return Err(Refused::Version);
     }
     if payload[2..HEAD] != checksum(&payload).to_le_bytes() {
@@ -107,14 +114,19 @@ pub fn decode(text: &[u8], committed: i64) -> Result<Option<Map>, Refused> {
         return Err(Refused::Version);
     }
     let mut rest = &payload[HEAD..];
+    let mut log = None;
+    if payload[0] == VERSION {
+        let (bytes, behind) = rest.split_first_chunk::<LOG>().ok_or(Refused::Malformed)?;
+        (log, rest) = (Some(u128::from_be_bytes(*bytes)), behind);
+    }
     let base = take_varint(&mut rest).and_then(|base| i64::try_from(base).ok()).ok_or(Refused::Malformed)?;
     if base != committed {
         return Err(Refused::Base);
     }
-    decode_entries(base, flags, rest).map(Some).ok_or(Refused::Malformed)
+    decode_entries(log, base, flags, rest).map(Some).ok_or(Refused::Malformed)
 }
 
-fn decode_entries(base: i64, flags: u8, mut rest: &[u8]) -> Option<Map> {
+fn decode_entries(log: Option<u128>, base: i64, flags: u8, mut rest: &[u8]) -> Option<Map> {
     let length = i64::try_from(take_varint(&mut rest)?).ok()?;
     if length > MAX_WINDOW {
         return None;
@@ -128,7 +140,7 @@ fn decode_entries(base: i64, flags: u8, mut rest: &[u8]) -> Option<Map> {
     };
     let attempts = if flags & FLAG_ATTEMPTS != 0 { rest.to_vec() } else { vec![0; offsets.len()] };
     let ours = offsets.len() <= MAX_INCOMPLETE && attempts.len() == offsets.len();
-    ours.then(|| Map { base, end, incomplete: offsets.into_iter().zip(attempts).collect() })
+    ours.then(|| Map { log, base, end, incomplete: offsets.into_iter().zip(attempts).collect() })
 }
 
 fn encode_gaps(snapshot: &Snapshot) -> Vec<u8> {

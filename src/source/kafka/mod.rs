@@ -2,10 +2,11 @@
 //! finish in any order.
 //!
 //! [`thread`] owns librdkafka's consumer and is the only one that touches it; everything else here is
-//! a part of it with one job. A record's way: `poll` → [`partition`] (is it done? is there room in the
+//! a part of it with one job. The way of a record: `poll` → [`partition`] (is it done? is there room in the
 //! [`tracker`]?) → [`intake`] → the bridge → [`settle`] → the tracker again → [`commit`], with the map
-//! of what is unfinished in the [`metadata`]. [`rebalance`] reads it back; [`release`] and [`drain`] give
-//! partitions away.
+//! of the unfinished records in the [`metadata`]. [`start`] reads it back, [`rebalance`] starts and ends
+//! partitions; [`release`] and [`drain`] give them away. [`topics`] notices a topic that was created again,
+//! and [`health`] reports problems.
 //!
 //! Each assignment of a partition is a session with an epoch of its own, so a settle that comes back
 //! late finds no session and changes nothing (guarantee G7).
@@ -19,16 +20,20 @@ mod health;
 mod intake;
 mod leave;
 pub mod metadata;
+mod notice;
 mod partition;
 #[allow(unsafe_code)]
 mod raw;
 mod rebalance;
 mod record;
 mod release;
+mod replace;
 mod sessions;
 mod settings;
 mod settle;
+mod start;
 mod thread;
+mod topics;
 pub mod tracker;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,8 +59,11 @@ impl super::Source for Source {
     async fn run(self, link: Link) -> Result<(), SourceError> {
         let (ended, end) = oneshot::channel();
         let thread = std::thread::Builder::new().name(format!("kafka-{}", self.settings.pipeline));
+        // The thread's log lines name the pipeline too.
+        let span = tracing::Span::current();
         let spawned = thread.spawn(move || {
-            // Fails only where `run` was dropped; the thread then ends because the bridge has, too.
+            let _in_span = span.enter();
+            // Fails only when `run` was dropped; the thread then ends because the bridge has ended, too.
             let _ = ended.send(thread::run(self.settings, link));
         });
         let died = |what: String| SourceError { what, hint: "restart longhaul".to_owned() };

@@ -1,84 +1,96 @@
 //! One session: one assigned partition, from its assignment until it is revoked or lost.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
-use rdkafka::Message as _;
-use rdkafka::message::BorrowedMessage;
-
-use super::head::{Ages, Threat};
+use super::head::Head;
+use super::notice::Record;
 use super::record::Place;
 use super::tracker::{Received, Tracker};
-use crate::config::Start;
 use crate::delivery::DeliveryId;
 use crate::source::Delivery;
 
 /// Runs of done records longer than this are jumped over instead of fetched and dropped.
 const SKIP: i64 = 1000;
+/// More than a commit takes that is answered, and all that a crash may repeat besides the items in flight.
+const LATE: Duration = Duration::from_millis(300);
+/// How often a record that cannot be decoded is tried again.
+const DECODE_AGAIN: Duration = Duration::from_secs(5);
+const FIRST_REFUSAL: Duration = Duration::from_millis(200);
+const LONGEST_REFUSAL: Duration = Duration::from_secs(10);
 
 pub struct Partition {
     pub place: Place,
-    /// Whether librdkafka was told to pause it. Pausing drops what was prefetched, and resuming what is
-    /// not paused misbehaves, so both happen on transitions only.
+    pub head: Head,
+    /// Whether librdkafka was told to pause it. Pausing drops prefetched records, and resuming a partition
+    /// that is not paused misbehaves, so both happen on transitions only.
     pub paused: bool,
-    /// None until the first record, where the group has no committed offset.
+    /// None until the first record, if the group has no committed offset: it begins at the oldest record.
     tracker: Option<Tracker>,
-    /// Where that first record is looked for.
-    start: Start,
-    /// When its records were received.
-    pub(super) ages: Ages,
-    /// Where the log ended when that was last asked for, and began when it was first asked for.
-    pub(super) log_end: i64,
-    pub(super) first_start: Option<i64>,
-    /// Heads that were told of already: because of their age, and because of retention.
-    pub(super) stuck: Option<i64>,
-    pub(super) threatened: Option<(i64, Threat)>,
     /// The offset polled last. librdkafka hands out rising offsets, also across pauses and seeks.
     last: Option<i64>,
     /// Records that were received and that nobody works on: returned, or never handed over.
     idle: usize,
     /// Nothing more is taken: the group wants it back.
     retired: bool,
-    /// Records that the tracker did not admit. Pausing bounds them to what one turn of the loop polls.
+    /// Records that the tracker did not admit. Pausing bounds them to the records of one turn of the loop.
     held_back: VecDeque<Delivery>,
-    /// Acked, with the change of the map that says so, until a commit of that change was taken.
+    /// Acked, with the change of the map that contains it, until a commit of that change was taken.
     unproven: VecDeque<(u64, u64)>,
-    /// The change whose commit shows that the partition is still ours, where somebody asked.
+    /// The change whose commit shows that the partition is still ours, if somebody asked.
     proof: Option<u64>,
+    /// Since when the oldest change waits for the answer to its commit.
+    unconfirmed_since: Option<Instant>,
+    refusal: Option<Refusal>,
+    undecodable: Option<Undecodable>,
 }
 
-/// What became of a record.
+/// The broker refuses to commit this partition, and takes others.
+#[derive(Clone, Copy, Debug)]
+struct Refusal {
+    since: Instant,
+    failures: u32,
+    again_at: Instant,
+}
+
+/// A record that librdkafka cannot decode.
+#[derive(Clone, Copy, Debug)]
+struct Undecodable {
+    offset: i64,
+    again_at: Instant,
+}
+
+/// The fate of a record.
 #[derive(Debug)]
 pub enum Taken {
     Deliver(Delivery),
-    /// It is done already, or for the next owner.
+    /// It is done already, or is left to the next owner.
     Skipped,
     /// The partition has as much unfinished work as its map can hold.
     HeldBack,
 }
 
 impl Partition {
-    pub fn new(place: Place, tracker: Option<Tracker>, start: Start) -> Self {
+    pub fn new(place: Place, tracker: Option<Tracker>) -> Self {
         Partition {
             place,
+            head: Head::default(),
             paused: false,
             tracker,
-            start,
-            ages: Ages::default(),
-            log_end: 0,
-            first_start: None,
-            stuck: None,
-            threatened: None,
             last: None,
             idle: 0,
             retired: false,
             held_back: VecDeque::new(),
             unproven: VecDeque::new(),
             proof: None,
+            unconfirmed_since: None,
+            refusal: None,
+            undecodable: None,
         }
     }
 
     /// Whether this offset can only come from another log than the one that we know: the topic was
-    /// created anew, or an unclean election cut it short. What we know of it is then worthless.
+    /// created again, or an unclean election cut it short. Our map of it is then worthless.
     pub fn steps_back(&self, offset: i64) -> bool {
         match (self.last, &self.tracker) {
             (Some(last), _) => offset <= last,
@@ -87,16 +99,12 @@ impl Partition {
         }
     }
 
-    /// Takes a record in. `log_bounds` is asked for start and end of the log, which the first fetch has told.
-    pub fn take(
-        &mut self,
-        record: &BorrowedMessage<'_>,
-        log_bounds: impl FnOnce() -> Option<(i64, i64)>,
-    ) -> Taken {
+    /// Takes a record in. `log_bounds` gives start and end of the log, as the first fetch told them.
+    pub fn take(&mut self, record: &Record<'_>, log_bounds: impl FnOnce() -> Option<(i64, i64)>) -> Taken {
         if self.retired {
             return Taken::Skipped;
         }
-        let offset = record.offset();
+        let offset = record.offset;
         if self.last.is_none()
             && let Some((_, log_end)) = log_bounds()
         {
@@ -108,7 +116,7 @@ impl Partition {
             tracker.touch();
             tracker
         });
-        // A map that is full of what is gone from the log would have no room for anything, for ever.
+        // A map that is full of records that are gone from the log would never have room again.
         let made_room = if tracker.admits(offset) { 0 } else { tracker.pass_over(offset) };
         let (vanished, taken) = if !self.held_back.is_empty() || !tracker.admits(offset) {
             self.held_back.push_back(self.place.delivery(record, 0));
@@ -122,16 +130,39 @@ impl Partition {
                 Received::Again => (0, Taken::Skipped),
             }
         };
-        let vanished = made_room + vanished;
-        if vanished > 0 {
-            let Place { topic, partition, .. } = &self.place;
-            tracing::warn!(%topic, partition, offset, vanished,
-                "unfinished records are gone from the log, by its retention or compaction");
-        }
+        self.warn_of_vanished(made_room + vanished, offset);
         taken
     }
 
-    /// Where to go on fetching, when everything in between is done.
+    /// Everything below `end` was polled. The offsets that did not come are markers of transactions, or aborted.
+    /// False when that cannot be true of the log that we know.
+    pub fn reached(&mut self, end: i64) -> bool {
+        let polled_to = self.last.map_or(0, |last| last + 1);
+        if end < polled_to || self.tracker.as_ref().is_some_and(|tracker| end < tracker.base()) {
+            return false;
+        }
+        if self.retired || !self.held_back.is_empty() || self.undecodable.is_some() {
+            return true;
+        }
+        self.last = self.last.max(end.checked_sub(1).filter(|last| *last >= 0));
+        let tracker = self.tracker.get_or_insert_with(|| {
+            let mut tracker = Tracker::new(end);
+            tracker.touch();
+            tracker
+        });
+        let vanished = tracker.reach(end);
+        self.warn_of_vanished(vanished, end);
+        true
+    }
+
+    fn warn_of_vanished(&self, vanished: usize, offset: i64) {
+        if vanished > 0 {
+            tracing::warn!(id = %self.place.id(offset), vanished,
+                "Unfinished records below this offset are gone from the log, by its retention or compaction");
+        }
+    }
+
+    /// Where to continue fetching, when everything in between is done.
     pub fn jump(&self) -> Option<i64> {
         let next = self.last? + 1;
         let needed = self.tracker.as_ref()?.next_needed(next);
@@ -139,7 +170,7 @@ impl Partition {
     }
 
     /// Records that were held back and that the tracker admits by now. They come in batches: a
-    /// partition that resumed for each single one would fetch everything anew each time.
+    /// partition that resumed for each single one would fetch everything again each time.
     pub fn release(&mut self) -> Vec<Delivery> {
         let mut released = Vec::new();
         let Some(tracker) = self.tracker.as_mut().filter(|tracker| tracker.has_room()) else {
@@ -157,27 +188,61 @@ impl Partition {
         released
     }
 
-    /// Marks a record done; whether that is news.
-    pub fn complete(&mut self, tag: u64) -> bool {
+    /// Marks a record done; true when it was not done before.
+    pub fn complete(&mut self, tag: u64, now: Instant) -> bool {
         let Some(tracker) = self.tracker.as_mut() else { return false };
-        let news = tracker.complete(tag.cast_signed());
-        if news {
+        let is_new = tracker.complete(tag.cast_signed());
+        if is_new {
             self.unproven.push_back((tracker.latest_change(), tag));
+            self.unconfirmed_since.get_or_insert(now);
         }
-        news
+        is_new
     }
 
-    /// The broker took the map as of `change`: the acks that it tells of are proven.
-    pub fn acknowledge(&mut self, change: u64) -> Vec<DeliveryId> {
+    /// The broker took the map as of `change`: the acks that it contains are proven.
+    pub fn acknowledge(&mut self, change: u64, now: Instant) -> Vec<DeliveryId> {
         if let Some(tracker) = &mut self.tracker {
             tracker.acknowledge(change);
         }
-        let count = self.unproven.iter().take_while(|(told_by, _)| *told_by <= change).count();
+        let count = self.unproven.iter().take_while(|(contained_in, _)| *contained_in <= change).count();
         let epoch = self.place.epoch;
-        self.unproven.drain(..count).map(|(_, tag)| DeliveryId { epoch, tag }).collect()
+        let proven = self.unproven.drain(..count).map(|(_, tag)| DeliveryId { epoch, tag }).collect();
+        // The rest finished after the commit was sent, which is a moment ago.
+        self.unconfirmed_since = (!self.unproven.is_empty()).then_some(now);
+        proven
     }
 
-    /// Makes a change whose commit will show that the group still knows us. Whether there is anything to commit.
+    /// Whether finished work waits for its commit for so long that no more should be started.
+    pub fn is_late(&self, now: Instant) -> bool {
+        self.unconfirmed_for(now).is_some_and(|time| time >= LATE)
+    }
+
+    /// How long finished work waits for its commit.
+    pub fn unconfirmed_for(&self, now: Instant) -> Option<Duration> {
+        self.unconfirmed_since.map(|since| now.saturating_duration_since(since))
+    }
+
+    /// The broker refused the commit of this partition. How long that has lasted.
+    pub fn commit_refused(&mut self, now: Instant) -> Duration {
+        let first = Refusal { since: now, failures: 0, again_at: now };
+        let refusal = self.refusal.get_or_insert(first);
+        let backoff = FIRST_REFUSAL.saturating_mul(1 << refusal.failures.min(6)).min(LONGEST_REFUSAL);
+        refusal.failures += 1;
+        refusal.again_at = now + backoff;
+        now.saturating_duration_since(refusal.since)
+    }
+
+    /// The broker took the commit; true when it refused the one before.
+    pub fn commit_taken(&mut self) -> bool {
+        self.refusal.take().is_some()
+    }
+
+    /// When a refused commit is tried again.
+    pub fn commit_again_at(&self) -> Option<Instant> {
+        self.refusal.map(|refusal| refusal.again_at)
+    }
+
+    /// Makes a change whose commit will show that the group still knows us. False when there is nothing to commit.
     pub fn prove(&mut self) -> bool {
         let Some(tracker) = &mut self.tracker else { return false };
         tracker.touch();
@@ -202,12 +267,36 @@ impl Partition {
         self.idle += 1;
     }
 
+    /// librdkafka cannot decode the record at this offset: nothing more comes before it is tried again.
+    pub fn cannot_decode(&mut self, offset: i64, now: Instant) {
+        self.undecodable = Some(Undecodable { offset, again_at: now + DECODE_AGAIN });
+    }
+
+    /// Where reading must continue so that nothing from `offset` on is passed over.
+    pub fn next_wanted(&self, offset: i64) -> i64 {
+        self.last.map_or(offset, |last| offset.max(last + 1))
+    }
+
+    /// The offset that could not be decoded, once a later record has come.
+    pub fn decoded(&mut self, offset: i64) -> Option<i64> {
+        self.undecodable.take_if(|found| found.offset <= offset).map(|found| found.offset)
+    }
+
+    pub fn undecodable(&self) -> Option<i64> {
+        self.undecodable.map(|found| found.offset)
+    }
+
+    /// Whether an undecodable record holds the partition up now.
+    pub fn waits_to_decode(&self, now: Instant) -> bool {
+        self.undecodable.is_some_and(|found| now < found.again_at)
+    }
+
     /// Records in the bridge's hands.
     pub fn in_flight(&self) -> usize {
         self.tracker.as_ref().map_or(0, Tracker::received).saturating_sub(self.idle)
     }
 
-    /// From the lowest unfinished record to the one received next, if there is any in our hands.
+    /// From the lowest unfinished record to the one received next, if any is in our hands.
     pub fn window(&self) -> Option<(i64, i64)> {
         let tracker = self.tracker.as_ref().filter(|tracker| tracker.received() > 0)?;
         Some((tracker.base(), tracker.next()))
@@ -230,30 +319,26 @@ impl Partition {
         self.tracker.as_ref().is_some_and(Tracker::is_dirty)
     }
 
-    /// Records that were not polled yet, in a log that ends at `log_end`. `log_start` is asked where
+    /// Records that were not polled yet, in a log that ends at `log_end`. `log_start` is asked when
     /// nothing was polled or committed yet.
     pub fn backlog(&mut self, log_end: i64, log_start: impl FnOnce() -> i64) -> u64 {
-        self.log_end = log_end;
+        self.head.log_ends_at(log_end);
         let Some(tracker) = &self.tracker else {
-            return match self.start {
-                Start::Earliest => u64::try_from(log_end - log_start()).unwrap_or(0),
-                Start::Latest => 0,
-            };
+            return u64::try_from(log_end - log_start()).unwrap_or(0);
         };
         let polled_to = self.last.map_or(tracker.end(), |last| tracker.end().max(last + 1));
         let unread = u64::try_from(log_end - polled_to).unwrap_or(0);
         unread + tracker.awaited() as u64 + self.held_back.len() as u64
     }
 
-    /// Drops a map that tells of offsets which the log does not have: it belongs to a log that was
-    /// deleted, and would pass off new records as done.
+    /// Drops a map with offsets that the log does not have: it belongs to a log that was deleted or cut
+    /// short, and would make new records count as done.
     fn doubt_map(&mut self, log_end: i64) {
         let Some(tracker) = &self.tracker else { return };
         // Negative: not known.
         if log_end >= 0 && tracker.end() > log_end {
-            let Place { topic, partition, .. } = &self.place;
-            tracing::warn!(%topic, partition, offset = tracker.base(), log_end,
-                "the committed map reaches past the end of the log and is ignored: the topic was created anew");
+            tracing::warn!(id = %self.place.id(tracker.base()), log_end,
+                "The committed map reaches past the end of the log and is ignored");
             self.tracker = Some(Tracker::new(tracker.base()));
         }
     }

@@ -1,71 +1,156 @@
-//! What rdkafka 0.39 does not wrap, or wraps in a way that panics: the one file with `unsafe`.
+//! Parts of librdkafka that rdkafka 0.39 does not wrap, or wraps in a way that panics or hides something:
+//! the one file with `unsafe`.
 //!
-//! - `Consumer::commit` tells nobody how an asynchronous commit ended; a commit with a queue does.
+//! - rdkafka's `poll` does not say which record an error belongs to; [`poll`] does.
+//! - `Consumer::commit` does not report how an asynchronous commit ended; a commit with a queue does.
 //! - Reading metadata or header names panics when they are not UTF-8, and both are other people's bytes.
-//! - The end of a log, and who is in the group, can only be asked for by calls that block; the admin
-//!   requests do not.
+//! - The ids of topics, ends of logs and members of groups are told by calls that block; admin requests do not.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_char};
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::time::Duration;
 
-use rdkafka::TopicPartitionList;
 use rdkafka::bindings as rd;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::message::BorrowedMessage;
+use rdkafka::{Offset, TopicPartitionList};
 
-/// One partition of a list, with its bytes as they are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    pub topic: String,
-    pub partition: i32,
-    /// Negative where there is none.
-    pub offset: i64,
-    pub metadata: Vec<u8>,
-    pub error: Option<RDKafkaErrorCode>,
-}
+use super::context::Consumer;
+use super::notice::{Entry, Notice, Polled, Record, Side, Topic};
+use crate::connect;
+
+/// An event of ours, which is destroyed when it is dropped.
+struct Event(NonNull<rd::rd_kafka_event_t>);
 
 /// A queue of librdkafka's events. It must be dropped before its client is.
 pub struct Queue(NonNull<rd::rd_kafka_queue_t>);
 
-/// An end of a log.
-#[derive(Clone, Copy, Debug)]
-pub enum Side {
-    Start,
-    End,
-}
-
-/// A question for the starts or ends of logs that does not block.
-pub struct LogOffsets(Question);
-
-/// A question for the size of a group that does not block.
-pub struct GroupMembers(Question);
-
-/// An admin request whose answer is looked for, and not waited for. One at a time.
-struct Question {
+/// An admin request whose answer comes to a queue. One at a time.
+pub struct Question {
     queue: Queue,
     pending: bool,
 }
 
-/// The entries of a list.
-pub fn entries(list: &TopicPartitionList) -> Vec<Entry> {
-    if list.count() == 0 {
-        return Vec::new();
-    }
-    // SAFETY: a list holds `cnt` elements, and lives as long as the borrow.
-    let elements = unsafe { slice::from_raw_parts((*list.ptr()).elems, list.count()) };
-    // SAFETY: these are elements of a live list.
-    elements.iter().map(|element| unsafe { entry(element) }).collect()
+/// Lends the next event of the consumer's queue to `take`; does not wait for one.
+pub fn poll<R>(queue: &Queue, take: impl FnOnce(Polled<'_>) -> R) -> R {
+    let Some(event) = queue.take(Duration::ZERO) else { return take(Polled::Nothing) };
+    let raw = event.0.as_ptr();
+    // SAFETY: the event is alive until `take` returns, and a record borrows from it; the rest is copied.
+    let polled = unsafe {
+        match rd::rd_kafka_event_type(raw) {
+            rd::RD_KAFKA_EVENT_FETCH => match rd::rd_kafka_event_message_next(raw).as_ref() {
+                Some(message) => Polled::Record(record(message)),
+                None => Polled::Served,
+            },
+            rd::RD_KAFKA_EVENT_REBALANCE => {
+                let entries = entries_of(rd::rd_kafka_event_topic_partition_list(raw));
+                let assigned = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+                let is_assigned = rd::rd_kafka_event_error(raw) == assigned;
+                Polled::Notice(if is_assigned { Notice::Assigned(entries) } else { Notice::Revoked(entries) })
+            }
+            rd::RD_KAFKA_EVENT_OFFSET_COMMIT => {
+                let partitions = entries_of(rd::rd_kafka_event_topic_partition_list(raw));
+                Polled::Notice(Notice::Committed {
+                    partitions,
+                    error: failure(rd::rd_kafka_event_error(raw)),
+                })
+            }
+            rd::RD_KAFKA_EVENT_ERROR => match failure(rd::rd_kafka_event_error(raw)) {
+                Some(code) => Polled::Notice(Notice::Failed {
+                    at: place(raw),
+                    code,
+                    reason: text(rd::rd_kafka_event_error_string(raw)),
+                    fatal: rd::rd_kafka_event_error_is_fatal(raw) != 0,
+                }),
+                None => Polled::Served,
+            },
+            rd::RD_KAFKA_EVENT_STATS => {
+                let json = CStr::from_ptr(rd::rd_kafka_event_stats(raw));
+                Polled::Notice(Notice::Statistics(json.to_bytes().to_vec()))
+            }
+            rd::RD_KAFKA_EVENT_LOG => {
+                let (mut facility, mut line, mut level) = (ptr::null(), ptr::null(), 0);
+                if rd::rd_kafka_event_log(raw, &mut facility, &mut line, &mut level) == 0 {
+                    connect::kafka::log(level, text(facility).trim(), text(line).trim());
+                }
+                Polled::Served
+            }
+            _ => Polled::Served,
+        }
+    };
+    take(polled)
 }
 
-/// Commits without blocking; the result comes to `ConsumerContext::commit_callback` through `queue`.
+/// # Safety
+/// The message must be a fetched one.
+unsafe fn record(message: &rd::rd_kafka_message_t) -> Record<'_> {
+    // SAFETY: pointers and lengths are librdkafka's own; the message keeps its topic and its headers alive, and
+    // an index past the last header is answered by an error.
+    unsafe {
+        let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        let timestamp = rd::rd_kafka_message_timestamp(message, &mut kind);
+        let has_timestamp = kind != rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        let (mut list, mut headers) = (ptr::null_mut(), Vec::new());
+        if failure(rd::rd_kafka_message_headers(message, &mut list)).is_none() {
+            let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+            let mut next = |index| {
+                let code = rd::rd_kafka_header_get_all(list, index, &mut name, &mut value, &mut size);
+                failure(code).is_none().then(|| (text(name), bytes(value, size)))
+            };
+            headers.extend((0..).map_while(&mut next));
+        }
+        Record {
+            topic: CStr::from_ptr(rd::rd_kafka_topic_name(message.rkt)).to_str().unwrap_or_default(),
+            partition: message.partition,
+            offset: message.offset,
+            key: bytes(message.key, message.key_len),
+            payload: bytes(message.payload, message.len),
+            timestamp: (has_timestamp && timestamp >= 0).then_some(timestamp),
+            headers,
+        }
+    }
+}
+
+/// The partition that an error belongs to.
+///
+/// # Safety
+/// The event must be alive.
+unsafe fn place(event: *mut rd::rd_kafka_event_t) -> Option<Entry> {
+    // SAFETY: the caller's promise; the partition that is handed out is ours to destroy.
+    unsafe {
+        let place = rd::rd_kafka_event_topic_partition(event);
+        let found = entry(place.as_ref()?);
+        rd::rd_kafka_topic_partition_destroy(place);
+        Some(found)
+    }
+}
+
+/// The entries of a list.
+pub fn entries(list: &TopicPartitionList) -> Vec<Entry> {
+    // SAFETY: the list lives as long as the borrow.
+    unsafe { entries_of(list.ptr()) }
+}
+
+/// # Safety
+/// The list must be alive, or null.
+unsafe fn entries_of(list: *const rd::rd_kafka_topic_partition_list_t) -> Vec<Entry> {
+    // SAFETY: a list holds `cnt` elements, which are librdkafka's.
+    unsafe {
+        if list.is_null() || (*list).cnt <= 0 {
+            return Vec::new();
+        }
+        let elements = slice::from_raw_parts((*list).elems, (*list).cnt.unsigned_abs() as usize);
+        elements.iter().map(|element| entry(element)).collect()
+    }
+}
+
+/// Commits without blocking; the result is a [`Notice::Committed`] of `queue`.
 ///
 /// # Errors
 /// When the request could not even be queued.
-pub fn commit<C: ConsumerContext>(
-    consumer: &BaseConsumer<C>,
+pub fn commit(
+    consumer: &Consumer,
     offsets: &TopicPartitionList,
     queue: &Queue,
 ) -> Result<(), RDKafkaErrorCode> {
@@ -82,13 +167,39 @@ pub fn commit<C: ConsumerContext>(
     failure(code).map_or(Ok(()), Err)
 }
 
+/// Commits and waits for the result, but not for longer than `patience`.
+///
+/// # Errors
+/// When a broker refused a part of it or did not answer.
+pub fn commit_within(
+    consumer: &Consumer,
+    offsets: &TopicPartitionList,
+    patience: Duration,
+) -> Result<(), RDKafkaErrorCode> {
+    let queue = Queue::new(consumer).ok_or(RDKafkaErrorCode::Fail)?;
+    commit(consumer, offsets, &queue)?;
+    let event = queue.take(patience).ok_or(RDKafkaErrorCode::OperationTimedOut)?;
+    // SAFETY: the event is alive, and its list with it.
+    let (error, entries) = unsafe {
+        let raw = event.0.as_ptr();
+        (failure(rd::rd_kafka_event_error(raw)), entries_of(rd::rd_kafka_event_topic_partition_list(raw)))
+    };
+    entries.iter().find_map(|entry| entry.error).or(error).map_or(Ok(()), Err)
+}
+
+/// Gives the client other credentials for SASL PLAIN and SCRAM; the next connection uses them.
+pub fn set_credentials(consumer: &Consumer, user: &str, password: &str) {
+    let (Ok(user), Ok(password)) = (CString::new(user), CString::new(password)) else { return };
+    // SAFETY: the client is alive and copies both texts; an error is ours to destroy.
+    unsafe {
+        let client = consumer.client().native_ptr();
+        ignore(rd::rd_kafka_sasl_set_credentials(client, user.as_ptr(), password.as_ptr()));
+    }
+}
+
 /// The first offset of a partition's log and the one after its last, as far as librdkafka has seen them;
 /// asks nobody.
-pub fn cached_bounds<C: ConsumerContext>(
-    consumer: &BaseConsumer<C>,
-    topic: &str,
-    partition: i32,
-) -> Option<(i64, i64)> {
+pub fn cached_bounds(consumer: &Consumer, topic: &str, partition: i32) -> Option<(i64, i64)> {
     let topic = CString::new(topic).ok()?;
     let (mut low, mut high) = (-1, -1);
     // SAFETY: the client is alive; the call reads the name and writes the two numbers.
@@ -99,40 +210,22 @@ pub fn cached_bounds<C: ConsumerContext>(
     failure(code).is_none().then_some((low, high))
 }
 
-/// Calls `each` with every header. A name that is not UTF-8 comes with replacement characters.
-pub fn for_each_header(message: &BorrowedMessage<'_>, mut each: impl FnMut(String, Option<&[u8]>)) {
-    let mut headers = ptr::null_mut();
-    // SAFETY: the message is alive, and owns the headers it hands out.
-    let found = unsafe { rd::rd_kafka_message_headers(message.ptr(), &mut headers) };
-    if failure(found).is_some() {
-        return;
-    }
-    for index in 0.. {
-        let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
-        // SAFETY: `headers` lives as long as the message; an index past the end is answered by an error.
-        unsafe {
-            let code = rd::rd_kafka_header_get_all(headers, index, &mut name, &mut value, &mut size);
-            if failure(code).is_some() {
-                return;
-            }
-            let value = (!value.is_null()).then(|| slice::from_raw_parts(value.cast::<u8>(), size));
-            each(CStr::from_ptr(name).to_string_lossy().into_owned(), value);
-        }
-    }
-}
-
 impl Queue {
     /// The queue that `BaseConsumer::poll` serves.
-    pub fn of_consumer<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<Queue> {
+    pub fn of_consumer(consumer: &Consumer) -> Option<Queue> {
         // SAFETY: the client is alive; the call returns a new reference, or null without a group.
         NonNull::new(unsafe { rd::rd_kafka_queue_get_consumer(consumer.client().native_ptr()) }).map(Queue)
     }
 
-    /// Whether nothing waits to be polled. `poll` itself can't tell: it also returns nothing after it
-    /// served an event.
-    pub fn is_empty(&self) -> bool {
-        // SAFETY: the queue is alive.
-        unsafe { rd::rd_kafka_queue_length(self.0.as_ptr()) == 0 }
+    fn new(consumer: &Consumer) -> Option<Queue> {
+        // SAFETY: the client is alive; the call returns a queue of our own.
+        NonNull::new(unsafe { rd::rd_kafka_queue_new(consumer.client().native_ptr()) }).map(Queue)
+    }
+
+    fn take(&self, patience: Duration) -> Option<Event> {
+        let milliseconds = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: the queue is alive; the event is ours.
+        NonNull::new(unsafe { rd::rd_kafka_queue_poll(self.0.as_ptr(), milliseconds) }).map(Event)
     }
 }
 
@@ -143,24 +236,29 @@ impl Drop for Queue {
     }
 }
 
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: the event is ours, and is given back once.
+        unsafe { rd::rd_kafka_event_destroy(self.0.as_ptr()) }
+    }
+}
+
 impl Question {
-    fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<Self> {
-        // SAFETY: the client is alive; the call returns a queue of our own.
-        let queue = unsafe { rd::rd_kafka_queue_new(consumer.client().native_ptr()) };
-        NonNull::new(queue).map(|queue| Question { queue: Queue(queue), pending: false })
+    pub fn new(consumer: &Consumer) -> Option<Self> {
+        Queue::new(consumer).map(|queue| Question { queue, pending: false })
     }
 
     /// Puts the question. `request` gets the options and the queue for the answer; librdkafka copies the
     /// options before it returns.
     ///
     /// # Safety
-    /// What `request` calls must be the one for this `kind`, and must keep no pointer of ours.
-    unsafe fn put<C: ConsumerContext>(
+    /// The call that `request` makes must be the one for this `kind`, and must keep no pointer of ours.
+    unsafe fn put(
         &mut self,
-        consumer: &BaseConsumer<C>,
+        consumer: &Consumer,
         kind: rd::rd_kafka_admin_op_t,
         timeout: Duration,
-        request: impl FnOnce(*const rd::rd_kafka_AdminOptions_t, *mut rd::rd_kafka_queue_t),
+        request: impl FnOnce(*mut rd::rd_kafka_AdminOptions_t, *mut rd::rd_kafka_queue_t),
     ) {
         // SAFETY: the client is alive, and the options are ours until they are destroyed.
         unsafe {
@@ -173,66 +271,54 @@ impl Question {
         self.pending = true;
     }
 
-    /// What `read` makes of the answer, once it is there. The event lives no longer than that.
-    fn answer<T>(&mut self, read: impl FnOnce(*mut rd::rd_kafka_event_t) -> T) -> Option<T> {
+    /// The answer as `read` copies it, if it comes within `patience`. The event lives no longer than that.
+    fn answer<T>(
+        &mut self,
+        patience: Duration,
+        read: impl FnOnce(*mut rd::rd_kafka_event_t) -> T,
+    ) -> Option<T> {
         if !self.pending {
             return None;
         }
-        // SAFETY: the queue is alive.
-        let event = unsafe { rd::rd_kafka_queue_poll(self.queue.0.as_ptr(), 0) };
-        if event.is_null() {
-            return None;
-        }
+        let event = self.queue.take(patience)?;
         self.pending = false;
-        let answer = read(event);
-        // SAFETY: the event is ours, and is given back once.
-        unsafe { rd::rd_kafka_event_destroy(event) };
-        Some(answer)
-    }
-}
-
-impl LogOffsets {
-    pub fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<Self> {
-        Question::new(consumer).map(LogOffsets)
+        Some(read(event.0.as_ptr()))
     }
 
     /// Asks, unless the last question is still open. An answer comes within `timeout`.
-    pub fn ask<C: ConsumerContext>(
+    pub fn ask_offsets(
         &mut self,
-        consumer: &BaseConsumer<C>,
+        consumer: &Consumer,
         partitions: &[(&str, i32)],
         side: Side,
         timeout: Duration,
     ) {
-        if self.0.pending || partitions.is_empty() {
+        if self.pending || partitions.is_empty() {
             return;
         }
-        let wanted = match side {
-            Side::Start => rd::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST,
-            Side::End => rd::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST,
-        };
+        let wanted = if matches!(side, Side::Start) { Offset::Beginning } else { Offset::End };
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for &(topic, partition) in partitions {
-            list.add_partition(topic, partition);
+            // Fails for numbers that are not an offset only.
+            let _ = list.add_partition_offset(topic, partition, wanted);
         }
-        let (client, kind) =
-            (consumer.client().native_ptr(), rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS);
-        // SAFETY: the list has `cnt` elements, and librdkafka copies it before it returns.
+        let client = consumer.client().native_ptr();
+        let kind = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
+        // SAFETY: the list is alive, and librdkafka copies it before it returns.
         unsafe {
-            for element in slice::from_raw_parts_mut((*list.ptr()).elems, list.count()) {
-                element.offset = wanted as i64;
-            }
-            self.0.put(consumer, kind, timeout, |options, queue| {
+            self.put(consumer, kind, timeout, |options, queue| {
+                let isolation = rd::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED;
+                ignore(rd::rd_kafka_AdminOptions_set_isolation_level(options, isolation));
                 rd::rd_kafka_ListOffsets(client, list.ptr(), options, queue);
             });
         }
     }
 
-    /// The answer, once it is there; partitions that failed are left out.
-    pub fn take(&mut self) -> Option<Vec<Entry>> {
-        self.0.answer(|event| {
+    /// The answer, if it comes within `patience`; partitions that failed are left out.
+    pub fn offsets(&mut self, patience: Duration) -> Option<Vec<Entry>> {
+        self.answer(patience, |event| {
             let mut found = Vec::new();
-            // SAFETY: the event is alive, and whatever it lends is copied.
+            // SAFETY: the event is alive, and everything that it lends is copied.
             unsafe {
                 let result = rd::rd_kafka_event_ListOffsets_result(event);
                 if !result.is_null() {
@@ -248,17 +334,11 @@ impl LogOffsets {
             found
         })
     }
-}
-
-impl GroupMembers {
-    pub fn new<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<Self> {
-        Question::new(consumer).map(GroupMembers)
-    }
 
     /// Asks, unless the last question is still open. An answer comes within `timeout`.
-    pub fn ask<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>, group: &str, timeout: Duration) {
+    pub fn ask_members(&mut self, consumer: &Consumer, group: &str, timeout: Duration) {
         let Ok(group) = CString::new(group) else { return };
-        if self.0.pending {
+        if self.pending {
             return;
         }
         let client = consumer.client().native_ptr();
@@ -266,7 +346,7 @@ impl GroupMembers {
         let mut groups = [group.as_ptr()];
         // SAFETY: the name is alive, and librdkafka copies it before it returns.
         unsafe {
-            self.0.put(consumer, kind, timeout, |options, queue| {
+            self.put(consumer, kind, timeout, |options, queue| {
                 rd::rd_kafka_DescribeConsumerGroups(
                     client,
                     groups.as_mut_ptr(),
@@ -278,11 +358,11 @@ impl GroupMembers {
         }
     }
 
-    /// The answer, once it is there: how many members the group has, ourselves included. Nothing where
-    /// the broker does not tell.
-    pub fn take(&mut self) -> Option<usize> {
-        let members = self.0.answer(|event| {
-            // SAFETY: the event is alive, and whatever it lends is read here.
+    /// The answer, once it is there: how many members the group has, ourselves included. None when the
+    /// broker does not say.
+    pub fn members(&mut self) -> Option<usize> {
+        let members = self.answer(Duration::ZERO, |event| {
+            // SAFETY: the event is alive, and everything that it lends is read here.
             unsafe {
                 let result = rd::rd_kafka_event_DescribeConsumerGroups_result(event);
                 if result.is_null() {
@@ -296,21 +376,121 @@ impl GroupMembers {
         });
         members.flatten()
     }
+
+    /// Asks this broker, or the controller, unless the last question is still open. Each name must be given once.
+    pub fn ask_topics(
+        &mut self,
+        consumer: &Consumer,
+        broker: Option<i32>,
+        names: impl Iterator<Item = impl Into<Vec<u8>>>,
+        timeout: Duration,
+    ) {
+        let names: Vec<CString> = names.filter_map(|name| CString::new(name).ok()).collect();
+        if self.pending || names.is_empty() {
+            return;
+        }
+        let client = consumer.client().native_ptr();
+        let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
+        let kind = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+        // SAFETY: the names are alive; librdkafka copies them into the collection, and the collection
+        // into the request.
+        unsafe {
+            let topics = rd::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
+            self.put(consumer, kind, timeout, |options, queue| {
+                ignore(rd::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1));
+                if let Some(broker) = broker {
+                    rd::rd_kafka_AdminOptions_set_broker(options, broker, ptr::null_mut(), 0);
+                }
+                rd::rd_kafka_DescribeTopics(client, topics, options, queue);
+            });
+            rd::rd_kafka_TopicCollection_destroy(topics);
+        }
+    }
+
+    /// The answer, if it comes within `patience`.
+    pub fn topics(&mut self, patience: Duration) -> Option<Vec<Topic>> {
+        self.answer(patience, |event| {
+            // SAFETY: the event is alive, and everything that it lends is copied.
+            unsafe {
+                let result = rd::rd_kafka_event_DescribeTopics_result(event);
+                if result.is_null() {
+                    return Vec::new();
+                }
+                let mut count = 0;
+                let topics = rd::rd_kafka_DescribeTopics_result_topics(result, &mut count);
+                (0..count).map(|index| topic(*topics.add(index))).collect()
+            }
+        })
+    }
+}
+
+/// # Safety
+/// The description must be alive.
+unsafe fn topic(told: *const rd::rd_kafka_TopicDescription_t) -> Topic {
+    use rd::rd_kafka_AclOperation_t::{
+        RD_KAFKA_ACL_OPERATION_ALL as ALL, RD_KAFKA_ACL_OPERATION_READ as READ,
+    };
+    // SAFETY: the caller's promise; the arrays have the lengths that come with them.
+    unsafe {
+        let name = text(rd::rd_kafka_TopicDescription_name(told));
+        let error = rd::rd_kafka_TopicDescription_error(told);
+        let error = if error.is_null() { None } else { failure(rd::rd_kafka_error_code(error)) };
+        let id = rd::rd_kafka_TopicDescription_topic_id(told);
+        let id = if id.is_null() {
+            0
+        } else {
+            let high = rd::rd_kafka_Uuid_most_significant_bits(id).cast_unsigned();
+            let low = rd::rd_kafka_Uuid_least_significant_bits(id).cast_unsigned();
+            u128::from(high) << 64 | u128::from(low)
+        };
+        let mut count = 0;
+        let operations = rd::rd_kafka_TopicDescription_authorized_operations(told, &mut count);
+        let readable = (!operations.is_null() && count > 0)
+            .then(|| slice::from_raw_parts(operations, count).iter().any(|one| matches!(*one, ALL | READ)));
+        let mut count = 0;
+        let partitions = rd::rd_kafka_TopicDescription_partitions(told, &mut count);
+        let number = |index| rd::rd_kafka_TopicPartitionInfo_partition(*partitions.add(index));
+        let partitions = if partitions.is_null() { Vec::new() } else { (0..count).map(number).collect() };
+        Topic { name, id: (id != 0).then_some(id), partitions, readable, error }
+    }
+}
+
+/// # Safety
+/// The error must be ours, or null.
+unsafe fn ignore(error: *mut rd::rd_kafka_error_t) {
+    if !error.is_null() {
+        // SAFETY: the caller's promise.
+        unsafe { rd::rd_kafka_error_destroy(error) }
+    }
+}
+
+/// # Safety
+/// The text must be alive, or null.
+unsafe fn text(text: *const c_char) -> String {
+    // SAFETY: the caller's promise.
+    let text = (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) });
+    text.map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// # Safety
+/// The pointer and the length must belong together, and live as long as the result.
+unsafe fn bytes<'a, T>(start: *const T, length: usize) -> Option<&'a [u8]> {
+    // SAFETY: the caller's promise.
+    (!start.is_null()).then(|| unsafe { slice::from_raw_parts(start.cast::<u8>(), length) })
 }
 
 /// # Safety
 /// The element must be librdkafka's, so that its pointers and sizes belong together.
 unsafe fn entry(element: &rd::rd_kafka_topic_partition_t) -> Entry {
     // SAFETY: the caller's promise.
-    let (topic, metadata) = unsafe {
-        let metadata = match element.metadata.is_null() {
-            true => Vec::new(),
-            false => slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size).to_vec(),
-        };
-        (CStr::from_ptr(element.topic).to_string_lossy().into_owned(), metadata)
-    };
-    let error = failure(element.err);
-    Entry { topic, partition: element.partition, offset: element.offset, metadata, error }
+    let (topic, metadata) = unsafe { (text(element.topic), bytes(element.metadata, element.metadata_size)) };
+    Entry {
+        topic,
+        partition: element.partition,
+        offset: element.offset,
+        metadata: metadata.unwrap_or_default().to_vec(),
+        error: failure(element.err),
+    }
 }
 
 fn failure(code: rd::rd_kafka_resp_err_t) -> Option<RDKafkaErrorCode> {

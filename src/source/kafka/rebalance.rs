@@ -1,8 +1,9 @@
 //! Partitions come and go.
 //!
-//! An assigned partition starts only after its committed offset *and* map were read, in one request, so
-//! that both are of the same commit. Until then it waits: started without its map, it would run again
-//! whatever finished behind the base. The reading is bounded, and tried again for as long as it takes.
+//! An assigned partition starts only after its log was identified and its committed offset *and* map were
+//! read, in one request, so that both are of the same commit. Until then it waits: started without its map,
+//! it would run again everything that finished behind the base. The reading is bounded, and is tried again
+//! without end.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,21 +12,19 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::context::{Consumer, unassign};
-use super::metadata;
+use super::context::unassign;
+use super::notice::Entry;
 use super::partition::Partition;
-use super::raw::{self, Entry};
 use super::record::Place;
+use super::start::{self, Ready};
 use super::thread::Worker;
 use super::tracker::Tracker;
-use crate::config::Start;
 use crate::source::SourceEvent;
+use crate::telemetry::ProblemKind;
 
-/// How long the poll thread may stand still for committed offsets. The coordinator has just let us
-/// join, so it answers in milliseconds or not at all.
-const PATIENCE: Duration = Duration::from_secs(2);
 const FIRST_RETRY: Duration = Duration::from_millis(500);
-const LONGEST_RETRY: Duration = Duration::from_secs(10);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
+const SEEK: Duration = Duration::from_secs(1);
 
 /// Partitions that are ours and have not started.
 #[derive(Default)]
@@ -40,6 +39,10 @@ impl Waiting {
         self.retry_at.filter(|_| !self.partitions.is_empty())
     }
 
+    pub fn topics(&self) -> impl Iterator<Item = &str> {
+        self.partitions.iter().map(|(topic, _)| topic.as_str())
+    }
+
     fn put_off(&mut self, now: Instant) {
         let backoff = FIRST_RETRY.saturating_mul(1 << self.failures.min(8)).min(LONGEST_RETRY);
         self.failures += 1;
@@ -49,74 +52,71 @@ impl Waiting {
 
 impl Worker {
     pub fn assigned(&mut self, partitions: &[Entry], now: Instant) {
-        self.health.established();
         self.set_reachable(true);
+        // A group that has joined while no topic matched any pattern has decided: every topic appears later.
+        if partitions.is_empty() && self.sessions.is_empty() && self.settings.plain_topics().next().is_none()
+        {
+            self.start_is_decided = true;
+        }
         self.waiting.partitions.extend(partitions.iter().map(|entry| (entry.topic.clone(), entry.partition)));
         // Called for an empty assignment too: librdkafka waits for the answer.
         self.start_waiting(now);
     }
 
-    /// Starts the partitions whose committed offsets can be read.
+    /// Starts the partitions whose logs and committed offsets can be read.
     pub fn start_waiting(&mut self, now: Instant) {
-        let (readable, error) = match read_committed(&self.consumer, &self.waiting.partitions) {
-            Ok(entries) => {
-                let error = entries.iter().find_map(|entry| entry.error).map(|code| code.to_string());
-                (entries.into_iter().filter(|entry| entry.error.is_none()).collect(), error)
-            }
+        let partitions = self.waiting.partitions.clone();
+        let (ready, error) = match self.ready(&partitions) {
+            Ok(ready) => (ready, None),
             Err(error) => (Vec::new(), Some(error.to_string())),
         };
-        match self.start(&readable) {
-            Ok(()) => self.waiting.partitions.retain(|(topic, partition)| {
-                !readable.iter().any(|entry| entry.topic == *topic && entry.partition == *partition)
+        match self.start(ready) {
+            Ok(started) => self.waiting.partitions.retain(|(topic, partition)| {
+                !started.iter().any(|place| *place.topic == *topic && place.partition == *partition)
             }),
-            Err(error) => tracing::warn!(%error, "could not start partitions, trying again"),
+            Err(error) => tracing::warn!(%error, "Could not start partitions, trying again"),
         }
+        let group = self.settings.group.clone();
         if self.waiting.partitions.is_empty() {
             self.waiting = Waiting::default();
-            return;
+            return self.solved(ProblemKind::Stalled, &group);
         }
-        if self.waiting.failures == 0 {
-            let partitions = self.waiting.partitions.len();
-            tracing::warn!(
-                error = error.as_deref(),
-                partitions,
-                "committed offsets can't be read; the partitions wait for them"
-            );
+        // The first failures pass while a group is being rebalanced.
+        if self.waiting.failures >= 2 {
+            let error = error.unwrap_or_else(|| "their topics can't be described".to_owned());
+            let text = format!("{} assigned partitions can't start: {error}", self.waiting.partitions.len());
+            let help = "see whether the coordinator of the group is up, and whether this user may Describe the topics and Read the group";
+            self.problem(ProblemKind::Stalled, &group, text, help);
         }
         self.waiting.put_off(now);
     }
 
-    fn start(&mut self, readable: &[Entry]) -> KafkaResult<()> {
-        let mut list = TopicPartitionList::with_capacity(readable.len());
-        for entry in readable {
-            let offset = match self.settings.start {
-                _ if entry.offset >= 0 => Offset::Offset(entry.offset),
-                Start::Earliest => Offset::Beginning,
-                Start::Latest => Offset::End,
-            };
-            list.add_partition_offset(&entry.topic, entry.partition, offset)?;
+    fn start(&mut self, ready: Vec<Ready>) -> KafkaResult<Vec<Place>> {
+        let mut list = TopicPartitionList::with_capacity(ready.len());
+        for one in &ready {
+            list.add_partition_offset(&one.topic, one.partition, one.offset)?;
         }
         self.consumer.incremental_assign(&list)?;
-        let mut assigned = Vec::with_capacity(readable.len());
-        for entry in readable {
+        let mut started = Vec::with_capacity(ready.len());
+        for one in ready {
             let place = Place {
-                topic: Arc::from(entry.topic.as_str()),
-                partition: entry.partition,
+                topic: Arc::from(one.topic.as_str()),
+                partition: one.partition,
+                log: one.log,
                 epoch: super::next_epoch(),
                 order: self.settings.order,
             };
-            assigned.push(place.assignment());
-            let tracker = (entry.offset >= 0).then(|| restore(entry));
-            self.begin(Partition::new(place, tracker, self.settings.start));
+            self.begin(Partition::new(place.clone(), one.tracker));
+            started.push(place);
         }
-        if !assigned.is_empty() {
-            self.send(SourceEvent::Assigned(assigned));
+        if !started.is_empty() {
+            self.send(SourceEvent::Assigned(started.iter().map(Place::assignment).collect()));
         }
-        Ok(())
+        Ok(started)
     }
 
     /// The group takes partitions back. A planned release is put off a little, see
-    /// [`release`](super::release); what is `lost` others may have already, so it ends at once.
+    /// [`release`](super::release); lost partitions may have another owner already, so they end at once.
     pub fn revoked(&mut self, partitions: &[Entry], lost: bool, now: Instant) {
         self.waiting.partitions.retain(|(topic, number)| {
             !partitions.iter().any(|entry| (&entry.topic, entry.partition) == (topic, *number))
@@ -146,75 +146,80 @@ impl Worker {
         if paused.count() > 0
             && let Err(error) = self.consumer.resume(&paused)
         {
-            tracing::warn!(%error, "could not resume partitions that are given back");
-        }
-        if !self.sessions.iter().any(Partition::is_dirty) {
-            self.committer.nothing_waits();
+            tracing::warn!(%error, "Could not resume partitions that are given back");
         }
         if let Err(error) = unassign(&self.consumer, &list) {
-            tracing::warn!(%error, "could not give partitions back");
+            tracing::warn!(%error, "Could not give partitions back");
         }
     }
 
-    /// The log of a partition is another one than before: its session ends, and a new one knows nothing.
+    /// The log of a partition went back to an earlier offset: its session ends, and a new one knows nothing.
     pub fn renew(&mut self, topic: &str, partition: i32, offset: i64) {
-        let Some(old) = self.sessions.remove(topic, partition) else { return };
         tracing::warn!(
             topic,
             partition,
             offset,
-            "the log went back to an earlier offset: the topic was created anew or cut short"
+            "The log went back to an earlier offset: the topic was created again or cut short"
         );
-        self.end(&old, "the log went back to an earlier offset");
-        // Not told as assigned: other replicas know these offsets as other records.
-        let place = Place { epoch: super::next_epoch(), ..old.place.clone() };
-        let mut renewed = Partition::new(place, None, self.settings.start);
+        self.replace(topic, partition, None, None, "the log went back to an earlier offset");
+    }
+
+    /// Another log has taken the place of the one that this session reads: it is read from its beginning.
+    pub fn change_log(&mut self, topic: &str, partition: i32, log: u128, now: Instant) {
+        tracing::warn!(
+            topic,
+            partition,
+            "The topic was created again; its new log is read from the beginning"
+        );
+        self.replace(topic, partition, Some(log), Some(start::new_log()), "the topic was created again");
+        self.committer.touch(now);
+        // Waits until it is done: before that, events of the old position would count for the new session.
+        if self.consumer.seek(topic, partition, Offset::Beginning, SEEK).is_err() {
+            let again = || -> KafkaResult<()> {
+                let mut list = TopicPartitionList::new();
+                list.add_partition_offset(topic, partition, Offset::Beginning)?;
+                self.consumer.incremental_unassign(&list)?;
+                self.consumer.incremental_assign(&list)
+            };
+            if let Err(error) = again() {
+                tracing::warn!(topic, partition, %error, "Could not go back to the beginning of the log");
+            }
+        }
+    }
+
+    fn replace(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        log: Option<u128>,
+        tracker: Option<Tracker>,
+        reason: &str,
+    ) {
+        let Some(old) = self.sessions.remove(topic, partition) else { return };
+        self.end(&old, reason);
+        // Not reported as assigned: other replicas know these offsets as other records.
+        let log = log.unwrap_or(old.place.log);
+        let place = Place { epoch: super::next_epoch(), log, ..old.place.clone() };
+        let mut renewed = Partition::new(place, tracker);
         renewed.paused = old.paused;
         self.begin(renewed);
     }
 
     fn begin(&mut self, partition: Partition) {
         let Place { topic, partition: number, epoch, .. } = &partition.place;
-        tracing::info!(%topic, partition = number, %epoch, "partition is up");
+        tracing::info!(%topic, partition = number, %epoch, "Partition is up");
         self.send(SourceEvent::Up { epoch: *epoch });
         self.sessions.insert(partition);
     }
 
     pub fn end(&mut self, partition: &Partition, reason: &str) {
         let Place { topic, partition: number, epoch, .. } = &partition.place;
-        tracing::info!(%topic, partition = number, %epoch, reason, "partition is gone");
+        tracing::info!(%topic, partition = number, %epoch, reason, "Partition is gone");
         self.intake.forget(*epoch);
+        self.solved(ProblemKind::CommitRefused, &format!("{topic}/{number}"));
+        if let Some(offset) = partition.undecodable() {
+            self.solved(ProblemKind::Undecodable, &partition.place.id(offset));
+        }
         self.send(SourceEvent::Lost { epoch: *epoch, reason: reason.to_owned() });
-    }
-}
-
-fn read_committed(consumer: &Consumer, partitions: &[(String, i32)]) -> KafkaResult<Vec<Entry>> {
-    if partitions.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut list = TopicPartitionList::with_capacity(partitions.len());
-    for (topic, partition) in partitions {
-        list.add_partition(topic, *partition);
-    }
-    let committed = consumer.committed_offsets(list, PATIENCE)?;
-    Ok(raw::entries(&committed))
-}
-
-/// Base and map of a committed offset; a map that can't be trusted is left out, and what finished
-/// behind the base runs again.
-fn restore(committed: &Entry) -> Tracker {
-    let Entry { topic, partition, offset, metadata, .. } = committed;
-    match metadata::decode(metadata, *offset) {
-        Ok(Some(map)) => {
-            let unfinished = map.incomplete.len();
-            tracing::debug!(topic, partition, offset, end = map.end, unfinished, "map read back");
-            Tracker::restore(map.base, map.end, &map.incomplete)
-        }
-        Ok(None) => Tracker::new(*offset),
-        Err(error) => {
-            tracing::warn!(topic, partition, offset, %error,
-                "the committed metadata is no map and is ignored; records after this offset may run again");
-            Tracker::new(*offset)
-        }
     }
 }

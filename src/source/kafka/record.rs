@@ -4,21 +4,21 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rdkafka::Message as _;
-use rdkafka::message::BorrowedMessage;
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
-use super::raw;
+use super::notice::Record;
 use crate::config::types::Order;
-use crate::delivery::{self, DeliveryId, Epoch, Identity, LogId, OrderKey, Outline};
+use crate::delivery::{DeliveryId, Digest, Epoch, Identity, LogId, OrderKey, Outline};
 use crate::event::{KafkaOrigin, Message, Origin, Value};
 use crate::source::{Assignment, Delivery};
 
-/// What a record's delivery needs to know of the session it came in.
+/// The session that a record came in.
 #[derive(Clone, Debug)]
 pub struct Place {
     pub topic: Arc<str>,
     pub partition: i32,
+    /// The id of the topic; 0 from a broker without ids.
+    pub log: u128,
     pub epoch: Epoch,
     pub order: Order,
 }
@@ -27,43 +27,46 @@ impl Place {
     pub fn assignment(&self) -> Assignment {
         Assignment {
             epoch: self.epoch,
-            log: LogId::default(),
+            log: LogId(self.log),
             topic: self.topic.clone(),
             partition: self.partition,
         }
     }
 
-    pub fn delivery(&self, record: &BorrowedMessage<'_>, attempts_before: u32) -> Delivery {
-        let body = record.payload().map(Bytes::copy_from_slice).unwrap_or_default();
-        let offset = record.offset();
+    /// The name of a record in logs and problems.
+    pub fn id(&self, offset: i64) -> String {
+        format!("{}/{}/{offset}", self.topic, self.partition)
+    }
+
+    pub fn delivery(&self, record: &Record<'_>, attempts_before: u32) -> Delivery {
+        let offset = record.offset;
+        let origin = KafkaOrigin {
+            topic: self.topic.to_string(),
+            partition: self.partition,
+            offset,
+            key: record.key.map(Bytes::copy_from_slice),
+            timestamp: record.timestamp,
+        };
+        let body = record.payload.map(Bytes::copy_from_slice).unwrap_or_default();
+        let message = Message { body, headers: headers(record), origin: Origin::Kafka(origin) };
         let outline = Outline {
             near_limit: false,
             ask_peers: false,
             shared: false,
             id: DeliveryId { epoch: self.epoch, tag: offset.unsigned_abs() },
             identity: Identity::Record {
-                log: LogId::default(),
+                log: LogId(self.log),
                 topic: self.topic.clone(),
                 partition: self.partition,
                 offset,
-                content: delivery::Digest::default(),
+                content: content(record),
             },
             redelivered: false,
             attempts_before,
-            body_bytes: body.len() as u64,
-            kept_bytes: body.len() as u64,
-            order_key: self.order_key(record.key()),
+            body_bytes: message.body.len() as u64,
+            kept_bytes: message.kept_bytes() as u64,
+            order_key: self.order_key(record.key),
         };
-        let origin = KafkaOrigin {
-            topic: self.topic.to_string(),
-            partition: self.partition,
-            offset,
-            key: record.key().map(Bytes::copy_from_slice),
-            is_null: record.payload().is_none(),
-            timestamp: record.timestamp().to_millis(),
-            incarnation: None,
-        };
-        let message = Message { body, headers: headers(record), origin: Origin::Kafka(origin) };
         Delivery { outline, message: Arc::new(message) }
     }
 
@@ -85,13 +88,25 @@ impl Place {
     }
 }
 
-fn headers(record: &BorrowedMessage<'_>) -> Vec<(String, Value)> {
-    let mut headers = Vec::new();
-    raw::for_each_header(record, |name, value| {
-        let value = value.map_or(Value::Null, |bytes| Value::Bytes(Bytes::copy_from_slice(bytes)));
-        headers.push((name, value));
-    });
-    headers
+fn headers(record: &Record<'_>) -> Vec<(String, Value)> {
+    let value = |value: &Option<&[u8]>| {
+        value.map_or(Value::Null, |bytes| Value::Bytes(Bytes::copy_from_slice(bytes)))
+    };
+    record.headers.iter().map(|(name, bytes)| (name.clone(), value(bytes))).collect()
+}
+
+/// Tells records apart that have the same place in two logs which we cannot tell apart. Each part is preceded by
+/// its length, so that no two records give the same bytes.
+fn content(record: &Record<'_>) -> Digest {
+    let mut hasher = Sha256::new();
+    hasher.update(record.timestamp.unwrap_or(i64::MIN).to_be_bytes());
+    for part in [record.key, record.payload] {
+        hasher.update(part.map_or(u64::MAX, |bytes| bytes.len() as u64).to_be_bytes());
+        hasher.update(part.unwrap_or_default());
+    }
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&hasher.finalize()[..16]);
+    Digest(digest)
 }
 
 #[cfg(test)]
@@ -99,7 +114,7 @@ mod tests {
     use super::*;
 
     fn key(topic: &str, partition: i32, order: Order, key: Option<&[u8]>) -> Option<OrderKey> {
-        Place { topic: topic.into(), partition, epoch: Epoch(1), order }.order_key(key)
+        Place { topic: topic.into(), partition, log: 1, epoch: Epoch(1), order }.order_key(key)
     }
 
     #[test]
@@ -117,5 +132,42 @@ mod tests {
         for (index, one) in different.iter().enumerate() {
             assert!(different[..index].iter().all(|other| other != one));
         }
+    }
+
+    fn record<'a>(key: Option<&'a [u8]>, payload: Option<&'a [u8]>, timestamp: Option<i64>) -> Record<'a> {
+        Record { topic: "t", partition: 0, offset: 5, key, payload, timestamp, headers: Vec::new() }
+    }
+
+    #[test]
+    fn records_that_differ_have_different_contents() {
+        let all = [
+            record(None, None, None),
+            record(None, Some(b""), None),
+            record(Some(b""), None, None),
+            record(Some(b"a"), Some(b"b"), None),
+            record(Some(b"ab"), Some(b""), None),
+            record(Some(b"a"), Some(b"b"), Some(0)),
+        ];
+        for (index, one) in all.iter().enumerate() {
+            assert_eq!(content(one), content(one));
+            assert!(all[..index].iter().all(|other| content(other) != content(one)), "{index}");
+        }
+    }
+
+    /// A key and headers of any size count as well as the body.
+    #[test]
+    fn everything_that_is_kept_counts() {
+        let place = Place { topic: "t".into(), partition: 0, log: 7, epoch: Epoch(1), order: Order::None };
+        let (key, value) = (vec![0; 900_000], vec![0; 1000]);
+        let mut large = record(Some(&key), Some(b"body"), None);
+        large.headers.push(("name".into(), Some(&value)));
+        let delivery = place.delivery(&large, 2);
+        assert_eq!(delivery.outline.body_bytes, 4);
+        assert!(delivery.outline.kept_bytes > 901_000, "{}", delivery.outline.kept_bytes);
+        assert!(
+            matches!(delivery.outline.identity, Identity::Record { log: LogId(7), offset: 5, .. }),
+            "{:?}",
+            delivery.outline.identity
+        );
     }
 }

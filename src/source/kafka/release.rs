@@ -1,9 +1,9 @@
 //! Giving partitions back as planned: to a member that joined, or to all others at a drain.
 //!
 //! The group waits for our answer, and polling goes on meanwhile, so the release is put off a little:
-//! no record is taken any more, what is about to end may end, and what is done is committed, so that
-//! the next owner does not run it again. Requests that run longer go on as orphans. The wait is short
-//! because the group stands still in it: who joins then gets nothing until we have answered.
+//! no record is taken any more, requests that are about to end may end, and finished work is committed, so
+//! that the next owner does not run it again. Requests that run longer continue as orphans. The wait is
+//! short because the group stands still in it: a member that joins then gets nothing before we have answered.
 
 use std::time::{Duration, Instant};
 
@@ -52,20 +52,20 @@ impl Worker {
         }
         let stopped = self.stopped_at.map_or(release.began, |stopped| stopped.min(release.began));
         let has_run_out = now.saturating_duration_since(stopped) >= RUN_OUT;
-        // What is not dirty is in no commit that is under way either.
+        // A partition that is not dirty is not in a commit that is under way either.
         let ready = !dirty && (busy == 0 || has_run_out);
         if !ready && waited < LONGEST && !self.consumer.assignment_lost() {
             return;
         }
         if dirty {
             tracing::warn!(
-                "partitions are given back before their last commit; what finished last may run again"
+                "Partitions are given back before their last commit; the records that finished last may run again"
             );
         }
         self.finish_release();
     }
 
-    /// Answers the group, whatever is still under way.
+    /// Answers the group, even if commits or requests are still under way.
     pub fn finish_release(&mut self) {
         if let Some(release) = self.release.take() {
             self.give_back(release.partitions, "the group gave it to another member");

@@ -33,6 +33,14 @@ impl Sessions {
         self.partitions.get_mut(&epoch)
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.partitions.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.partitions.len()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Partition> {
         self.partitions.values()
     }

@@ -1,11 +1,17 @@
-//! What a Kafka source needs to know, and the librdkafka configuration that follows from it.
+//! The settings of a Kafka source, and the librdkafka configuration that follows from them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
 use crate::config::{KafkaSource, Order, Start};
 use crate::connect::kafka::Cluster;
+use crate::telemetry::Pulse;
+
+/// Bounds of librdkafka's own queue and of one fetch, in bytes.
+const LEAST_FETCH: u64 = 1 << 20;
+const MOST_FETCH: u64 = 16 << 20;
 
 /// The settings of one source, with all secrets resolved.
 #[derive(Clone)]
@@ -21,18 +27,23 @@ pub struct Settings {
     /// Static membership; must be unique in the group.
     pub instance_id: Option<String>,
     pub session_timeout: Duration,
-    /// The age from which an unfinished record at the head of its partition is told of.
+    /// The age from which an unfinished record at the head of its partition is reported.
     pub stuck_head_report_after: Duration,
-    /// The age from which it is given up, if it ever is.
+    /// How long after its first failed attempt it is given up, if it ever is.
     pub stuck_head_dead_letter_after: Option<Duration>,
+    /// The bound on the memory of the whole pipeline, `limits.held_bytes`. The queues of librdkafka take a
+    /// small part of it.
+    pub held_bytes: u64,
+    /// Shows that the poll thread works.
+    pub pulse: Option<Arc<Pulse>>,
 }
 
 impl Settings {
-    /// `options` are the source's own with their secrets resolved.
-    pub fn new(pipeline: &str, source: &KafkaSource, options: Vec<(String, String)>) -> Self {
+    /// `cluster` has the source's own options with their secrets resolved.
+    pub fn new(pipeline: &str, source: &KafkaSource, cluster: Cluster, held_bytes: u64) -> Self {
         Settings {
             pipeline: pipeline.to_owned(),
-            cluster: Cluster { bootstrap_servers: source.bootstrap_servers.clone(), options },
+            cluster,
             topics: source.topics.clone(),
             group: source.group.clone(),
             order: source.order,
@@ -41,36 +52,48 @@ impl Settings {
             session_timeout: source.session_timeout.get(),
             stuck_head_report_after: source.stuck_head.report_after.get(),
             stuck_head_dead_letter_after: source.stuck_head.dead_letter_after.map(|after| after.get()),
+            held_bytes,
+            pulse: None,
         }
+    }
+
+    /// The topics that are named, and not described by a pattern.
+    pub fn plain_topics(&self) -> impl Iterator<Item = &str> {
+        self.topics.iter().map(String::as_str).filter(|topic| !topic.starts_with('^'))
     }
 
     pub(super) fn client(&self) -> ClientConfig {
         let session = self.session_timeout.as_millis();
+        let fetch = (self.held_bytes / 16).clamp(LEAST_FETCH, MOST_FETCH);
         let defaults = [
-            // Enough to keep 25,000 small records a second flowing, little enough to throw away at a pause.
+            // Enough for 25,000 small records a second, and little enough to throw away at a pause.
             ("queued.min.messages", "1000".to_owned()),
-            ("queued.max.messages.kbytes", "16384".to_owned()),
+            ("queued.max.messages.kbytes", (fetch >> 10).to_string()),
             ("fetch.queue.backoff.ms", "20".to_owned()),
-            ("fetch.message.max.bytes", (1 << 20).to_string()),
-            // Also how long a topic that appears is not noticed.
+            ("fetch.message.max.bytes", (fetch.min(1 << 20)).to_string()),
+            ("fetch.max.bytes", fetch.to_string()),
+            // Also bounds the size of a decompressed batch; a larger one cannot be decoded.
+            ("receive.message.max.bytes", (8 * fetch).max(MOST_FETCH).to_string()),
+            // Also how long a new topic is not noticed.
             ("topic.metadata.refresh.interval.ms", "5000".to_owned()),
         ];
         let mut owned = vec![
             ("group.id", self.group.clone()),
-            // For a committed offset that the log does not have any more. What `start` says is for partitions
-            // without one, and with `latest` here whatever is left of the log would be skipped.
+            // For a committed offset that the log does not have any more. The key `start` is for partitions without a
+            // committed offset; `latest` here would skip everything that is left of the log.
             ("auto.offset.reset", "earliest".to_owned()),
             // Offsets are committed by hand, with their maps.
             ("enable.auto.commit", "false".to_owned()),
             ("enable.auto.offset.store", "false".to_owned()),
-            ("enable.partition.eof", "false".to_owned()),
-            // Tells whether brokers are up.
+            // Tells how far the log was read behind markers of transactions and aborted records.
+            ("enable.partition.eof", "true".to_owned()),
+            // Tells whether brokers are up and the group is steady.
             ("statistics.interval.ms", "1000".to_owned()),
         ];
         if !self.uses_consumer_protocol() {
             owned.extend([
                 ("session.timeout.ms", session.to_string()),
-                // Also how long a member does not hear of a rebalance, which all others wait for.
+                // Also how long a member does not notice a rebalance, which all others wait for.
                 ("heartbeat.interval.ms", (session / 3).clamp(1, 1000).to_string()),
                 // Partitions are started one by one, which only a cooperative group allows.
                 ("partition.assignment.strategy", "cooperative-sticky".to_owned()),
@@ -82,8 +105,8 @@ impl Settings {
         self.cluster.client(&defaults, &owned)
     }
 
-    /// With `group.protocol: consumer` (KIP-848) the broker decides what is owned otherwise, and
-    /// librdkafka refuses to be told. It is always cooperative.
+    /// With `group.protocol: consumer` (KIP-848) the broker decides these settings, and librdkafka refuses
+    /// them. It is always cooperative.
     fn uses_consumer_protocol(&self) -> bool {
         let asked = |(name, value): &(String, String)| name == "group.protocol" && value == "consumer";
         self.cluster.options.iter().any(asked)

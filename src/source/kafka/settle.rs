@@ -1,28 +1,35 @@
-//! What the bridge says of deliveries, and how it gets to the broker.
+//! The bridge's decisions about deliveries, and how they get to the broker.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::commit::{Part, is_passing};
+use super::commit::{Part, is_of_partition, is_passing};
 use super::metadata;
+use super::notice::Entry;
 use super::partition::Partition;
-use super::raw::{self, Entry};
+use super::raw;
 use super::thread::Worker;
 use crate::delivery::{DeliveryId, Epoch, Settlement};
 use crate::source::{Settled, SourceEvent};
+use crate::telemetry::ProblemKind;
+
+/// A refusal that lasts this long is a problem; a shorter one may have solved itself.
+const REFUSED: Duration = Duration::from_secs(2);
+/// Finished work that waits longer than this for its commit is a problem.
+const UNCONFIRMED: Duration = Duration::from_secs(8);
 
 impl Worker {
-    /// An ack makes the offset done. A return leaves it as it is: it is handed out again by the next
-    /// session, here or elsewhere.
+    /// An ack makes the offset done. A return leaves it as it is: the next session hands it out again, here
+    /// or elsewhere.
     pub fn settle(&mut self, id: DeliveryId, how: Settlement, now: Instant) {
         let Some(partition) = self.sessions.get(id.epoch) else {
             return self.send(SourceEvent::Settled { id, settled: Settled::Stale });
         };
         let offset = id.tag.cast_signed();
         let counts = match how {
-            Settlement::Ack => partition.complete(id.tag),
+            Settlement::Ack => partition.complete(id.tag, now),
             Settlement::Return => partition.tracker().is_some_and(|tracker| !tracker.is_done(offset)),
         };
         if counts && how == Settlement::Return {
@@ -39,17 +46,21 @@ impl Worker {
         self.send(SourceEvent::Settled { id, settled });
     }
 
+    /// An attempt failed.
     pub fn note(&mut self, id: DeliveryId, attempts: u32, now: Instant) {
-        if let Some(tracker) = self.sessions.get(id.epoch).and_then(Partition::tracker) {
-            tracker.note_attempts(id.tag.cast_signed(), attempts);
+        let Some(partition) = self.sessions.get(id.epoch) else { return };
+        let offset = id.tag.cast_signed();
+        partition.head.attempt_failed(offset, now);
+        if let Some(tracker) = partition.tracker() {
+            tracker.note_attempts(offset, attempts);
             self.committer.touch(now);
         }
     }
 
-    /// Finds out whether the group still knows us: it takes commits of its members only. One that was given up, and has not
-    /// noticed yet, gets no answer before it loses the session.
+    /// Finds out whether the group still knows us: it takes commits of its members only. A member that was
+    /// given up, and has not noticed yet, gets no answer before it loses the session.
     pub fn prove(&mut self, epoch: Epoch, now: Instant) {
-        // The loss of an earlier session was told already.
+        // The loss of an earlier session was reported already.
         let Some(partition) = self.sessions.get(epoch) else { return };
         if partition.prove() {
             self.committer.touch(now);
@@ -70,12 +81,21 @@ impl Worker {
             return;
         }
         if !self.committer.is_idle() {
-            tracing::warn!("kafka did not answer a commit, trying again");
+            tracing::warn!("Kafka did not answer a commit, trying again");
             return self.committer.failed(now);
         }
         let mut list = TopicPartitionList::new();
-        let dirty = self.sessions.iter_mut().filter(|partition| partition.is_dirty());
-        let parts: Vec<Part> = dirty.filter_map(|partition| add(&mut list, partition)).collect();
+        let mut parts = Vec::new();
+        let mut refused_again_at: Option<Instant> = None;
+        for partition in self.sessions.iter_mut().filter(|partition| partition.is_dirty()) {
+            match partition.commit_again_at().filter(|again_at| now < *again_at) {
+                Some(again_at) => {
+                    refused_again_at = Some(refused_again_at.map_or(again_at, |first| first.min(again_at)));
+                }
+                None => parts.extend(add(&mut list, partition)),
+            }
+        }
+        self.committer.refused_until(refused_again_at);
         if parts.is_empty() {
             return self.committer.nothing_to_send();
         }
@@ -87,34 +107,19 @@ impl Worker {
 
     pub fn committed(&mut self, entries: &[Entry], error: Option<RDKafkaErrorCode>, now: Instant) {
         let Some(parts) = self.committer.answered(entries) else {
-            return tracing::debug!(?error, "answer to a commit that was given up");
+            return tracing::debug!(?error, "Answer to a commit that was given up");
         };
-        let mut failure = error;
+        // A request whose partitions have errors repeats one of them as its own.
+        let whole = error.filter(|_| entries.iter().all(|entry| entry.error.is_none()));
+        let mut failure = None;
         for part in parts {
-            let refused = entries
+            let own = entries
                 .iter()
                 .find(|entry| entry.topic == *part.topic && entry.partition == part.partition)
                 .and_then(|entry| entry.error);
-            let Some(partition) = self.sessions.get(part.epoch) else { continue };
-            match refused.or(error) {
-                None => {
-                    let proven = partition.acknowledge(part.change);
-                    let is_alive = partition.take_proof(part.change);
-                    if !proven.is_empty() {
-                        self.send(SourceEvent::Proven(proven));
-                    }
-                    if is_alive {
-                        self.send(SourceEvent::Alive { epoch: part.epoch });
-                    }
-                }
-                Some(RDKafkaErrorCode::OffsetMetadataTooLarge) => {
-                    let Some(tracker) = partition.tracker() else { continue };
-                    let cap = tracker.shrink_cap();
-                    tracing::error!(topic = %part.topic, partition = part.partition, offset = part.offset, cap,
-                        "the broker refused the map as too large: raise its offset.metadata.max.bytes to 4096; \
-                         until then fewer records of this partition are worked on at once");
-                    failure = Some(RDKafkaErrorCode::OffsetMetadataTooLarge);
-                }
+            match own.or(whole) {
+                None => self.part_taken(&part, now),
+                Some(code) if is_of_partition(code) => self.part_refused(&part, code, now),
                 Some(code) => failure = Some(code),
             }
         }
@@ -124,12 +129,80 @@ impl Worker {
         }
     }
 
+    fn part_taken(&mut self, part: &Part, now: Instant) {
+        let Some(partition) = self.sessions.get(part.epoch) else { return };
+        let proven = partition.acknowledge(part.change, now);
+        let is_alive = partition.take_proof(part.change);
+        let was_refused = partition.commit_taken();
+        if !proven.is_empty() {
+            self.send(SourceEvent::Proven(proven));
+        }
+        if is_alive {
+            self.send(SourceEvent::Alive { epoch: part.epoch });
+        }
+        if was_refused {
+            self.solved(ProblemKind::CommitRefused, &format!("{}/{}", part.topic, part.partition));
+        }
+    }
+
+    /// The broker refuses this partition; the others are not affected.
+    fn part_refused(&mut self, part: &Part, code: RDKafkaErrorCode, now: Instant) {
+        let Some(partition) = self.sessions.get(part.epoch) else { return };
+        let lasts = partition.commit_refused(now);
+        let again_at = partition.commit_again_at();
+        if code == RDKafkaErrorCode::OffsetMetadataTooLarge
+            && let Some(tracker) = partition.tracker()
+        {
+            let cap = tracker.shrink_cap();
+            tracing::error!(topic = %part.topic, partition = part.partition, offset = part.offset, cap,
+                "The broker refused the map as too large: raise its offset.metadata.max.bytes to 4096; until then fewer records of this partition run at once");
+        }
+        self.committer.refused_until(again_at);
+        if code == RDKafkaErrorCode::UnknownTopicOrPartition {
+            self.topics.hurry(now);
+        }
+        if lasts >= REFUSED {
+            let help = match code {
+                RDKafkaErrorCode::TopicAuthorizationFailed => "allow this user to Read the topic",
+                RDKafkaErrorCode::OffsetMetadataTooLarge => {
+                    "raise the broker's offset.metadata.max.bytes to 4096"
+                }
+                _ => {
+                    "see the broker's log; the partition starts nothing new until its commits are taken again"
+                }
+            };
+            let subject = format!("{}/{}", part.topic, part.partition);
+            let text = format!("kafka refuses to commit offset {} of this partition: {code}", part.offset);
+            self.problem(ProblemKind::CommitRefused, &subject, text, help);
+        }
+    }
+
     fn commit_failed(&mut self, error: RDKafkaErrorCode, now: Instant) {
         self.committer.failed(now);
-        if self.committer.is_first_failure() && !is_passing(error) {
-            tracing::warn!(%error, "commit failed, trying again; nothing is lost meanwhile");
+        if is_passing(error) {
+            tracing::debug!(%error, "Commit failed, trying again");
         } else {
-            tracing::debug!(%error, "commit failed, trying again");
+            tracing::debug!(%error, "Commit refused, trying again");
+            self.health.commit_error(error);
+        }
+    }
+
+    /// Reports finished work that waits for its commit for long, while no partition is refused by itself.
+    pub fn look_at_commits(&mut self, now: Instant) {
+        let waiting = self.sessions.iter().filter(|partition| partition.commit_again_at().is_none());
+        let longest = waiting.filter_map(|partition| partition.unconfirmed_for(now)).max();
+        let group = self.settings.group.clone();
+        match longest.filter(|time| *time >= UNCONFIRMED) {
+            Some(_) => {
+                let text = format!(
+                    "kafka has not taken a commit for more than {} s ({}); nothing new is started",
+                    UNCONFIRMED.as_secs(),
+                    self.health.last_commit_error()
+                );
+                let help = "see whether the coordinator of the group is up, and whether this user may Read the group";
+                self.problem(ProblemKind::CommitRefused, &group, text, help);
+            }
+            None => self.solved(ProblemKind::CommitRefused, &group),
         }
     }
 }
@@ -141,7 +214,7 @@ fn add(list: &mut TopicPartitionList, partition: &mut Partition) -> Option<Part>
     let mut element = list.add_partition(&place.topic, place.partition);
     element.set_offset(Offset::Offset(snapshot.base)).ok()?;
     // Once for each element: a second call would leak the first text.
-    element.set_metadata(metadata::encode(&snapshot));
+    element.set_metadata(metadata::encode(place.log, &snapshot));
     Some(Part {
         epoch: place.epoch,
         topic: place.topic.clone(),

@@ -1,37 +1,43 @@
 //! The thread that owns the consumer.
 //!
-//! One loop does everything: commands, callbacks' notices, records, commits. It never blocks on the
-//! broker but for the bounded reading of committed offsets (see [`rebalance`](super::rebalance)), and
+//! One loop does everything: commands, events of librdkafka, records, commits. It blocks on the
+//! broker only for the bounded reading of committed offsets (see [`start`](super::start)), and
 //! never sleeps for longer than [`NAP`], so that rebalances are always answered in time. Between turns
 //! it is parked; a record, a command or room in the bridge's channel wakes it: all three wake the same
 //! [`Waker`], which unparks the thread.
+//!
+//! A client that meets a fatal error is replaced. Its sessions are lost, as with any lost connection: running
+//! requests continue, and wait for their redelivery.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::KafkaError;
-use rdkafka::message::BorrowedMessage;
-use rdkafka::{Message as _, Offset, TopicPartitionList};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
-use super::Settings;
 use super::backlog::Backlog;
 use super::commit::Committer;
-use super::context::{Consumer, Context, Notice};
+use super::context::{Consumer, Context};
 use super::drain::Drain;
 use super::head::Heads;
-use super::health::{self, Health};
+use super::health::Health;
 use super::intake::Intake;
+use super::notice::{Entry, Notice, Polled, Record};
 use super::partition::Taken;
-use super::raw::{self, LogOffsets, Queue};
+use super::raw::{self, Question, Queue};
 use super::rebalance::Waiting;
 use super::release::Release;
 use super::sessions::Sessions;
+use super::topics::Topics;
+use super::{Settings, replace};
 use crate::connect;
 use crate::source::{Command, Link, SourceError, SourceEvent};
+use crate::telemetry::ProblemKind;
 
 /// The longest time between two polls.
 const NAP: Duration = Duration::from_millis(100);
@@ -39,16 +45,18 @@ const NAP: Duration = Duration::from_millis(100);
 const BATCH: usize = 64;
 /// How long the last commit may take.
 const LAST_COMMIT: Duration = Duration::from_secs(5);
-/// The same where no broker can be reached.
+/// The same when no broker can be reached.
 const LAST_COMMIT_UNREACHABLE: Duration = Duration::from_millis(500);
 
 pub struct Worker {
     pub(super) settings: Settings,
     pub(super) consumer: Arc<Consumer>,
-    /// The queue that `poll` serves; also where commits are answered.
-    pub(super) queue: Queue,
+    /// The queue that is polled; commits are answered here too.
+    pub(super) queue: Arc<Queue>,
     pub(super) sessions: Sessions,
     pub(super) waiting: Waiting,
+    /// `start: latest` was applied, or does not apply any more.
+    pub(super) start_is_decided: bool,
     /// A revocation that waits for our answer.
     pub(super) release: Option<Release>,
     /// When `StopIntake` came.
@@ -59,12 +67,26 @@ pub struct Worker {
     pub(super) committer: Committer,
     pub(super) health: Health,
     pub(super) heads: Heads,
-    backlog: Backlog,
-    commands: mpsc::UnboundedReceiver<Command>,
-    events: mpsc::UnboundedSender<SourceEvent>,
+    pub(super) topics: Topics,
+    /// The texts of the problems that were reported.
+    pub(super) problems: HashMap<(ProblemKind, String), String>,
+    pub(super) backlog: Backlog,
+    pub(super) commands: mpsc::UnboundedReceiver<Command>,
+    pub(super) events: mpsc::UnboundedSender<SourceEvent>,
     waker: Waker,
     /// Set by `Close`: when to leave at the latest.
     leave_by: Option<Instant>,
+}
+
+/// Why the loop ended.
+#[derive(Debug)]
+pub(super) enum End {
+    Closed,
+    /// librdkafka's client cannot continue.
+    Fatal {
+        code: Code,
+        reason: String,
+    },
 }
 
 struct Unpark(Thread);
@@ -82,75 +104,100 @@ impl Wake for Unpark {
 /// Consumes until closed. Runs on the thread that calls it, and blocks it.
 ///
 /// # Errors
-/// When no reconnect can help.
+/// When an option is wrong.
 pub fn run(settings: Settings, link: Link) -> Result<(), SourceError> {
-    let mut worker = Worker::new(settings, link)?;
-    let ended = worker.serve();
-    worker.leave();
-    ended
+    let mut carried = replace::Carried::default();
+    let mut link = link;
+    loop {
+        let mut worker = Worker::new(settings.clone(), link, &carried)?;
+        let end = worker.serve();
+        if let End::Fatal { code, reason } = &end {
+            worker.lose_everything(*code, reason);
+        }
+        carried.take_from(&worker);
+        let rest = worker.leave();
+        let (End::Fatal { .. }, Some(rest)) = (end, rest) else { return Ok(()) };
+        match replace::wait(rest, &mut carried, settings.pulse.as_deref()) {
+            Some(next) => link = next,
+            None => return Ok(()),
+        }
+    }
 }
 
 impl Worker {
-    fn new(settings: Settings, link: Link) -> Result<Self, SourceError> {
+    fn new(settings: Settings, link: Link, carried: &replace::Carried) -> Result<Self, SourceError> {
         let refuse = |error: KafkaError| SourceError {
             what: connect::kafka::creation_error(&error),
             hint: "correct source.kafka".to_owned(),
         };
-        let mut consumer: Consumer =
-            settings.client().create_with_context(Context::default()).map_err(refuse)?;
+        let mut consumer: Consumer = settings.client().create_with_context(Context).map_err(refuse)?;
         let thread = thread::current();
         consumer.set_nonempty_callback(move || thread.unpark());
         let no_queue = || refuse(KafkaError::ClientCreation("no queue".into()));
         let queue = Queue::of_consumer(&consumer).ok_or_else(no_queue)?;
-        let starts = LogOffsets::new(&consumer).ok_or_else(no_queue)?;
-        let ends = LogOffsets::new(&consumer).ok_or_else(no_queue)?;
+        let question = || Question::new(&consumer).ok_or_else(no_queue);
+        let (starts, ends, topics_question) = (question()?, question()?, question()?);
         let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(refuse)?;
-        Ok(Worker {
+        let now = Instant::now();
+        let mut worker = Worker {
             settings,
             consumer: Arc::new(consumer),
-            queue,
+            queue: Arc::new(queue),
             sessions: Sessions::default(),
             waiting: Waiting::default(),
+            start_is_decided: carried.start_is_decided,
             release: None,
             stopped_at: None,
             drain: None,
-            intake: Intake::new(link.deliveries),
+            intake: Intake::new(link.deliveries, now),
             committer: Committer::default(),
-            health: Health::default(),
-            heads: Heads::new(starts, Instant::now()),
-            backlog: Backlog::new(ends, Instant::now()),
+            health: Health::new(now),
+            heads: Heads::new(starts, now),
+            topics: Topics::new(topics_question, now),
+            problems: carried.problems.clone(),
+            backlog: Backlog::new(ends, now),
             commands: link.commands,
             events: link.events,
             waker: Arc::new(Unpark(thread::current())).into(),
             leave_by: None,
-        })
+        };
+        if let Some(stopped) = carried.stopped_at {
+            worker.stop_intake();
+            worker.stopped_at = Some(stopped);
+        }
+        Ok(worker)
     }
 
-    fn serve(&mut self) -> Result<(), SourceError> {
+    fn serve(&mut self) -> End {
         loop {
             let now = Instant::now();
+            if let Some(pulse) = &self.settings.pulse {
+                pulse.beat();
+            }
             let more_commands = self.take_commands(now);
-            self.take_notices(now)?;
             if self.waiting.due().is_some_and(|due| now >= due) {
                 self.start_waiting(now);
             }
-            if !self.committer.is_late(now) {
-                self.intake.hand_over(&mut TaskContext::from_waker(&self.waker));
-            }
-            self.intake.adjust(now);
-            self.pause_and_resume();
+            let sessions = &mut self.sessions;
+            self.intake.hand_over(&mut TaskContext::from_waker(&self.waker), |epoch| {
+                sessions.get(epoch).is_some_and(|partition| partition.is_late(now))
+            });
+            self.intake.adjust(self.sessions.len(), now);
+            self.pause_and_resume(now);
             self.commit_when_due(now);
             self.release_when_ready(now);
             self.leave_to_others(now);
-            self.tell_backlog(now);
+            self.report_backlog(now);
             self.look_at_heads(now);
+            self.look_at_topics(now);
             if self.is_finished(now) {
-                return Ok(());
+                return End::Closed;
             }
-            let more_records = self.poll()?;
-            if !more_commands && !more_records {
-                self.park(now);
+            match self.poll() {
+                Ok(more_records) if !more_commands && !more_records => self.park(now),
+                Ok(_) => {}
+                Err(end) => return end,
             }
         }
     }
@@ -180,48 +227,59 @@ impl Worker {
         true
     }
 
-    fn take_notices(&mut self, now: Instant) -> Result<(), SourceError> {
-        while let Some(notice) = self.consumer.context().take() {
-            match notice {
-                Notice::Assigned(partitions) => self.assigned(&partitions, now),
-                Notice::Revoked { partitions, lost } => self.revoked(&partitions, lost, now),
-                Notice::Committed { partitions, error } => self.committed(&partitions, error, now),
-                Notice::Reachable(reachable) => self.set_reachable(reachable),
-                Notice::Failed { code, reason } => self.health.failed(code, reason)?,
-            }
-        }
-        Ok(())
-    }
-
     /// Polls a batch of records; true when there may be more.
-    fn poll(&mut self) -> Result<bool, SourceError> {
-        let consumer = Arc::clone(&self.consumer);
+    fn poll(&mut self) -> Result<bool, End> {
+        let queue = Arc::clone(&self.queue);
         for _ in 0..BATCH {
             if !self.intake.may_poll() {
                 return Ok(false);
             }
-            match consumer.poll(Duration::ZERO) {
-                Some(Ok(record)) => self.take(&record),
-                Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
-                    let (code, reason) =
-                        consumer.client().fatal_error().unwrap_or_else(|| (code, code.to_string()));
-                    return Err(health::fatal(code, reason));
-                }
-                // Told through `Context::error` as well, with more words.
-                Some(Err(_)) => {}
-                // Nothing, or an event was served; its notice comes first.
-                None => return Ok(!self.queue.is_empty()),
+            if !raw::poll(&queue, |polled| self.polled(polled))? {
+                self.intake.saw_end(Instant::now());
+                return Ok(false);
             }
         }
         Ok(true)
     }
 
-    fn take(&mut self, record: &BorrowedMessage<'_>) {
-        let (topic, number, offset) = (record.topic(), record.partition(), record.offset());
+    /// False when the queue is empty.
+    fn polled(&mut self, polled: Polled<'_>) -> Result<bool, End> {
+        let now = Instant::now();
+        match polled {
+            Polled::Record(record) => self.take(&record),
+            Polled::Notice(Notice::Assigned(partitions)) => self.assigned(&partitions, now),
+            Polled::Notice(Notice::Revoked(partitions)) => {
+                let lost = self.consumer.assignment_lost();
+                self.revoked(&partitions, lost, now);
+            }
+            Polled::Notice(Notice::Committed { partitions, error }) => {
+                self.committed(&partitions, error, now);
+            }
+            Polled::Notice(Notice::Statistics(json)) => {
+                self.statistics(&json, now);
+                self.look_at_commits(now);
+            }
+            Polled::Notice(Notice::Failed { code, reason, fatal: true, .. }) => {
+                let (code, reason) = self.consumer.client().fatal_error().unwrap_or((code, reason));
+                return Err(End::Fatal { code, reason });
+            }
+            Polled::Notice(Notice::Failed { at, code, reason, .. }) => match at {
+                Some(at) => self.partition_failed(&at, code, &reason, now),
+                None => self.failed(code, &reason, now),
+            },
+            Polled::Served => {}
+            Polled::Nothing => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn take(&mut self, record: &Record<'_>) {
+        let (topic, number, offset) = (record.topic, record.partition, record.offset);
         if self.sessions.find(topic, number).is_some_and(|partition| partition.steps_back(offset)) {
             self.renew(topic, number, offset);
         }
         let Some(partition) = self.sessions.find(topic, number) else { return };
+        let decoded = partition.decoded(offset).map(|offset| partition.place.id(offset));
         match partition.take(record, || raw::cached_bounds(&self.consumer, topic, number)) {
             Taken::Deliver(delivery) => self.intake.push(delivery),
             Taken::Skipped | Taken::HeldBack => {}
@@ -231,20 +289,80 @@ impl Worker {
             self.committer.touch(Instant::now());
         }
         if let Some(needed) = partition.jump() {
-            tracing::debug!(topic, partition = number, offset, needed, "skipping what is done");
-            // Returns at once without a timeout; what was prefetched is dropped.
-            if let Err(error) = self.consumer.seek(topic, number, Offset::Offset(needed), Duration::ZERO) {
-                tracing::debug!(%error, "could not skip, reading on");
+            tracing::debug!(topic, partition = number, offset, needed, "Skipping done records");
+            self.seek(topic, number, needed);
+        }
+        if let Some(id) = decoded {
+            self.solved(ProblemKind::Undecodable, &id);
+        }
+    }
+
+    /// An error of one partition.
+    fn partition_failed(&mut self, at: &Entry, code: Code, reason: &str, now: Instant) {
+        let (topic, number) = (at.topic.as_str(), at.partition);
+        match code {
+            Code::PartitionEOF => self.reached(at, now),
+            Code::BadCompression | Code::NotImplemented | Code::BadMessage | Code::InvalidMessage => {
+                self.undecodable(at, reason, now);
+            }
+            Code::TopicAuthorizationFailed => {
+                self.failed(code, reason, now);
+                self.topics.refused(topic, now);
+            }
+            _ => {
+                tracing::debug!(
+                    topic,
+                    partition = number,
+                    error = reason,
+                    "Kafka reports an error of a partition"
+                );
+                self.failed(code, reason, now);
             }
         }
     }
 
-    /// Tells librdkafka which partitions changed between paused and not.
-    fn pause_and_resume(&mut self) {
+    /// Everything below this offset was polled.
+    fn reached(&mut self, at: &Entry, now: Instant) {
+        let Some(partition) = self.sessions.find(&at.topic, at.partition) else { return };
+        if !partition.reached(at.offset) {
+            // The log is shorter than it was.
+            return self.topics.hurry(now);
+        }
+        if partition.is_dirty() {
+            self.committer.touch(now);
+        }
+    }
+
+    /// A record cannot be decoded. Its partition waits for a person, and the others continue.
+    fn undecodable(&mut self, at: &Entry, reason: &str, now: Instant) {
+        let Some(partition) = self.sessions.find(&at.topic, at.partition) else { return };
+        let offset = at.offset;
+        partition.cannot_decode(offset, now);
+        let id = partition.place.id(offset);
+        let (topic, number) = (at.topic.clone(), at.partition);
+        let text = format!("the record or batch at {id} can't be decoded: {reason}");
+        let help = "restore the record, or move the group's committed offset behind it; this partition waits, the others continue";
+        self.problem(ProblemKind::Undecodable, &id, text, help);
+        // librdkafka may have passed over it.
+        let next =
+            self.sessions.find(&topic, number).map_or(offset, |partition| partition.next_wanted(offset));
+        self.seek(&topic, number, next);
+    }
+
+    fn seek(&self, topic: &str, partition: i32, offset: i64) {
+        // Returns at once without a timeout; prefetched records are dropped.
+        if let Err(error) = self.consumer.seek(topic, partition, Offset::Offset(offset), Duration::ZERO) {
+            tracing::debug!(topic, partition, offset, %error, "Could not seek, reading on");
+        }
+    }
+
+    /// Tells librdkafka which partitions changed between paused and not paused.
+    fn pause_and_resume(&mut self, now: Instant) {
         let (mut pause, mut resume) = (TopicPartitionList::new(), TopicPartitionList::new());
-        let hold_all = self.intake.holds_all();
         for partition in self.sessions.iter_mut() {
-            let wanted = hold_all || partition.holds();
+            let wanted = self.intake.holds(partition.place.epoch)
+                || partition.holds()
+                || partition.waits_to_decode(now);
             if wanted != partition.paused {
                 partition.paused = wanted;
                 let list = if wanted { &mut pause } else { &mut resume };
@@ -254,25 +372,32 @@ impl Worker {
         let paused = if pause.count() > 0 { self.consumer.pause(&pause) } else { Ok(()) };
         let resumed = if resume.count() > 0 { self.consumer.resume(&resume) } else { Ok(()) };
         if let Err(error) = paused.and(resumed) {
-            tracing::warn!(%error, "could not pause or resume partitions");
+            tracing::warn!(%error, "Could not pause or resume partitions");
         }
     }
 
-    fn tell_backlog(&mut self, now: Instant) {
+    fn report_backlog(&mut self, now: Instant) {
         let in_log = self.backlog.update(&self.consumer, &mut self.sessions, now);
         if let Some(in_log) = in_log.filter(|_| self.health.is_established()) {
             self.send(SourceEvent::Backlog(in_log + self.intake.len() as u64));
         }
     }
 
-    pub(super) fn set_reachable(&mut self, reachable: bool) {
-        if self.health.set_reachable(reachable) {
-            self.send(SourceEvent::Connected(reachable));
+    /// Gives the client a password that was replaced in its file.
+    pub(super) fn read_credentials_again(&mut self) {
+        let current = self.settings.cluster.current();
+        if current.options == self.settings.cluster.options {
+            return;
+        }
+        self.settings.cluster = current;
+        if let Some((user, password)) = self.settings.cluster.credentials() {
+            tracing::info!("The credentials for kafka have changed and are used from now on");
+            raw::set_credentials(&self.consumer, user, password);
         }
     }
 
     pub(super) fn send(&self, event: SourceEvent) {
-        // Fails only where the bridge is gone, which the commands tell.
+        // Fails only when the bridge is gone, which the commands tell.
         let _ = self.events.send(event);
     }
 
@@ -297,7 +422,7 @@ impl Worker {
     fn is_finished(&self, now: Instant) -> bool {
         let Some(leave_by) = self.leave_by else { return false };
         if now >= leave_by && !self.committer.is_settled() {
-            tracing::warn!("the last commit was not answered; what finished last may run again");
+            tracing::warn!("The last commit was not answered; the records that finished last may run again");
         }
         now >= leave_by || self.committer.is_settled()
     }
@@ -310,6 +435,7 @@ impl Worker {
             self.intake.next_change(),
             Some(self.backlog.due()),
             Some(self.heads.due()),
+            Some(self.topics.due()),
             self.leave_by,
         ];
         let next = dues.into_iter().flatten().min().unwrap_or(now + NAP);

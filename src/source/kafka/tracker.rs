@@ -1,6 +1,6 @@
-//! What is done and what is not in one assigned partition.
+//! The done and the unfinished records of one assigned partition.
 //!
-//! Items finish in any order, Kafka commits one offset. The tracker knows the lowest offset that is
+//! Items finish in any order, but Kafka commits one offset. The tracker knows the lowest offset that is
 //! not done (the base, which is committed) and one bit for each offset above it (the map, which goes
 //! into the commit's metadata, see [`metadata`](super::metadata)). It is pure and single-threaded:
 //! the poll thread owns one for each partition, and a new assignment gets a new one.
@@ -9,7 +9,7 @@
 //! - base and map come from one [`snapshot`](Tracker::snapshot), never from two calls with a change in
 //!   between;
 //! - a partition is clean only when the commit of the change that made it dirty was acknowledged, so
-//!   what finishes while a commit is under way is committed by the next one.
+//!   a record that finishes while a commit is under way is committed by the next one.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -47,7 +47,7 @@ pub struct Tracker {
     committed: u64,
 }
 
-/// What a record turned out to be.
+/// The state of a received record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
     /// Not done yet. `vanished` offsets below it were expected and are gone from the log.
@@ -58,7 +58,7 @@ pub enum Received {
     Again,
 }
 
-/// What a commit says: the base is its offset, the rest its metadata.
+/// The content of a commit: the base is its offset, the rest its metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     pub base: i64,
@@ -113,8 +113,8 @@ impl Tracker {
             || (self.incomplete < self.cap && offset - self.base < MAX_WINDOW)
     }
 
-    /// Takes note of a record. Records of one assignment come in rising order, so that any offset that
-    /// is skipped does not exist (compacted, expired, or a transaction's marker) and counts as done.
+    /// Registers a record. The records of one assignment come in rising order, so an offset that is skipped
+    /// does not exist (compacted, expired, or a marker of a transaction) and counts as done.
     pub fn receive(&mut self, offset: i64) -> Received {
         if offset < self.next {
             return Received::Again;
@@ -134,12 +134,28 @@ impl Tracker {
         Received::New { vanished }
     }
 
-    /// Forgets the incomplete offsets before this one that were not received: a record of it has come, so they are gone from
-    /// the log. How many there were.
+    /// Forgets the incomplete offsets before this one that were not received: a later record has come, so
+    /// they are gone from the log. How many there were.
     pub fn pass_over(&mut self, offset: i64) -> usize {
         let to = offset.min(self.end);
         let vanished = self.forget_between(self.next, to);
         self.next = self.next.max(to);
+        vanished
+    }
+
+    /// A reader has reached `end`: offsets below it that did not come do not exist (markers of transactions,
+    /// aborted or compacted records) and count as done. How many of them were expected.
+    pub fn reach(&mut self, end: i64) -> usize {
+        let vanished = self.pass_over(end);
+        let base = self.base;
+        if end > self.end {
+            self.extend_done(end);
+            self.advance();
+        }
+        self.next = self.next.max(end);
+        if self.base > base {
+            self.changes += 1;
+        }
         vanished
     }
 
@@ -217,7 +233,7 @@ impl Tracker {
         let mut incomplete = Vec::new();
         let mut offset = self.next_needed(self.base);
         while offset < end {
-            // Only after the broker refused a longer map: what is done above this is forgotten.
+            // Only after the broker refused a longer map: records that are done above this offset are forgotten.
             if incomplete.len() == self.cap {
                 return Snapshot { base: self.base, end: offset, incomplete, change: self.changes };
             }
@@ -242,8 +258,7 @@ impl Tracker {
         self.changes > self.committed
     }
 
-    /// Asks for a commit although nothing was done yet: where no offset is committed, a restart would
-    /// look for its start anew, and `latest` would then skip what is in flight now.
+    /// Asks for a commit although nothing was done yet.
     pub fn touch(&mut self) {
         self.changes += 1;
     }
@@ -347,7 +362,7 @@ impl Tracker {
         vanished
     }
 
-    /// Moves the base past what is done, and drops the words below it.
+    /// Moves the base past the done offsets, and drops the words below it.
     fn advance(&mut self) {
         let base = self.next_needed(self.base);
         let words = ((base >> 6) - (self.base >> 6)) as usize;

@@ -129,7 +129,7 @@ async fn through_rabbitmq() {
 #[tokio::test(flavor = "multi_thread")]
 async fn through_kafka() {
     let graveyard = Kafka::create().await;
-    let cluster = Cluster { bootstrap_servers: vec![graveyard.0.bootstrap.clone()], options: Vec::new() };
+    let cluster = Cluster { bootstrap_servers: vec![graveyard.0.bootstrap.clone()], ..Cluster::default() };
     let publisher = publish::kafka::Publisher::new(&cluster, &graveyard.0.name).unwrap();
     through(&publisher, Broker::Kafka, &graveyard).await;
     graveyard.remove().await;

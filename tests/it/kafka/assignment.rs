@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use longhaul::delivery::{DeliveryId, Epoch};
 use longhaul::source::{Settled, SourceEvent};
+use longhaul::telemetry::ProblemKind;
 
 use super::support::{Broker, Running, offsets, until};
 
@@ -116,10 +118,19 @@ async fn static_members_keep_their_partitions_over_a_restart() {
     let mut again = Running::start(settings.clone());
     assert_eq!(offsets(&again.take(1).await), [0]);
 
-    // A second one with the same name fences the first, which says what to do.
+    // A second one with the same name fences the first. Its sessions are lost, nothing is cut, and it says what to do.
     let mut usurper = Running::start(settings);
     usurper.take(1).await;
-    let error = again.ended().await.unwrap_err();
-    assert!(error.hint.contains("instance_id"), "{error:?}");
+    again.wait_for(|event| matches!(event, SourceEvent::Lost { .. })).await;
+    let is_told = |event: &SourceEvent| matches!(event, SourceEvent::Problem(problem) if problem.help.contains("instance_id"));
+    again.wait_for(is_told).await;
+    // It still answers, and comes back when the other one is gone.
+    again.ack(DeliveryId { epoch: Epoch(0), tag: 0 });
+    again.wait_for(|event| matches!(event, SourceEvent::Settled { settled: Settled::Stale, .. })).await;
     usurper.close().await;
+    assert_eq!(offsets(&again.take(1).await), [0]);
+    again
+        .wait_for(|event| matches!(event, SourceEvent::Solved { kind: ProblemKind::SourceRefused, .. }))
+        .await;
+    again.close().await;
 }

@@ -11,7 +11,7 @@ use longhaul::publish::{Outgoing, Publisher as _};
 use super::support::{Broker, PATIENCE};
 
 fn publisher(broker: &Broker) -> Publisher {
-    let cluster = Cluster { bootstrap_servers: vec![broker.bootstrap.clone()], options: Vec::new() };
+    let cluster = Cluster { bootstrap_servers: vec![broker.bootstrap.clone()], ..Cluster::default() };
     Publisher::new(&cluster, &broker.name).unwrap()
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use longhaul::config::{Order, Start};
 use longhaul::connect::kafka::Cluster;
-use longhaul::delivery::{DeliveryId, Epoch, Settlement};
+use longhaul::delivery::{DeliveryId, Epoch, Identity, Settlement};
 use longhaul::source::kafka::{Settings, Source};
 use longhaul::source::{Command, Delivery, Port, Source as _, SourceError, SourceEvent, link};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -133,6 +133,13 @@ impl Broker {
         (element.offset().to_raw().unwrap(), element.metadata().to_owned())
     }
 
+    /// The number of partitions of a topic.
+    pub fn partitions(&self, topic: &str) -> usize {
+        let consumer: BaseConsumer = self.client().create().unwrap();
+        let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
+        metadata.topics()[0].partitions().len()
+    }
+
     /// The offset of the oldest record that can be read.
     pub async fn first_offset(&self, topic: &str) -> i64 {
         let (mut client, topic) = (self.client(), topic.to_owned());
@@ -157,10 +164,26 @@ impl Broker {
         consumer.commit(&list, CommitMode::Sync).unwrap();
     }
 
+    pub fn cluster(&self) -> Cluster {
+        Cluster { bootstrap_servers: vec![self.bootstrap.clone()], ..Cluster::default() }
+    }
+
+    /// The id that committed metadata gives the topic's log. The topic must have a record.
+    pub async fn log_of(&self, topic: &str) -> u128 {
+        let other = Broker { name: format!("{}-log", self.name), ..self.clone() };
+        let mut source = other.start(&[topic]);
+        let first = source.take(1).await.remove(0);
+        source.close().await;
+        match first.outline.identity {
+            Identity::Record { log, .. } => log.0,
+            other => panic!("{other:?} is not a record"),
+        }
+    }
+
     pub fn settings(&self, topics: &[&str]) -> Settings {
         Settings {
             pipeline: self.name.clone(),
-            cluster: Cluster { bootstrap_servers: vec![self.bootstrap.clone()], options: Vec::new() },
+            cluster: self.cluster(),
             topics: topics.iter().map(|&topic| topic.to_owned()).collect(),
             group: self.name.clone(),
             order: Order::None,
@@ -169,6 +192,8 @@ impl Broker {
             session_timeout: Duration::from_secs(6),
             stuck_head_report_after: Duration::from_secs(3600),
             stuck_head_dead_letter_after: None,
+            held_bytes: 256 << 20,
+            pulse: None,
         }
     }
 

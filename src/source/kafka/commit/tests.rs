@@ -60,20 +60,17 @@ fn failures_back_off_and_stay_dirty() {
     assert!(committer.due().unwrap() <= start);
 }
 
+/// A partition whose commit is refused waits for its own time, and delays no other.
 #[test]
-fn is_late_while_the_oldest_change_is_unconfirmed() {
+fn a_refused_partition_delays_no_other() {
     let start = Instant::now();
     let mut committer = Committer::default();
-    committer.touch(start);
-    assert!(!committer.is_late(start + LATE / 2));
-    committer.sent(vec![part(0, 1)], start + LATE / 2);
-    committer.touch(start + LATE);
-    assert!(committer.is_late(start + LATE));
-    // The answer confirms the first change only.
-    committer.answered(&[entry(0, 1)]).unwrap();
+    committer.sent(vec![part(0, 1), part(1, 1)], start);
+    committer.answered(&[entry(0, 1), entry(1, 1)]).unwrap();
+    committer.refused_until(Some(start + LONGEST_BACKOFF));
     committer.succeeded();
-    assert!(!committer.is_late(start + LATE));
-    committer.sent(vec![part(0, 2)], start + LATE);
-    committer.failed(start + 2 * LATE);
-    assert!(committer.is_late(start + 2 * LATE));
+    assert!(committer.is_settled());
+    assert_eq!(committer.due(), Some(start + LONGEST_BACKOFF));
+    committer.touch(start);
+    assert_eq!(committer.due(), Some(start + INTERVAL));
 }

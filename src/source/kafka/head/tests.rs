@@ -17,6 +17,26 @@ fn an_age_counts_from_the_receipt_and_not_from_becoming_the_head() {
     assert_eq!(ages.of(2, start + 7 * SECOND), None);
 }
 
+/// A record that waits for a slot, or that runs for the first time, did not fail.
+#[test]
+fn a_head_fails_from_its_first_failed_attempt_on() {
+    let start = Instant::now();
+    let mut head = Head::default();
+    let look = |head: &mut Head, base, now| head.look(base, 10, 5 * SECOND, now).unwrap();
+    assert_eq!(look(&mut head, 0, start).failing_for, None);
+    let old = look(&mut head, 0, start + 3600 * SECOND);
+    assert_eq!((old.failing_for, old.is_newly_stuck), (None, true));
+    assert!(!look(&mut head, 0, start + 3601 * SECOND).is_newly_stuck, "it was reported");
+
+    head.attempt_failed(0, start + 3602 * SECOND);
+    head.attempt_failed(4, start + 3603 * SECOND);
+    head.attempt_failed(0, start + 3609 * SECOND);
+    assert_eq!(look(&mut head, 0, start + 3610 * SECOND).failing_for, Some(8 * SECOND));
+    // The head is done: the next one never failed, and the one behind it did.
+    assert_eq!(look(&mut head, 3, start + 3610 * SECOND).failing_for, None);
+    assert_eq!(look(&mut head, 4, start + 3610 * SECOND).failing_for, Some(7 * SECOND));
+}
+
 #[test]
 fn ages_are_bounded_never_overstated_and_off_by_a_fraction() {
     let start = Instant::now();
@@ -37,7 +57,7 @@ fn ages_are_bounded_never_overstated_and_off_by_a_fraction() {
 }
 
 #[test]
-fn retention_threatens_what_is_old_in_a_log_that_it_shortens() {
+fn retention_threatens_old_records_in_a_log_that_it_shortens() {
     assert_eq!(threat(0, 0, 0, 1000), None, "nothing was ever taken");
     assert_eq!(threat(500, 0, 100, 1000), None, "half of the log is older");
     assert_eq!(threat(150, 0, 100, 1000), Some(Threat::Near));

@@ -115,7 +115,7 @@ fn a_stuck_head_costs_a_bit_for_each_record_behind_it() {
         tracker.complete(offset);
     }
     assert!(!tracker.admits(MAX_WINDOW));
-    assert!(metadata::encode(&tracker.snapshot()).len() <= 64);
+    assert!(metadata::encode(u128::MAX, &tracker.snapshot()).len() <= 64);
     tracker.complete(0);
     assert!(tracker.admits(MAX_WINDOW) && tracker.done.len() <= 1);
 }
@@ -142,7 +142,7 @@ fn a_map_that_is_cut_short_forgets_the_highest_only() {
     let snapshot = tracker.snapshot();
     assert_eq!((snapshot.base, snapshot.end, snapshot.incomplete.len()), (0, 112, 56));
     assert_eq!(snapshot.incomplete.last(), Some(&(110, 0)));
-    assert!(metadata::encode(&snapshot).len() < 64);
+    assert!(metadata::encode(u128::MAX, &snapshot).len() < 64);
 }
 
 /// Against a set of offsets, over random gaps, orders, failures and restarts: nothing is forgotten,
@@ -195,7 +195,7 @@ fn agrees_with_a_set_over_random_sequences() {
 /// Through the text and back, which never exceeds what Kafka takes and loses nothing.
 fn restarted(tracker: &Tracker, seed: u64) -> Tracker {
     let snapshot = tracker.snapshot();
-    let text = metadata::encode(&snapshot);
+    let text = metadata::encode(u128::MAX, &snapshot);
     assert!(text.len() <= 4096, "seed {seed}: {} characters", text.len());
     let map = metadata::decode(text.as_bytes(), snapshot.base).unwrap().unwrap();
     assert_eq!((map.end, &map.incomplete), (snapshot.end, &snapshot.incomplete), "seed {seed}");
@@ -223,4 +223,29 @@ fn the_text_fits_whatever_is_admitted() {
         }
         restarted(&tracker, seed);
     }
+}
+
+/// Markers of transactions and aborted records never come; the end of the log shows that they were passed.
+#[test]
+fn a_reached_end_moves_the_base_past_offsets_that_never_come() {
+    let mut tracker = Tracker::new(5);
+    tracker.receive(5);
+    assert_eq!(tracker.reach(9), 0);
+    assert_eq!((tracker.base(), tracker.end()), (5, 9));
+    assert!(!tracker.is_done(5) && tracker.is_done(8));
+    assert!(tracker.complete(5));
+    assert_eq!((tracker.base(), tracker.snapshot().base), (9, 9));
+    assert_eq!(tracker.receive(9), Received::New { vanished: 0 });
+
+    // Everything is done already: the base moves, and that is worth a commit.
+    let mut idle = Tracker::new(5);
+    idle.reach(5);
+    assert!(!idle.is_dirty());
+    idle.reach(8);
+    assert!(idle.is_dirty() && idle.base() == 8);
+
+    // Unfinished records of the map that did not come are gone.
+    let mut restored = Tracker::restore(5, 9, &[(5, 0), (7, 0)]);
+    assert_eq!(restored.reach(12), 2);
+    assert_eq!((restored.base(), restored.incomplete()), (12, 0));
 }

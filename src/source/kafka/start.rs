@@ -1,0 +1,268 @@
+//! Where an assigned partition begins.
+//!
+//! A committed offset counts only for the log that its metadata names: a topic that was deleted and created
+//! again is another log, and begins at its beginning. Without a committed offset a partition begins at its
+//! beginning too. `start: latest` is therefore decided once for the whole group: a member that finds no
+//! committed offset in any partition of the subscribed topics commits the present ends of all of them before
+//! it starts. From then on every partition has an offset, and a partition or topic that appears later has
+//! none and loses nothing.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::context::Consumer;
+use super::metadata;
+use super::notice::{Entry, Side, Topic};
+use super::raw::{self, Question};
+use super::thread::Worker;
+use super::tracker::{Snapshot, Tracker};
+use crate::config::Start;
+
+/// How long the poll thread may wait for committed offsets. The coordinator has just let us
+/// join, so it answers in milliseconds or not at all.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The same for the other questions.
+const SHORT: Duration = Duration::from_secs(1);
+
+/// A partition that can start.
+#[derive(Debug)]
+pub struct Ready {
+    pub topic: String,
+    pub partition: i32,
+    pub log: u128,
+    pub offset: Offset,
+    /// None: nothing is known of it, and it begins at its oldest record.
+    pub tracker: Option<Tracker>,
+}
+
+/// Why partitions cannot start yet.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReady {
+    #[error("no broker answered for the topics")]
+    Topics,
+    #[error("committed offsets can't be read: {0}")]
+    Committed(String),
+    #[error("the ends of the logs can't be read")]
+    Ends,
+    #[error("the first offsets can't be committed: {0}")]
+    Decision(RDKafkaErrorCode),
+}
+
+impl Worker {
+    /// Those of the partitions that can start, with the place where they begin.
+    pub(super) fn ready(&mut self, partitions: &[(String, i32)]) -> Result<Vec<Ready>, NotReady> {
+        let decides = self.settings.start == Start::Latest && !self.start_is_decided;
+        let mut names: HashSet<&str> = partitions.iter().map(|(topic, _)| topic.as_str()).collect();
+        if decides {
+            names.extend(self.settings.plain_topics());
+        }
+        if self.topics.broker.is_none()
+            && let Some(name) = names.iter().next()
+            && let Ok(metadata) = self.consumer.fetch_metadata(Some(name), SHORT)
+        {
+            self.topics.broker = metadata.brokers().first().map(|broker| broker.id());
+        }
+        let topics = describe(&self.consumer, self.topics.broker, &names).ok_or(NotReady::Topics)?;
+        let logs: HashMap<&str, u128> = topics
+            .iter()
+            .filter(|topic| topic.error.is_none())
+            .map(|topic| (topic.name.as_str(), topic.id.unwrap_or(0)))
+            .collect();
+        if decides {
+            self.decide_start(&topics, &logs)?;
+        }
+        let wanted: Vec<(&str, i32)> = partitions
+            .iter()
+            .filter(|(topic, _)| logs.contains_key(topic.as_str()))
+            .map(|(topic, partition)| (topic.as_str(), *partition))
+            .collect();
+        let committed = read_committed(&self.consumer, &wanted)?;
+        let failed = committed.iter().find_map(|entry| entry.error);
+        let ready: Vec<Ready> = committed
+            .iter()
+            .filter(|entry| entry.error.is_none())
+            .map(|entry| begin(entry, logs.get(entry.topic.as_str()).copied().unwrap_or(0)))
+            .collect();
+        match failed.filter(|_| ready.is_empty()) {
+            Some(code) => Err(NotReady::Committed(code.to_string())),
+            None => Ok(ready),
+        }
+    }
+
+    /// Commits the ends of all partitions, unless the group has an offset in any of them.
+    fn decide_start(&mut self, topics: &[Topic], logs: &HashMap<&str, u128>) -> Result<(), NotReady> {
+        let all: Vec<(&str, i32)> = topics
+            .iter()
+            .filter(|topic| topic.error.is_none() && !self.topics.appeared_late(&topic.name))
+            .flat_map(|topic| topic.partitions.iter().map(|partition| (topic.name.as_str(), *partition)))
+            .collect();
+        let committed = read_committed(&self.consumer, &all)?;
+        if let Some(code) = committed.iter().find_map(|entry| entry.error) {
+            return Err(NotReady::Committed(code.to_string()));
+        }
+        if !all.is_empty() && committed.iter().all(|entry| entry.offset < 0) {
+            let mut question = Question::new(&self.consumer).ok_or(NotReady::Ends)?;
+            question.ask_offsets(&self.consumer, &all, Side::End, SHORT);
+            let ends =
+                question.offsets(SHORT).filter(|ends| ends.len() == all.len()).ok_or(NotReady::Ends)?;
+            let mut list = TopicPartitionList::with_capacity(ends.len());
+            for end in &ends {
+                let log = logs.get(end.topic.as_str()).copied().unwrap_or(0);
+                let empty = Snapshot { base: end.offset, end: end.offset, incomplete: Vec::new(), change: 0 };
+                let mut element = list.add_partition(&end.topic, end.partition);
+                element.set_offset(Offset::Offset(end.offset)).map_err(|_| NotReady::Ends)?;
+                element.set_metadata(metadata::encode(log, &empty));
+            }
+            raw::commit_within(&self.consumer, &list, SHORT).map_err(NotReady::Decision)?;
+            tracing::info!(
+                partitions = ends.len(),
+                "The group is new and starts at the present ends of the logs"
+            );
+        }
+        self.start_is_decided = true;
+        Ok(())
+    }
+}
+
+/// Asks for these topics; None when no broker answers in time.
+fn describe(consumer: &Consumer, broker: Option<i32>, names: &HashSet<&str>) -> Option<Vec<Topic>> {
+    if names.is_empty() {
+        return Some(Vec::new());
+    }
+    let mut question = Question::new(consumer)?;
+    question.ask_topics(consumer, broker, names.iter().copied(), SHORT);
+    question.topics(SHORT).filter(|topics| !topics.is_empty())
+}
+
+fn read_committed(consumer: &Consumer, partitions: &[(&str, i32)]) -> Result<Vec<Entry>, NotReady> {
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let read = || -> KafkaResult<Vec<Entry>> {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for (topic, partition) in partitions {
+            list.add_partition(topic, *partition);
+        }
+        Ok(raw::entries(&consumer.committed_offsets(list, PATIENCE)?))
+    };
+    read().map_err(|error| NotReady::Committed(error.to_string()))
+}
+
+/// Where a partition of this log begins, by its committed offset and map.
+fn begin(committed: &Entry, log: u128) -> Ready {
+    let Entry { topic, partition, offset, .. } = committed;
+    let (offset, tracker) = match restore(committed, log) {
+        Restored::Tracker(tracker) => (Offset::Offset(*offset), Some(tracker)),
+        Restored::Nothing => (Offset::Beginning, None),
+        Restored::OtherLog => (Offset::Beginning, Some(new_log())),
+    };
+    Ready { topic: topic.clone(), partition: *partition, log, offset, tracker }
+}
+
+/// The tracker of a log that has taken the place of another one. Its first commit replaces the old log's.
+pub fn new_log() -> Tracker {
+    let mut tracker = Tracker::new(0);
+    tracker.touch();
+    tracker
+}
+
+#[derive(Debug)]
+enum Restored {
+    Tracker(Tracker),
+    Nothing,
+    OtherLog,
+}
+
+/// Base and map of a committed offset. A map that cannot be trusted is left out, and the records that
+/// finished behind the base run again.
+fn restore(committed: &Entry, log: u128) -> Restored {
+    let Entry { topic, partition, offset, metadata, .. } = committed;
+    if *offset < 0 {
+        return Restored::Nothing;
+    }
+    let map = match metadata::decode(metadata, *offset) {
+        Ok(Some(map)) => map,
+        Ok(None) => return Restored::Tracker(Tracker::new(*offset)),
+        Err(error) => {
+            tracing::warn!(topic, partition, offset, %error,
+                "The committed metadata is not a map and is ignored; records after this offset may run again");
+            return Restored::Tracker(Tracker::new(*offset));
+        }
+    };
+    match map.log {
+        Some(other) if other != 0 && log != 0 && other != log => {
+            tracing::warn!(
+                topic,
+                partition,
+                offset,
+                "The committed offset belongs to another log: the topic was created again, and starts at its beginning"
+            );
+            Restored::OtherLog
+        }
+        Some(same) if same == log => {
+            let unfinished = map.incomplete.len();
+            tracing::debug!(topic, partition, offset, end = map.end, unfinished, "Map read back");
+            Restored::Tracker(Tracker::restore(map.base, map.end, &map.incomplete))
+        }
+        // An offset without a log is worth as much as the one of any other client; a map is not.
+        _ => {
+            if !map.incomplete.is_empty() || map.end > map.base {
+                tracing::warn!(
+                    topic,
+                    partition,
+                    offset,
+                    "The committed map does not name its log and is ignored; records after this offset may run again"
+                );
+            }
+            Restored::Tracker(Tracker::new(*offset))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn committed(offset: i64, metadata: String) -> Entry {
+        Entry { topic: "t".into(), partition: 0, offset, metadata: metadata.into_bytes(), error: None }
+    }
+
+    fn map(log: u128) -> String {
+        metadata::encode(log, &Snapshot { base: 5, end: 9, incomplete: vec![(5, 0), (7, 0)], change: 0 })
+    }
+
+    fn is_known(ready: &Ready, offset: i64) -> bool {
+        ready.tracker.as_ref().is_some_and(|tracker| tracker.is_done(offset))
+    }
+
+    #[test]
+    fn a_map_counts_for_its_own_log_only() {
+        let same = begin(&committed(5, map(7)), 7);
+        assert!(same.offset == Offset::Offset(5) && is_known(&same, 6) && !is_known(&same, 7));
+        let other = begin(&committed(5, map(7)), 8);
+        assert!(other.offset == Offset::Beginning && !is_known(&other, 0));
+        assert!(other.tracker.unwrap().is_dirty(), "its first commit replaces the old one");
+    }
+
+    #[test]
+    fn a_map_without_a_log_is_only_an_offset() {
+        // Written by version 1: base 2, end 100, unfinished 2, 3, 6 and 8.
+        let old = begin(&committed(2, "k1.AQDFCINCAmIAAAIB".into()), 7);
+        assert!(old.offset == Offset::Offset(2) && is_known(&old, 1) && !is_known(&old, 4));
+        for (wrote, has) in [(0, 7), (7, 0)] {
+            let ready = begin(&committed(5, map(wrote)), has);
+            assert!(ready.offset == Offset::Offset(5) && !is_known(&ready, 6), "{wrote} {has}");
+        }
+        assert!(is_known(&begin(&committed(5, map(0)), 0), 6), "a broker without ids");
+    }
+
+    #[test]
+    fn nothing_committed_is_the_beginning() {
+        let ready = begin(&committed(-1001, String::new()), 7);
+        assert!(ready.offset == Offset::Beginning && ready.tracker.is_none());
+    }
+}

@@ -1,0 +1,183 @@
+//! Regular questions for the topics: whether they exist, whether we may read them, and whether one was created
+//! again under the same name. librdkafka continues at the old offset in such a topic, which would skip the
+//! records below it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::RDKafkaErrorCode as Code;
+
+use super::notice::Topic;
+use super::raw::Question;
+use super::thread::Worker;
+use crate::telemetry::ProblemKind;
+
+/// How long a topic that was created again may be read as the old one.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// After an error that such a topic causes.
+const HURRY: Duration = Duration::from_millis(100);
+const TIMEOUT: Duration = Duration::from_secs(4);
+/// How long the poll thread may wait for the list of all topics. Only while there is no partition.
+const LIST_PATIENCE: Duration = Duration::from_secs(1);
+/// How often patterns without a topic are compared with the list of all topics.
+const LIST_INTERVAL: Duration = Duration::from_secs(5);
+/// A refusal that a broker reports only as an error holds for this long.
+const REFUSAL: Duration = Duration::from_secs(30);
+
+pub struct Topics {
+    question: Question,
+    /// A broker that is known to be there. The controller is not known everywhere.
+    pub broker: Option<i32>,
+    asked_at: Option<Instant>,
+    ask_at: Instant,
+    list_at: Instant,
+    /// Topics that did not exist at first. `start: latest` does not skip their records.
+    late: BTreeSet<String>,
+    is_first: bool,
+    /// Topics whose fetches were refused, and when.
+    refused: BTreeMap<String, Instant>,
+}
+
+impl Topics {
+    pub fn new(question: Question, now: Instant) -> Self {
+        Topics {
+            question,
+            broker: None,
+            asked_at: None,
+            ask_at: now,
+            // A group needs a moment for its first join.
+            list_at: now + LIST_INTERVAL,
+            late: BTreeSet::new(),
+            is_first: true,
+            refused: BTreeMap::new(),
+        }
+    }
+
+    pub fn due(&self) -> Instant {
+        self.ask_at
+    }
+
+    /// Asks soon, because an error hints at a change.
+    pub fn hurry(&mut self, now: Instant) {
+        let soonest = self.asked_at.map_or(now, |asked| asked + HURRY).max(now);
+        self.ask_at = self.ask_at.min(soonest);
+    }
+
+    /// The broker refused to let us fetch from this topic.
+    pub fn refused(&mut self, topic: &str, now: Instant) {
+        self.refused.insert(topic.to_owned(), now);
+        self.hurry(now);
+    }
+
+    /// Whether the topic did not exist when this source started.
+    pub fn appeared_late(&self, topic: &str) -> bool {
+        self.late.contains(topic)
+    }
+
+    /// Whether the topic was refused a moment ago and the broker does not say more.
+    fn is_refused(&mut self, topic: &Topic, now: Instant) -> bool {
+        let lasts =
+            self.refused.get(&topic.name).is_some_and(|at| now.saturating_duration_since(*at) < REFUSAL);
+        match topic.readable {
+            Some(readable) => !readable,
+            None => lasts,
+        }
+    }
+}
+
+impl Worker {
+    pub fn look_at_topics(&mut self, now: Instant) {
+        if let Some(topics) = self.topics.question.topics(Duration::ZERO) {
+            topics.iter().for_each(|topic| self.look_at_topic(topic, now));
+            if topics.is_empty() {
+                // The broker may be gone for good.
+                self.topics.broker = None;
+            } else {
+                self.topics.is_first = false;
+            }
+        }
+        if now < self.topics.ask_at {
+            return;
+        }
+        self.topics.ask_at = now + INTERVAL;
+        self.topics.asked_at = Some(now);
+        let sessions = self.sessions.iter().map(|one| &*one.place.topic);
+        let names: BTreeSet<String> = sessions
+            .chain(self.waiting.topics())
+            .chain(self.settings.plain_topics())
+            .map(str::to_owned)
+            .collect();
+        self.topics.question.ask_topics(&self.consumer, self.topics.broker, names.into_iter(), TIMEOUT);
+        self.look_for_matches(now);
+    }
+
+    fn look_at_topic(&mut self, topic: &Topic, now: Instant) {
+        let name = &topic.name;
+        match topic.error {
+            None => {
+                self.solved(ProblemKind::SourceMissing, name);
+                if self.topics.is_refused(topic, now) {
+                    let text = format!("this user may not read kafka topic {name}");
+                    self.problem(ProblemKind::SourceRefused, name, text, "allow this user to Read the topic");
+                } else {
+                    self.solved(ProblemKind::SourceRefused, name);
+                }
+            }
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownTopicId) => {
+                if self.topics.is_first {
+                    self.topics.late.insert(name.clone());
+                }
+                let text = format!("kafka topic {name} does not exist");
+                let help = "create it, or correct source.kafka.topics";
+                self.problem(ProblemKind::SourceMissing, name, text, help);
+            }
+            Some(Code::TopicAuthorizationFailed) => {
+                let text = format!("this user may not describe kafka topic {name}");
+                let help = "allow this user to Read and Describe the topic";
+                self.problem(ProblemKind::SourceRefused, name, text, help);
+            }
+            Some(code) => tracing::debug!(topic = %name, error = %code, "Topic can't be described"),
+        }
+        let Some(log) = topic.id else { return };
+        let is_other = |known: u128| known != 0 && known != log;
+        let changed: Vec<i32> = self
+            .sessions
+            .iter()
+            .filter(|one| *one.place.topic == *name && is_other(one.place.log))
+            .map(|one| one.place.partition)
+            .collect();
+        for partition in changed {
+            self.change_log(name, partition, log, now);
+        }
+    }
+
+    /// A pattern that matches no topic is a missing source.
+    fn look_for_matches(&mut self, now: Instant) {
+        let patterns: Vec<String> =
+            self.settings.topics.iter().filter(|topic| topic.starts_with('^')).cloned().collect();
+        if !self.sessions.is_empty() {
+            patterns.iter().for_each(|pattern| self.solved(ProblemKind::SourceMissing, pattern));
+            return;
+        }
+        if patterns.is_empty() || now < self.topics.list_at {
+            return;
+        }
+        self.topics.list_at = now + LIST_INTERVAL;
+        // With another member that has all partitions, this one has none.
+        let Ok(metadata) = self.consumer.fetch_metadata(None, LIST_PATIENCE) else { return };
+        let names: Vec<&str> = metadata.topics().iter().map(|topic| topic.name()).collect();
+        for pattern in patterns {
+            // librdkafka's dialect differs in details; a pattern that this engine does not know matches.
+            let matches = regex::Regex::new(&pattern)
+                .map_or(true, |pattern| names.iter().any(|name| pattern.is_match(name)));
+            if matches {
+                self.solved(ProblemKind::SourceMissing, &pattern);
+            } else {
+                let text = format!("no kafka topic matches {pattern}");
+                let help = "create a topic that matches, or correct source.kafka.topics";
+                self.problem(ProblemKind::SourceMissing, &pattern, text, help);
+            }
+        }
+    }
+}
