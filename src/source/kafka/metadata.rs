@@ -26,15 +26,25 @@ const VERSION: u8 = 2;
 const OLD_VERSION: u8 = 1;
 const FLAG_ATTEMPTS: u8 = 1;
 const FLAG_BITMAP: u8 = 2;
+const FLAG_REPLACEMENT: u8 = 4;
 /// Version, flags and checksum.
 const HEAD: usize = 6;
 const LOG: usize = 16;
 
+/// The log of a partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// The id of the topic; 0 from a broker without ids.
+    pub id: u128,
+    /// The topic is known to have taken the place of an earlier one of the same name.
+    pub is_replacement: bool,
+}
+
 /// A map read back. Everything of `base..end` that is not listed is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Map {
-    /// The log that it describes; 0 from a broker without ids. None in the old version.
-    pub log: Option<u128>,
+    /// The log that it describes. None in the old version.
+    pub log: Option<Log>,
     pub base: i64,
     pub end: i64,
     /// Offsets that are not done, rising, with their failed attempts.
@@ -57,11 +67,14 @@ pub enum Refused {
 }
 
 /// The text for a snapshot of this log.
-pub fn encode(log: u128, snapshot: &Snapshot) -> String {
+pub fn encode(log: Log, snapshot: &Snapshot) -> String {
     let length = snapshot.end - snapshot.base;
     let mut flags = 0;
     if snapshot.incomplete.iter().any(|&(_, attempts)| attempts > 0) {
         flags |= FLAG_ATTEMPTS;
+    }
+    if log.is_replacement {
+        flags |= FLAG_REPLACEMENT;
     }
     let gaps = encode_gaps(snapshot);
     let bitmap_length = (length as usize).div_ceil(8);
@@ -73,7 +86,7 @@ pub fn encode(log: u128, snapshot: &Snapshot) -> String {
     };
 
     let mut payload = vec![VERSION, flags, 0, 0, 0, 0];
-    payload.extend(log.to_be_bytes());
+    payload.extend(log.id.to_be_bytes());
     put_varint(&mut payload, snapshot.base as u64);
     put_varint(&mut payload, length as u64);
     payload.extend(body);
@@ -110,14 +123,16 @@ pub fn decode(text: &[u8], committed: i64) -> Result<Option<Map>, Refused> {
         return Err(Refused::Checksum);
     }
     let flags = payload[1];
-    if flags & !(FLAG_ATTEMPTS | FLAG_BITMAP) != 0 {
+    if flags & !(FLAG_ATTEMPTS | FLAG_BITMAP | FLAG_REPLACEMENT) != 0 {
         return Err(Refused::Version);
     }
     let mut rest = &payload[HEAD..];
     let mut log = None;
     if payload[0] == VERSION {
         let (bytes, behind) = rest.split_first_chunk::<LOG>().ok_or(Refused::Malformed)?;
-        (log, rest) = (Some(u128::from_be_bytes(*bytes)), behind);
+        let is_replacement = flags & FLAG_REPLACEMENT != 0;
+        log = Some(Log { id: u128::from_be_bytes(*bytes), is_replacement });
+        rest = behind;
     }
     let base = take_varint(&mut rest).and_then(|base| i64::try_from(base).ok()).ok_or(Refused::Malformed)?;
     if base != committed {
@@ -126,7 +141,7 @@ pub fn decode(text: &[u8], committed: i64) -> Result<Option<Map>, Refused> {
     decode_entries(log, base, flags, rest).map(Some).ok_or(Refused::Malformed)
 }
 
-fn decode_entries(log: Option<u128>, base: i64, flags: u8, mut rest: &[u8]) -> Option<Map> {
+fn decode_entries(log: Option<Log>, base: i64, flags: u8, mut rest: &[u8]) -> Option<Map> {
     let length = i64::try_from(take_varint(&mut rest)?).ok()?;
     if length > MAX_WINDOW {
         return None;

@@ -13,6 +13,7 @@ use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::context::unassign;
+use super::metadata::Log;
 use super::notice::Entry;
 use super::partition::Partition;
 use super::record::Place;
@@ -165,12 +166,13 @@ impl Worker {
     }
 
     /// Another log has taken the place of the one that this session reads: it is read from its beginning.
-    pub fn change_log(&mut self, topic: &str, partition: i32, log: u128, now: Instant) {
+    pub fn change_log(&mut self, topic: &str, partition: i32, id: u128, now: Instant) {
         tracing::warn!(
             topic,
             partition,
             "The topic was created again; its new log is read from the beginning"
         );
+        let log = Log { id, is_replacement: true };
         self.replace(topic, partition, Some(log), Some(start::new_log()), "the topic was created again");
         self.committer.touch(now);
         // Waits until it is done: before that, events of the old position would count for the new session.
@@ -191,7 +193,7 @@ impl Worker {
         &mut self,
         topic: &str,
         partition: i32,
-        log: Option<u128>,
+        log: Option<Log>,
         tracker: Option<Tracker>,
         reason: &str,
     ) {

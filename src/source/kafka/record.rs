@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
+use super::metadata::Log;
 use super::notice::Record;
 use crate::config::types::Order;
 use crate::delivery::{DeliveryId, Digest, Epoch, Identity, LogId, OrderKey, Outline};
@@ -17,8 +18,7 @@ use crate::source::{Assignment, Delivery};
 pub struct Place {
     pub topic: Arc<str>,
     pub partition: i32,
-    /// The id of the topic; 0 from a broker without ids.
-    pub log: u128,
+    pub log: Log,
     pub epoch: Epoch,
     pub order: Order,
 }
@@ -27,7 +27,7 @@ impl Place {
     pub fn assignment(&self) -> Assignment {
         Assignment {
             epoch: self.epoch,
-            log: LogId(self.log),
+            log: LogId(self.log.id),
             topic: self.topic.clone(),
             partition: self.partition,
         }
@@ -46,6 +46,9 @@ impl Place {
             offset,
             key: record.key.map(Bytes::copy_from_slice),
             timestamp: record.timestamp,
+            is_null: record.payload.is_none(),
+            // The event ids of a topic's only log are those of Knative's source; a later log needs others.
+            incarnation: self.log.is_replacement.then(|| format!("{:08x}", self.log.id >> 96)),
         };
         let body = record.payload.map(Bytes::copy_from_slice).unwrap_or_default();
         let message = Message { body, headers: headers(record), origin: Origin::Kafka(origin) };
@@ -55,7 +58,7 @@ impl Place {
             shared: false,
             id: DeliveryId { epoch: self.epoch, tag: offset.unsigned_abs() },
             identity: Identity::Record {
-                log: LogId(self.log),
+                log: LogId(self.log.id),
                 topic: self.topic.clone(),
                 partition: self.partition,
                 offset,
@@ -114,7 +117,7 @@ mod tests {
     use super::*;
 
     fn key(topic: &str, partition: i32, order: Order, key: Option<&[u8]>) -> Option<OrderKey> {
-        Place { topic: topic.into(), partition, log: 1, epoch: Epoch(1), order }.order_key(key)
+        Place { topic: topic.into(), partition, log: Log::default(), epoch: Epoch(1), order }.order_key(key)
     }
 
     #[test]
@@ -157,15 +160,23 @@ mod tests {
     /// A key and headers of any size count as well as the body.
     #[test]
     fn everything_that_is_kept_counts() {
-        let place = Place { topic: "t".into(), partition: 0, log: 7, epoch: Epoch(1), order: Order::None };
+        let place = Place {
+            topic: "t".into(),
+            partition: 0,
+            log: Log { id: 7 << 96 | 1, is_replacement: true },
+            epoch: Epoch(1),
+            order: Order::None,
+        };
         let (key, value) = (vec![0; 900_000], vec![0; 1000]);
         let mut large = record(Some(&key), Some(b"body"), None);
         large.headers.push(("name".into(), Some(&value)));
         let delivery = place.delivery(&large, 2);
         assert_eq!(delivery.outline.body_bytes, 4);
+        let Origin::Kafka(origin) = &delivery.message.origin else { panic!("not from Kafka") };
+        assert_eq!((origin.incarnation.as_deref(), origin.is_null), (Some("00000007"), false));
         assert!(delivery.outline.kept_bytes > 901_000, "{}", delivery.outline.kept_bytes);
         assert!(
-            matches!(delivery.outline.identity, Identity::Record { log: LogId(7), offset: 5, .. }),
+            matches!(delivery.outline.identity, Identity::Record { log: LogId(log), offset: 5, .. } if log == 7 << 96 | 1),
             "{:?}",
             delivery.outline.identity
         );

@@ -15,7 +15,7 @@ use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::context::Consumer;
-use super::metadata;
+use super::metadata::{self, Log};
 use super::notice::{Entry, Side, Topic};
 use super::raw::{self, Question};
 use super::thread::Worker;
@@ -28,12 +28,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The same for the other questions.
 const SHORT: Duration = Duration::from_secs(1);
 
+/// The ids of topics by their names.
+type Logs<'a> = HashMap<&'a str, u128>;
+
 /// A partition that can start.
 #[derive(Debug)]
 pub struct Ready {
     pub topic: String,
     pub partition: i32,
-    pub log: u128,
+    pub log: Log,
     pub offset: Offset,
     /// None: nothing is known of it, and it begins at its oldest record.
     pub tracker: Option<Tracker>,
@@ -67,7 +70,7 @@ impl Worker {
             self.topics.broker = metadata.brokers().first().map(|broker| broker.id());
         }
         let topics = describe(&self.consumer, self.topics.broker, &names).ok_or(NotReady::Topics)?;
-        let logs: HashMap<&str, u128> = topics
+        let logs: Logs<'_> = topics
             .iter()
             .filter(|topic| topic.error.is_none())
             .map(|topic| (topic.name.as_str(), topic.id.unwrap_or(0)))
@@ -94,7 +97,7 @@ impl Worker {
     }
 
     /// Commits the ends of all partitions, unless the group has an offset in any of them.
-    fn decide_start(&mut self, topics: &[Topic], logs: &HashMap<&str, u128>) -> Result<(), NotReady> {
+    fn decide_start(&mut self, topics: &[Topic], logs: &Logs<'_>) -> Result<(), NotReady> {
         let all: Vec<(&str, i32)> = topics
             .iter()
             .filter(|topic| topic.error.is_none() && !self.topics.appeared_late(&topic.name))
@@ -111,7 +114,8 @@ impl Worker {
                 question.offsets(SHORT).filter(|ends| ends.len() == all.len()).ok_or(NotReady::Ends)?;
             let mut list = TopicPartitionList::with_capacity(ends.len());
             for end in &ends {
-                let log = logs.get(end.topic.as_str()).copied().unwrap_or(0);
+                let id = logs.get(end.topic.as_str()).copied().unwrap_or(0);
+                let log = Log { id, is_replacement: false };
                 let empty = Snapshot { base: end.offset, end: end.offset, incomplete: Vec::new(), change: 0 };
                 let mut element = list.add_partition(&end.topic, end.partition);
                 element.set_offset(Offset::Offset(end.offset)).map_err(|_| NotReady::Ends)?;
@@ -153,13 +157,16 @@ fn read_committed(consumer: &Consumer, partitions: &[(&str, i32)]) -> Result<Vec
 }
 
 /// Where a partition of this log begins, by its committed offset and map.
-fn begin(committed: &Entry, log: u128) -> Ready {
+fn begin(committed: &Entry, id: u128) -> Ready {
     let Entry { topic, partition, offset, .. } = committed;
-    let (offset, tracker) = match restore(committed, log) {
-        Restored::Tracker(tracker) => (Offset::Offset(*offset), Some(tracker)),
-        Restored::Nothing => (Offset::Beginning, None),
-        Restored::OtherLog => (Offset::Beginning, Some(new_log())),
+    let (offset, tracker, is_replacement) = match restore(committed, id) {
+        Restored::Tracker { tracker, is_replacement } => {
+            (Offset::Offset(*offset), Some(tracker), is_replacement)
+        }
+        Restored::Nothing => (Offset::Beginning, None, false),
+        Restored::OtherLog => (Offset::Beginning, Some(new_log()), true),
     };
+    let log = Log { id, is_replacement };
     Ready { topic: topic.clone(), partition: *partition, log, offset, tracker }
 }
 
@@ -172,7 +179,7 @@ pub fn new_log() -> Tracker {
 
 #[derive(Debug)]
 enum Restored {
-    Tracker(Tracker),
+    Tracker { tracker: Tracker, is_replacement: bool },
     Nothing,
     OtherLog,
 }
@@ -184,17 +191,18 @@ fn restore(committed: &Entry, log: u128) -> Restored {
     if *offset < 0 {
         return Restored::Nothing;
     }
+    let only_offset = || Restored::Tracker { tracker: Tracker::new(*offset), is_replacement: false };
     let map = match metadata::decode(metadata, *offset) {
         Ok(Some(map)) => map,
-        Ok(None) => return Restored::Tracker(Tracker::new(*offset)),
+        Ok(None) => return only_offset(),
         Err(error) => {
             tracing::warn!(topic, partition, offset, %error,
                 "The committed metadata is not a map and is ignored; records after this offset may run again");
-            return Restored::Tracker(Tracker::new(*offset));
+            return only_offset();
         }
     };
     match map.log {
-        Some(other) if other != 0 && log != 0 && other != log => {
+        Some(other) if other.id != 0 && log != 0 && other.id != log => {
             tracing::warn!(
                 topic,
                 partition,
@@ -203,10 +211,11 @@ fn restore(committed: &Entry, log: u128) -> Restored {
             );
             Restored::OtherLog
         }
-        Some(same) if same == log => {
+        Some(same) if same.id == log => {
             let unfinished = map.incomplete.len();
             tracing::debug!(topic, partition, offset, end = map.end, unfinished, "Map read back");
-            Restored::Tracker(Tracker::restore(map.base, map.end, &map.incomplete))
+            let tracker = Tracker::restore(map.base, map.end, &map.incomplete);
+            Restored::Tracker { tracker, is_replacement: same.is_replacement }
         }
         // An offset without a log is worth as much as the one of any other client; a map is not.
         _ => {
@@ -218,7 +227,7 @@ fn restore(committed: &Entry, log: u128) -> Restored {
                     "The committed map does not name its log and is ignored; records after this offset may run again"
                 );
             }
-            Restored::Tracker(Tracker::new(*offset))
+            only_offset()
         }
     }
 }
@@ -231,8 +240,11 @@ mod tests {
         Entry { topic: "t".into(), partition: 0, offset, metadata: metadata.into_bytes(), error: None }
     }
 
-    fn map(log: u128) -> String {
-        metadata::encode(log, &Snapshot { base: 5, end: 9, incomplete: vec![(5, 0), (7, 0)], change: 0 })
+    fn map(id: u128) -> String {
+        metadata::encode(
+            Log { id, is_replacement: true },
+            &Snapshot { base: 5, end: 9, incomplete: vec![(5, 0), (7, 0)], change: 0 },
+        )
     }
 
     fn is_known(ready: &Ready, offset: i64) -> bool {
@@ -243,7 +255,9 @@ mod tests {
     fn a_map_counts_for_its_own_log_only() {
         let same = begin(&committed(5, map(7)), 7);
         assert!(same.offset == Offset::Offset(5) && is_known(&same, 6) && !is_known(&same, 7));
+        assert!(same.log.is_replacement, "it stays one after a restart");
         let other = begin(&committed(5, map(7)), 8);
+        assert!(other.log == Log { id: 8, is_replacement: true });
         assert!(other.offset == Offset::Beginning && !is_known(&other, 0));
         assert!(other.tracker.unwrap().is_dirty(), "its first commit replaces the old one");
     }

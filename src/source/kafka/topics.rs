@@ -32,6 +32,10 @@ pub struct Topics {
     asked_at: Option<Instant>,
     ask_at: Instant,
     list_at: Instant,
+    /// When a pattern without a topic becomes a problem.
+    matches_by: Instant,
+    /// All topics when they were listed first, if a pattern is subscribed.
+    existing: Option<BTreeSet<String>>,
     /// Topics that did not exist at first. `start: latest` does not skip their records.
     late: BTreeSet<String>,
     is_first: bool,
@@ -46,8 +50,10 @@ impl Topics {
             broker: None,
             asked_at: None,
             ask_at: now,
+            list_at: now,
             // A group needs a moment for its first join.
-            list_at: now + LIST_INTERVAL,
+            matches_by: now + LIST_INTERVAL,
+            existing: None,
             late: BTreeSet::new(),
             is_first: true,
             refused: BTreeMap::new(),
@@ -72,7 +78,7 @@ impl Topics {
 
     /// Whether the topic did not exist when this source started.
     pub fn appeared_late(&self, topic: &str) -> bool {
-        self.late.contains(topic)
+        self.late.contains(topic) || self.existing.as_ref().is_some_and(|existing| !existing.contains(topic))
     }
 
     /// Whether the topic was refused a moment ago and the broker does not say more.
@@ -144,7 +150,7 @@ impl Worker {
         let changed: Vec<i32> = self
             .sessions
             .iter()
-            .filter(|one| *one.place.topic == *name && is_other(one.place.log))
+            .filter(|one| *one.place.topic == *name && is_other(one.place.log.id))
             .map(|one| one.place.partition)
             .collect();
         for partition in changed {
@@ -166,7 +172,11 @@ impl Worker {
         self.topics.list_at = now + LIST_INTERVAL;
         // With another member that has all partitions, this one has none.
         let Ok(metadata) = self.consumer.fetch_metadata(None, LIST_PATIENCE) else { return };
-        let names: Vec<&str> = metadata.topics().iter().map(|topic| topic.name()).collect();
+        let names: BTreeSet<String> = metadata.topics().iter().map(|topic| topic.name().to_owned()).collect();
+        if now < self.topics.matches_by {
+            self.topics.existing.get_or_insert(names);
+            return;
+        }
         for pattern in patterns {
             // librdkafka's dialect differs in details; a pattern that this engine does not know matches.
             let matches = regex::Regex::new(&pattern)

@@ -23,6 +23,7 @@ async fn ten_records(test: &str) -> Broker {
 /// The text with these unfinished offsets of a log.
 fn map(log: u128, base: i64, end: i64, incomplete: &[i64]) -> String {
     let incomplete = incomplete.iter().map(|&offset| (offset, 0)).collect();
+    let log = metadata::Log { id: log, is_replacement: false };
     metadata::encode(log, &Snapshot { base, end, incomplete, change: 0 })
 }
 

@@ -235,6 +235,7 @@ impl Running {
         let mut taken = Vec::new();
         while taken.len() < count {
             let next = timeout_at(deadline, self.port.deliveries.recv()).await;
+            self.drain_events();
             let next = next.unwrap_or_else(|_| panic!("{} of {count} came: {:?}", taken.len(), self.events));
             taken.push(next.expect("the source ended"));
             self.drain_events();

@@ -1,6 +1,6 @@
 use super::*;
 
-const LOG: u128 = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
+const LOG: Log = Log { id: 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef, is_replacement: true };
 
 fn snapshot(base: i64, end: i64, incomplete: &[(i64, u8)]) -> Snapshot {
     Snapshot { base, end, incomplete: incomplete.to_vec(), change: 1 }

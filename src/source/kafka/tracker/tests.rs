@@ -3,6 +3,8 @@ use std::collections::BTreeSet;
 use super::super::metadata;
 use super::*;
 
+const LOG: metadata::Log = metadata::Log { id: u128::MAX, is_replacement: true };
+
 /// Sequences for each property; `LONGHAUL_TEST_SEQUENCES` asks for more (a million take half a minute).
 fn sequences() -> u64 {
     std::env::var("LONGHAUL_TEST_SEQUENCES").ok().and_then(|text| text.parse().ok()).unwrap_or(30_000)
@@ -115,7 +117,7 @@ fn a_stuck_head_costs_a_bit_for_each_record_behind_it() {
         tracker.complete(offset);
     }
     assert!(!tracker.admits(MAX_WINDOW));
-    assert!(metadata::encode(u128::MAX, &tracker.snapshot()).len() <= 64);
+    assert!(metadata::encode(LOG, &tracker.snapshot()).len() <= 64);
     tracker.complete(0);
     assert!(tracker.admits(MAX_WINDOW) && tracker.done.len() <= 1);
 }
@@ -142,7 +144,7 @@ fn a_map_that_is_cut_short_forgets_the_highest_only() {
     let snapshot = tracker.snapshot();
     assert_eq!((snapshot.base, snapshot.end, snapshot.incomplete.len()), (0, 112, 56));
     assert_eq!(snapshot.incomplete.last(), Some(&(110, 0)));
-    assert!(metadata::encode(u128::MAX, &snapshot).len() < 64);
+    assert!(metadata::encode(LOG, &snapshot).len() < 64);
 }
 
 /// Against a set of offsets, over random gaps, orders, failures and restarts: nothing is forgotten,
@@ -195,7 +197,7 @@ fn agrees_with_a_set_over_random_sequences() {
 /// Through the text and back, which never exceeds what Kafka takes and loses nothing.
 fn restarted(tracker: &Tracker, seed: u64) -> Tracker {
     let snapshot = tracker.snapshot();
-    let text = metadata::encode(u128::MAX, &snapshot);
+    let text = metadata::encode(LOG, &snapshot);
     assert!(text.len() <= 4096, "seed {seed}: {} characters", text.len());
     let map = metadata::decode(text.as_bytes(), snapshot.base).unwrap().unwrap();
     assert_eq!((map.end, &map.incomplete), (snapshot.end, &snapshot.incomplete), "seed {seed}");
