@@ -49,7 +49,7 @@ pub fn copy(message: &Message, name: &str, mark: Mark, attempts: u32, parked: Pa
     if parked.0 {
         properties.expiration = None;
     }
-    Outgoing { body: message.body.clone(), headers, key: None, properties }
+    Outgoing { body: message.body.clone(), headers, properties, ..Outgoing::default() }
 }
 
 /// The steps of a wait that starts at `first` and doubles up to `most`.

@@ -95,7 +95,8 @@ impl Letter {
             Origin::Rabbitmq(origin) => (None, Properties { expiration: None, ..origin.properties.clone() }),
             Origin::Kafka(origin) => (origin.key.clone(), kafka_properties(origin)),
         };
-        Outgoing { body: self.message.body.clone(), headers, key, properties }
+        let is_null = matches!(&self.message.origin, Origin::Kafka(origin) if origin.is_null);
+        Outgoing { body: self.message.body.clone(), is_null, headers, key, properties }
     }
 
     fn about(&self) -> Vec<(String, Value)> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
@@ -22,12 +22,20 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// librdkafka answers within [`TIMEOUT`]; should it not, this ends the wait.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// Writes to one topic. Cheap to share; connects at the first write and again for ever.
+/// How long a probe may take.
+const PROBE: Duration = Duration::from_secs(5);
+
+/// Writes to one topic. Cheap to share; connects at the first write, and again without end.
 pub struct Publisher {
-    config: ClientConfig,
     topic: String,
-    /// Replaced after a fatal error, which an idempotent producer does not survive.
-    producer: Mutex<Arc<Producer>>,
+    /// Replaced after a fatal error, which an idempotent producer does not survive, and when the credentials
+    /// have changed.
+    current: Mutex<Current>,
+}
+
+struct Current {
+    cluster: Cluster,
+    producer: Arc<Producer>,
 }
 
 type Producer = FutureProducer<Logging>;
@@ -38,31 +46,22 @@ impl Publisher {
     /// # Errors
     /// When an option is wrong. Nothing is connected yet.
     pub fn new(cluster: &Cluster, topic: &str) -> Result<Self, PublishError> {
-        let defaults = [
-            ("compression.type", "none".to_owned()),
-            ("linger.ms", "1".to_owned()),
-            ("queue.buffering.max.messages", "10000".to_owned()),
-            ("queue.buffering.max.kbytes", "131072".to_owned()),
-            // The broker's limit is the one that counts.
-            ("message.max.bytes", "100000000".to_owned()),
-            // A missing topic is told soon, not after 30 s, and found soon once it is there, not after 5 min.
-            ("topic.metadata.propagation.max.ms", "5000".to_owned()),
-            ("topic.metadata.refresh.interval.ms", "5000".to_owned()),
-        ];
-        let owned = [
-            ("acks", "all".to_owned()),
-            ("enable.idempotence", "true".to_owned()),
-            ("message.timeout.ms", TIMEOUT.as_millis().to_string()),
-        ];
-        let config = cluster.client(&defaults, &owned);
-        let producer = Mutex::new(Arc::new(create(&config)?));
-        Ok(Publisher { config, topic: topic.to_owned(), producer })
+        let producer = Arc::new(create(cluster)?);
+        let current = Mutex::new(Current { cluster: cluster.clone(), producer });
+        Ok(Publisher { topic: topic.to_owned(), current })
+    }
+
+    fn producer(&self) -> Arc<Producer> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).producer.clone()
     }
 
     async fn write(&self, outgoing: Outgoing) -> Result<(), PublishError> {
-        let producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let producer = self.producer();
         let headers = headers(&outgoing.headers);
-        let mut record = FutureRecord::<[u8], [u8]>::to(&self.topic).payload(&outgoing.body).headers(headers);
+        let mut record = FutureRecord::<[u8], [u8]>::to(&self.topic).headers(headers);
+        if !outgoing.is_null {
+            record = record.payload(&outgoing.body);
+        }
         if let Some(key) = &outgoing.key {
             record = record.key(key);
         }
@@ -74,22 +73,64 @@ impl Publisher {
                 Ok(Err(_)) | Err(_) => Err(KafkaError::MessageProduction(Code::MessageTimedOut)),
             },
         };
-        result.map_err(|error| {
-            self.replace_if_fatal(&producer);
-            describe(&self.topic, outgoing.body.len(), &error)
+        let Err(error) = result else { return Ok(()) };
+        let described = describe(&self.topic, size(&outgoing), &error);
+        if described.is_transient() {
+            self.replace_if_needed(&producer);
+        }
+        Err(described)
+    }
+
+    /// Asks whether the topic exists and has a leader for each partition.
+    async fn ask(&self) -> Result<(), PublishError> {
+        let (producer, topic) = (self.producer(), self.topic.clone());
+        let asked = Arc::clone(&producer);
+        let asking = tokio::task::spawn_blocking(move || asked.client().fetch_metadata(Some(&topic), PROBE));
+        let problem = match asking.await {
+            Ok(Ok(metadata)) => {
+                let found = metadata.topics().iter().find(|topic| topic.name() == self.topic);
+                let Some(found) = found else {
+                    return Err(PublishError::transient(format!(
+                        "kafka does not know the topic {}",
+                        self.topic
+                    )));
+                };
+                let errors = found.partitions().iter().map(|partition| partition.error());
+                match std::iter::once(found.error()).chain(errors).flatten().next() {
+                    Some(code) => KafkaError::MetadataFetch(code.into()),
+                    None if found.partitions().is_empty() => {
+                        KafkaError::MetadataFetch(Code::UnknownTopicOrPartition)
+                    }
+                    None => return Ok(()),
+                }
+            }
+            Ok(Err(error)) => error,
+            Err(_) => return Err(PublishError::transient("the question for the topic was given up")),
+        };
+        self.replace_if_needed(&producer);
+        Err(match problem.rdkafka_error_code() {
+            Some(Code::OperationTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown) => {
+                PublishError::transient(format!("kafka does not answer for topic {}: {problem}", self.topic))
+            }
+            _ => describe(&self.topic, 0, &problem),
         })
     }
 
-    fn replace_if_fatal(&self, used: &Arc<Producer>) {
-        let Some((_, reason)) = used.client().fatal_error() else { return };
-        let mut current = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&current, used) {
+    fn replace_if_needed(&self, used: &Arc<Producer>) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&current.producer, used) {
             return;
         }
-        tracing::warn!(error = %reason, topic = %self.topic, "kafka producer can't go on and is replaced");
-        match create(&self.config) {
-            Ok(producer) => *current = Arc::new(producer),
-            Err(error) => tracing::error!(%error, topic = %self.topic, "kafka producer can't be replaced"),
+        let cluster = current.cluster.current();
+        let reason = match used.client().fatal_error() {
+            Some((_, reason)) => reason,
+            None if cluster.options != current.cluster.options => "the options have changed".to_owned(),
+            None => return,
+        };
+        tracing::warn!(reason, topic = %self.topic, "Kafka producer is replaced");
+        match create(&cluster) {
+            Ok(producer) => *current = Current { cluster, producer: Arc::new(producer) },
+            Err(error) => tracing::error!(%error, topic = %self.topic, "Kafka producer can't be replaced"),
         }
     }
 }
@@ -101,16 +142,47 @@ impl super::Publisher for Publisher {
     ) -> Pin<Box<dyn Future<Output = Result<(), PublishError>> + Send + '_>> {
         Box::pin(self.write(outgoing))
     }
+
+    fn probe(&self) -> Pin<Box<dyn Future<Output = Result<(), PublishError>> + Send + '_>> {
+        Box::pin(self.ask())
+    }
 }
 
-fn create(config: &ClientConfig) -> Result<Producer, PublishError> {
-    config
+fn create(cluster: &Cluster) -> Result<Producer, PublishError> {
+    let defaults = [
+        ("compression.type", "none".to_owned()),
+        ("linger.ms", "1".to_owned()),
+        ("queue.buffering.max.messages", "10000".to_owned()),
+        ("queue.buffering.max.kbytes", "131072".to_owned()),
+        // The limit of the broker is the one that counts.
+        ("message.max.bytes", "100000000".to_owned()),
+        // A missing topic is reported soon, not after 30 s, and found soon once it is there, not after 5 min.
+        ("topic.metadata.propagation.max.ms", "5000".to_owned()),
+        ("topic.metadata.refresh.interval.ms", "5000".to_owned()),
+    ];
+    let owned = [
+        ("acks", "all".to_owned()),
+        ("enable.idempotence", "true".to_owned()),
+        ("message.timeout.ms", TIMEOUT.as_millis().to_string()),
+        // A topic's max.message.bytes limits a batch, not a message: a message that fits alone must not be
+        // refused because of its neighbours.
+        ("batch.num.messages", "1".to_owned()),
+    ];
+    cluster
+        .client(&defaults, &owned)
         .create_with_context(Logging)
         .map_err(|error| PublishError::impossible(connect::kafka::creation_error(&error)))
 }
 
-/// Kafka's header values are bytes: text and bytes go as they are, numbers as decimal text, and what has
-/// no plain text (lists, tables) as its debug text, which loses nothing that a person would look for.
+/// The bytes that count against the topic's limit, without the overhead of a record.
+fn size(outgoing: &Outgoing) -> usize {
+    let header = |(name, value): &(String, Value)| name.len() + value.as_text().map_or(0, str::len);
+    let headers: usize = outgoing.headers.iter().map(header).sum();
+    outgoing.body.len() + outgoing.key.as_ref().map_or(0, |key| key.len()) + headers
+}
+
+/// Kafka's header values are bytes: text and bytes go as they are, numbers as decimal text, and values without
+/// a plain text (lists, tables) as their debug text, which loses nothing that a person would look for.
 fn headers(headers: &[(String, Value)]) -> OwnedHeaders {
     let start = OwnedHeaders::new_with_capacity(headers.len());
     headers.iter().fold(start, |all, (name, value)| {
@@ -139,25 +211,32 @@ fn plain(value: &Value) -> String {
 }
 
 fn describe(topic: &str, bytes: usize, error: &KafkaError) -> PublishError {
-    let code = error.rdkafka_error_code();
-    let (what, transient) = match code {
-        Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => {
-            (format!("{bytes} bytes are more than kafka topic {topic} takes (max.message.bytes)"), false)
+    let transient = |what: String| PublishError::transient(what);
+    match error.rdkafka_error_code() {
+        Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize) => {
+            PublishError::too_large(format!(
+                "{bytes} bytes are more than kafka topic {topic} takes (max.message.bytes)"
+            ))
         }
+        Some(Code::InvalidTopic) => {
+            PublishError::impossible(format!("kafka topic {topic} can't exist: the name is invalid"))
+        }
+        Some(Code::InvalidRecord) => PublishError::impossible(format!(
+            "kafka topic {topic} refuses the record: {error} (a compacted topic takes records with a key only)"
+        )),
         Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition) => {
-            (format!("kafka topic {topic} does not exist; create it"), true)
+            transient(format!("kafka topic {topic} does not exist; create it"))
         }
-        Some(Code::InvalidTopic) => (format!("kafka topic {topic} can't exist: the name is invalid"), false),
         Some(Code::TopicAuthorizationFailed) => {
-            (format!("this user may not write to kafka topic {topic}"), true)
+            transient(format!("this user may not write to kafka topic {topic}"))
         }
-        Some(Code::QueueFull) => (format!("too many unconfirmed writes to kafka topic {topic}"), true),
-        Some(Code::MessageTimedOut) => {
-            (format!("kafka did not confirm a write to topic {topic} within {} s", TIMEOUT.as_secs()), true)
-        }
-        _ => (format!("write to kafka topic {topic} failed: {error}"), true),
-    };
-    if transient { PublishError::transient(what) } else { PublishError::impossible(what) }
+        Some(Code::QueueFull) => transient(format!("too many unconfirmed writes to kafka topic {topic}")),
+        Some(Code::MessageTimedOut) => transient(format!(
+            "kafka did not confirm a write to topic {topic} within {} s",
+            TIMEOUT.as_secs()
+        )),
+        _ => transient(format!("write to kafka topic {topic} failed: {error}")),
+    }
 }
 
 impl ClientContext for Logging {
@@ -166,8 +245,8 @@ impl ClientContext for Logging {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        // Whoever writes is told by the write.
-        tracing::debug!(%error, reason, "kafka producer reports an error");
+        // The result of the write tells its caller.
+        tracing::debug!(%error, reason, "Kafka producer reports an error");
     }
 }
 
@@ -184,9 +263,18 @@ mod tests {
     }
 
     #[test]
-    fn only_what_can_never_be_written_is_permanent() {
-        let permanent = |code| !describe("t", 5, &KafkaError::MessageProduction(code)).is_transient();
-        assert!(permanent(Code::MessageSizeTooLarge) && permanent(Code::InvalidTopic));
-        assert!(!permanent(Code::UnknownTopic) && !permanent(Code::MessageTimedOut));
+    fn kinds_of_refusals() {
+        use super::super::PublishErrorKind::{Impossible, TooLarge, Transient};
+        for (code, kind) in [
+            (Code::MessageSizeTooLarge, TooLarge),
+            (Code::MessageBatchTooLarge, TooLarge),
+            (Code::InvalidTopic, Impossible),
+            (Code::InvalidRecord, Impossible),
+            (Code::UnknownTopic, Transient),
+            (Code::MessageTimedOut, Transient),
+            (Code::TopicAuthorizationFailed, Transient),
+        ] {
+            assert_eq!(describe("t", 5, &KafkaError::MessageProduction(code)).kind, kind, "{code}");
+        }
     }
 }

@@ -45,6 +45,8 @@ pub enum Broker {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outgoing {
     pub body: Bytes,
+    /// A Kafka record without a value (a tombstone); `body` is then empty.
+    pub is_null: bool,
     pub headers: Vec<(String, Value)>,
     /// The Kafka record key; RabbitMQ has none.
     pub key: Option<Bytes>,

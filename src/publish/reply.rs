@@ -142,6 +142,7 @@ impl Target {
         let headers = attributes.chain(own).chain([id_of_item, mark]);
         Outgoing {
             body: answer.body.clone(),
+            is_null: false,
             headers: headers.map(|(name, value)| (name, Value::Text(value))).collect(),
             // The Kafka binding's key; without one the reply stays with the key of what it answers.
             key: key.map(Bytes::from).or(key_of_item),

@@ -68,7 +68,7 @@ pub fn restore(letter: &Message) -> Result<Restored, RestoreError> {
             (None, Properties { expiration, user_id, ..origin.properties.clone() })
         }
     };
-    let outgoing = Outgoing { body: letter.body.clone(), headers, key, properties };
+    let outgoing = Outgoing { body: letter.body.clone(), is_null: false, headers, key, properties };
     Ok(Restored { from, outgoing })
 }
 

@@ -10,6 +10,7 @@
 //! requests continue, and wait for their redelivery.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -52,7 +53,7 @@ pub struct Worker {
     pub(super) settings: Settings,
     pub(super) consumer: Arc<Consumer>,
     /// The queue that is polled; commits are answered here too.
-    pub(super) queue: Arc<Queue>,
+    pub(super) queue: Rc<Queue>,
     pub(super) sessions: Sessions,
     pub(super) waiting: Waiting,
     /// `start: latest` was applied, or does not apply any more.
@@ -143,7 +144,7 @@ impl Worker {
         let mut worker = Worker {
             settings,
             consumer: Arc::new(consumer),
-            queue: Arc::new(queue),
+            queue: Rc::new(queue),
             sessions: Sessions::default(),
             waiting: Waiting::default(),
             start_is_decided: carried.start_is_decided,
@@ -229,7 +230,7 @@ impl Worker {
 
     /// Polls a batch of records; true when there may be more.
     fn poll(&mut self) -> Result<bool, End> {
-        let queue = Arc::clone(&self.queue);
+        let queue = Rc::clone(&self.queue);
         for _ in 0..BATCH {
             if !self.intake.may_poll() {
                 return Ok(false);

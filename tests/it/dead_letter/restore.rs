@@ -52,7 +52,7 @@ fn of_rabbitmq() -> (Message, Restored) {
     all.push(("knativeerrorcode".to_owned(), Value::Int(500)));
     all.push(("x-delivery-count".to_owned(), Value::Int(3)));
     let message = Message { body: Bytes::from_static(BODY), headers: all, origin: Origin::Rabbitmq(origin) };
-    let outgoing = Outgoing { body: Bytes::from_static(BODY), headers, key: None, properties };
+    let outgoing = Outgoing { body: Bytes::from_static(BODY), headers, properties, ..Outgoing::default() };
     (message, Restored { from: Place::Rabbitmq { queue: "jobs/eu".to_owned() }, outgoing })
 }
 
