@@ -1,12 +1,12 @@
-//! Bearer tokens: what people and other replicas show before anything is changed or handed over.
+//! Bearer tokens, which operators show before they change something.
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
 
-/// Whether the request shows this token. Nothing matches an empty one, which a file cut short would leave.
+/// Whether the request shows this token. An empty token, which a file that was cut short would leave, matches nothing.
 ///
-/// Compared in a time that tells nothing about the token: whoever guesses cannot choose how far two digests agree.
+/// The time of the comparison tells nothing about the token: a guesser cannot choose how far two digests agree.
 pub fn shows(headers: &HeaderMap, token: &str) -> bool {
     let given = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     let token = token.trim_end().as_bytes();

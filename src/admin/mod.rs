@@ -14,41 +14,57 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::{Metrics, Status};
 
-mod accept;
-pub mod bearer;
+pub mod accept;
+mod bearer;
+mod connections;
+pub mod guard;
 mod health;
+mod tls;
 
-/// What the endpoints show.
+use connections::Times;
+pub use connections::{Known, STRANGERS};
+pub use guard::Guard;
+pub use tls::Tls;
+
+/// The source of everything that the endpoints show.
 pub struct View {
     pub metrics: Arc<Metrics>,
     pub pipelines: Vec<Arc<Status>>,
 }
 
-/// A bound admin server. Binding comes first, so that a port in use fails before any work is taken.
+/// A bound admin server. Binding comes first, so that a port in use fails before an item is taken.
 pub struct Server {
     listener: TcpListener,
+    tls: Option<Tls>,
+    known: usize,
 }
 
 impl Server {
+    /// `known` is the number of connections for other replicas and operators.
+    ///
     /// # Errors
-    /// When the address can't be bound.
-    pub async fn bind(address: &str) -> io::Result<Self> {
-        Ok(Server { listener: TcpListener::bind(address).await? })
+    /// If the address cannot be bound.
+    pub async fn bind(address: &str, tls: Option<Tls>, known: usize) -> io::Result<Self> {
+        Ok(Server { listener: TcpListener::bind(address).await?, tls, known })
     }
 
     /// # Errors
-    /// When the operating system can't tell.
+    /// If the operating system does not tell.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Answers until `stop` is cancelled; `more` is what else is served here.
+    /// Answers until `stop` is cancelled. `more` are routes of other modules.
     pub async fn run(self, view: View, more: Router, stop: CancellationToken) {
-        let service = router(view).merge(more).into_make_service_with_connect_info::<SocketAddr>();
-        let served = axum::serve(self.listener, service).with_graceful_shutdown(stop.cancelled_owned()).await;
-        if let Err(error) = served {
-            tracing::error!(%error, "The admin server ended; health checks will fail");
-        }
+        connections::serve(
+            self.listener,
+            self.tls,
+            router(view).merge(more),
+            self.known,
+            Times::default(),
+            stop,
+        )
+        .await;
     }
 }
 

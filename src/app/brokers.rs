@@ -71,6 +71,21 @@ pub(super) fn copies(pipeline: &config::Pipeline) -> Result<Option<Copies>, Buil
     Ok(Some(Copies { queue: Arc::new(publisher), parked }))
 }
 
+/// Takes out the addresses of Kafka's brokers: librdkafka connects as soon as a producer is made.
+pub(super) fn without_servers(config: &mut config::Config) {
+    for pipeline in &mut config.pipelines {
+        let targets = [
+            pipeline.source.kafka.as_mut().map(|kafka| &mut kafka.bootstrap_servers),
+            pipeline
+                .dead_letter
+                .as_mut()
+                .and_then(|target| Some(&mut target.kafka.as_mut()?.bootstrap_servers)),
+            pipeline.reply.as_mut().and_then(|reply| Some(&mut reply.kafka.as_mut()?.bootstrap_servers)),
+        ];
+        targets.into_iter().flatten().for_each(Vec::clear);
+    }
+}
+
 /// A publisher to either broker; what the target leaves out is the source's.
 pub(super) fn publisher(
     pipeline: &config::Pipeline,

@@ -1,37 +1,50 @@
-//! Changes that a person asks for at the admin server: `POST /api/v1/pipelines/NAME/resume`.
-//!
-//! Each needs the bearer token of `admin.token`; where none is set, only programs of this machine may ask.
+//! Changes by people over HTTP: `POST /api/v1/pipelines/NAME/resume`. [`Guard`] decides who may change something.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use tokio::sync::mpsc;
+use axum::{Extension, Json, Router};
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
-use crate::admin::bearer;
+use crate::admin::{Guard, Known, accept};
 use crate::bridge::Control;
 use crate::config::Secret;
 
 /// Changes that may wait for a pipeline.
 const WAITING: usize = 16;
 
-/// The routes, and where they lead.
+/// How long a pipeline may take to carry a change out.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The routes, and the pipelines that they lead to.
 #[derive(Default)]
 pub(super) struct Controls {
     pipelines: HashMap<String, mpsc::Sender<Control>>,
-    token: Option<Secret>,
+    guard: Guard,
+}
+
+/// The answer to a change.
+#[derive(Debug, Serialize)]
+struct Change {
+    pipeline: String,
+    changed: bool,
+    text: String,
 }
 
 impl Controls {
     pub fn new(token: Option<Secret>) -> Self {
-        Controls { pipelines: HashMap::new(), token }
+        Controls { pipelines: HashMap::new(), guard: Guard::new(token) }
     }
 
-    /// Where this pipeline hears what is asked of it.
+    /// The changes of this pipeline.
     pub fn of(&mut self, pipeline: &str) -> mpsc::Receiver<Control> {
         let (sender, receiver) = mpsc::channel(WAITING);
         self.pipelines.insert(pipeline.to_owned(), sender);
@@ -41,21 +54,6 @@ impl Controls {
     pub fn router(self) -> Router {
         Router::new().route("/api/v1/pipelines/{name}/resume", post(resume)).with_state(Arc::new(self))
     }
-
-    fn allows(&self, headers: &HeaderMap, from: SocketAddr) -> Result<(), (StatusCode, String)> {
-        let Some(token) = &self.token else {
-            let refused = "no admin.token is set, so only programs of this machine may change anything\n";
-            let local = from.ip().to_canonical().is_loopback();
-            return if local { Ok(()) } else { Err((StatusCode::FORBIDDEN, refused.to_owned())) };
-        };
-        let token = token.resolve().map_err(|error| {
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("admin.token can't be read: {error}\n"))
-        })?;
-        if bearer::shows(headers, &token) {
-            return Ok(());
-        }
-        Err((StatusCode::UNAUTHORIZED, "send the token of admin.token: Authorization: Bearer …\n".to_owned()))
-    }
 }
 
 async fn resume(
@@ -63,17 +61,32 @@ async fn resume(
     Path(name): Path<String>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
-) -> Result<String, (StatusCode, String)> {
-    controls.allows(&headers, from)?;
+) -> Result<Response, (StatusCode, String)> {
+    controls.guard.allows(&headers, from)?;
     let Some(pipeline) = controls.pipelines.get(&name) else {
         let mut names: Vec<&str> = controls.pipelines.keys().map(String::as_str).collect();
         names.sort_unstable();
-        return Err((
-            StatusCode::NOT_FOUND,
-            format!("no pipeline {name} here; there is {}\n", names.join(", ")),
-        ));
+        let reason = format!("there is no pipeline of this name; there is {}\n", names.join(", "));
+        return Err((StatusCode::NOT_FOUND, reason));
     };
-    let gone = |_| (StatusCode::SERVICE_UNAVAILABLE, "the pipeline has ended\n".to_owned());
-    pipeline.send(Control::Resume).await.map_err(gone)?;
-    Ok("resumed\n".to_owned())
+    let (was_open, answer) = oneshot::channel();
+    let asking = async {
+        pipeline.send(Control::Resume { was_open }).await.ok()?;
+        answer.await.ok()
+    };
+    let changed = match timeout(PATIENCE, asking).await {
+        Ok(Some(was_open)) => was_open,
+        Ok(None) => return Err((StatusCode::SERVICE_UNAVAILABLE, "the pipeline has ended\n".to_owned())),
+        Err(_) => return Err((StatusCode::GATEWAY_TIMEOUT, "the pipeline does not answer\n".to_owned())),
+    };
+    let text = if changed {
+        format!("pipeline {name}: the breaker was open and is closed now; new items start at once")
+    } else {
+        format!("pipeline {name}: nothing changed, since the breaker was closed already")
+    };
+    tracing::info!(pipeline = name, %from, changed, "A person asked to resume the pipeline");
+    if accept::choose(&headers, &["text/plain", "application/json"]) == 0 {
+        return Ok((Extension(Known), text + "\n").into_response());
+    }
+    Ok((Extension(Known), Json(Change { pipeline: name, changed, text })).into_response())
 }

@@ -31,10 +31,15 @@ impl BuildError {
         BuildError { kind: BuildErrorKind::Config, reason: reason.to_string(), help: help.to_owned() }
     }
 
+    /// What the machine does not give.
+    pub(super) fn unavailable(reason: impl Display, help: &str) -> Self {
+        BuildError { kind: BuildErrorKind::Unavailable, reason: reason.to_string(), help: help.to_owned() }
+    }
+
     pub(super) fn listen(address: &str, error: io::Error) -> Self {
         BuildError {
             kind: BuildErrorKind::Unavailable,
-            reason: format!("admin.listen: {address} can't be bound: {error}"),
+            reason: format!("admin.listen: {address} cannot be bound: {error}"),
             help: "choose a free port, or end the program that has it".to_owned(),
         }
     }

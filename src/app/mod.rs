@@ -1,8 +1,7 @@
-//! The only place that knows every part: builds them from the configuration, and owns the order in
-//! which they start and stop.
+//! The only place that knows every part. It builds them from the configuration, starts them and stops them in order.
 //!
-//! The admin server is bound before anything is taken from a broker, and answers until the last
-//! pipeline has ended, so that a drain can be watched.
+//! The admin server is bound before an item is taken from a broker, and answers until the last pipeline has ended, so that
+//! a drain can be watched.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +19,7 @@ use crate::telemetry::{self, Metrics, Status};
 mod brokers;
 mod build;
 mod control;
+pub mod descriptors;
 mod error;
 mod peers;
 
@@ -32,7 +32,15 @@ pub struct App {
     pipelines: Vec<(Parts, AnySource)>,
     metrics: Arc<Metrics>,
     admin: Option<admin::Server>,
-    /// What other replicas and people ask for, at the admin server.
+    /// The routes of other replicas and of changes by people.
+    requests: axum::Router,
+}
+
+/// All parts but the bound port.
+struct Built {
+    pipelines: Vec<(Parts, AnySource)>,
+    metrics: Arc<Metrics>,
+    tls: Option<admin::Tls>,
     requests: axum::Router,
 }
 
@@ -48,7 +56,7 @@ enum AnySource {
 pub enum End {
     /// Nothing was lost or cut.
     Drained,
-    /// So many items' work was cut short.
+    /// The work of this many items was cut short.
     Cut(usize),
     /// A broker refused for good.
     Refused(SourceError),
@@ -58,29 +66,29 @@ impl App {
     /// Builds all parts. Connects to nothing, but binds the admin server.
     ///
     /// # Errors
-    /// The first part that can't be built, with what to do.
+    /// The first part that cannot be built.
     pub async fn build(config: &Config, env: Env<'_>) -> Result<Self, BuildError> {
-        let metrics = Arc::new(Metrics::new());
-        let mut pipelines = Vec::new();
-        let mut replicas = peers::replicas(config)?;
-        let mut controls = Controls::new(config.admin.token.clone());
-        for pipeline in &config.pipelines {
-            let mut parts = build::parts(pipeline, config, &metrics, env)?;
-            parts.control = Some(controls.of(&pipeline.name));
-            if let Some(replicas) = &mut replicas {
-                parts.replicas = replicas.of(&pipeline.name);
-            }
-            pipelines.push((parts, brokers::source(pipeline, config.peers.is_some())?));
-        }
+        let Built { pipelines, metrics, tls, requests } =
+            build(config, env).map_err(|mut errors| errors.remove(0))?;
+        descriptors::check(config, descriptors::raise_limit())?;
         let admin = match &config.admin.listen {
             Some(address) => {
-                Some(admin::Server::bind(address).await.map_err(|error| BuildError::listen(address, error))?)
+                let known = descriptors::known_connections(config);
+                let bound = admin::Server::bind(address, tls, known).await;
+                Some(bound.map_err(|error| BuildError::listen(address, error))?)
             }
             None => None,
         };
-        let questions = replicas.map(|replicas| replicas.router).unwrap_or_default();
-        let requests = questions.merge(controls.router());
         Ok(App { pipelines, metrics, admin, requests })
+    }
+
+    /// Builds all parts as [`App::build`] does, and drops them: everything that [`App::build`] would refuse, without a
+    /// broker or a port. The second list is what this machine lacks, and another may have.
+    pub fn check(config: &Config, env: Env<'_>) -> (Vec<BuildError>, Vec<BuildError>) {
+        let mut offline = config.clone();
+        brokers::without_servers(&mut offline);
+        let errors = build(&offline, env).err().unwrap_or_default();
+        (errors, descriptors::check(config, descriptors::raise_limit()).err().into_iter().collect())
     }
 
     /// The counters that the parts count with.
@@ -118,6 +126,43 @@ impl App {
         }
         end
     }
+}
+
+/// All parts, or everything that cannot be built; then there is at least one error.
+fn build(config: &Config, env: Env<'_>) -> Result<Built, Vec<BuildError>> {
+    let metrics = Arc::new(Metrics::new());
+    let (mut pipelines, mut errors) = (Vec::new(), Vec::new());
+    let mut replicas = peers::replicas(config).unwrap_or_else(|error| {
+        errors.push(error);
+        None
+    });
+    let mut controls = Controls::new(config.admin.token.clone());
+    for pipeline in &config.pipelines {
+        match (build::parts(pipeline, config, &metrics, env), brokers::source(pipeline, config.peers.is_some())) {
+            (Ok(mut parts), Ok(source)) => {
+                parts.control = Some(controls.of(&pipeline.name));
+                if let Some(replicas) = &mut replicas {
+                    parts.replicas = replicas.of(&pipeline.name);
+                }
+                pipelines.push((parts, source));
+            }
+            (parts, source) => errors.extend(parts.err().into_iter().chain(source.err())),
+        }
+    }
+    let tls = match &config.admin.tls {
+        Some(tls) => admin::Tls::from_files(&tls.cert_file, &tls.key_file)
+            .map_err(|error| {
+                errors.push(BuildError::whole(
+                    format!("admin.tls: {error}"),
+                    "name PEM files that belong together",
+                ));
+            })
+            .ok(),
+        None => None,
+    };
+    let questions = replicas.map(|replicas| replicas.router).unwrap_or_default();
+    let requests = questions.merge(controls.router());
+    if errors.is_empty() { Ok(Built { pipelines, metrics, tls, requests }) } else { Err(errors) }
 }
 
 async fn run_pipeline(

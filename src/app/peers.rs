@@ -8,6 +8,7 @@ use axum::Router;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::descriptors;
 use super::error::BuildError;
 use crate::bridge::{self, Asker, Question, When};
 use crate::config::{Config, Pipeline, Secret, Tls};
@@ -75,7 +76,9 @@ pub(super) fn replicas(config: &Config) -> Result<Option<Replicas>, BuildError> 
         pipelines.insert(pipeline.name.clone(), sender);
         questions.insert(pipeline.name.clone(), receiver);
     }
-    let router = peers::router(Arc::new(Answerer { pipelines }), instance, token);
+    // One connection may wait for each answer; some are left for operators.
+    let questions_max = descriptors::known_connections(config) * 3 / 4;
+    let router = peers::router(Arc::new(Answerer { pipelines }), instance, token, questions_max);
     Ok(Some(Replicas { client: Arc::new(client), router, questions }))
 }
 

@@ -100,9 +100,11 @@ impl Pipeline {
 
     pub(super) fn control(&mut self, control: Control) {
         match control {
-            Control::Resume => {
-                tracing::info!(pipeline = self.shared.name, "Resumed by hand");
+            Control::Resume { was_open } => {
+                let is_open = self.shared.metrics.breaker_open.get() != 0;
                 self.handle(Input::Resume);
+                // A person who has left needs no answer.
+                let _ = was_open.send(is_open);
             }
         }
     }

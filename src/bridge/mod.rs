@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -71,10 +71,10 @@ pub struct Replicas {
 }
 
 /// What a person can ask of a running pipeline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Control {
-    /// Close the breaker.
-    Resume,
+    /// Close the breaker, and say whether it was open.
+    Resume { was_open: oneshot::Sender<bool> },
 }
 
 /// How a pipeline ended.

@@ -1,4 +1,4 @@
-//! `longhaul resume`: closes the breaker of a running pipeline by hand.
+//! `longhaul resume`: closes the breaker of a running pipeline.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -13,18 +13,18 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Options {
     /// Name of the pipeline.
     pipeline: String,
-    /// Address of the bridge's admin server.
-    #[arg(long, env = "LONGHAUL_ADMIN", default_value = "http://127.0.0.1:9090")]
-    admin: String,
-    /// The token of `admin.token`, where one is set.
+    /// The bridge's admin server.
+    #[arg(long, env = "LONGHAUL_URL", default_value = "http://127.0.0.1:9090")]
+    url: String,
+    /// The token of `admin.token`, if one is set.
     #[arg(long, env = "LONGHAUL_TOKEN", hide_env_values = true)]
     token: Option<String>,
 }
 
-/// Asks the bridge, and passes its answer on.
+/// Asks the bridge and prints its answer, which says whether anything changed.
 ///
 /// # Errors
-/// When `out` or `err` can't be written, or the runtime can't be started.
+/// If `out` or `err` cannot be written, or the runtime cannot be started.
 pub fn run(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(ask(options)) {
@@ -36,19 +36,23 @@ pub fn run(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> io::R
             exit::say(err, &answer.trim_end(), "see `admin` in the bridge's configuration")?;
             Ok(exit::UNAVAILABLE)
         }
-        Err(what) => {
-            exit::say(err, &what, "give the address of `admin.listen` with --admin")?;
+        Err(reason) => {
+            exit::say(
+                err,
+                &reason,
+                "give the address of the bridge's `admin.listen` with --url, such as http://127.0.0.1:9090",
+            )?;
             Ok(exit::UNAVAILABLE)
         }
     }
 }
 
-/// Whether the bridge did it, and what it said.
+/// Whether the bridge accepted it, and its answer.
 async fn ask(options: &Options) -> Result<(bool, String), String> {
-    let failed = |error: &dyn std::fmt::Display| format!("{} does not answer: {error}", options.admin);
+    let failed = |error: &dyn std::fmt::Display| format!("{} does not answer: {error}", options.url);
     let client = http::builder().timeout(TIMEOUT).build().map_err(|error| failed(&error))?;
     let address =
-        format!("{}/api/v1/pipelines/{}/resume", options.admin.trim_end_matches('/'), options.pipeline);
+        format!("{}/api/v1/pipelines/{}/resume", options.url.trim_end_matches('/'), options.pipeline);
     let mut request = client.post(address);
     if let Some(token) = &options.token {
         request = request.bearer_auth(token);

@@ -372,8 +372,21 @@ pub struct Event {
 pub struct Admin {
     /// Address to listen on, such as `0.0.0.0:9090`. Without it there is no admin server.
     pub listen: Option<String>,
-    /// Bearer token that every change needs.
+    /// Bearer token that every change needs, at least 16 characters. Without it only programs on the same machine may
+    /// change anything, and no web page.
     pub token: Option<Secret>,
+    /// Serve `https://` instead of `http://`. Probes then need `scheme: HTTPS`.
+    pub tls: Option<ServerTls>,
+}
+
+/// The certificate of a server. The files are read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerTls {
+    /// PEM file with the certificate and its chain.
+    pub cert_file: PathBuf,
+    /// PEM file with the certificate's key.
+    pub key_file: PathBuf,
 }
 
 /// What happens at SIGTERM.

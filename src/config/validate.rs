@@ -123,11 +123,17 @@ impl Context<'_> {
         }
         let files = [("ca_file", &tls.ca_file), ("cert_file", &tls.cert_file), ("key_file", &tls.key_file)];
         for (key, file) in files {
-            if let Some(error) = file.as_ref().and_then(|file| std::fs::File::open(file).err()) {
-                let reason = format!("this file cannot be read now: {error}");
-                let help = "make sure that it is there when the program runs";
-                self.report.warning(&path.key(key), reason, help);
+            if let Some(file) = file {
+                self.readable(&path.key(key), file);
             }
+        }
+    }
+
+    /// `run` refuses a file that cannot be read, so `check` does.
+    fn readable(&mut self, path: &Path, file: &std::path::Path) {
+        if let Err(error) = std::fs::File::open(file) {
+            let reason = format!("this file cannot be read: {error}");
+            self.report.mistake(path, reason, "create it, or correct the path");
         }
     }
 

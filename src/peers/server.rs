@@ -4,13 +4,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderMap};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum::{Extension, Router};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -21,15 +21,13 @@ use super::wire::{
     Verdict,
 };
 use super::{PROOF, Token};
+use crate::admin::Known;
 
 /// The longest time that a question is held, even if it asks for more.
 const HOLD_MAX: Duration = Duration::from_secs(60);
 
 /// How long an answer may take beyond the time that the question is held.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// Questions under way at once: more than all slots of a pipeline can ask for.
-const QUESTIONS_MAX: usize = 10_000;
 
 /// What this replica knows about its items.
 pub trait Answer: Send + Sync + 'static {
@@ -63,10 +61,11 @@ pub enum Status {
     Finished(Verdict),
 }
 
-/// The route of the questions. `instance` is this replica's name, the same as in its own questions.
-pub fn router<A: Answer>(answer: Arc<A>, instance: Instance, token: Token) -> Router {
+/// The route of the questions. `instance` is this replica's name, the same as in its own questions. `most` questions are
+/// answered at once.
+pub fn router<A: Answer>(answer: Arc<A>, instance: Instance, token: Token, most: usize) -> Router {
     let replays = Replays::new(SystemTime::now());
-    let server = Server { answer, instance, token, replays, free: Semaphore::new(QUESTIONS_MAX) };
+    let server = Server { answer, instance, token, replays, free: Semaphore::new(most) };
     Router::new()
         .route(PATH, post(question::<A>))
         .layer(DefaultBodyLimit::max(QUESTION_BYTES))
@@ -104,7 +103,8 @@ async fn question<A: Answer>(
     match serde_json::to_vec(&reply) {
         Ok(json) if json.len() <= ANSWER_BYTES => {
             let proof = key.answer(&proof, &json).to_string();
-            ([(HEADER, proof), (CONTENT_TYPE.as_str(), "application/json".to_owned())], json).into_response()
+            let headers = [(HEADER, proof), (CONTENT_TYPE.as_str(), "application/json".to_owned())];
+            (Extension(Known), headers, json).into_response()
         }
         Ok(_) => (StatusCode::INTERNAL_SERVER_ERROR, "the answer is too long").into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),

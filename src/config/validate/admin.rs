@@ -21,6 +21,11 @@ impl Context<'_> {
             let help = "write an IP address and a port, such as 0.0.0.0:9090 or [::1]:9090";
             self.report.mistake(&path.key("listen"), "this is no address to listen on", help);
         }
+        if let Some(tls) = &admin.tls {
+            let path = path.key("tls");
+            self.readable(&path.key("cert_file"), &tls.cert_file);
+            self.readable(&path.key("key_file"), &tls.key_file);
+        }
         self.token(admin.token.as_ref(), &path.key("token"));
     }
 

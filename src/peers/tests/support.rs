@@ -108,7 +108,7 @@ impl Replica {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let router = router(items.clone(), instance, token(SECRET));
+        let router = router(items.clone(), instance, token(SECRET), 1000);
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.spawn(async move {

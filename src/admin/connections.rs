@@ -1,0 +1,269 @@
+//! The connections of the admin port, bounded in number, size and time.
+//!
+//! Anybody in the network can connect. A connection that has shown nothing yet, or that only waits, is a stranger's. There
+//! are at most [`STRANGERS`] of these; for a new one the oldest makes room. So a probe always gets its answer, and idle
+//! connections take no descriptors from deliveries. A connection whose request is being answered is not closed. One that
+//! gave an answer with [`Known`] belongs to another replica or to an operator, and is not a stranger's.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{ConnectInfo, Request};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tower_service::Service as _;
+
+use super::tls::Tls;
+
+/// Connections that only wait, or read or write slowly.
+pub const STRANGERS: usize = 64;
+
+/// The largest request head. hyper answers a longer one with 431.
+const HEAD_BYTES: usize = 16 * 1024;
+
+/// The largest request body of any route.
+const BODY_BYTES: usize = 128 * 1024;
+
+/// The limits of time.
+#[derive(Clone, Copy)]
+pub(super) struct Times {
+    /// For a request head, the wait for its first byte included. So it is also the limit of idleness.
+    pub head: Duration,
+    pub body: Duration,
+    /// For how long a new connection is safe, so that its request can arrive. With [`STRANGERS`] it allows 3,200 new
+    /// connections per second.
+    pub grace: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        let head = Duration::from_secs(10);
+        Times { head, body: head, grace: Duration::from_millis(20) }
+    }
+}
+
+/// The pause after the operating system refused a connection, such as without a free descriptor.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
+
+/// An extension of a response: the request came from another replica or an operator, as was proven.
+#[derive(Clone, Copy, Debug)]
+pub struct Known;
+
+/// All open connections.
+struct Connections {
+    table: Mutex<BTreeMap<u64, Connection>>,
+    /// As many connections as there may be of all kinds.
+    free: Arc<Semaphore>,
+    times: Times,
+}
+
+struct Connection {
+    opened: Instant,
+    /// A request is being answered.
+    is_busy: bool,
+    is_known: bool,
+    close: CancellationToken,
+}
+
+/// One connection's entry in the table, until its end.
+struct Entry {
+    connections: Arc<Connections>,
+    id: u64,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Serves until `stop` is cancelled. `most` is the number of connections of known clients.
+pub(super) async fn serve(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    router: Router,
+    most: usize,
+    times: Times,
+    stop: CancellationToken,
+) {
+    let free = Arc::new(Semaphore::new(STRANGERS + most));
+    let connections = Arc::new(Connections { table: Mutex::default(), free, times });
+    let mut tasks = JoinSet::new();
+    let mut next_id = 0;
+    loop {
+        let accepted = tokio::select! {
+            accepted = connections.accept(&listener) => accepted,
+            () = stop.cancelled() => break,
+        };
+        while tasks.try_join_next().is_some() {}
+        let (stream, from, permit) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "The admin port could not take a connection");
+                sleep(REFUSED_PAUSE).await;
+                continue;
+            }
+        };
+        let close = CancellationToken::new();
+        let entry = connections.enter(next_id, close.clone(), permit);
+        next_id += 1;
+        let (tls, router, stop) = (tls.clone(), router.clone(), stop.clone());
+        tasks.spawn(async move {
+            let entry = Arc::new(entry);
+            // A connection that makes room for another is closed at once.
+            tokio::select! {
+                () = connection(stream, from, tls, router, entry, stop) => {}
+                () = close.cancelled() => {}
+            }
+        });
+    }
+    // Each connection finishes its request. The caller bounds the time.
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn connection(
+    stream: TcpStream,
+    from: SocketAddr,
+    tls: Option<Tls>,
+    router: Router,
+    entry: Arc<Entry>,
+    stop: CancellationToken,
+) {
+    let _ = stream.set_nodelay(true);
+    match tls {
+        None => answer(stream, from, router, entry, stop).await,
+        Some(tls) => match timeout(entry.connections.times.head, tls.accept(stream)).await {
+            Ok(Ok(stream)) => answer(stream, from, router, entry, stop).await,
+            Ok(Err(error)) => tracing::debug!(%from, %error, "A TLS handshake at the admin port failed"),
+            Err(_) => {}
+        },
+    }
+}
+
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    from: SocketAddr,
+    router: Router,
+    entry: Arc<Entry>,
+    stop: CancellationToken,
+) {
+    let times = entry.connections.times;
+    let service = service_fn(move |request| {
+        let (router, entry) = (router.clone(), entry.clone());
+        async move { Ok::<_, Infallible>(respond(request, from, router, &entry).await) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(times.head)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut served = std::pin::pin!(served);
+    let result = tokio::select! {
+        result = served.as_mut() => result,
+        () = stop.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%from, %error, "A connection of the admin port ended");
+    }
+}
+
+/// The whole request is read before any of it is used, so that no route has to bound it.
+async fn respond(
+    request: hyper::Request<Incoming>,
+    from: SocketAddr,
+    mut router: Router,
+    entry: &Entry,
+) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let body = match timeout(entry.connections.times.body, to_bytes(Body::new(body), BODY_BYTES)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => {
+            return (StatusCode::PAYLOAD_TOO_LARGE, "the body is too long, or was cut\n").into_response();
+        }
+        Err(_) => return (StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time\n").into_response(),
+    };
+    parts.extensions.insert(ConnectInfo(from));
+    entry.change(|connection| connection.is_busy = true);
+    let Ok(response) = router.call(Request::from_parts(parts, Body::from(body))).await;
+    let is_known = response.extensions().get::<Known>().is_some();
+    entry.change(|connection| {
+        connection.is_busy = false;
+        connection.is_known |= is_known;
+    });
+    response
+}
+
+impl Connections {
+    /// A new connection, and the room for it.
+    async fn accept(
+        &self,
+        listener: &TcpListener,
+    ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+        let (stream, from) = listener.accept().await?;
+        loop {
+            if let Some(permit) = self.room() {
+                return Ok((stream, from, permit));
+            }
+            sleep(self.times.grace / 10).await;
+        }
+    }
+
+    /// The permit for one more connection, if there is one. Otherwise one connection is told to make room.
+    fn room(&self) -> Option<OwnedSemaphorePermit> {
+        let table = self.table();
+        let waiting = || table.values().filter(|connection| !connection.is_busy);
+        let strangers = waiting().filter(|connection| !connection.is_known);
+        let leaves = |connection: &&Connection| {
+            !connection.close.is_cancelled() && connection.opened.elapsed() >= self.times.grace
+        };
+        // Entries are in the order of their opening.
+        if strangers.clone().filter(|connection| !connection.close.is_cancelled()).count() >= STRANGERS {
+            strangers.clone().find(leaves)?.close.cancel();
+        }
+        let permit = self.free.clone().try_acquire_owned().ok();
+        if permit.is_none() {
+            waiting().find(leaves)?.close.cancel();
+        }
+        permit
+    }
+
+    fn enter(self: &Arc<Self>, id: u64, close: CancellationToken, permit: OwnedSemaphorePermit) -> Entry {
+        let connection = Connection { opened: Instant::now(), is_busy: false, is_known: false, close };
+        self.table().insert(id, connection);
+        Entry { connections: self.clone(), id, _permit: permit }
+    }
+
+    fn table(&self) -> MutexGuard<'_, BTreeMap<u64, Connection>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn change(&self, how: impl FnOnce(&mut Connection)) {
+        if let Some(connection) = self.connections.table().get_mut(&self.id) {
+            how(connection);
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.connections.table().remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests;
