@@ -1,19 +1,30 @@
-//! `longhaul check`: all mistakes of a configuration file in one run, without touching a broker.
+//! `longhaul check`: all mistakes of a configuration file in one run, without a broker.
+//!
+//! It builds every part that `run` builds, so that it accepts nothing that `run` refuses.
 
 use std::io::{self, Write};
 use std::path::Path;
 
 use super::exit;
-use crate::config::{self, Env, LoadError};
+use crate::app::App;
+use crate::config::{self, Config, Env, LoadError};
 
-/// Prints to `out` that the file is fine, to `err` what is wrong with it or may not be meant.
+/// Prints to `out` that the file is right, or to `err` its mistakes and warnings.
 ///
-/// The exit code is 0 or 78; warnings alone are 0. An error is one of writing.
+/// The exit code is 0 or 78. Warnings alone give 0.
+///
+/// # Errors
+/// If `out` or `err` cannot be written.
 pub fn run(file: &Path, out: &mut dyn Write, err: &mut dyn Write, env: Env<'_>) -> io::Result<u8> {
     match config::read(file, env) {
         Ok(loaded) => {
             if !loaded.warnings.list.is_empty() {
                 writeln!(err, "{}", loaded.warnings)?;
+            }
+            let refused = build(&loaded.config, err, env)?;
+            if refused > 0 {
+                writeln!(err, "{}: {}", file.display(), count(refused, "mistake"))?;
+                return Ok(exit::CONFIG);
             }
             let pipelines = loaded.config.pipelines.len();
             writeln!(out, "{}: ok, {}", file.display(), count(pipelines, "pipeline"))?;
@@ -28,6 +39,22 @@ pub fn run(file: &Path, out: &mut dyn Write, err: &mut dyn Write, env: Env<'_>) 
             Ok(exit::CONFIG)
         }
     }
+}
+
+/// The number of parts that cannot be built.
+fn build(config: &Config, err: &mut dyn Write, env: Env<'_>) -> io::Result<usize> {
+    // Some clients need a runtime to be made.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _entered = runtime.enter();
+    let (refused, lacking) = App::check(config, env);
+    for error in &refused {
+        exit::say(err, error, error.hint())?;
+    }
+    // Another machine may have it.
+    for error in &lacking {
+        writeln!(err, "warning: {error}\n  help: {}", error.hint())?;
+    }
+    Ok(refused.len())
 }
 
 fn count(number: usize, noun: &str) -> String {

@@ -1,4 +1,4 @@
-//! The commands. Each prints to the writers that it is given and answers with an exit code.
+//! The commands. Each one prints to the given writers and returns an exit code.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use longhaul_places::units::{Span, UnitError};
 
 use crate::config::process_env;
 use crate::knative::serve::guard;
-use crate::telemetry::{LogFormat, init_logging};
+use crate::telemetry::{LogFilter, LogFormat, init_logging};
 
 pub mod check;
 #[cfg(feature = "kafka")]
@@ -26,19 +26,20 @@ fn duration(text: &str) -> Result<Duration, String> {
     text.parse().map(Span::get).map_err(|UnitError { reason, help }| format!("{reason}: {help}"))
 }
 
-/// What to do about a service that scales on its rate, which can be neither served nor planned here.
+/// The help for a service that scales on its rate. It can be neither served nor planned here.
 const INSTEAD_OF_RPS: &str = "scale on concurrency: requests held open for long say nothing by their rate";
 
 /// Turns a RabbitMQ queue or a Kafka topic into long HTTP requests to a Knative Service, one item a replica.
 #[derive(Debug, Parser)]
 #[command(name = "longhaul", version, about)]
 pub struct Cli {
-    /// How log lines look.
+    /// Log lines for people or for machines.
     #[arg(long, env = "LONGHAUL_LOG_FORMAT", value_enum, default_value = "text", global = true)]
     log_format: LogFormat,
-    /// What to log: a level, or levels for parts such as `warn,longhaul=debug`.
+    /// The lowest level that is logged: off, error, warn, info, debug or trace; also by part, such as
+    /// `warn,longhaul=debug`.
     #[arg(long, env = "LONGHAUL_LOG", default_value = "info", global = true)]
-    log: String,
+    log: LogFilter,
     #[command(subcommand)]
     command: Command,
 }
@@ -50,14 +51,14 @@ enum Command {
         #[command(flatten)]
         file: ConfigFile,
     },
-    /// Check a configuration file, without touching a broker: all mistakes at once.
+    /// Check a configuration file without a broker, and list all mistakes at once.
     Check {
         #[command(flatten)]
         file: ConfigFile,
     },
     /// Print the JSON Schema of the configuration file.
     Schema(schema::Options),
-    /// Close the breaker of a running pipeline by hand.
+    /// Close the breaker of a running pipeline.
     Resume(resume::Options),
     /// Say what a backlog will do to a Knative Service: time to drain, replicas, cost, and settings that hurt.
     Plan(Box<plan::Options>),
@@ -85,10 +86,10 @@ struct ConfigFile {
     config: PathBuf,
 }
 
-/// Carries out the command line; the exit code.
+/// Carries out the command line and returns the exit code.
 ///
 /// # Errors
-/// When standard output or error can't be written.
+/// If standard output or standard error cannot be written.
 pub fn main() -> io::Result<u8> {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -115,15 +116,16 @@ pub fn main() -> io::Result<u8> {
         }
         _ => drop(out),
     }
-    // The demo shows its own progress; the log would only run through it.
+    // The demo shows its own progress, and log lines would break it up.
     #[cfg(feature = "kafka")]
     let quiet = matches!(cli.command, Command::Demo(_))
         && std::env::var_os("LONGHAUL_LOG").is_none()
-        && cli.log == "info";
+        && cli.log == LogFilter::default();
     #[cfg(not(feature = "kafka"))]
     let quiet = false;
-    if let Err(error) = init_logging(cli.log_format, if quiet { "error,rdkafka=off" } else { &cli.log }) {
-        exit::say(&mut err, &error, "write a level such as `info`, or `warn,longhaul=debug`")?;
+    let filter = if quiet { LogFilter::errors() } else { cli.log };
+    if let Err(error) = init_logging(cli.log_format, &filter) {
+        exit::say(&mut err, &error, "use a level such as `info`, or `warn,longhaul=debug`")?;
         return Ok(exit::USAGE);
     }
     match cli.command {
@@ -131,7 +133,7 @@ pub fn main() -> io::Result<u8> {
         #[cfg(feature = "kafka")]
         Command::Demo(options) => demo::run(&options, &mut io::stdout(), &mut err),
         Command::Serve(options) => serve::run(options, &mut err),
-        // Done above, before the log.
+        // The others returned before the log was set up.
         _ => Ok(exit::OK),
     }
 }

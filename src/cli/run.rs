@@ -1,4 +1,4 @@
-//! `longhaul run`: moves items until SIGTERM or SIGINT, then drains; a second signal ends it at once.
+//! `longhaul run`: moves items until SIGTERM or SIGINT, then drains. A second signal ends it at once.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::app::{App, BuildErrorKind, End};
 use crate::config::{self, Config, process_env};
 
 /// # Errors
-/// When `err` can't be written, or the runtime can't be started.
+/// If `err` cannot be written, or the runtime cannot be started.
 pub fn run(file: &Path, err: &mut dyn Write) -> io::Result<u8> {
     let loaded = match config::read(file, &process_env) {
         Ok(loaded) => loaded,
@@ -21,11 +21,12 @@ pub fn run(file: &Path, err: &mut dyn Write) -> io::Result<u8> {
         }
     };
     for warning in &loaded.warnings.list {
-        tracing::warn!(file = %file.display(), "{}: {}", warning.path, warning.reason);
+        let (key, help) = (&warning.path, &warning.mend);
+        tracing::warn!(file = %file.display(), key, warning = warning.reason, help, "The configuration has a warning");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(until_drained(&loaded.config, err));
-    // A broker's client that hangs must not keep the process: everything is settled or given up by now.
+    // A broker's client that hangs must not keep the process: all deliveries are settled or given up by now.
     runtime.shutdown_background();
     code
 }
@@ -83,12 +84,14 @@ impl Signals {
         }
     }
 
-    /// The second signal asks for the end now, whatever still runs.
+    /// The second signal asks for the end now, even if requests run.
     async fn drain_then_exit(mut self, drain: CancellationToken) {
         self.next().await;
         drain.cancel();
         let number = self.next().await;
-        tracing::error!("Second signal: leaving at once; running requests are cut and their items run again");
+        tracing::error!(
+            "Second signal: the process ends now, running requests are cut, and their items run again"
+        );
         std::process::exit(128 + number);
     }
 }

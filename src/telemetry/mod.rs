@@ -6,7 +6,7 @@ pub mod problem;
 mod pulse;
 mod status;
 
-pub use logging::{LogFormat, init_logging};
+pub use logging::{LogFilter, LogFormat, init_logging};
 pub use metrics::{Metrics, PipelineMetrics};
 pub use problem::{Problem, ProblemKind};
 pub use pulse::Pulse;

@@ -231,43 +231,21 @@ impl Line {
     pub fn write(&self, pipeline: &str) {
         let (Line::New(open) | Line::Lasts(open) | Line::Solved(open)) = self;
         let Open { problem: Problem { kind, subject, text, help }, since } = open;
-        let (kind_name, since) = (kind.as_str(), timestamp(*since));
-        match self {
-            Line::Solved(_) => {
-                tracing::info!(pipeline, kind = kind_name, subject, since, "The problem is solved");
-            }
-            _ if kind.may_pass() => {
-                tracing::warn!(
-                    pipeline,
-                    kind = kind_name,
-                    subject,
-                    since,
-                    problem = text,
-                    help,
-                    "{}",
-                    self.message()
-                );
-            }
-            _ => {
-                tracing::error!(
-                    pipeline,
-                    kind = kind_name,
-                    subject,
-                    since,
-                    problem = text,
-                    help,
-                    "{}",
-                    self.message()
-                );
-            }
+        let (may_pass, kind, since) = (kind.may_pass(), kind.as_str(), timestamp(*since));
+        // A macro, since a message must be a literal.
+        macro_rules! tell {
+            ($message:literal) => {
+                if may_pass {
+                    tracing::warn!(pipeline, kind, subject, since, problem = text, help, $message);
+                } else {
+                    tracing::error!(pipeline, kind, subject, since, problem = text, help, $message);
+                }
+            };
         }
-    }
-
-    fn message(&self) -> &'static str {
         match self {
-            Line::New(_) => "The pipeline has a problem",
-            Line::Lasts(_) => "The problem lasts",
-            Line::Solved(_) => "The problem is solved",
+            Line::New(_) => tell!("The pipeline has a problem"),
+            Line::Lasts(_) => tell!("The problem lasts"),
+            Line::Solved(_) => tracing::info!(pipeline, kind, subject, since, "The problem is solved"),
         }
     }
 }

@@ -41,6 +41,11 @@ impl Report {
         self.private.push(range);
     }
 
+    /// Whether a value is kept out of sight.
+    pub fn hides(&self, range: Range) -> bool {
+        self.private.iter().any(|private| private.start <= range.start && range.end <= private.end)
+    }
+
     /// As [`Report::hide`], for a value of which only the path is known.
     pub fn hide_value(&mut self, path: &Path) {
         if let Some(place) = self.places.get(path) {

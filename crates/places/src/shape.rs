@@ -13,6 +13,7 @@ use crate::units::{ByteCount, Span, UnitError};
 use crate::yaml::{Content, Entry, Node};
 
 mod keys;
+mod private;
 mod scalar;
 mod words;
 
@@ -56,6 +57,7 @@ pub fn check(root: &Node, schema: &Value, env: Env<'_>, report: &mut Report) -> 
     let mut walk = Walk { schema, env, report };
     let path = Path::default();
     walk.report.locate(&path, None, root.range);
+    private::hide(root, walk.report);
     walk.value(root, schema, &path).unwrap_or_else(|| walk.stand_in(schema))
 }
 
@@ -89,8 +91,12 @@ impl<'a> Walk<'a> {
                 let item = |(index, item)| self.value(item, schema, &path.item(index));
                 Some(Value::Array(items.iter().enumerate().filter_map(item).collect()))
             }
-            Content::Map(_) => self.wrong_type(node, schema, "a mapping", None, path),
-            Content::List(_) => self.wrong_type(node, schema, "a list", None, path),
+            Content::Map(_) | Content::List(_) => {
+                // Its parts have no schema, so any of them may be a secret: `headers:` as a list.
+                self.report.hide(node.range);
+                let kind = if matches!(node.content, Content::Map(_)) { "a mapping" } else { "a list" };
+                self.wrong_type(node, schema, kind, None, path)
+            }
         }
     }
 
@@ -152,13 +158,13 @@ impl<'a> Walk<'a> {
         let keeps_text = !plain || (Template::is_in(text) && allows(schema, "string"));
         let value = if keeps_text { Scalar::Text(expanded) } else { Scalar::plain(&expanded) };
         // Where a mapping belongs, text may be one without the spaces behind its colons, secrets included.
-        let is_private = is_secret(schema) || schema["type"] == "object";
+        let is_private = is_secret(schema) || schema["type"] == "object" || self.report.hides(node.range);
         // As it stands in the file: what a placeholder stands for may be a secret in any place.
         let shown = (!is_private).then_some(text);
         if !is_any(schema) && (value.is_null() || !allows(schema, value.json_type())) {
             return self.wrong_type(node, schema, value.kind(), shown.filter(|_| !value.is_null()), path);
         }
-        if let Some((reason, help)) = words::wrong_value(&value, schema, text) {
+        if let Some((reason, help)) = words::wrong_value(&value, schema, shown.unwrap_or("…")) {
             return self.wrong(node, path, reason, help);
         }
         let unit = match schema["format"].as_str() {
@@ -167,7 +173,7 @@ impl<'a> Walk<'a> {
             _ => None,
         };
         if let Some(error) = unit {
-            let UnitError { reason, help } = words::without_value(error, schema, text);
+            let UnitError { reason, help } = words::without_value(error, schema, shown);
             return self.wrong(node, path, reason, help);
         }
         if is_secret(schema) { Some(secret_json(&value, text)) } else { Some(value.into_json()) }

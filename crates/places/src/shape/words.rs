@@ -62,15 +62,16 @@ fn wrong_text(text: &str, schema: &Value, raw: &str) -> Option<(String, String)>
     (!fits).then(|| (format!("{} is not allowed here", quote(raw)), help))
 }
 
-/// The error of a duration or size, which quotes the value, without it where it may not be shown.
-pub(super) fn without_value(error: UnitError, schema: &Value, raw: &str) -> UnitError {
-    if !Template::is_in(raw) {
-        return error;
-    }
+/// The error of a duration or size, which quotes the value, without it if it must not be shown.
+pub(super) fn without_value(error: UnitError, schema: &Value, shown: Option<&str>) -> UnitError {
     let expected = expected(schema);
-    UnitError {
-        reason: format!("{} is not {expected}", quote(raw)),
-        help: format!("let it stand for {expected}"),
+    match shown {
+        Some(raw) if Template::is_in(raw) => UnitError {
+            reason: format!("{} is not {expected}", quote(raw)),
+            help: format!("let it stand for {expected}"),
+        },
+        Some(_) => error,
+        None => UnitError { reason: format!("this is not {expected}"), help: format!("write {expected}") },
     }
 }
 
