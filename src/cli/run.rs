@@ -21,7 +21,7 @@ pub fn run(file: &Path, err: &mut dyn Write) -> io::Result<u8> {
         }
     };
     for warning in &loaded.warnings.list {
-        let (key, help) = (&warning.path, &warning.mend);
+        let (key, help) = (&warning.path, &warning.help);
         tracing::warn!(file = %file.display(), key, warning = warning.reason, help, "The configuration has a warning");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

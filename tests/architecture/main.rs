@@ -148,7 +148,7 @@ fn only_the_command_line_prints_or_exits() {
 
 #[test]
 fn only_the_shell_and_supervisors_spawn() {
-    let homes = ["app/", "bridge/", "cli/", "source/", "publish/", "connect/", "knative/serve/"];
+    let homes = ["admin/", "app/", "bridge/", "cli/", "source/", "publish/", "connect/", "knative/serve/"];
     let broken: Vec<String> = sources()
         .iter()
         .filter(|source| !homes.iter().any(|home| source.path.starts_with(home)))

@@ -94,7 +94,7 @@ impl FromStr for LogFilter {
                 }
             }
         }
-        let filter = LogFilter(text.to_owned());
+        let filter = LogFilter(text.replace(' ', ""));
         filter.env_filter()?;
         Ok(filter)
     }

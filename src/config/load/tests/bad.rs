@@ -151,13 +151,13 @@ fn the_outermost_keys_are_checked_too() {
             "pipelines: { name: a }\nadmin: []\npeers: { dns: 'x:1', addresses: ['http://y'] }\nfoo: 1\n"
         ),
         "f.yaml:1:12: pipelines: expected a list, got a mapping
-  1 | pipelines: { name: a }
+  1 | pipelines: …
     |            ^
   help: start each entry with `- `
 f.yaml:2:8: admin: expected a mapping (keys with values), got a list
-  2 | admin: []
+  2 | admin: …
     |        ^
-  help: write its keys under it; known are `listen` and `token`
+  help: write its keys under it; known are `listen`, `token` and `tls`
 f.yaml:3:22: peers: only one of `dns` or `addresses` may be given
   3 | peers: { dns: 'x:1', addresses: ['http://y'] }
     |                      ^

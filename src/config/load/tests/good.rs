@@ -100,8 +100,8 @@ fn k_sink_stands_in_for_the_address() {
 #[test]
 fn what_may_not_be_meant_is_a_warning() {
     let text = rabbitmq(
-        "  sink: { url: http://s, timeout: 7h, tls: { ca_file: /no/such } }
-  dead_letter: { rabbitmq: { url: amqp://mq/, queue: d, tls: { ca_file: /no/such } } }
+        "  sink: { url: http://s, timeout: 7h, tls: { ca_file: /dev/null } }
+  dead_letter: { rabbitmq: { url: amqp://mq/, queue: d, tls: { ca_file: /dev/null } } }
   on_failed: hold",
     )
     .replace("queue: q", "queue: q, declare: { arguments: { x-delivery-limit: -1 } }");
@@ -109,10 +109,8 @@ fn what_may_not_be_meant_is_a_warning() {
         "source.rabbitmq.declare.arguments.x-delivery-limit: -1 means no limit from RabbitMQ 4.0 on; before, the queue drops an item at its first return",
         "retry.worker_time_budget: an attempt may take `sink.timeout` (7h), longer than all attempts together (6h)",
         "sink.timeout: a request may take longer (7h) than `drain.timeout` (4h): a stop would cut it",
-        "sink.tls.ca_file: this file cannot be read now",
         "dead_letter.rabbitmq.url: the URI ends with `/`",
         "dead_letter.rabbitmq.tls: certificates have no effect with `amqp://`",
-        "dead_letter.rabbitmq.tls.ca_file: this file cannot be read now",
         "on_failed: this has no effect, since `dead_letter`",
     ];
     let warnings = brief(&loaded(&text).warnings);

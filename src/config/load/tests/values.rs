@@ -149,8 +149,12 @@ fn the_service() {
         &sink("reject_on: [403, 200]"),
         &["sink.reject_on[1]: `200` is out of range | write a number from 300 to 599"],
     );
-    refused(&sink("tls: { cert_file: /a }"), &["sink.tls.cert_file: `key_file` is missing"]);
-    refused(&sink("tls: { key_file: /a }"), &["sink.tls.key_file: `cert_file` is missing"]);
+    refused(&sink("tls: { cert_file: /dev/null }"), &["sink.tls.cert_file: `key_file` is missing"]);
+    refused(
+        &sink("tls: { ca_file: /no/such }"),
+        &["sink.tls.ca_file: this file cannot be read: No such file"],
+    );
+    refused(&sink("tls: { key_file: /dev/null }"), &["sink.tls.key_file: `cert_file` is missing"]);
     refused(
         &sink("timeout: 0s, connect_timeout: 0s, tcp_user_timeout: 25h"),
         &[
@@ -226,7 +230,7 @@ fn peers() {
         "dns: 'longhaul-headless.default.svc:9090'",
         "addresses: ['http://10.0.0.7:9090', 'http://b:80/']",
         "dns: 'a:1', token: own, timeout: 500ms",
-        "addresses: ['https://10.0.0.7:9090'], tls: { ca_file: /etc/ca.pem }",
+        "addresses: ['https://10.0.0.7:9090'], tls: { ca_file: /dev/null }",
     ] {
         loaded(&with(admin, right));
     }
