@@ -6,6 +6,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Folders whose lines are still to be rewritten. Remove an entry with the last of its lines.
+const PENDING: [&str; 3] = ["src/source/", "src/publish/kafka", "src/connect/"];
+
 const LEVELS: [&str; 5] = ["trace!(", "debug!(", "info!(", "warn!(", "error!("];
 
 #[test]
@@ -19,6 +22,9 @@ fn every_log_message_starts_with_a_capital_letter_and_has_no_final_stop() {
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
         let name = file.strip_prefix(root).unwrap().display().to_string();
+        if PENDING.iter().any(|pending| name.starts_with(pending)) {
+            continue;
+        }
         for (line, call) in calls(&text) {
             count += 1;
             match message(&call) {
@@ -35,7 +41,7 @@ fn every_log_message_starts_with_a_capital_letter_and_has_no_final_stop() {
 }
 
 fn fault(message: &str) -> Option<&'static str> {
-    if !message.starts_with(|first: char| first.is_uppercase()) && !message.starts_with("{$message") {
+    if !message.starts_with(|first: char| first.is_uppercase()) && !matches!(message, "{$message}" | "{message}") {
         return Some("no capital letter at the start");
     }
     if message.ends_with(['.', '!', ':']) {

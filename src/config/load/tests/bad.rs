@@ -174,7 +174,7 @@ f.yaml:4:1: foo: unknown key `foo`
     assert_eq!(
         mistakes("- name: a"),
         "f.yaml:1:1: expected a mapping (keys with values), got a list
-  1 | - name: a
+  1 | …
     | ^
   help: write its keys under it; known are `pipelines`, `admin`, `peers` and `drain`"
     );
