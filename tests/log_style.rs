@@ -41,7 +41,9 @@ fn every_log_message_starts_with_a_capital_letter_and_has_no_final_stop() {
 }
 
 fn fault(message: &str) -> Option<&'static str> {
-    if !message.starts_with(|first: char| first.is_uppercase()) && !matches!(message, "{$message}" | "{message}") {
+    if !message.starts_with(|first: char| first.is_uppercase())
+        && !matches!(message, "{$message}" | "{message}")
+    {
         return Some("no capital letter at the start");
     }
     if message.ends_with(['.', '!', ':']) {

@@ -138,7 +138,10 @@ fn build(config: &Config, env: Env<'_>) -> Result<Built, Vec<BuildError>> {
     });
     let mut controls = Controls::new(config.admin.token.clone());
     for pipeline in &config.pipelines {
-        match (build::parts(pipeline, config, &metrics, env), brokers::source(pipeline, config.peers.is_some())) {
+        match (
+            build::parts(pipeline, config, &metrics, env),
+            brokers::source(pipeline, config.peers.is_some()),
+        ) {
             (Ok(mut parts), Ok(source)) => {
                 parts.control = Some(controls.of(&pipeline.name));
                 if let Some(replicas) = &mut replicas {
