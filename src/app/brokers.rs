@@ -49,7 +49,7 @@ pub(super) fn source(pipeline: &config::Pipeline, peers: bool) -> Result<AnySour
     }
 }
 
-/// Where items of a RabbitMQ queue are written anew, and parked. Kafka needs neither: it counts no returns, and a
+/// Where copies of a RabbitMQ queue's items are written, and parked. Kafka needs neither: it counts no returns, and a
 /// record that waits holds no slot.
 pub(super) fn copies(pipeline: &config::Pipeline) -> Result<Option<Copies>, BuildError> {
     let Some(source) = &pipeline.source.rabbitmq else { return Ok(None) };
@@ -62,7 +62,8 @@ pub(super) fn copies(pipeline: &config::Pipeline) -> Result<Option<Copies>, Buil
     if let Some(prefix) = &pipeline.retry.queue {
         for delay in copy::steps(pipeline.retry.backoff.get(), pipeline.retry.backoff_max.get()) {
             let place =
-                publisher.parking(&format!("{prefix}.{delay:?}"), delay, &source.queue).map_err(|error| {
+                // Named after its purpose, so that pipelines with the same prefix have queues of their own.
+                publisher.parking(&format!("{prefix}.{}.{delay:?}", source.queue), delay, &source.queue).map_err(|error| {
                     BuildError::config(&pipeline.name, error, "choose a shorter name for retry.queue")
                 })?;
             parked.push((delay, Arc::new(place)));

@@ -27,6 +27,7 @@ pub(super) fn check(config: &Config, features: Features, env: Env<'_>, report: &
         context.unique_name(&pipeline.name, index, &path, &mut names);
         context.pipeline(pipeline, config, &path);
     }
+    context.rabbitmq_loops(config);
     context.admin(&config.admin, &root.key("admin"));
     if let Some(peers) = &config.peers {
         context.peers(peers, &config.admin, &root.key("peers"));

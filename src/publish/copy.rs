@@ -1,13 +1,19 @@
-//! Copies of an item for its own queue: written anew before the broker's delivery limit takes it, or parked until its
+//! Copies of an item for its own queue: written again before the broker's delivery limit takes it, or parked until its
 //! next attempt is due.
 //!
-//! A copy is the message as it was, with two headers of ours: the name that the item goes by from now on, and the
-//! attempts made so far, which the broker's own count of returns does not survive.
+//! A copy is the message as it was, with headers of ours: the name of the item, the attempts made so far, which the
+//! broker's own count of returns does not survive, and the mark by which the bridge knows its own copies.
+//!
+//! * The broker's bookkeeping is left out. RabbitMQ takes an `x-death` that it reads for its own, sees a cycle in the second
+//!   trip through a parking queue, and drops the message without a word.
+//! * `CC` and `BCC` are left out: they have had their effect.
+//! * Priority is kept. The expiration starts again with each copy that goes back at once; a parked copy has none, because
+//!   the wait would end early and the broker removes it at the end of the wait anyway.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Outgoing, Publisher, is_delivery_count};
+use super::{Outgoing, Publisher};
 use crate::delivery::Mark;
 use crate::event::{Message, Origin, Properties, Value, own};
 
@@ -32,16 +38,21 @@ impl Copies {
     }
 }
 
-/// The message to write. A parked one loses its `expiration`, which would end the wait early.
+/// The message to write.
 pub fn copy(message: &Message, name: &str, mark: Mark, attempts: u32, parked: Parked) -> Outgoing {
-    let is_replaced =
-        |name: &str| [own::ID, own::ATTEMPTS, own::COPY].iter().any(|ours| name.eq_ignore_ascii_case(ours));
-    let is_kept = |name: &str| !is_replaced(name) && !is_delivery_count(name);
+    // The original's own name stays part of the content, even where it is not the name of the item.
+    let original = if message.header(own::COPY).is_some() { own::COPIED_ID } else { own::ID };
+    let original = message.header(original).cloned();
+    let is_replaced = |name: &str| {
+        [own::ID, own::ATTEMPTS, own::COPY, own::COPIED_ID].iter().any(|ours| name.eq_ignore_ascii_case(ours))
+    };
+    let is_kept = |name: &str| !is_replaced(name) && !is_bookkeeping(name) && !matches!(name, "CC" | "BCC");
     let mut headers: Vec<(String, Value)> =
         message.headers.iter().filter(|(name, _)| is_kept(name)).cloned().collect();
     headers.push((own::ID.to_owned(), Value::Text(name.to_owned())));
     headers.push((own::ATTEMPTS.to_owned(), Value::Int(attempts.into())));
     headers.push((own::COPY.to_owned(), Value::Text(mark.to_string())));
+    headers.extend(original.map(|original| (own::COPIED_ID.to_owned(), original)));
     let mut properties = match &message.origin {
         Origin::Rabbitmq(origin) => origin.properties.clone(),
         Origin::Kafka(_) => Properties::default(),
@@ -50,6 +61,21 @@ pub fn copy(message: &Message, name: &str, mark: Mark, attempts: u32, parked: Pa
         properties.expiration = None;
     }
     Outgoing { body: message.body.clone(), headers, properties, ..Outgoing::default() }
+}
+
+/// Headers that the broker writes on a message that it hands over or dead-letters.
+fn is_bookkeeping(name: &str) -> bool {
+    const NAMES: [&str; 6] = [
+        "x-death",
+        "x-delivery-count",
+        "x-acquired-count",
+        "x-stream-offset",
+        "x-opt-deaths",
+        "x-opt-acquired-count",
+    ];
+    const STARTS: [&str; 3] = ["x-first-death-", "x-last-death-", "x-opt-rabbitmq-"];
+    let starts = |start: &&str| name.get(..start.len()).is_some_and(|it| it.eq_ignore_ascii_case(start));
+    NAMES.iter().any(|its| name.eq_ignore_ascii_case(its)) || STARTS.iter().any(starts)
 }
 
 /// The steps of a wait that starts at `first` and doubles up to `most`.
@@ -85,7 +111,13 @@ mod tests {
             headers: vec![
                 ("own".into(), Value::Bool(true)),
                 ("x-delivery-count".into(), Value::Int(18)),
+                ("X-Death".into(), Value::List(Vec::new())),
+                ("x-first-death-queue".into(), Value::Null),
+                ("x-last-death-reason".into(), Value::Null),
+                ("x-acquired-count".into(), Value::Int(3)),
+                ("CC".into(), Value::List(Vec::new())),
                 ("longhaul-attempts".into(), Value::Int(1)),
+                ("longhaul-id".into(), Value::Text("producer's".into())),
             ],
             origin: Origin::Rabbitmq(RabbitmqOrigin { properties, ..RabbitmqOrigin::default() }),
         };
@@ -95,6 +127,7 @@ mod tests {
             ("longhaul-id".to_owned(), Value::Text("name".into())),
             ("longhaul-attempts".to_owned(), Value::Int(2)),
             ("longhaul-copy".to_owned(), Value::Text("01".repeat(16))),
+            ("longhaul-copied-id".to_owned(), Value::Text("producer's".into())),
         ];
         assert_eq!((rewritten.headers, &rewritten.body[..]), (headers, &b"body"[..]));
         assert_eq!(rewritten.properties.expiration.as_deref(), Some("5"));

@@ -2,10 +2,13 @@
 //!
 //! On a connection of its own: a broker short of memory blocks connections that publish, and a blocked connection
 //! would hold the acks of a consumer too. One channel in confirm mode, on which any number of writes are under way at
-//! once; what is no plain confirm is an error, an unroutable message in particular, which the broker confirms as well.
+//! once. Everything but a plain confirm is an error, an unroutable message in particular, which the broker confirms as well.
+
+mod probe;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
@@ -23,17 +26,22 @@ use crate::event::{Properties, Value};
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 /// Delivery mode of a message that survives a restart of the broker.
 const PERSISTENT: u8 = 2;
-/// What a content header frame needs besides the headers: its own frame, flags, and the properties at their longest.
-const FRAME_RESERVE: usize = 4096;
+/// What a content header frame needs besides properties and headers: the frame itself, class, size and flags, and the
+/// length of the headers.
+const HEADER_FRAME: usize = 8 + 14 + 4;
 
 /// Writes to one place, connecting when there is something to write.
 pub struct Publisher {
     connection: rabbitmq::Settings,
     exchange: String,
     routing_key: String,
-    /// What to declare when the queue is missing.
+    /// The arguments of a queue that is ours.
     declare: Option<FieldTable>,
+    /// The queue that is ours has these arguments, or will be created with them.
+    is_checked: AtomicBool,
     link: Arc<Mutex<Option<Arc<Link>>>>,
+    /// The largest body that the broker takes, once it has refused a larger one.
+    body_max: Arc<AtomicU64>,
 }
 
 /// What a broker's confirm says about an unroutable message.
@@ -56,17 +64,26 @@ impl Publisher {
             (Some(exchange), _) => (exchange.clone(), target.routing_key.clone().unwrap_or_default()),
             (None, queue) => (String::new(), queue.clone().unwrap_or_default()),
         };
-        Publisher { connection, exchange, routing_key, declare: None, link: Arc::default() }
+        Publisher {
+            connection,
+            exchange,
+            routing_key,
+            declare: None,
+            is_checked: AtomicBool::new(false),
+            link: Arc::default(),
+            body_max: Arc::new(AtomicU64::new(u64::MAX)),
+        }
     }
 
-    /// To a queue, from which what is written there goes on to `back_to` after `delay`. It is created when the first
-    /// message comes. Shares this publisher's connection.
+    /// To a queue, from which each message goes on to `back_to` after `delay`. It is created when the first message comes.
+    /// Shares this publisher's connection.
     ///
     /// A quorum queue, and at least once: out of a classic one RabbitMQ dead-letters without a confirm.
     ///
     /// # Errors
     /// A name that AMQP can't hold.
     pub fn parking(&self, queue: &str, delay: Duration, back_to: &str) -> Result<Self, PublishError> {
+        table::short("queue name", queue).map_err(never)?;
         let text = |text: &str| Value::Text(text.to_owned());
         let millis = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
         let arguments = [
@@ -83,11 +100,13 @@ impl Publisher {
             exchange: String::new(),
             routing_key: queue.to_owned(),
             declare: Some(table::table(&arguments).map_err(never)?),
+            is_checked: AtomicBool::new(false),
             link: Arc::clone(&self.link),
+            body_max: Arc::clone(&self.body_max),
         })
     }
 
-    /// Says goodbye to the broker. Writes may follow; they connect anew.
+    /// Says goodbye to the broker. Writes may follow; they connect again.
     pub async fn close(&self) {
         if let Some(link) = self.link.lock().await.take().and_then(Arc::into_inner) {
             link.connection.close().await;
@@ -96,6 +115,11 @@ impl Publisher {
 
     /// A queue of ours that is missing is created, and then written to.
     async fn publish_to_queue(&self, outgoing: Outgoing) -> Result<(), PublishError> {
+        if self.declare.is_some() && !self.is_checked.load(Ordering::Relaxed) {
+            // A queue of this name that dead-letters elsewhere would lose the message.
+            self.check_place().await?;
+            self.is_checked.store(true, Ordering::Relaxed);
+        }
         let mut routed = self.write(outgoing.clone()).await?;
         if let (Routed::Nowhere(_), Some(arguments)) = (&routed, &self.declare) {
             self.create(arguments).await.map_err(|error| self.later(&error))?;
@@ -124,11 +148,18 @@ impl Publisher {
         let link = self.link().await.map_err(|error| self.later(&error))?;
         let frame_max = link.connection.frame_max();
         let headers = properties.headers().as_ref().map(table::size).unwrap_or_default();
-        if headers + FRAME_RESERVE > frame_max {
-            return Err(never(format!("headers of {headers} bytes do not fit into a frame of {frame_max}")));
+        if headers + size(&outgoing.properties) + HEADER_FRAME > frame_max {
+            return Err(PublishError::too_large(format!(
+                "headers of {headers} bytes do not fit into a frame of {frame_max}"
+            )));
         }
-
-        let body = outgoing.body.len();
+        let (body, body_max) = (outgoing.body.len(), self.body_max.load(Ordering::Relaxed));
+        if body as u64 > body_max {
+            // Refused here: a refusal by the broker closes the channel for all other writes too.
+            return Err(PublishError::too_large(format!(
+                "a body of {body} bytes is larger than the {body_max} that the broker takes"
+            )));
+        }
         let writing = async {
             // Mandatory: otherwise the broker confirms a message that no queue takes, and drops it.
             let options = BasicPublishOptions { mandatory: true, immediate: false };
@@ -184,7 +215,10 @@ impl Publisher {
     fn failed(&self, error: &Error, body: usize) -> PublishError {
         let error_text = error.to_string();
         match size_limit(&error_text) {
-            Some(limit) if body as u64 > limit => never(error_text),
+            Some(limit) if body as u64 > limit => {
+                self.body_max.fetch_min(limit, Ordering::Relaxed);
+                PublishError::too_large(error_text)
+            }
             _ => self.later(error),
         }
     }
@@ -214,6 +248,10 @@ impl super::Publisher for Publisher {
     ) -> Pin<Box<dyn Future<Output = Result<(), PublishError>> + Send + '_>> {
         Box::pin(self.publish_to_queue(outgoing))
     }
+
+    fn probe(&self) -> Pin<Box<dyn Future<Output = Result<(), PublishError>> + Send + '_>> {
+        Box::pin(self.check())
+    }
 }
 
 /// The limit in `message size N is larger than configured max size M`, the broker's words with its code 406.
@@ -223,8 +261,26 @@ fn size_limit(text: &str) -> Option<u64> {
     digits.parse().ok()
 }
 
+/// Bytes that the properties take in a frame without the headers, or a little more.
+fn size(properties: &Properties) -> usize {
+    let texts = [
+        &properties.content_type,
+        &properties.content_encoding,
+        &properties.correlation_id,
+        &properties.reply_to,
+        &properties.expiration,
+        &properties.message_id,
+        &properties.kind,
+        &properties.app_id,
+        &properties.cluster_id,
+    ];
+    // Delivery mode, priority and timestamp.
+    let numbers = 1 + 1 + 8;
+    numbers + texts.into_iter().flatten().map(|text| 1 + text.len()).sum::<usize>()
+}
+
 fn properties(outgoing: &Outgoing) -> Result<BasicProperties, PublishError> {
-    // `CC` and `BCC` are orders to the broker to send copies elsewhere; whoever gave them had them carried out already.
+    // `CC` and `BCC` are orders to the broker to send copies elsewhere. The broker has carried them out already.
     let is_order = |name: &str| matches!(name, "CC" | "BCC");
     let headers: Vec<(String, Value)> =
         outgoing.headers.iter().filter(|(name, _)| !is_order(name)).cloned().collect();
@@ -242,7 +298,7 @@ fn properties(outgoing: &Outgoing) -> Result<BasicProperties, PublishError> {
         message_id,
         timestamp,
         kind,
-        // The broker compares it with the user of the connection, and refuses another's.
+        // The broker compares it with the user of the connection, and refuses any other name.
         user_id: _,
         app_id,
         cluster_id,

@@ -1,8 +1,10 @@
 //! RabbitMQ, where it differs from the other sources: sessions, refusals, topology and messages of every kind.
 
+mod identity;
 mod odd_messages;
 mod problems;
 mod publisher;
+mod random;
 mod raw;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,8 @@
 //! RabbitMQ: the URI, the queue to declare, where to publish.
 
-use std::borrow::Cow;
+mod loops;
+
+use std::collections::HashSet;
 
 use url::{Host, Url};
 
@@ -56,6 +58,13 @@ impl Context<'_> {
                 "remove the `/` for the default virtual host, or name one behind it",
             );
         }
+        if uri.query_pairs().any(|(key, value)| key == "heartbeat" && value == "0") {
+            self.report.warning(
+                &at,
+                "without heartbeats a connection that falls silent is never noticed, so that 10 s are used",
+                "write a number of seconds from 1 to 60, or remove `heartbeat`",
+            );
+        }
         if uri.scheme() == "amqp" && *tls != Tls::default() {
             self.report.warning(
                 &path.key("tls"),
@@ -81,30 +90,115 @@ impl Context<'_> {
     }
 }
 
-fn parse(text: &str) -> Result<Url, (&'static str, &'static str)> {
+/// Why a URI is refused, and the help.
+type Refusal = (&'static str, &'static str);
+
+fn parse(text: &str) -> Result<Url, Refusal> {
     const FORM: &str = "write amqp://user:password@host:5672/vhost";
+    const ESCAPES: &str = "write /, ?, #, @, : and % of a user name, password or virtual host as %2F, %3F, %23, %40, %3A and %25";
+    if text.chars().any(|character| character.is_ascii_control() || character == ' ') {
+        return Err(("the URI contains a space or a control character", "write it as %20, %0A and so on"));
+    }
     let uri = Url::parse(text).map_err(|_| {
-        ("this is no URI", "write amqp://user:password@host:5672/vhost, with /, @, : and % of a password as %2F, %40, %3A and %25")
+        ("this is not a URI", "write amqp://user:password@host:5672/vhost, with /, @, : and % of a password as %2F, %40, %3A and %25")
     })?;
     if !matches!(uri.scheme(), "amqp" | "amqps") {
         return Err(("the URI starts with neither `amqp://` nor `amqps://`", FORM));
     }
-    match uri.host() {
-        None | Some(Host::Domain("")) => return Err(("the URI names no host", FORM)),
-        // The AMQP client takes such a host for localhost without a word (amq-protocol-uri 10.6).
-        Some(Host::Ipv6(_)) => {
-            return Err(("an IPv6 address is not supported here", "use a host name that resolves to it"));
-        }
-        Some(Host::Domain(_) | Host::Ipv4(_)) => {}
+    if matches!(uri.host(), None | Some(Host::Domain(""))) {
+        return Err(("the URI names no host", FORM));
     }
-    let fits = |(key, value): (Cow<'_, str>, Cow<'_, str>)| match &*key {
-        "heartbeat" | "channel_max" => value.parse::<u16>().is_ok(),
-        "frame_max" => value.parse::<u32>().is_ok(),
-        "connection_timeout" => value.parse::<u64>().is_ok(),
-        _ => true,
-    };
-    if !uri.query_pairs().all(fits) {
-        return Err(("a number behind the `?` is none, or too large", "write it as in ?heartbeat=60"));
+    // A password with one of these characters ends the authority early: the user becomes the host, and digits a port.
+    if uri.fragment().is_some() {
+        return Err(("everything from the `#` on is not part of the address", ESCAPES));
     }
+    if uri.path().contains('@') || uri.query().is_some_and(|query| query.contains('@')) {
+        return Err((
+            "an `@` behind the first `/` or `?` is not the end of a user name and password",
+            ESCAPES,
+        ));
+    }
+    let parts = [uri.username(), uri.password().unwrap_or_default(), uri.path()];
+    if parts.into_iter().any(|part| decoded(part).is_none()) {
+        return Err((
+            "a `%` is not followed by two hexadecimal digits, or what it stands for is not UTF-8",
+            ESCAPES,
+        ));
+    }
+    parameters(&uri)?;
     Ok(uri)
+}
+
+fn parameters(uri: &Url) -> Result<(), Refusal> {
+    const NUMBER: &str = "a number behind the `?` is not one, or out of range";
+    let mut seen = HashSet::new();
+    for (key, value) in uri.query_pairs() {
+        let (fits, help) = match &*key {
+            "heartbeat" => (value.parse::<u16>().is_ok(), "write it as in ?heartbeat=60"),
+            "connection_timeout" => {
+                (value.parse::<u64>().is_ok(), "write milliseconds, as in ?connection_timeout=10000")
+            }
+            // 0 is no bound. A session opens several channels.
+            "channel_max" => (
+                value.parse::<u16>().is_ok_and(|count| count == 0 || count >= 8),
+                "write at least ?channel_max=8, or remove it",
+            ),
+            // Between AMQP's least frame and a bound on the memory that a connection takes.
+            "frame_max" => (
+                value.parse::<u32>().is_ok_and(|bytes| bytes == 0 || (4096..=1 << 20).contains(&bytes)),
+                "write bytes from 4096 to 1048576, as in ?frame_max=131072, or remove it",
+            ),
+            "auth_mechanism" => {
+                const KNOWN: [&str; 5] = ["plain", "amqplain", "external", "anonymous", "rabbit-cr-demo"];
+                if !KNOWN.contains(&&*value.to_lowercase()) {
+                    return Err((
+                        "the `auth_mechanism` is unknown",
+                        "write plain, amqplain, external or anonymous",
+                    ));
+                }
+                (true, "")
+            }
+            "cacertfile"
+            | "certfile"
+            | "keyfile"
+            | "verify"
+            | "fail_if_no_peer_cert"
+            | "server_name_indication" => {
+                return Err((
+                    "a parameter behind the `?` has no effect",
+                    "name certificates under `tls:` beside `url:`; the server's certificate is always checked",
+                ));
+            }
+            _ => {
+                return Err((
+                    "a parameter behind the `?` is unknown",
+                    "remove it; known are heartbeat, connection_timeout, channel_max, frame_max and auth_mechanism",
+                ));
+            }
+        };
+        if !fits {
+            return Err((NUMBER, help));
+        }
+        if !seen.insert(key) {
+            return Err(("a parameter behind the `?` is given twice", "keep one of the two"));
+        }
+    }
+    Ok(())
+}
+
+/// The text without its percent-encoding; none where that is damaged.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let digit = |byte: u8| char::from(byte).to_digit(16);
+                let (high, low) = (digit(rest.next()?)?, digit(rest.next()?)?);
+                u8::try_from(high * 16 + low).ok()?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
 }

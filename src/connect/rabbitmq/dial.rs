@@ -25,8 +25,9 @@ use super::{Error, FRAME_MAX};
 pub(super) const HELLO: &[u8] = b"AMQP\x00\x00\x09\x01";
 /// How long one address has before the next is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(1500);
-/// Bound of everything up to the greeting, of all addresses together.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+/// Bound of everything up to the greeting, of all addresses together; the URI may set another one up to a minute.
+const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT_MAX: u64 = 60_000;
 /// Far more than any greeting.
 const GREETING_MAX: usize = 64 * 1024;
 
@@ -45,7 +46,9 @@ pub(super) async fn dial(uri: &AMQPUri, tls: &OwnedTLSConfig) -> Result<Dialed, 
         let addresses: Vec<SocketAddr> = tokio::net::lookup_host(name).await.map_err(unresolved)?.collect();
         first_of(addresses, uri, tls).await
     };
-    timeout(TIMEOUT, dialing).await.unwrap_or(Err(Error::Silent("the connection", TIMEOUT)))
+    let bound = uri.query.connection_timeout.filter(|milliseconds| *milliseconds > 0);
+    let bound = bound.map_or(TIMEOUT, |milliseconds| Duration::from_millis(milliseconds.min(TIMEOUT_MAX)));
+    timeout(bound, dialing).await.unwrap_or(Err(Error::Silent("the connection", bound)))
 }
 
 async fn first_of(addresses: Vec<SocketAddr>, uri: &AMQPUri, tls: &OwnedTLSConfig) -> Result<Dialed, Error> {

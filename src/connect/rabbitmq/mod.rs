@@ -154,7 +154,8 @@ fn parse(text: &str) -> Result<AMQPUri, Error> {
     if let Some(url::Host::Ipv6(address)) = url.host() {
         uri.authority.host = address.to_string();
     }
-    uri.query.heartbeat.get_or_insert(HEARTBEAT);
+    // 0 would switch them off, and a connection that falls silent would never be noticed.
+    uri.query.heartbeat = Some(uri.query.heartbeat.filter(|seconds| *seconds > 0).unwrap_or(HEARTBEAT));
     Ok(uri)
 }
 

@@ -6,7 +6,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll, ready as ready_or_pending};
+use std::task::{Context, Poll, Waker, ready as ready_or_pending};
 use std::time::{Duration, Instant};
 
 use async_rs::Tokio;
@@ -34,8 +34,11 @@ pub struct ReadableStream {
     ready: Vec<u8>,
     given: usize,
     chunk: Box<[u8]>,
-    /// How many bytes of the protocol header lapin has yet to write.
+    /// How many bytes of the protocol header lapin has yet to write. It reads nothing before: it would not expect the
+    /// greeting.
     to_skip: usize,
+    /// Wakes the read that waits for that.
+    reading: Option<Waker>,
 }
 
 /// lapin's runtime: Tokio, with this stream in the place of a TCP stream.
@@ -55,7 +58,7 @@ impl ReadableStream {
         let mut ready = Vec::new();
         frames.read(greeting, &mut ready)?;
         let chunk = vec![0; CHUNK].into_boxed_slice();
-        Ok(ReadableStream { socket, frames, ready, given: 0, chunk, to_skip: HELLO.len() })
+        Ok(ReadableStream { socket, frames, ready, given: 0, chunk, to_skip: HELLO.len(), reading: None })
     }
 
     pub(super) fn server(&self) -> Arc<OnceLock<Server>> {
@@ -66,6 +69,11 @@ impl ReadableStream {
     fn skip(&mut self, length: usize) -> Option<usize> {
         let skipped = self.to_skip.min(length);
         self.to_skip -= skipped;
+        if self.to_skip == 0
+            && let Some(reading) = self.reading.take()
+        {
+            reading.wake();
+        }
         (skipped > 0).then_some(skipped)
     }
 }
@@ -73,6 +81,10 @@ impl ReadableStream {
 impl AsyncRead for ReadableStream {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut [u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self.get_mut();
+        if this.to_skip > 0 {
+            this.reading = Some(context.waker().clone());
+            return Poll::Pending;
+        }
         while this.given == this.ready.len() {
             this.ready.clear();
             this.given = 0;

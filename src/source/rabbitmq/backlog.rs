@@ -14,9 +14,9 @@ use crate::connect::rabbitmq::{Connection, Error, answer, table};
 use crate::source::SourceEvent;
 
 /// Between two questions. Another consumer that comes and goes in between is not seen.
-const PERIOD: Duration = Duration::from_secs(1);
+const PERIOD: Duration = Duration::from_millis(250);
 /// The backlog is told once in so many answers.
-const TOLD_EVERY: u32 = 5;
+const TOLD_EVERY: u32 = 20;
 
 /// What the broker tells about a queue.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +61,7 @@ async fn report(
     for number in 0u32.. {
         let counted = count(&channel, queue).await?;
         // The session's own consumer is one of them.
-        others.counted(counted.consumers.saturating_sub(1));
+        others.counted(counted.consumers.saturating_sub(1), queue);
         if number % TOLD_EVERY == 0 {
             let _ = events.send(SourceEvent::Backlog(counted.ready.into()));
         }

@@ -41,12 +41,19 @@ pub(super) enum Shared {
 
 impl Others {
     /// The number of consumers besides the session's own.
-    pub(super) fn counted(&self, others: u32) {
+    pub(super) fn counted(&self, others: u32, queue: &str) {
         let mut state = self.state();
         match (others, state.stale_until) {
             (0, _) => state.stale_until = None,
             (1, Some(until)) if Instant::now() < until => {}
-            _ => state.seen = true,
+            _ if state.seen => {}
+            _ => {
+                state.seen = true;
+                tracing::info!(
+                    queue,
+                    "Another consumer takes items from the queue: without peers, an item that comes back runs again"
+                );
+            }
         }
     }
 
@@ -78,10 +85,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn another_consumer_is_remembered() {
         let others = Others::default();
-        others.counted(0);
+        others.counted(0, "q");
         assert_eq!(others.shared(), Shared::No);
-        others.counted(1);
-        others.counted(0);
+        others.counted(1, "q");
+        others.counted(0, "q");
         assert_eq!(others.shared(), Shared::Yes);
     }
 
@@ -90,19 +97,19 @@ mod tests {
         let lost = || Error::Silent("a settle", Duration::from_secs(1));
         let others = Others::default();
         others.lost(&lost());
-        others.counted(1);
+        others.counted(1, "q");
         assert_eq!(others.shared(), Shared::Unclear);
-        others.counted(0);
+        others.counted(0, "q");
         assert_eq!(others.shared(), Shared::No);
 
         others.lost(&lost());
-        others.counted(2);
+        others.counted(2, "q");
         assert_eq!(others.shared(), Shared::Yes);
 
         let others = Others::default();
         others.lost(&lost());
         tokio::time::advance(STALE).await;
-        others.counted(1);
+        others.counted(1, "q");
         assert_eq!(others.shared(), Shared::Yes);
 
         let others = Others::default();

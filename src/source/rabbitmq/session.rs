@@ -134,7 +134,7 @@ impl Session {
             return Err(Error::Stream(settings.queue.clone()));
         }
         let asking = connection.channel().await?;
-        others.counted(backlog::count(&asking, &settings.queue).await?.consumers);
+        others.counted(backlog::count(&asking, &settings.queue).await?.consumers, &settings.queue);
         // From 4.3 on a quorum queue takes a consumer's word for the time that an item may stay unsettled. Older ones ignore
         // it, and other queues refuse it.
         let is_told = connection.server().is_at_least(4, 3) && matches!(kind, Kind::Quorum | Kind::Unknown);
@@ -338,7 +338,7 @@ async fn next(consumer: &mut Consumer) -> lapin::Result<Option<lapin::message::D
 async fn is_shared(others: &Others, asking: &Channel, queue: &str, redelivered: bool) -> bool {
     if redelivered && others.shared() == Shared::Unclear {
         match tokio::time::timeout(COUNT_TIMEOUT, backlog::count(asking, queue)).await {
-            Ok(Ok(count)) => others.counted(count.consumers.saturating_sub(1)),
+            Ok(Ok(count)) => others.counted(count.consumers.saturating_sub(1), queue),
             Ok(Err(error)) => tracing::debug!(%error, queue, "The number of consumers is unknown"),
             Err(_) => {}
         }

@@ -1,5 +1,7 @@
 //! A producer that writes AMQP byte by byte, as no well-behaved client library does.
 
+use std::collections::BTreeSet;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -8,6 +10,7 @@ use crate::support::within;
 
 pub struct RawProducer {
     stream: TcpStream,
+    published: u64,
 }
 
 /// A message as it goes over the wire.
@@ -56,7 +59,7 @@ impl RawProducer {
         let opening = async {
             let mut stream = TcpStream::connect(address(url)).await.unwrap();
             stream.write_all(b"AMQP\x00\x00\x09\x01").await.unwrap();
-            let mut producer = RawProducer { stream };
+            let mut producer = RawProducer { stream, published: 0 };
             producer.method(&[0, 10, 0, 10]).await;
             let start_ok = [
                 &[0, 10, 0, 11, 0, 0, 0, 0][..],
@@ -80,6 +83,28 @@ impl RawProducer {
 
     /// Publishes to the default exchange, or to another, and awaits the confirm.
     pub async fn publish(&mut self, exchange: &str, message: &RawMessage) {
+        self.publish_all(exchange, std::slice::from_ref(message)).await;
+    }
+
+    /// The same with many, which are confirmed together.
+    pub async fn publish_all(&mut self, exchange: &str, messages: &[RawMessage]) {
+        let mut unconfirmed = BTreeSet::new();
+        for message in messages {
+            self.write(exchange, message).await;
+            self.published += 1;
+            unconfirmed.insert(self.published);
+        }
+        while !unconfirmed.is_empty() {
+            let ack = within("a confirm", self.method(&[0, 60, 0, 80])).await;
+            let tag = u64::from_be_bytes(ack[4..12].try_into().unwrap());
+            if ack[12] == 1 {
+                unconfirmed.retain(|other| *other > tag);
+            }
+            unconfirmed.remove(&tag);
+        }
+    }
+
+    async fn write(&mut self, exchange: &str, message: &RawMessage) {
         let key = short(&message.routing_key);
         let publish = [&[0, 60, 0, 40, 0, 0][..], &short(exchange.as_bytes()), &key, &[0]].concat();
         self.send(1, 1, &publish).await;
@@ -88,7 +113,6 @@ impl RawProducer {
         for part in message.body.chunks(100_000) {
             self.send(3, 1, part).await;
         }
-        within("a confirm", self.method(&[0, 60, 0, 80])).await;
     }
 
     async fn send(&mut self, kind: u8, channel: u8, payload: &[u8]) {

@@ -46,6 +46,11 @@ impl OwnRabbitmq {
         }
     }
 
+    /// From 4.3 on a consumer of a quorum queue may say itself how long a delivery may stay unacked, and does.
+    pub fn takes_the_consumers_word(&self) -> bool {
+        self.kind == "rabbitmq-4.3"
+    }
+
     /// How long a delivery may stay unacked, in channels that are opened from now on.
     pub fn set_ack_timeout(&self, milliseconds: u32) {
         self.ctl(&["rabbitmqctl", "eval", &format!("application:set_env(rabbit, consumer_timeout, {milliseconds}), application:set_env(rabbit, channel_tick_interval, 500).")]);

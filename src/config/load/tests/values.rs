@@ -31,13 +31,33 @@ fn the_rabbitmq_uri() {
         ("http://mq", "neither `amqp://` nor `amqps://`"),
         ("amqp://", "names no host"),
         ("mq", "this is no URI"),
-        ("amqp://u:a/b@mq", "this is no URI | write amqp://user:password@host:5672/vhost, with /, @"),
-        ("'amqp://[::1]'", "an IPv6 address is not supported here"),
-        ("amqp://mq?heartbeat=x", "a number behind the `?` is none, or too large"),
+        ("amqp://u:a/b@mq", "this is not a URI | write amqp://user:password@host:5672/vhost, with /, @"),
+        (
+            "amqp://mq?heartbeat=x",
+            "a number behind the `?` is not one, or out of range | write it as in ?heartbeat=60",
+        ),
+        ("amqp://mq?channel_max=2", "out of range | write at least ?channel_max=8"),
+        ("amqp://mq?frame_max=16777216", "out of range | write bytes from 4096 to 1048576"),
+        ("amqp://mq?heartbeta=5", "a parameter behind the `?` is unknown"),
+        ("amqp://mq?verify=verify_none", "has no effect | name certificates under `tls:`"),
+        ("amqp://mq?auth_mechanism=plane", "the `auth_mechanism` is unknown"),
+        ("amqp://mq?heartbeat=5&heartbeat=6", "given twice"),
+        ("'amqp://u:12/34@mq'", "an `@` behind the first `/` or `?`"),
+        ("'amqp://u:12?34@mq'", "an `@` behind the first `/` or `?`"),
+        ("'amqp://u:12#34@mq'", "everything from the `#` on"),
+        ("'amqp://u:12#34@mq:5672/v?heartbeat=5'", "everything from the `#` on"),
+        ("'amqp://u:100%@mq'", "a `%` is not followed by two hexadecimal digits"),
+        ("'amqp://u:%ff@mq'", "not UTF-8"),
+        ("'amqp://u:a b@mq'", "a space or a control character"),
     ] {
         refused(&rabbitmq(SINK).replace("amqp://mq", uri), &[expected]);
     }
-    for uri in ["amqps://u:p%2F@mq:5671/vhost?heartbeat=60", "amqp://10.0.0.1/%2F?frame_max=131072"] {
+    for uri in [
+        "amqps://u:p%2F@mq:5671/vhost?heartbeat=60",
+        "amqp://10.0.0.1/%2F?frame_max=131072",
+        "'amqp://[::1]:5672'",
+        "amqp://u:a@b:c@mq/v?auth_mechanism=external&connection_timeout=5000",
+    ] {
         loaded(&rabbitmq(SINK).replace("amqp://mq", uri));
     }
 }
@@ -248,4 +268,45 @@ fn peers() {
             "admin.listen: the key `listen` is missing: the other replicas (`peers`) ask at the admin",
         ],
     );
+}
+
+fn two(first: &str, second: &str) -> String {
+    let pipeline = |name: &str, source: &str, more: &str| {
+        format!(
+            "- name: {name}\n  source: {{ rabbitmq: {{ url: 'amqp://mq', queue: {source} }} }}\n  sink: {{ url: 'http://s' }}\n  max_in_flight: 1\n  {more}\n"
+        )
+    };
+    format!("pipelines:\n{}{}", pipeline("a", "one", first), pipeline("b", "two", second))
+}
+
+#[test]
+fn messages_that_come_back_to_their_queue() {
+    let letter = |target: &str| format!("dead_letter: {{ rabbitmq: {{ {target} }} }}");
+    let held = "on_failed: hold";
+    let own = "the source of this pipeline";
+    for target in ["queue: one", "url: 'amqp://u:p@MQ:5672/%2f', queue: one"] {
+        refused(&two(&letter(target), held), &[own]);
+    }
+    refused(
+        &two("reply: { rabbitmq: { queue: one } }\n  on_failed: hold", held),
+        &["the replies go to `one`"],
+    );
+    // One direction is a chain, both are a loop.
+    loaded(&two(&letter("queue: two"), held));
+    loaded(&two(&letter("url: 'amqp://other', queue: one"), held));
+    let expected = ["go to `two`, and from there back to `one`", "go to `one`, and from there back to `two`"];
+    refused(&two(&letter("queue: two"), &letter("queue: one")), &expected);
+    // By a binding.
+    let bound = |key: &str| {
+        two(&letter("exchange: x, routing_key: a.b"), held).replacen(
+            "queue: one }",
+            &format!("queue: one, declare: {{ bind: [{{ exchange: x, routing_key: '{key}' }}] }} }}"),
+            1,
+        )
+    };
+    refused(&bound("a.*"), &[own]);
+    loaded(&bound("c"));
+    // A queue for items that wait.
+    let parked = "retry: { queue: wait }\n  on_failed: hold";
+    refused(&two(parked, &letter("queue: wait.one.10s")), &["for items that wait"]);
 }

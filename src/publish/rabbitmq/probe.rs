@@ -1,0 +1,98 @@
+//! Whether a target exists and may be written to, found out without a write.
+//!
+//! AMQP has no question for the permission to write. But RabbitMQ checks it before it reads the expiration of a message:
+//! a message whose expiration is not a number is refused for that only where the write is permitted, and is never written.
+
+use std::sync::atomic::Ordering;
+
+use lapin::options::{
+    BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions,
+};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, ExchangeKind};
+
+use super::{Link, Publisher, never};
+use crate::connect::rabbitmq::{Error, answer, table};
+use crate::publish::PublishError;
+
+/// No number of milliseconds.
+const NO_EXPIRATION: &str = "longhaul-probe";
+
+impl Publisher {
+    pub(super) async fn check(&self) -> Result<(), PublishError> {
+        self.check_place().await?;
+        self.is_checked.store(true, Ordering::Relaxed);
+        let link = self.link().await.map_err(|error| self.later(&error))?;
+        self.check_permission(&link).await.map_err(|error| self.later(&error))
+    }
+
+    /// Whether the queue or exchange exists. A queue of ours may be missing, but if it exists, it must be like ours.
+    pub(super) async fn check_place(&self) -> Result<(), PublishError> {
+        let link = self.link().await.map_err(|error| self.later(&error))?;
+        let found = if self.exchange.is_empty() {
+            self.find_queue(&link).await
+        } else {
+            self.find_exchange(&link).await
+        };
+        match (found, &self.declare) {
+            (Ok(()), None) => Ok(()),
+            (Ok(()), Some(arguments)) => match self.declare_again(&link, arguments.clone()).await {
+                Err(error) if error.code() == Some(406) => Err(never(format!(
+                    "the queue {} exists already, with other arguments ({error}): delete it when it is empty, or choose \
+                     another name for retry.queue",
+                    self.routing_key
+                ))),
+                other => other.map_err(|error| self.later(&error)),
+            },
+            (Err(error), Some(_)) if error.code() == Some(404) => Ok(()),
+            // A user who may only write. The write will tell.
+            (Err(error), None) if error.code() == Some(403) => Ok(()),
+            (Err(error), _) => Err(self.later(&error)),
+        }
+    }
+
+    async fn find_queue(&self, link: &Link) -> Result<(), Error> {
+        let channel = link.connection.channel().await?;
+        let name = table::short("queue name", &self.routing_key)?;
+        let passive = QueueDeclareOptions::default().passive();
+        answer("queue.declare", channel.queue_declare(name, passive, FieldTable::default())).await?;
+        answer("channel.close", channel.close(200, "OK".into())).await
+    }
+
+    async fn find_exchange(&self, link: &Link) -> Result<(), Error> {
+        let channel = link.connection.channel().await?;
+        let name = table::short("exchange name", &self.exchange)?;
+        let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
+        let asking = channel.exchange_declare(name, ExchangeKind::Direct, passive, FieldTable::default());
+        answer("exchange.declare", asking).await?;
+        answer("channel.close", channel.close(200, "OK".into())).await
+    }
+
+    async fn declare_again(&self, link: &Link, arguments: FieldTable) -> Result<(), Error> {
+        let channel = link.connection.channel().await?;
+        let name = table::short("queue name", &self.routing_key)?;
+        let declaring = channel.queue_declare(name, QueueDeclareOptions::durable(), arguments);
+        answer("queue.declare", declaring).await?;
+        answer("channel.close", channel.close(200, "OK".into())).await
+    }
+
+    async fn check_permission(&self, link: &Link) -> Result<(), Error> {
+        // Another broker may take such a message.
+        if link.connection.server().product.as_deref() != Some("RabbitMQ") {
+            return Ok(());
+        }
+        let channel = link.connection.channel().await?;
+        answer("confirm.select", channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        let (exchange, key) =
+            (table::short("exchange name", &self.exchange)?, table::short("routing key", &self.routing_key)?);
+        let properties = BasicProperties::default().with_expiration(NO_EXPIRATION.into());
+        let publishing = async {
+            let options = BasicPublishOptions::default();
+            channel.basic_publish(exchange, key, options, b"", properties).await?.await
+        };
+        match answer("a refused publish", publishing).await {
+            Err(error) if error.code() == Some(406) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+}
