@@ -30,7 +30,7 @@ fn the_rabbitmq_uri() {
     for (uri, expected) in [
         ("http://mq", "neither `amqp://` nor `amqps://`"),
         ("amqp://", "names no host"),
-        ("mq", "this is no URI"),
+        ("mq", "this is not a URI"),
         ("amqp://u:a/b@mq", "this is not a URI | write amqp://user:password@host:5672/vhost, with /, @"),
         (
             "amqp://mq?heartbeat=x",
