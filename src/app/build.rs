@@ -115,6 +115,7 @@ pub fn policy(pipeline: &config::Pipeline) -> Policy {
             unknown_backoff: retry.unknown_backoff.get(),
             worker_time_budget: retry.worker_time_budget.get(),
             not_started_for: retry.not_started_for.get(),
+            interruptions: retry.interruptions,
         },
         on_unknown: match pipeline.on_unknown {
             config::OnUnknown::Retry => OnUnknown::Retry,
@@ -140,7 +141,7 @@ pub fn policy(pipeline: &config::Pipeline) -> Policy {
             orphans_max: pipeline.max_in_flight.saturating_mul(10).max(ORPHANS_MIN),
             orphan_age: ORPHAN_AGE,
         },
-        seed: fastrand::u64(..),
+        seed: uuid::Uuid::new_v4().as_u128(),
     }
 }
 

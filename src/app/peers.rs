@@ -63,7 +63,7 @@ pub(super) fn replicas(config: &Config) -> Result<Option<Replicas>, BuildError> 
         token: token.clone(),
         tls: peers.tls.clone(),
         timeout,
-        proof: peers::PROOF,
+        proof: crate::delivery::lease::PROOF,
         patience: config.pipelines.iter().map(patience).collect(),
     };
     let client = Peers::new(settings).map_err(|error| {

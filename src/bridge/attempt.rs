@@ -1,90 +1,14 @@
-//! One attempt: encode the event (once for each item), send it, say how it ended.
-
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+//! One attempt: encode the event (once for each item), send it, and report its end.
 
 use tokio::time::Instant;
 
+use super::work::{Work, kept_bytes};
 use super::{Ended, Shared};
-use crate::delivery::{Input, ItemId, Mark, Outcome};
-use crate::event::{EncodedEvent, Message, Origin, Redelivered, Value, own};
+use crate::delivery::{Input, ItemId, Outcome};
+use crate::event::Redelivered;
 use crate::sink::{Answer, Request};
 
-/// An item as the shell keeps it, from its admission until the core forgets it.
-pub(super) struct Work {
-    pub message: Arc<Message>,
-    /// Made at the first attempt and kept, so that every attempt has the same id (guarantee G5).
-    event: OnceLock<EncodedEvent>,
-    /// An id for an item that came with none: its event's, and its copies' in the broker.
-    fresh_id: OnceLock<String>,
-    mark: OnceLock<Mark>,
-    /// How the latest attempt ended, where a dead letter or a reply may be made of it.
-    answer: Mutex<Option<Answer>>,
-}
-
-impl Work {
-    pub fn new(message: Arc<Message>) -> Self {
-        Work {
-            message,
-            event: OnceLock::new(),
-            fresh_id: OnceLock::new(),
-            mark: OnceLock::new(),
-            answer: Mutex::new(None),
-        }
-    }
-
-    /// The event's id, or before the first attempt what the broker knows the item by.
-    pub fn id(&self) -> String {
-        if let Some(event) = self.event.get() {
-            return event.id().to_owned();
-        }
-        match &self.message.origin {
-            Origin::Kafka(origin) => format!("partition:{}/offset:{}", origin.partition, origin.offset),
-            Origin::Rabbitmq(origin) => {
-                origin.properties.message_id.clone().unwrap_or_else(|| self.fresh_id().to_owned())
-            }
-        }
-    }
-
-    /// What a copy of the item is known by: the name that it has already, else a new one.
-    pub fn name(&self) -> &str {
-        self.message.own_header(own::ID).and_then(Value::as_text).unwrap_or_else(|| self.fresh_id())
-    }
-
-    /// The mark of the item's copies.
-    pub fn mark(&self) -> Mark {
-        *self.mark.get_or_init(|| Mark(*uuid::Uuid::new_v4().as_bytes()))
-    }
-
-    fn fresh_id(&self) -> &str {
-        self.fresh_id.get_or_init(|| uuid::Uuid::new_v4().to_string())
-    }
-
-    /// The event's attribute `source`; empty before the first attempt.
-    pub fn source(&self) -> String {
-        self.event.get().map(|event| event.source().to_owned()).unwrap_or_default()
-    }
-
-    pub fn answer(&self) -> Option<Answer> {
-        self.answer.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn keep_answer(&self, answer: Answer) {
-        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
-    }
-
-    /// The event, encoded now if it was not before.
-    pub fn event(&self, shared: &Shared) -> Result<&EncodedEvent, String> {
-        if let Some(event) = self.event.get() {
-            return Ok(event);
-        }
-        let fresh_id = || self.fresh_id().to_owned();
-        let event =
-            shared.encoder.encode_with_id(&self.message, &fresh_id).map_err(|error| error.to_string())?;
-        Ok(self.event.get_or_init(|| event))
-    }
-}
-
-/// Which attempt to make.
+/// The attempt to make.
 pub(super) struct Attempt {
     pub item: ItemId,
     pub number: u32,
@@ -103,18 +27,20 @@ pub(super) async fn run(shared: &Shared, work: &Work, attempt: Attempt) -> Ended
     if outcome == Outcome::Done {
         tracing::info!(
             pipeline = shared.name,
-            id = work.id(),
+            id = work.id(shared),
             attempt = attempt.number,
             seconds,
             "Item done"
         );
     }
     let detail = (outcome != Outcome::Done).then(|| answer.detail.clone());
-    let of_use = if outcome == Outcome::Done { shared.reply.is_some() } else { shared.dead_letter.is_some() };
-    if of_use {
+    let is_used =
+        if outcome == Outcome::Done { shared.reply.is_some() } else { shared.dead_letter.is_some() };
+    let answer_bytes = if is_used { kept_bytes(&answer) } else { 0 };
+    if is_used {
         work.keep_answer(answer);
     }
-    Ended { input: Input::Completed { item: attempt.item, outcome, took }, detail }
+    Ended { input: Input::Completed { item: attempt.item, outcome, took, answer_bytes }, detail }
 }
 
 async fn send(shared: &Shared, work: &Work, attempt: &Attempt) -> Answer {
@@ -124,6 +50,7 @@ async fn send(shared: &Shared, work: &Work, attempt: &Attempt) -> Answer {
                 pipeline = shared.name,
                 id = event.id(),
                 attempt = attempt.number,
+                attempts = shared.attempts,
                 "Request started"
             );
             let (headers, body) = event.for_attempt(attempt.number, Redelivered(attempt.redelivered));

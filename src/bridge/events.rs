@@ -1,5 +1,7 @@
 //! What a source reports and hands over, on its way to the core.
 
+use tokio::time::Instant;
+
 use super::{BATCH, Control, Pipeline};
 use crate::delivery::{Input, Reason};
 use crate::source::{Delivery, Settled, SourceEvent};
@@ -65,7 +67,6 @@ impl Pipeline {
                 );
                 self.forget_partition(epoch);
                 self.handle(Input::SessionLost(epoch));
-                self.claim_lost(epoch);
             }
             SourceEvent::Settled { id, settled } => {
                 let stale = settled == Settled::Stale;
@@ -73,14 +74,15 @@ impl Pipeline {
                 if stale {
                     self.shared.metrics.stale_settles.inc();
                 }
-                self.handle(Input::Settled { id, stale });
+                self.progress = Instant::now();
+                self.handle(Input::Settled { delivery: id, stale });
             }
             SourceEvent::Proven(ids) => {
-                for id in ids {
-                    self.handle(Input::Proven { id });
+                for delivery in ids {
+                    self.handle(Input::Proven { delivery });
                 }
             }
-            SourceEvent::Alive { epoch } => self.alive(epoch),
+            SourceEvent::Alive { epoch } => self.handle(Input::SessionAlive(epoch)),
             SourceEvent::Connected(connected) => {
                 self.shared.metrics.connected.set(i64::from(connected));
                 self.status.connected(connected);
@@ -88,7 +90,7 @@ impl Pipeline {
             SourceEvent::Backlog(items) => {
                 self.shared.metrics.backlog.set(i64::try_from(items).unwrap_or(i64::MAX));
             }
-            SourceEvent::Stuck { id } => self.handle(Input::GiveUp { id, reason: Reason::Stalled }),
+            SourceEvent::Stuck { id } => self.handle(Input::GiveUp { delivery: id, reason: Reason::Stalled }),
             SourceEvent::HeadAge(age) => {
                 self.shared.metrics.kafka_head_age.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
             }

@@ -1,7 +1,8 @@
 //! The async shell of a pipeline: feeds the pure core, carries out its effects, drains.
 //!
 //! One task runs [`Pipeline::run`] and owns the core; requests and writes run in tasks of their own and
-//! report back over one channel. Nothing is decided here: every rule is in `delivery`.
+//! report back over one channel. No rule is here: `delivery` decides, and this
+//! module carries out its commands.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,23 +26,26 @@ use crate::telemetry::{PipelineMetrics, Status};
 mod answer;
 mod ask;
 mod attempt;
+mod commands;
 mod drain;
-mod effects;
 mod events;
+mod notices;
 mod show;
+mod targets;
 mod verdict;
+mod work;
 mod writes;
 
 pub use answer::{Asker, Question, When};
 use ask::{Asking, PartitionAnswer};
-use attempt::Work;
+use work::Kept;
 
-/// How often a drain looks whether results that others are about to fetch were fetched.
-const FETCH_CHECK: Duration = Duration::from_millis(100);
-
-/// How many ended requests, or deliveries, are handled before the loop looks at everything else, which costs more than
-/// handling one of them.
+/// Ended requests, or deliveries, that are handled before the loop looks at everything else. That costs more than one of
+/// them.
 const BATCH: usize = 64;
+
+/// How often the loop wakes up without an event: to show that it is alive, and to look for a lack of progress.
+const TICK: Duration = Duration::from_secs(5);
 
 /// Everything that a pipeline is made of.
 pub struct Parts {
@@ -89,8 +93,8 @@ pub struct Pipeline {
     core: Dispatcher,
     started: Instant,
     port: Port,
-    /// What is kept of each item in the core's hands.
-    works: HashMap<ItemId, Arc<Work>>,
+    /// The messages of the items in the core's hands.
+    works: HashMap<ItemId, Kept>,
     /// The delivery that the core is looking at, until it says what becomes of it.
     incoming: Option<Arc<Message>>,
     effects: Vec<Effect>,
@@ -113,6 +117,10 @@ pub struct Pipeline {
     intake_stopped: bool,
     /// Work that ended in the drain, too late to be settled.
     forgone: usize,
+    /// The detail of the latest attempt that failed.
+    last_failure: Option<String>,
+    /// When an item made progress last.
+    progress: Instant,
     no_room: Option<NoRoom>,
     /// The working limit that was shown last.
     limit: u32,
@@ -122,6 +130,8 @@ pub struct Pipeline {
 struct Shared {
     /// The pipeline's name, for log lines.
     name: String,
+    /// The configured number of attempts, for log lines.
+    attempts: u32,
     encoder: Encoder,
     sink: Arc<dyn Sink>,
     dead_letter: Option<dead_letter::Target>,
@@ -150,8 +160,10 @@ impl Pipeline {
     ) -> Result<Report, SourceError> {
         let (port, link) = link(parts.policy.max_in_flight as usize);
         let source = tokio::spawn(source.run(link));
+        let targets = targets::watch(&parts);
         let mut pipeline = Pipeline::new(parts, port);
         let result = pipeline.until_drained(source, drain).await;
+        drop(targets);
         pipeline.status.stopped();
         result
     }
@@ -165,6 +177,7 @@ impl Pipeline {
         };
         let shared = Shared {
             name: parts.name,
+            attempts: parts.policy.retry.attempts,
             encoder: parts.encoder,
             sink: parts.sink,
             dead_letter: parts.dead_letter,
@@ -195,6 +208,8 @@ impl Pipeline {
             drain_timeout: parts.drain_timeout,
             intake_stopped: false,
             forgone: 0,
+            last_failure: None,
+            progress: Instant::now(),
             no_room: None,
         }
     }
@@ -205,11 +220,11 @@ impl Pipeline {
         drain: CancellationToken,
     ) -> Result<Report, SourceError> {
         let mut deadline = None;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut endings = Vec::with_capacity(BATCH);
         loop {
             let wake = self.core.poll_timeout().map(|after| self.started + after);
-            let owed = self.core.is_draining() && self.claims.are_owed();
-            let wake = if owed { Some(Instant::now() + FETCH_CHECK) } else { wake };
             tokio::select! {
                 biased;
                 ended = &mut source => return self.source_ended(ended),
@@ -232,6 +247,7 @@ impl Pipeline {
                 }
                 _ = at(deadline) => return Ok(self.cut_short(source).await),
                 _ = at(wake) => self.handle(Input::Timer),
+                _ = tick.tick() => self.tick(),
                 delivery = self.port.deliveries.recv(), if self.takes() => match delivery {
                     Some(delivery) => self.deliveries(delivery),
                     // The source is ending; its join handle says how.
@@ -248,12 +264,16 @@ impl Pipeline {
 
     /// Gives the core an input and carries out what it answers.
     fn handle(&mut self, input: Input) {
-        let mut effects = std::mem::take(&mut self.effects);
-        self.core.handle(self.started.elapsed(), input, &mut effects);
-        for effect in effects.drain(..) {
-            self.perform(effect);
+        let mut next = Some(input);
+        while let Some(input) = next {
+            let mut effects = std::mem::take(&mut self.effects);
+            self.core.handle(self.started.elapsed(), input, &mut effects);
+            for effect in effects.drain(..) {
+                self.perform(effect);
+            }
+            self.effects = effects;
+            next = self.claims.fetched.pop().map(|claim| Input::Fetched { claim });
         }
-        self.effects = effects;
     }
 }
 

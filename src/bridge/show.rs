@@ -1,9 +1,39 @@
 //! What people see of a pipeline: metrics, readiness, and a line where something changes.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::Pipeline;
 use crate::delivery::NoRoom;
+use crate::telemetry::{Problem, ProblemKind};
+
+/// Items wait, and none of them made progress for this long: a person should look.
+const STALLED: Duration = Duration::from_secs(600);
 
 impl Pipeline {
+    /// Shows that the loop is alive, and looks for a lack of progress.
+    pub(super) fn tick(&mut self) {
+        self.status.beat();
+        let stats = self.core.stats();
+        let is_waiting = stats.items > stats.pending && stats.running == 0;
+        if !is_waiting {
+            self.progress = Instant::now();
+        }
+        if self.progress.elapsed() < STALLED {
+            return self.status.clear(ProblemKind::Stalled, "");
+        }
+        let minutes = self.progress.elapsed().as_secs() / 60;
+        self.status.raise(Problem {
+            kind: ProblemKind::Stalled,
+            subject: String::new(),
+            text: format!("{} items wait, and none of them has made progress for {minutes} min", stats.items),
+            help:
+                "see the other problems and the log for the cause; a restart returns the items to the broker"
+                    .to_owned(),
+        });
+    }
+
     /// Brings metrics and readiness up to date.
     pub(super) fn show(&mut self) {
         let stats = self.core.stats();

@@ -2,55 +2,67 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::attempt::Work;
+use super::work::Work;
 use super::{Ended, Shared};
-use crate::delivery::{Input, ItemId, Reason, Write, Written};
-use crate::publish::PublishError;
+use crate::delivery::{Input, ItemId, Mark, Reason, Write, Written};
 use crate::publish::copy::{Parked, copy};
 use crate::publish::dead_letter::Letter;
 use crate::publish::reply::Answer;
+use crate::publish::{PublishError, PublishErrorKind};
 
 /// Writes what `write` asks for and waits until it is confirmed.
 pub(super) async fn run(shared: &Shared, work: &Work, item: ItemId, write: Write) -> Ended {
     let result = match write {
         Write::DeadLetter { reason, attempts } => dead_letter(shared, work, reason, attempts).await,
         Write::Reply => reply(shared, work).await,
-        Write::Park { attempts, delay } => park(shared, work, attempts, delay).await,
+        Write::Park { mark, attempts, delay } => park(shared, work, mark, attempts, delay).await,
     };
-    let (written, detail) = verdict(result);
+    let (written, detail) = outcome_of(result);
     Ended { input: Input::Written { item, written }, detail }
 }
 
-/// Writes the item anew to its own queue and waits until that is confirmed.
-pub(super) async fn rewrite(shared: &Shared, work: &Work, item: ItemId, attempts: u32) -> Ended {
+/// Writes a copy of the item to its own queue and waits until it is confirmed.
+pub(super) async fn rewrite(shared: &Shared, work: &Work, item: ItemId, mark: Mark, attempts: u32) -> Ended {
     let result = match &shared.copies {
         Some(copies) => {
-            copies.queue.publish(copy(&work.message, work.name(), work.mark(), attempts, Parked(false))).await
+            copies.queue.publish(copy(&work.message, work.name(), mark, attempts, Parked(false))).await
         }
         None => Err(PublishError::impossible("this broker takes no copies".to_owned())),
     };
-    let (written, detail) = verdict(result);
+    let (written, detail) = outcome_of(result);
     Ended { input: Input::Rewritten { item, written }, detail }
 }
 
-fn verdict(result: Result<(), PublishError>) -> (Written, Option<String>) {
+fn outcome_of(result: Result<(), PublishError>) -> (Written, Option<String>) {
     match result {
         Ok(()) => (Written::Confirmed, None),
-        Err(error) if error.is_transient() => (Written::Failed, Some(error.what)),
-        Err(error) => (Written::Impossible, Some(error.what)),
+        Err(error) => {
+            let written = match error.kind {
+                PublishErrorKind::Transient => Written::Failed,
+                PublishErrorKind::TooLarge => Written::TooLarge,
+                PublishErrorKind::Impossible => Written::Impossible,
+            };
+            (written, Some(error.what))
+        }
     }
 }
 
-async fn park(shared: &Shared, work: &Work, attempts: u32, delay: Duration) -> Result<(), PublishError> {
+async fn park(
+    shared: &Shared,
+    work: &Work,
+    mark: Mark,
+    attempts: u32,
+    delay: Duration,
+) -> Result<(), PublishError> {
     let place = shared.copies.as_ref().and_then(|copies| copies.parked_for(delay));
     let Some(place) = place else {
         return Err(PublishError::impossible("no retry.queue is configured".to_owned()));
     };
-    place.publish(copy(&work.message, work.name(), work.mark(), attempts, Parked(true))).await?;
+    place.publish(copy(&work.message, work.name(), mark, attempts, Parked(true))).await?;
     shared.metrics.parked.inc();
     tracing::info!(
         pipeline = shared.name,
-        id = work.id(),
+        id = work.id(shared),
         seconds = delay.as_secs_f64(),
         "Item parked in the broker until its next attempt"
     );
@@ -69,7 +81,7 @@ async fn dead_letter(
     let answer = work.answer();
     let letter = Letter {
         message: work.message.clone(),
-        event_id: work.id(),
+        event_id: work.id(shared),
         reason,
         code: answer.as_ref().and_then(|answer| answer.status),
         detail: answer.as_ref().map(|answer| answer.detail.clone()).unwrap_or_default(),
@@ -80,7 +92,7 @@ async fn dead_letter(
     };
     target.write(&letter, || work.event(shared).cloned()).await?;
     shared.metrics.dead_lettered(reason);
-    tracing::warn!(pipeline = shared.name, id = work.id(), %reason, attempts, "Item dead-lettered");
+    tracing::warn!(pipeline = shared.name, id = work.id(shared), %reason, attempts, "Item dead-lettered");
     Ok(())
 }
 
@@ -90,7 +102,7 @@ async fn reply(shared: &Shared, work: &Work) -> Result<(), PublishError> {
     let (Some(response), Some(status)) = (&answer.response, answer.status) else { return Ok(()) };
     let message = target.message(&Answer {
         item: &work.message,
-        event_id: &work.id(),
+        event_id: &work.id(shared),
         event_source: &work.source(),
         status,
         headers: &response.headers,
@@ -100,6 +112,6 @@ async fn reply(shared: &Shared, work: &Work) -> Result<(), PublishError> {
     let Some(message) = message else { return Ok(()) };
     target.publisher.publish(message).await?;
     shared.metrics.replies.inc();
-    tracing::debug!(pipeline = shared.name, id = work.id(), "Reply written");
+    tracing::debug!(pipeline = shared.name, id = work.id(shared), "Reply written");
     Ok(())
 }

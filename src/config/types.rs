@@ -298,6 +298,10 @@ pub struct Retry {
     pub worker_time_budget: Span,
     /// How long an item may wait for a worker that can't be reached. Such tries cost no attempt.
     pub not_started_for: Span,
+    /// Interruptions in a row that cost no attempt, 0 to 1000. A worker reports one if it is stopped before it has
+    /// finished. Each further one counts as a failed attempt.
+    #[schemars(range(max = 1000))]
+    pub interruptions: u32,
     /// RabbitMQ only: park waits in the broker, in queues of this name with the delay behind it (`thumbnails.retry.10s`,
     /// one for each step of the backoff), which are created when they are needed. A parked item holds no slot, and its
     /// count of attempts survives a restart. Without this key an item waits in memory and keeps its slot.
@@ -437,6 +441,7 @@ mod defaults {
                 unknown_backoff: Span::from_secs(30),
                 worker_time_budget: Span::from_hours(6),
                 not_started_for: Span::from_hours(24),
+                interruptions: 20,
                 queue: None,
             }
         }

@@ -18,17 +18,7 @@ use super::wire::{ANSWER_BYTES, Answer, Claim, InFlight, Instance, PATH, Questio
 use super::{Claimed, Discovery, Token};
 use crate::config::Tls;
 use crate::connect::http::{self as connect, Trust, Watched};
-
-/// How long a peer is asked to hold a question. Proxies in between wait longer than this, and a question every 20 s costs
-/// little even if it goes on for hours.
-const POLL: Duration = Duration::from_secs(20);
-
-/// The least time between two questions to the same peer, so that a peer that does not hold them is not flooded.
-const PAUSE: Duration = Duration::from_millis(500);
-
-/// Questions in a row without an answer before a peer that had the item counts as gone. One lost connection must not
-/// cost hours of work.
-const TRIES: u32 = 4;
+use crate::delivery::lease::{PAUSE, POLL, TRIES};
 
 /// First questions to all peers that are under way at once. It bounds the memory that strangers' answers can take.
 const AT_ONCE: usize = 256;

@@ -15,7 +15,6 @@
 //! * "It runs here" is believed for a bounded time ([`Settings::patience`]), since no request runs longer.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 mod client;
 mod discovery;
@@ -31,10 +30,6 @@ pub use client::{Peers, Settings};
 pub use discovery::Discovery;
 pub use server::{Answer, Status, router};
 pub use wire::{Claim, InFlight, Instance, Release, Stay, Verdict};
-
-/// How long a replica may take to find out whether one of its sessions is alive: ten seconds for the broker's answer, and
-/// some more to notice that there is none.
-pub const PROOF: Duration = Duration::from_secs(12);
 
 /// Reads the secret that all replicas share. It is read again at each use, so that a rotated one is seen. An error is for
 /// a person and holds nothing of the secret.

@@ -14,14 +14,15 @@ use axum::{Extension, Router};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::Token;
 use super::replay::{Refusal, Replays};
 use super::seal::{HEADER, Key, Proof};
 use super::wire::{
     self, ANSWER_BYTES, Claim, InFlight, Instance, PATH, QUESTION_BYTES, Question, Release, Reply, Stay,
     Verdict,
 };
-use super::{PROOF, Token};
 use crate::admin::Known;
+use crate::delivery::lease::PROOF;
 
 /// The longest time that a question is held, even if it asks for more.
 const HOLD_MAX: Duration = Duration::from_secs(60);

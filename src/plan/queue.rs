@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::requests::{Asked, Ended};
 use super::scenario::Bridge;
 use crate::delivery::{
-    DeliveryId, Digest, Dispatcher, Effect, Epoch, Identity, Input, Outline, Policy, Settlement, Write,
-    Written,
+    Command, DeliveryId, Digest, Dispatcher, Effect, Epoch, Identity, Input, Notice, Outline, Policy,
+    Settlement, Write, Written,
 };
 
 /// One queue, and the replicas of the bridge as its consumers. It keeps RabbitMQ's rule, the stricter one: an unsettled delivery holds
@@ -43,7 +43,7 @@ struct Consumer {
 impl Queue {
     pub fn new(bridge: &Bridge) -> Self {
         let consumer = |index: u32| {
-            let policy = Policy { seed: u64::from(index), ..bridge.policy.clone() };
+            let policy = Policy { seed: u128::from(index), ..bridge.policy.clone() };
             let prefetch = policy.max_in_flight;
             let mut core = Dispatcher::new(policy);
             core.handle(Duration::ZERO, Input::SessionUp(Epoch(0)), &mut Vec::new());
@@ -84,7 +84,12 @@ impl Queue {
         let Asked { bridge, item, .. } = ended.asked;
         // The bridge measures the whole request: it can't see when the work began.
         let took = ended.waited + ended.ran;
-        self.tell(bridge, now, Input::Completed { item, outcome: ended.outcome, took }, asked);
+        self.tell(
+            bridge,
+            now,
+            Input::Completed { item, outcome: ended.outcome, took, answer_bytes: 0 },
+            asked,
+        );
     }
 
     /// Fires the timers that are due: retries, a breaker's end.
@@ -137,8 +142,10 @@ impl Queue {
 
     fn carry_out(&mut self, bridge: usize, effect: &Effect, asked: &mut Vec<Asked>) -> Option<Input> {
         match *effect {
-            Effect::Dispatch { item, attempt, .. } => asked.push(Asked { bridge, item, attempt }),
-            Effect::Settle { id, how, dropped } => {
+            Effect::Do(Command::Dispatch { item, attempt, .. }) => {
+                asked.push(Asked { bridge, item, attempt })
+            }
+            Effect::Do(Command::Settle { delivery, how, dropped }) => {
                 self.consumers[bridge].unsettled -= 1;
                 match how {
                     Settlement::Ack => {
@@ -147,29 +154,18 @@ impl Queue {
                     }
                     Settlement::Return => self.ready += 1,
                 }
-                return Some(Input::Settled { id, stale: false });
+                return Some(Input::Settled { delivery, stale: false });
             }
-            Effect::Write { item, write } => {
+            Effect::Do(Command::Write { item, write }) => {
                 if matches!(write, Write::DeadLetter { .. }) {
                     self.totals.dead_lettered += 1;
                 }
                 return Some(Input::Written { item, written: Written::Confirmed });
             }
-            Effect::Hold { .. } => self.totals.held += 1,
-            Effect::Retry { .. } => self.totals.retries += 1,
-            Effect::Admit { .. }
-            | Effect::Adopt { .. }
-            | Effect::Note { .. }
-            | Effect::Release { .. }
-            | Effect::Forget { .. }
-            | Effect::OrphanExpired { .. }
-            | Effect::Breaker { .. }
-            // A queue without returns and a bridge without other replicas have no use for these.
-            | Effect::Cancel { .. }
-            | Effect::Rewrite { .. }
-            | Effect::Copied { .. }
-            | Effect::Ask { .. }
-            | Effect::Claimed { .. } => {}
+            Effect::Tell(Notice::Held { .. }) => self.totals.held += 1,
+            Effect::Tell(Notice::Retrying { .. }) => self.totals.retries += 1,
+            // A queue without returns and a bridge without other replicas need nothing else.
+            Effect::Do(_) | Effect::Tell(_) => {}
         }
         None
     }

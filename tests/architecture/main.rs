@@ -54,7 +54,7 @@ fn rooms_know_only_whom_they_may() {
         ),
         (
             "peers/",
-            &["crate::source", "crate::sink", "crate::publish", "crate::bridge", "crate::delivery"],
+            &["crate::source", "crate::sink", "crate::publish", "crate::bridge", "crate::delivery::{"],
             "peers carry questions and answers, and know nothing of what they mean",
         ),
         (

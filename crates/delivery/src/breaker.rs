@@ -1,5 +1,5 @@
-//! The circuit breaker: stops asking a service that only fails, so that a burst of failures does not
-//! flush a whole queue into the dead letter.
+//! The circuit breaker: stops requests to a service that only fails, so that a burst of failures does not move a
+//! whole queue into the dead letter.
 
 use std::time::Duration;
 
@@ -15,14 +15,24 @@ pub(super) struct Breaker {
     state: State,
 }
 
+/// An open breaker, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OpenBreaker {
+    /// The outcome that opened it.
+    pub cause: Outcome,
+    pub since: Time,
+    /// When the next probe starts; `None` while a probe may start or runs.
+    pub probe: Option<Time>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum State {
-    /// All is well, after this many failures in a row.
+    /// Requests start. The latest `failures` of them failed.
     Closed { failures: u32 },
-    /// Nothing starts before this time.
-    Open { until: Time },
-    /// One item may start, or runs, to find out.
-    HalfOpen { probe: Option<ItemId> },
+    /// Nothing starts before `until`.
+    Open { until: Time, cause: Outcome, since: Time },
+    /// One item may start, or runs, to test the service.
+    HalfOpen { probe: Option<ItemId>, cause: Outcome, since: Time },
 }
 
 impl Breaker {
@@ -30,16 +40,24 @@ impl Breaker {
         Breaker { threshold, open_for, state: State::Closed { failures: 0 } }
     }
 
+    pub fn open(&self) -> Option<OpenBreaker> {
+        match self.state {
+            State::Closed { .. } => None,
+            State::Open { until, cause, since } => Some(OpenBreaker { cause, since, probe: Some(until) }),
+            State::HalfOpen { cause, since, .. } => Some(OpenBreaker { cause, since, probe: None }),
+        }
+    }
+
     pub fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed { .. })
     }
 
     pub fn may_start(&self) -> bool {
-        matches!(self.state, State::Closed { .. } | State::HalfOpen { probe: None })
+        matches!(self.state, State::Closed { .. } | State::HalfOpen { probe: None, .. })
     }
 
     pub fn started(&mut self, item: ItemId) {
-        if let State::HalfOpen { probe } = &mut self.state {
+        if let State::HalfOpen { probe, .. } = &mut self.state {
             *probe = Some(item);
         }
     }
@@ -47,42 +65,58 @@ impl Breaker {
     /// When to call [`Breaker::timer`].
     pub fn timeout(&self) -> Option<Time> {
         match self.state {
-            State::Open { until } => Some(until),
+            State::Open { until, .. } => Some(until),
             _ => None,
         }
     }
 
     pub fn timer(&mut self, now: Time) {
-        if self.timeout().is_some_and(|until| until <= now) {
-            self.state = State::HalfOpen { probe: None };
+        if let State::Open { until, cause, since } = self.state
+            && until <= now
+        {
+            self.state = State::HalfOpen { probe: None, cause, since };
         }
     }
 
-    /// Notes how a request ended. Requests that began before the breaker opened don't move it: only
-    /// the probe tells how the service is now.
+    /// Takes the outcome of a request. Requests that began before the breaker opened do not move it: only the
+    /// probe shows the present state of the service.
     pub fn ended(&mut self, now: Time, item: ItemId, outcome: Outcome) {
-        let failed = matches!(outcome, Outcome::NotStarted { .. } | Outcome::Rejected);
         match self.state {
-            State::Closed { failures } if failed => {
-                let failures = failures.saturating_add(1);
-                let opens = self.threshold > 0 && failures >= self.threshold;
-                self.state = if opens { self.opened(now) } else { State::Closed { failures } };
-            }
-            State::Closed { .. } => self.state = State::Closed { failures: 0 },
-            State::HalfOpen { probe: Some(probe) } if probe == item => {
-                self.state =
-                    if outcome == Outcome::Done { State::Closed { failures: 0 } } else { self.opened(now) };
+            State::Closed { failures } => self.state = self.after(now, failures, outcome),
+            State::HalfOpen { probe: Some(probe), since, .. } if probe == item => {
+                self.state = match outcome {
+                    Outcome::Done => State::Closed { failures: 0 },
+                    // It shows nothing about the service: the next item probes.
+                    Outcome::Interrupted => State::HalfOpen { probe: None, cause: outcome, since },
+                    _ => self.opened(now, outcome, since),
+                };
             }
             State::Open { .. } | State::HalfOpen { .. } => {}
         }
     }
 
-    /// Whatever was seen so far.
+    /// Closes the breaker, whatever was seen so far.
     pub fn close(&mut self) {
         self.state = State::Closed { failures: 0 };
     }
 
-    fn opened(&self, now: Time) -> State {
-        State::Open { until: now.saturating_add(self.open_for) }
+    fn after(&self, now: Time, failures: u32, outcome: Outcome) -> State {
+        match outcome {
+            // The configuration is wrong, so that every other item would end the same way.
+            Outcome::Misconfigured => self.opened(now, outcome, now),
+            Outcome::NotStarted { .. } | Outcome::Rejected => {
+                let failures = failures.saturating_add(1);
+                let opens = self.threshold > 0 && failures >= self.threshold;
+                if opens { self.opened(now, outcome, now) } else { State::Closed { failures } }
+            }
+            Outcome::Interrupted => State::Closed { failures },
+            Outcome::Done | Outcome::Failed { .. } | Outcome::Unknown | Outcome::Unreadable => {
+                State::Closed { failures: 0 }
+            }
+        }
+    }
+
+    fn opened(&self, now: Time, cause: Outcome, since: Time) -> State {
+        State::Open { until: now.saturating_add(self.open_for), cause, since }
     }
 }

@@ -1,211 +1,203 @@
-//! The dispatcher's state, its entry points, and what starts next.
+//! The dispatcher's state, its entry point, and the choice of the item that starts next.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 
-use super::breaker::Breaker;
-use super::item::{Item, ItemId, Phase, Rewrite};
+use super::breaker::{Breaker, OpenBreaker};
+use super::claims::Claims;
+use super::copies::Spare;
+use super::item::{Doing, Item, ItemId, Left, Place, Rewrite};
+use super::items::Items;
 use super::limit::Limit;
-use super::order::Lanes;
 use super::policy::Policy;
-use super::protocol::{ClaimId, Effect, Input, Time};
-use super::session::{DeliveryId, Epoch, Identity, Mark, Settlement};
+use super::protocol::{Command, Effect, Input, Notice, Time};
+use super::session::{DeliveryId, Epoch, Group};
 
-/// Decides for one pipeline. See the module's text for an item's way through it.
+/// Decides for one pipeline. The crate's documentation describes the way of an item through it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Dispatcher {
     pub(super) policy: Policy,
     pub(super) now: Time,
-    next_item: u64,
-    pub(super) items: BTreeMap<ItemId, Item>,
-    /// Which item a live delivery belongs to.
-    pub(super) deliveries: BTreeMap<DeliveryId, ItemId>,
-    pub(super) live: BTreeSet<Epoch>,
-    /// Of those, the ones that take nothing more.
-    pub(super) ending: BTreeSet<Epoch>,
-    /// Items that wait for a slot, oldest first; those behind another of their key are not in it.
-    pub(super) ready: BTreeSet<ItemId>,
-    pub(super) lanes: Lanes,
-    /// Items without a delivery, by what a redelivery will be known by; oldest first.
-    pub(super) orphans: BTreeMap<Identity, VecDeque<ItemId>>,
-    /// When to look at an item again. Entries that its phase has moved past are skipped.
-    pub(super) timers: BTreeSet<(Time, ItemId)>,
+    pub(super) items: Items,
+    pub(super) sessions: BTreeMap<Epoch, Session>,
     pub(super) breaker: Breaker,
-    pub(super) running: u32,
-    /// Of those, the ones whose delivery is gone.
-    pub(super) running_orphans: u32,
-    pub(super) held: u32,
-    pub(super) pending: u32,
-    /// Items of which nothing is left but to recognise them if their ack did not count.
-    pub(super) acked: u32,
-    /// Bodies of all items that are neither pending nor acked. Those wait for a redelivery: if their bytes
-    /// kept it out, they would wait for ever; their number and age are bounded instead.
-    pub(super) bytes: u64,
-    /// Items by the `longhaul-id` that they have, or that a copy of them has.
-    pub(super) named: BTreeMap<Mark, ItemId>,
-    /// Copies that wait for what becomes of the item that is in hand already.
-    pub(super) behind: BTreeMap<ItemId, Vec<ItemId>>,
-    pub(super) claims: BTreeMap<ClaimId, ItemId>,
     pub(super) limit: Limit,
+    pub(super) claims: Claims,
+    /// Redundant deliveries whose acks are on their way.
+    pub(super) spares: BTreeMap<DeliveryId, Spare>,
+    /// The group that started an item last.
+    turn: Group,
+    /// Marks that were minted so far.
+    pub(super) marks: u64,
     pub(super) draining: bool,
 }
 
-/// Why the core takes no new delivery now.
+/// A session that is not lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Session {
+    Live,
+    /// It will be lost within seconds, and starts nothing more.
+    Ending,
+}
+
+/// Why the core takes no new delivery now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NoRoom {
     /// All slots are taken: the normal case with a backlog.
     Slots,
     /// As many items as allowed failed for good and are held; a person has to act.
     Held,
-    /// The bodies in hand are at `limits.held_bytes`.
+    /// The messages in hand are at `limits.held_bytes`.
     Bytes,
     /// The breaker is open.
     Breaker,
     Draining,
 }
 
-/// What is in hand, for metrics and the log.
+/// The number of items in each state, for metrics and the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Open requests.
     pub running: u32,
-    /// Items in hand in all, orphans included.
+    /// All items in hand, orphans included.
     pub items: u32,
     /// Items that failed for good and are kept.
     pub held: u32,
-    /// Orphans that are not running.
+    /// Orphans whose work has ended.
     pub pending: u32,
     /// Items that wait for another of their key.
     pub blocked_by_key: u32,
-    /// Requests that may be open at once now; below `max_in_flight` after some could not be started.
+    /// Requests that may be open now. It is below `max_in_flight` after the service refused some.
     pub limit: u32,
+    /// Memory of the messages in hand, in bytes.
     pub bytes: u64,
 }
 
 impl Dispatcher {
     pub fn new(policy: Policy) -> Self {
-        let breaker = Breaker::new(policy.breaker_failures, policy.breaker_open);
         Dispatcher {
+            breaker: Breaker::new(policy.breaker_failures, policy.breaker_open),
             limit: Limit::new(policy.max_in_flight, policy.limit_step),
             policy,
             now: Time::ZERO,
-            next_item: 0,
-            items: BTreeMap::new(),
-            deliveries: BTreeMap::new(),
-            live: BTreeSet::new(),
-            ending: BTreeSet::new(),
-            ready: BTreeSet::new(),
-            lanes: Lanes::default(),
-            orphans: BTreeMap::new(),
-            timers: BTreeSet::new(),
-            breaker,
-            running: 0,
-            running_orphans: 0,
-            held: 0,
-            pending: 0,
-            acked: 0,
-            bytes: 0,
-            named: BTreeMap::new(),
-            behind: BTreeMap::new(),
-            claims: BTreeMap::new(),
+            items: Items::default(),
+            sessions: BTreeMap::new(),
+            claims: Claims::default(),
+            spares: BTreeMap::new(),
+            turn: Group::default(),
+            marks: 0,
             draining: false,
         }
     }
 
-    /// Takes one input and appends what is to be done. Call it for each input in the order in which
-    /// things happened, and look at [`Dispatcher::poll_timeout`] and [`Dispatcher::no_room`] anew after it.
+    /// Takes one input and appends its effects. Call it for each input in the order in which things happened. The
+    /// results of [`Dispatcher::poll_timeout`] and [`Dispatcher::no_room`] may change with each call.
     pub fn handle(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
         self.now = self.now.max(now);
-        let was_open = !self.breaker.is_closed();
+        let was_closed = self.breaker.is_closed();
         match input {
             Input::SessionUp(epoch) => {
-                self.live.insert(epoch);
+                self.sessions.insert(epoch, Session::Live);
             }
             Input::SessionEnding(epoch) => self.session_ending(epoch, effects),
             Input::SessionLost(epoch) => self.session_lost(epoch, effects),
-            Input::Received(outline) => self.received(outline, effects),
-            Input::Completed { item, outcome, took } => self.completed(item, outcome, took, effects),
+            Input::SessionAlive(epoch) => self.session_alive(epoch, effects),
+            Input::Received(outline) => self.received(&outline, effects),
+            Input::Completed { item, outcome, took, answer_bytes } => {
+                self.completed(item, outcome, took, answer_bytes, effects);
+            }
             Input::Written { item, written } => self.written(item, written, effects),
             Input::Rewritten { item, written } => self.rewritten(item, written, effects),
-            Input::Settled { id, stale } => self.settled(id, stale, effects),
-            Input::Proven { id } => self.proven(id, effects),
+            Input::Settled { delivery, stale } => self.settled(delivery, stale, effects),
+            Input::Proven { delivery } => self.proven(delivery, effects),
             Input::Answered { item, handed } => self.answered(item, handed, effects),
             Input::Claim { claim, identity } => self.claim(claim, &identity, effects),
-            Input::TakeBack { identity, handed } => self.take_back(identity, handed, effects),
-            Input::Unclaim { claim } => self.unclaim(claim, effects),
-            Input::GiveUp { id, reason } => self.give_up(id, reason, effects),
+            Input::Fetched { claim } => self.fetched(claim),
+            Input::Released { claim } => self.released(claim, effects),
+            Input::GiveUp { delivery, reason } => self.give_up(delivery, reason, effects),
             Input::Resume => self.breaker.close(),
             Input::Drain => self.drain(effects),
             Input::Timer => {}
         }
         self.fire_timers(effects);
         self.start_ready(effects);
-        let is_open = !self.breaker.is_closed();
-        if was_open != is_open {
-            effects.push(Effect::Breaker { open: is_open });
+        match (was_closed, self.breaker.open()) {
+            (true, Some(OpenBreaker { cause, .. })) => {
+                effects.push(Effect::Tell(Notice::BreakerOpened { cause }));
+            }
+            (false, None) => effects.push(Effect::Tell(Notice::BreakerClosed)),
+            _ => {}
         }
         #[cfg(debug_assertions)]
         super::invariants::check(self).unwrap_or_else(|broken| panic!("invariant broken: {broken}"));
     }
 
-    /// When to call [`Dispatcher::handle`] with [`Input::Timer`], if nothing else happens before.
+    /// Returns the next time at which [`Dispatcher::handle`] should be called with [`Input::Timer`], if no other
+    /// input comes before. The value may change with each input.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let first = self.timers.first().map(|(time, _)| *time);
-        first.into_iter().chain(self.breaker.timeout()).chain(self.limit.timeout()).min()
+        let all =
+            [self.items.next_timer(), self.breaker.timeout(), self.limit.timeout(), self.claims.timeout()];
+        all.into_iter().flatten().min()
     }
 
-    /// Whether a delivery may be taken now, and if not, why. A delivery that is taken all the same is
-    /// kept until there is a slot.
+    /// Returns why no delivery should be taken now, or `None` if one may be. A delivery that is taken all the same
+    /// is kept until there is a slot.
     pub fn no_room(&self) -> Option<NoRoom> {
+        let counts = self.items.counts();
+        let bounds = &self.policy.bounds;
         if self.draining {
             return Some(NoRoom::Draining);
         }
-        if self.held >= self.policy.bounds.held_max {
+        if counts.held >= bounds.held_max {
             return Some(NoRoom::Held);
         }
-        if self.bytes > 0 && self.bytes >= self.policy.bounds.held_bytes {
+        if counts.bytes > 0 && counts.bytes >= bounds.held_bytes {
             return Some(NoRoom::Bytes);
         }
-        let waiting = self.ready.len() as u32;
-        if !self.breaker.is_closed() && (!self.breaker.may_start() || waiting > 0) {
+        let is_probe_waiting = self.items.next_ready(self.turn).is_some();
+        if !self.breaker.is_closed() && (!self.breaker.may_start() || is_probe_waiting) {
             return Some(NoRoom::Breaker);
         }
-        // Orphans don't count: each waits for a redelivery, which has to be taken for it to be adopted.
-        // Whatever else comes instead waits for a slot.
-        let owned = self.running - self.running_orphans;
-        if owned.saturating_add(waiting) >= self.limit.current() {
-            return Some(NoRoom::Slots);
-        }
-        None
+        // An orphan does not count: it waits for a redelivery, which must be taken to adopt it. Another delivery
+        // that comes instead waits for a slot. A retry does not count either, so that the retries of one partition
+        // keep no other partition's record out.
+        let owned = counts.running - counts.running_orphans;
+        (owned.saturating_add(counts.fresh) >= self.limit.current()).then_some(NoRoom::Slots)
     }
 
-    /// Whether deliveries are taken now. What RabbitMQ hands over is ours already, bounded by the prefetch, and one near its
-    /// delivery limit has to be seen for something to be done about it, whether it may start or not.
+    /// Whether deliveries are taken now. RabbitMQ's prefetch bounds the deliveries that it hands over, so all of
+    /// them are taken: one that is near its delivery limit must be seen, whether it may start or not.
     pub fn takes(&self) -> bool {
         self.policy.prefetched || self.no_room().is_none()
     }
 
     pub fn stats(&self) -> Stats {
+        let counts = self.items.counts();
         Stats {
-            running: self.running,
-            items: self.items.len() as u32 - self.acked,
-            held: self.held,
-            pending: self.pending,
-            blocked_by_key: self.lanes.blocked() as u32,
+            running: counts.running,
+            items: self.items.len() as u32 - counts.remembered,
+            held: counts.held,
+            pending: counts.decided,
+            blocked_by_key: self.items.blocked(),
             limit: self.limit.current(),
-            bytes: self.bytes,
+            bytes: counts.bytes + counts.orphan_bytes,
         }
     }
 
-    /// Whether nothing at all is in hand: after a drain, the moment to leave the broker.
+    /// The state of the breaker, if it is open.
+    pub fn open_breaker(&self) -> Option<OpenBreaker> {
+        self.breaker.open()
+    }
+
+    /// Whether nothing is in hand: after a drain, the moment to leave the broker.
     pub fn is_empty(&self) -> bool {
-        self.items.len() == self.acked as usize
+        self.items.len() == self.items.counts().remembered as usize
     }
 
     pub fn max_in_flight(&self) -> u32 {
         self.policy.max_in_flight
     }
 
-    /// Whether the broker hands over no more than fits by itself.
+    /// Whether the broker itself bounds the deliveries that it hands over.
     pub fn is_prefetched(&self) -> bool {
         self.policy.prefetched
     }
@@ -214,28 +206,17 @@ impl Dispatcher {
         self.draining
     }
 
-    pub(super) fn new_item_id(&mut self) -> ItemId {
-        self.next_item += 1;
-        ItemId(self.next_item)
-    }
-
     /// Starts items while there are slots.
     fn start_ready(&mut self, effects: &mut Vec<Effect>) {
         while !self.draining
-            && self.held < self.policy.bounds.held_max
-            && self.running < self.limit.current()
+            && self.items.counts().held < self.policy.bounds.held_max
+            && self.items.counts().running < self.limit.current()
             && self.breaker.may_start()
+            && let Some((group, item)) = self.items.next_ready(self.turn)
         {
-            let Some(id) = self.ready.pop_first() else { return };
-            let Some(item) = self.items.get_mut(&id) else { continue };
-            item.phase = Phase::Running;
-            self.running += 1;
-            self.breaker.started(id);
-            effects.push(Effect::Dispatch {
-                item: id,
-                attempt: item.attempts + 1,
-                redelivered: item.redelivered,
-            });
+            self.turn = group;
+            self.breaker.started(item);
+            self.enter(item, Doing::Running, effects);
         }
     }
 
@@ -243,79 +224,80 @@ impl Dispatcher {
     fn fire_timers(&mut self, effects: &mut Vec<Effect>) {
         self.breaker.timer(self.now);
         self.limit.timer(self.now);
-        while let Some((time, id)) = self.timers.first().copied() {
-            if time > self.now {
-                return;
-            }
-            self.timers.pop_first();
-            let Some(item) = self.items.get(&id) else { continue };
-            let phase = item.phase;
-            if item.rewrite == (Rewrite::Wait { until: time }) {
-                self.rewrite(id, effects);
-            }
-            match phase {
-                Phase::Waiting { until } if until == time => self.make_ready(id),
-                Phase::WriteWait { write, until } if until == time => self.write(id, write, effects),
-                Phase::Pending { until, .. } if until == time => self.expire(id, effects),
-                _ => {}
-            }
+        while let Some(claim) = self.claims.due(self.now) {
+            self.claim_timer(claim, effects);
+        }
+        while let Some(id) = self.items.due(self.now) {
+            self.item_timer(id, effects);
         }
     }
 
-    /// The item may start when a slot is free, or as soon as it is first of its key.
-    pub(super) fn make_ready(&mut self, id: ItemId) {
-        let Some(item) = self.items.get_mut(&id) else { return };
-        item.phase = Phase::Ready;
-        self.queue_up(id);
-    }
-
-    /// Puts a ready item among those that may start, unless another of its key is before it, or its session is given back.
-    fn queue_up(&mut self, id: ItemId) {
-        let Some(item) = self.items.get(&id) else { return };
-        let first_of_key = item.order_key.is_none_or(|key| self.lanes.is_first(key, id));
-        if item.phase == Phase::Ready && first_of_key && !self.is_ending(item) {
-            self.ready.insert(id);
+    fn item_timer(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
+        let now = self.now;
+        let Some(item) = self.items.get(id) else { return };
+        if matches!(item.copy, Rewrite::Wait { until } if until <= now) {
+            return self.rewrite(id, effects);
+        }
+        match item.place {
+            Place::Live { doing: Doing::Waiting { .. }, .. } => self.make_ready(id, effects),
+            Place::Live { doing: Doing::WriteWait { write, .. }, .. }
+            | Place::Claimed { doing: Left::WriteWait { write, .. }, .. } => self.write(id, write, effects),
+            Place::Orphan { .. } => self.expire(id, effects),
+            _ => {}
         }
     }
 
-    /// Whether the item's session takes nothing more.
-    pub(super) fn is_ending(&self, item: &Item) -> bool {
-        item.delivery.is_some_and(|delivery| self.ending.contains(&delivery.epoch))
+    /// Puts an item with a delivery into a state, and emits the command that belongs to the state.
+    pub(super) fn enter(&mut self, id: ItemId, next: Doing, effects: &mut Vec<Effect>) {
+        let change = |item: &mut Item| {
+            let Place::Live { doing, .. } = &mut item.place else { return };
+            *doing = next;
+        };
+        self.items.edit(id, change);
+        self.announce(id, effects);
     }
 
-    /// Lets the next item of this one's key go ahead.
-    pub(super) fn leave_lane(&mut self, id: ItemId) {
-        let Some(key) = self.items.get(&id).and_then(|item| item.order_key) else { return };
-        if let Some(next) = self.lanes.leave(key, id) {
-            self.queue_up(next);
+    /// Emits the command that belongs to the state of an item with a delivery.
+    pub(super) fn announce(&self, id: ItemId, effects: &mut Vec<Effect>) {
+        let Some(item) = self.items.get(id) else { return };
+        let Place::Live { delivery, name, doing } = &item.place else { return };
+        let delivery = *delivery;
+        effects.push(match *doing {
+            Doing::Running => Effect::Do(Command::Dispatch {
+                item: id,
+                attempt: item.attempts + 1,
+                redelivered: item.redelivered,
+            }),
+            Doing::Asking => Effect::Do(Command::Ask { item: id, delivery, identity: name.clone() }),
+            Doing::Writing(write) => Effect::Do(Command::Write { item: id, write }),
+            Doing::Held { reason } => Effect::Tell(Notice::Held { item: id, reason }),
+            Doing::Settling(end) => Effect::Do(end.command(delivery)),
+            Doing::Ready
+            | Doing::Stopped
+            | Doing::Waiting { .. }
+            | Doing::WriteWait { .. }
+            | Doing::Acked => return,
+        });
+    }
+
+    /// The item starts when a slot is free and its key allows it.
+    pub(super) fn make_ready(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
+        let Some(delivery) = self.items.get(id).and_then(Item::delivery) else { return };
+        let next = self.ready_in(delivery.epoch);
+        self.enter(id, next, effects);
+    }
+
+    /// The state of an item of this session that could start.
+    pub(super) fn ready_in(&self, epoch: Epoch) -> Doing {
+        match self.sessions.get(&epoch) {
+            Some(Session::Live) => Doing::Ready,
+            Some(Session::Ending) | None => Doing::Stopped,
         }
     }
 
-    /// Settles the item's delivery and waits for the answer.
-    pub(super) fn settle(&mut self, id: ItemId, how: Settlement, dropped: bool, effects: &mut Vec<Effect>) {
-        self.leave_lane(id);
-        let Some(item) = self.items.get_mut(&id) else { return };
-        let Some(delivery) = item.delivery else { return };
-        item.phase = Phase::Settling(how);
-        effects.push(Effect::Settle { id: delivery, how, dropped });
-    }
-
-    /// Drops every trace of an item.
     pub(super) fn forget(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
-        self.leave_lane(id);
-        self.ready.remove(&id);
-        let Some(item) = self.items.remove(&id) else { return };
-        if let Some(delivery) = item.delivery {
-            self.deliveries.remove(&delivery);
+        if self.items.remove(id).is_some() {
+            effects.push(Effect::Do(Command::Forget { item: id }));
         }
-        if item.weighs() {
-            self.bytes -= item.bytes;
-        }
-        if item.phase == Phase::Acked {
-            self.acked -= 1;
-        }
-        self.unname(id, &item.identity, item.copy.as_ref());
-        effects.push(Effect::Forget { item: id });
-        self.let_copies_go(id, item.phase, item.moved, effects);
     }
 }

@@ -1,10 +1,9 @@
-//! The planned stop (guarantee G4): nothing new starts, what did not start is given back, what runs
-//! goes on to its end.
+//! The planned stop (guarantee G4): nothing new starts, the items that did not start are returned, and open requests
+//! continue to their end.
 
 use super::dispatcher::Dispatcher;
-use super::item::{Item, ItemId, Phase, Rewrite};
+use super::item::{Doing, ItemId, Keep, Place};
 use super::protocol::Effect;
-use super::session::Settlement;
 
 impl Dispatcher {
     pub(super) fn drain(&mut self, effects: &mut Vec<Effect>) {
@@ -12,49 +11,34 @@ impl Dispatcher {
             return;
         }
         self.draining = true;
-        let all: Vec<ItemId> = self.items.keys().copied().collect();
+        let all: Vec<ItemId> = self.items.iter().map(|(id, _)| id).collect();
         for id in all {
             self.give_back(id, effects);
         }
+        self.hasten_claims();
     }
 
-    /// Whether in a drain anybody may still ask for an orphan: another replica; or RabbitMQ, which hands over again what a
-    /// lost session had, and surely what was never settled.
-    pub(super) fn may_be_asked_for(&self, id: ItemId) -> bool {
-        let owed = self.items.get(&id).is_some_and(|item| item.owed);
-        self.policy.peers || (self.policy.prefetched && (owed || self.live.is_empty()))
+    /// Whether anybody may still ask for an orphan in a drain: another replica; or RabbitMQ, which hands over again
+    /// the deliveries of a lost session, and for certain those that were never settled.
+    pub(super) fn may_be_asked_for(&self, keep: Keep) -> bool {
+        self.policy.peers || (self.policy.prefetched && (keep.owed || self.sessions.is_empty()))
     }
 
     /// Returns an item for which nothing is under way.
     pub(super) fn give_back(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
-        // With a copy half written it waits: returned and copied, there would be two of it.
-        let idle = |item: &&Item| is_idle(item.phase) && item.rewrite != Rewrite::Writing;
-        let Some(item) = self.items.get(&id).filter(idle) else { return };
-        let phase = item.phase;
-        self.ready.remove(&id);
-        match phase {
-            Phase::Pending { .. } => return self.hasten(id, effects),
-            Phase::Held { .. } => self.held -= 1,
-            _ => {}
+        let Some(item) = self.items.get(id) else { return };
+        let Place::Live { doing, .. } = item.place else { return self.hasten(id, effects) };
+        match doing {
+            Doing::Ready
+            | Doing::Stopped
+            | Doing::Waiting { .. }
+            | Doing::WriteWait { .. }
+            | Doing::Held { .. } => {
+                let next = self.returned(item);
+                self.enter(id, next, effects);
+            }
+            // An asked-for item may run at another replica, and then only this one gets its result.
+            Doing::Asking | Doing::Running | Doing::Writing(_) | Doing::Settling(_) | Doing::Acked => {}
         }
-        self.settle(id, Settlement::Return, false, effects);
-    }
-}
-
-/// Whether nothing is under way for an item in this phase.
-fn is_idle(phase: Phase) -> bool {
-    match phase {
-        Phase::Ready
-        | Phase::Waiting { .. }
-        | Phase::WriteWait { .. }
-        | Phase::Held { .. }
-        | Phase::Pending { .. } => true,
-        // Asked for: it may run at another replica, and its result is ours alone by now.
-        Phase::Running
-        | Phase::Writing(_)
-        | Phase::Settling(_)
-        | Phase::Asking
-        | Phase::Behind(_)
-        | Phase::Acked => false,
     }
 }

@@ -1,10 +1,10 @@
-//! One item in the core's hands.
+//! One item in the core's hands, and where it is.
 
 use std::time::Duration;
 
 use super::outcome::Reason;
 use super::protocol::{ClaimId, Time, Write};
-use super::session::{DeliveryId, Epoch, Identity, Mark, OrderKey, Outline, Settlement};
+use super::session::{DeliveryId, Group, Identity, Mark, OrderKey, Outline};
 
 /// The core's name of an item, in order of arrival. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,66 +12,94 @@ pub struct ItemId(pub u64);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Item {
-    /// The delivery that will be settled; none while the item is an orphan.
-    pub delivery: Option<DeliveryId>,
-    pub identity: Identity,
+    pub place: Place,
+    /// Identities under which another delivery of this item may still arrive: that of a lost delivery, and those
+    /// of copies that were written or may have been. One delivery uses one of them up.
+    pub expected: Vec<Identity>,
     pub redelivered: bool,
     pub order_key: Option<OrderKey>,
-    pub bytes: u64,
+    pub group: Group,
+    /// Memory of its message, in bytes.
+    pub message_bytes: u64,
+    /// Memory of its worker's latest answer, in bytes.
+    pub answer_bytes: u64,
     /// Counted attempts so far.
     pub attempts: u32,
     /// Time that workers spent on it in all counted attempts.
     pub worker_time: Duration,
-    /// Since when no worker could be reached, and how many tries that were.
+    /// Since when no worker could be reached, and the number of tries since then.
     pub not_started: Option<(Time, u32)>,
+    /// Attempts that were interrupted since the last counted one.
+    pub interruptions: u32,
     /// Writes that failed in a row.
     pub write_failures: u32,
-    pub rewrite: Rewrite,
-    /// The `longhaul-id` of a copy in the broker that was written, or may have been.
-    pub copy: Option<Mark>,
-    /// A copy carries the item on, so that this ack says nothing about its work.
-    pub moved: bool,
-    /// Further deliveries of the same name that may come: old ones of which nobody knows whether their acks counted,
-    /// and copies that were written while a session was lost.
-    pub doubles: u32,
-    /// Kept without a bound in age: its copy is in the queue, however long that is.
-    pub ageless: bool,
-    /// Its work has ended with no delivery to settle: should none come, it was for nothing.
-    pub owed: bool,
-    /// Another replica waits for what comes of it; it is no orphan any more.
-    pub claim: Option<ClaimId>,
-    pub phase: Phase,
+    pub copy: Rewrite,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Phase {
-    /// May start as soon as there is a slot (and its key is free).
+/// Where an item is: under a delivery that can be settled, without one, or promised to another replica.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Place {
+    /// It has a delivery of a living session, which arrived under this identity.
+    Live { delivery: DeliveryId, name: Identity, doing: Doing },
+    /// Its delivery is gone, and a redelivery will adopt it.
+    Orphan { doing: Left, keep: Keep },
+    /// Another replica waits for its result.
+    Claimed { by: ClaimId, doing: Left },
+    /// Another replica was given its result. The item is kept for as long as that replica may ask again.
+    Handed { to: ClaimId, decision: Decision, spent: bool },
+}
+
+/// The state of an item with a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Doing {
+    /// It starts as soon as a slot is free and its key allows it.
     Ready,
-    /// Its request is open.
-    Running,
+    /// It does not start, because its session is about to end.
+    Stopped,
     /// Other replicas are asked for it, or one of them runs it.
     Asking,
-    /// A copy of an item that is in hand already, and waits for what becomes of that one.
-    Behind(ItemId),
+    /// Its request is open.
+    Running,
     /// Its next attempt is due at this time.
     Waiting { until: Time },
-    /// Its dead letter or reply is being written.
+    /// Its dead letter, reply or parked copy is being written.
     Writing(Write),
     /// That write failed and is due again at this time.
     WriteWait { write: Write, until: Time },
-    /// Failed for good and kept, because nothing else may be done with it.
+    /// It failed for good, and no rule allows anything but to keep it.
     Held { reason: Reason },
-    /// The settle is on its way to the broker.
-    Settling(Settlement),
-    /// Acked, and known well enough to be recognised if the ack did not count after all.
+    /// The settlement is on its way to the broker.
+    Settling(End),
+    /// The broker's client took the ack. The broker has not shown yet that it knows of it.
     Acked,
-    /// An orphan that is not running: what to do once a redelivery adopts it, and until when to wait for that.
-    Pending { verdict: Verdict, until: Time },
 }
 
-/// What was decided about an item whose delivery is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Verdict {
+/// How a delivery ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum End {
+    Ack,
+    /// Acked without success, because the configuration asks for that.
+    Drop,
+    Return,
+}
+
+/// The state of an item without a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Left {
+    Asking,
+    Running,
+    Writing(Write),
+    /// A claimed item whose reply could not be written yet.
+    WriteWait {
+        write: Write,
+        until: Time,
+    },
+    Decided(Decision),
+}
+
+/// The next step of an item that waits for a delivery to take it with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Decision {
     /// Everything is done: ack at once.
     Ack,
     /// Try again, not before this time.
@@ -85,91 +113,129 @@ pub(super) enum Verdict {
     },
 }
 
-/// How far the copy of an item near its delivery limit has come.
+/// How long an orphan is kept, and whether its result is still unused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Keep {
+    /// `None` keeps it without a limit in time: it runs, or its copy waits in the queue.
+    pub until: Option<Time>,
+    /// Its work ended after its delivery was lost. Without a redelivery that work was in vain.
+    pub owed: bool,
+}
+
+/// The progress of the copy of an item that is near its queue's delivery limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) enum Rewrite {
+    /// The present delivery is not near the limit.
     #[default]
-    None,
-    Writing,
-    /// The copy came before the answer to its write, which is still to come.
-    Seen,
-    /// Not confirmed, and due again at this time.
+    NotNeeded,
+    Writing {
+        mark: Mark,
+    },
+    /// The write was not confirmed and is due again at this time.
     Wait {
         until: Time,
     },
-    /// The queue does not take it: the item stays as it is, and the broker may drop it.
+    /// The queue does not accept the copy. The broker may drop the item.
     Impossible,
 }
 
 impl Item {
+    /// An item that has just arrived.
     pub fn new(outline: &Outline, attempts: u32) -> Self {
+        let place = Place::Live { delivery: outline.id, name: outline.identity.clone(), doing: Doing::Ready };
         Item {
-            delivery: Some(outline.id),
-            identity: outline.identity.clone(),
             redelivered: outline.redelivered,
             order_key: outline.order_key,
-            bytes: outline.kept_bytes,
+            message_bytes: outline.kept_bytes,
             attempts,
+            ..Item::at(place, outline.identity.group())
+        }
+    }
+
+    /// A record that acks the delivery of a finished item when it returns.
+    pub fn finished(name: Identity, keep: Keep) -> Self {
+        let group = name.group();
+        let place = Place::Orphan { doing: Left::Decided(Decision::Ack), keep };
+        Item { expected: vec![name], redelivered: true, ..Item::at(place, group) }
+    }
+
+    fn at(place: Place, group: Group) -> Self {
+        Item {
+            place,
+            expected: Vec::new(),
+            redelivered: false,
+            order_key: None,
+            group,
+            message_bytes: 0,
+            answer_bytes: 0,
+            attempts: 0,
             worker_time: Duration::ZERO,
             not_started: None,
+            interruptions: 0,
             write_failures: 0,
-            rewrite: Rewrite::None,
-            copy: None,
-            moved: false,
-            doubles: 0,
-            ageless: false,
-            owed: false,
-            claim: None,
-            phase: Phase::Ready,
+            copy: Rewrite::NotNeeded,
         }
     }
 
-    /// What is known of an item whose message is not here.
-    pub fn orphan(identity: Identity, attempts: u32) -> Self {
-        let id = DeliveryId { epoch: Epoch(0), tag: 0 };
-        let outline = Outline {
-            id,
-            identity,
-            redelivered: true,
-            attempts_before: 0,
-            body_bytes: 0,
-            kept_bytes: 0,
-            order_key: None,
-            near_limit: false,
-            ask_peers: false,
-            shared: false,
-        };
-        Item { delivery: None, ..Item::new(&outline, attempts) }
-    }
-
-    /// Nothing but the old delivery of `item`, which goes on under the name of its copy.
-    pub fn twin(item: &Item, delivery: Option<DeliveryId>) -> Self {
-        Item {
-            delivery,
-            order_key: None,
-            bytes: 0,
-            rewrite: Rewrite::None,
-            copy: None,
-            moved: true,
-            owed: false,
-            phase: Phase::Ready,
-            ..item.clone()
-        }
-    }
-
-    /// Whether the item has used a worker, waited for one, or may have a copy, so that a record of it is
-    /// worth keeping.
+    /// Whether the item has used a worker, waited for one, or may have a copy, so that a record of it is worth
+    /// keeping.
     pub fn has_history(&self) -> bool {
-        self.attempts > 0 || self.not_started.is_some() || self.copy.is_some() || self.doubles > 0
+        self.attempts > 0 || self.interruptions > 0 || self.not_started.is_some() || !self.expected.is_empty()
     }
 
-    /// Whether a delivery of it that comes after its ack can be told from every other item's.
-    pub fn may_return_acked(&self) -> bool {
-        !self.moved && (self.identity.is_unique() || self.copy.is_some())
+    pub fn delivery(&self) -> Option<DeliveryId> {
+        match self.place {
+            Place::Live { delivery, .. } => Some(delivery),
+            _ => None,
+        }
     }
 
-    /// Whether its body counts against `held_bytes`.
-    pub fn weighs(&self) -> bool {
-        !matches!(self.phase, Phase::Pending { .. } | Phase::Acked)
+    /// The state of an item that has a delivery.
+    pub fn doing(&self) -> Option<Doing> {
+        match self.place {
+            Place::Live { doing, .. } => Some(doing),
+            _ => None,
+        }
+    }
+
+    pub fn is_running(&self) -> bool {
+        matches!(
+            self.place,
+            Place::Live { doing: Doing::Running, .. }
+                | Place::Orphan { doing: Left::Running, .. }
+                | Place::Claimed { doing: Left::Running, .. }
+        )
+    }
+
+    /// The write that is under way, wherever the item is.
+    pub fn writing(&self) -> Option<Write> {
+        match self.place {
+            Place::Live { doing: Doing::Writing(write), .. }
+            | Place::Orphan { doing: Left::Writing(write), .. }
+            | Place::Claimed { doing: Left::Writing(write), .. } => Some(write),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing is left to do but to recognise a delivery that returns.
+    pub fn is_remembered(&self) -> bool {
+        matches!(self.place, Place::Live { doing: Doing::Acked, .. } | Place::Handed { spent: true, .. })
+    }
+
+    pub fn is_decided(&self) -> bool {
+        matches!(self.place, Place::Orphan { doing: Left::Decided(_), .. })
+    }
+
+    pub fn is_rewriting(&self) -> bool {
+        matches!(self.copy, Rewrite::Writing { .. })
+    }
+
+    /// Uses an expected identity up. Returns whether it was expected.
+    pub fn take_expected(&mut self, name: &Identity) -> bool {
+        let found = self.expected.iter().position(|expected| expected == name);
+        if let Some(found) = found {
+            self.expected.remove(found);
+        }
+        found.is_some()
     }
 }

@@ -1,43 +1,51 @@
-//! The pure core: decides what happens to each item, and does nothing itself.
+//! The pure core: decides what happens to each item, and performs nothing itself.
 //!
-//! No async, clock, randomness or I/O in here, and nothing but `std`. The shell (`bridge`) tells the
-//! [`Dispatcher`] what happened with [`Dispatcher::handle`] and carries out the [`Effect`]s that it
-//! answers; time comes in as an argument and goes out as [`Dispatcher::poll_timeout`]. The same code
-//! therefore runs in production, in the exhaustive model (`tests/model.rs`), in the seeded simulation
-//! (`tests/simulation.rs`) and in virtual time.
+//! It contains no async code, clock, randomness or I/O, and uses `std` only. The shell (`bridge`) tells the
+//! [`Dispatcher`] about each event with [`Dispatcher::handle`] and carries out the [`Command`]s that it returns. Time
+//! is an argument, and [`Dispatcher::poll_timeout`] says when to call again. The same code therefore runs in
+//! production, in the exhaustive model (`tests/model.rs`), in the seeded simulation (`tests/simulation.rs`) and in
+//! virtual time (`plan`). The same inputs at the same times always give the same effects, so a log of inputs can be
+//! replayed.
 //!
-//! One item's way:
+//! The way of one item:
 //!
 //! ```text
 //!  Received ──► Ready ──► Running ──► Settling ──► forgotten          (Done)
 //!                 ▲          │  └────► Writing ──► Settling           (Done with a reply; failed for good)
 //!                 └ Waiting ◄┘            │ ▲
-//!                    (retry)           WriteWait       Held           (failed for good, nowhere to write)
+//!                    (retry)           WriteWait       Held           (failed for good, no target to write to)
 //! ```
 //!
-//! When its session is lost an item becomes an *orphan*: a running request goes on, and whatever else
-//! was decided is kept as [`item::Phase::Pending`] until a redelivery of the same item adopts it.
+//! When its session is lost, an item becomes an *orphan*: an open request continues, and any other decision is kept
+//! until a redelivery of the same item adopts it (`place::Orphan`). A replica that was given the item may claim it.
+//!
+//! Read in this order: `dispatcher` (entry point), `receive`, `attempt`, `write`, `settle`, `lost`; then `items` (the
+//! owner of all indexes), `copies` and `claims`.
 
-mod adopt;
+mod attempt;
 mod breaker;
-mod claim;
-mod complete;
-mod copy;
+mod claims;
+mod copies;
 mod dispatcher;
 mod drain;
 pub mod invariants;
 mod item;
+mod items;
+pub mod lease;
 mod limit;
-mod order;
-mod orphan;
+mod lost;
 mod outcome;
 mod policy;
 mod protocol;
+mod receive;
 mod session;
+mod settle;
+mod write;
 
+pub use breaker::OpenBreaker;
 pub use dispatcher::{Dispatcher, NoRoom, Stats};
 pub use item::ItemId;
 pub use outcome::{Outcome, Reason};
 pub use policy::{Bounds, OnFailed, OnUnknown, Policy, Retry};
-pub use protocol::{ClaimId, Effect, Handed, Input, Standing, Time, Write, Written};
-pub use session::{DeliveryId, Digest, Epoch, Identity, LogId, Mark, OrderKey, Outline, Settlement};
+pub use protocol::{ClaimId, Command, Effect, Handed, Input, Notice, Standing, Time, Write, Written};
+pub use session::{DeliveryId, Digest, Epoch, Group, Identity, LogId, Mark, OrderKey, Outline, Settlement};

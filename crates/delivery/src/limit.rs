@@ -1,51 +1,85 @@
-//! The working limit: how many requests are open at once when the service does not start as many as asked.
+//! The working limit: the number of requests that may be open while the service does not start all of them.
 //!
-//! Knative answers "not started" where its queue is full or no replica comes up. Sending on at the same rate
-//! helps nobody, so the limit falls to what the service was seen to bear. It rises again with time and not with
-//! each answer: answers that take hours would keep it down for days.
+//! Knative answers "not started" if its queue is full or no replica comes up. More requests at the same rate help
+//! nobody, so the limit falls by the share that was refused. It rises with time and not with each answer, because
+//! answers that take hours would keep it down for days.
 
 use std::time::Duration;
 
 use super::protocol::Time;
 
-/// From one to the ceiling takes this many steps.
+/// The limit rises from one to the ceiling in this number of steps.
 const STEPS: u32 = 20;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Limit {
     ceiling: u32,
-    current: u32,
     step: Duration,
-    /// When it rises by the next step; none at the ceiling.
-    rises: Option<Time>,
+    current: u32,
+    /// The present step, if the limit is below the ceiling.
+    window: Option<Window>,
+}
+
+/// The answers within one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Window {
+    ends: Time,
+    /// The limit at the start of the step.
+    base: u32,
+    started: u32,
+    refused: u32,
 }
 
 impl Limit {
-    /// `step` of zero keeps the limit at the ceiling.
+    /// A `step` of zero keeps the limit at the ceiling.
     pub fn new(ceiling: u32, step: Duration) -> Self {
-        Limit { ceiling, current: ceiling, step, rises: None }
+        Limit { ceiling, step, current: ceiling, window: None }
     }
 
     pub fn current(&self) -> u32 {
         self.current
     }
 
-    /// A request could not be started while so many others were open.
-    pub fn fall(&mut self, now: Time, running: u32) {
-        if !self.step.is_zero() && running < self.current {
-            self.current = running.max(1);
-            self.rises = Some(now.saturating_add(self.step));
+    /// A request ended that the service had started.
+    pub fn started(&mut self) {
+        if let Some(window) = &mut self.window {
+            window.started = window.started.saturating_add(1);
         }
     }
 
+    /// A request could not be started while `running` others were open.
+    pub fn refused(&mut self, now: Time, running: u32) {
+        if self.step.is_zero() {
+            return;
+        }
+        // The service was offered one request more than are running. A limit above that has no effect.
+        let base = self.current.min(running.saturating_add(1)).max(1);
+        let ends = now.saturating_add(self.step);
+        let window = self.window.get_or_insert(Window { ends, base, started: 0, refused: 0 });
+        if window.refused == 0 {
+            window.base = window.base.min(base);
+        }
+        window.refused = window.refused.saturating_add(1);
+        let accepted = u64::from(window.started) + u64::from(running);
+        let share = u64::from(window.base) * accepted / (accepted + u64::from(window.refused));
+        self.current = self.current.min(share as u32).max(1);
+    }
+
+    /// When to call [`Limit::timer`].
     pub fn timeout(&self) -> Option<Time> {
-        self.rises
+        self.window.map(|window| window.ends)
     }
 
     pub fn timer(&mut self, now: Time) {
-        while let Some(due) = self.rises.filter(|due| *due <= now) {
+        while let Some(window) = self.window.filter(|window| window.ends <= now) {
             self.current = self.current.saturating_add(self.ceiling.div_ceil(STEPS)).min(self.ceiling);
-            self.rises = (self.current < self.ceiling).then(|| due.saturating_add(self.step));
+            let next = Window {
+                ends: window.ends.saturating_add(self.step),
+                base: self.current,
+                started: 0,
+                refused: 0,
+            };
+            self.window = (self.current < self.ceiling).then_some(next);
         }
     }
 }
@@ -54,27 +88,53 @@ impl Limit {
 mod tests {
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     #[test]
-    fn falls_to_what_was_borne_and_rises_with_time_alone() {
-        let second = Duration::from_secs(1);
-        let mut limit = Limit::new(40, second);
-        limit.fall(Time::ZERO, 7);
-        assert_eq!((limit.current(), limit.timeout()), (7, Some(second)));
-        limit.timer(second / 2);
-        assert_eq!(limit.current(), 7);
-        limit.timer(second * 3);
-        assert_eq!((limit.current(), limit.timeout()), (13, Some(second * 4)));
-        limit.timer(second * 100);
-        assert_eq!((limit.current(), limit.timeout()), (40, None));
+    fn a_full_service_lowers_the_limit_to_its_capacity() {
+        let mut limit = Limit::new(20, SECOND);
+        for running in (5..20).rev() {
+            limit.refused(Time::ZERO, running);
+        }
+        assert_eq!((limit.current(), limit.timeout()), (5, Some(SECOND)));
+        limit.timer(SECOND / 2);
+        assert_eq!(limit.current(), 5);
+        limit.timer(SECOND * 3);
+        assert_eq!((limit.current(), limit.timeout()), (8, Some(SECOND * 4)));
+        limit.timer(SECOND * 100);
+        assert_eq!((limit.current(), limit.timeout()), (20, None));
+    }
+
+    /// Runs 100 s of full load in which every `nth` request is refused. Returns the lowest limit.
+    fn lowest_with_every(nth: u32) -> u32 {
+        let mut limit = Limit::new(100, SECOND);
+        let mut lowest = 100;
+        for request in 1..=10_000 {
+            let now = SECOND / 100 * request;
+            limit.timer(now);
+            if request % nth == 0 {
+                limit.refused(now, limit.current() - 1)
+            } else {
+                limit.started()
+            }
+            lowest = lowest.min(limit.current());
+        }
+        lowest
     }
 
     #[test]
-    fn one_request_is_always_allowed_and_zero_switches_it_off() {
-        let mut limit = Limit::new(3, Duration::from_secs(1));
-        limit.fall(Time::ZERO, 0);
+    fn a_few_refusals_cost_their_share_only() {
+        assert!(lowest_with_every(100) >= 97);
+        assert!(lowest_with_every(20) >= 85);
+    }
+
+    #[test]
+    fn one_request_is_always_allowed_and_a_zero_step_switches_the_limit_off() {
+        let mut limit = Limit::new(3, SECOND);
+        (0..10).for_each(|_| limit.refused(Time::ZERO, 0));
         assert_eq!(limit.current(), 1);
         let mut off = Limit::new(3, Duration::ZERO);
-        off.fall(Time::ZERO, 0);
+        off.refused(Time::ZERO, 0);
         assert_eq!((off.current(), off.timeout()), (3, None));
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::item::ItemId;
+use super::session::Mark;
 
 /// Everything that the core is told once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,8 +29,9 @@ pub struct Policy {
     /// How long the breaker stays open before a probe.
     pub breaker_open: Duration,
     pub bounds: Bounds,
-    /// Varies the jitter between processes, so that they do not retry in step.
-    pub seed: u64,
+    /// A random number of this process. It varies the jitter, so that replicas do not retry in step, and it makes
+    /// the marks of copies unguessable.
+    pub seed: u128,
 }
 
 /// When a failed item is tried again. The fields are those of `retry` in the configuration.
@@ -42,6 +44,8 @@ pub struct Retry {
     pub unknown_backoff: Duration,
     pub worker_time_budget: Duration,
     pub not_started_for: Duration,
+    /// Interruptions in a row that cost no attempt.
+    pub interruptions: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,10 +103,16 @@ impl Policy {
     /// Varies `wait` by up to a quarter either way. A hash takes the place of a random source, so that
     /// the core stays a function of its inputs.
     fn jittered(&self, wait: Duration, item: ItemId, failures: u32) -> Duration {
-        let hash = splitmix64(self.seed ^ splitmix64(item.0) ^ u64::from(failures));
+        let hash = splitmix64(self.seed as u64 ^ splitmix64(item.0) ^ u64::from(failures));
         let thousandths = 750 + (hash % 501) as u32;
         wait.saturating_mul(thousandths) / 1000
     }
+}
+
+/// The `number`th mark of this process.
+pub(super) fn mark(seed: u128, number: u64) -> Mark {
+    let half = |half: u64, salt: u64| u128::from(splitmix64(half ^ splitmix64(number ^ salt)));
+    Mark(((half((seed >> 64) as u64, 0) << 64) | half(seed as u64, u64::MAX)).to_be_bytes())
 }
 
 fn doubled(first: Duration, failures: u32, most: Duration) -> Duration {

@@ -1,10 +1,10 @@
-//! What goes into the core and what comes out of it.
+//! The inputs and the effects of the core.
 
 use std::time::Duration;
 
 use super::item::ItemId;
 use super::outcome::{Outcome, Reason};
-use super::session::{DeliveryId, Epoch, Identity, Outline, Settlement};
+use super::session::{DeliveryId, Epoch, Identity, Mark, Outline, Settlement};
 
 /// Time since the pipeline started. It never runs backwards.
 pub type Time = Duration;
@@ -14,104 +14,150 @@ pub type Time = Duration;
 pub enum Input {
     /// A session came up; its deliveries follow.
     SessionUp(Epoch),
-    /// A session will be lost within seconds, as planned: nothing of it starts any more, and what did not start
-    /// is given back.
+    /// A session will be lost within seconds, as planned: nothing of it starts any more, and the items that did
+    /// not start are returned.
     SessionEnding(Epoch),
-    /// A session is gone and its deliveries can't be settled any more.
+    /// A session is gone and its deliveries cannot be settled any more.
     SessionLost(Epoch),
+    /// The answer to [`Command::Prove`]: the broker knows this session.
+    SessionAlive(Epoch),
     /// The broker handed an item over.
     Received(Outline),
-    /// The request of [`Effect::Dispatch`] ended after `took`.
-    Completed { item: ItemId, outcome: Outcome, took: Duration },
-    /// The write of [`Effect::Write`] ended.
+    /// The request of [`Command::Dispatch`] ended after `took`. `answer_bytes` of its answer are kept.
+    Completed { item: ItemId, outcome: Outcome, took: Duration, answer_bytes: u64 },
+    /// The write of [`Command::Write`] ended.
     Written { item: ItemId, written: Written },
-    /// The write of [`Effect::Rewrite`] ended.
+    /// The write of [`Command::Rewrite`] ended.
     Rewritten { item: ItemId, written: Written },
-    /// The broker's client took the settle of [`Effect::Settle`], or its session was already gone.
-    Settled { id: DeliveryId, stale: bool },
-    /// The broker has shown that it knows of the settle: this delivery never comes back.
-    Proven { id: DeliveryId },
-    /// The question of [`Effect::Ask`] was answered: what another replica made of the item, or `None`
-    /// where it runs nowhere else.
+    /// The broker's client took the settlement of [`Command::Settle`], or its session was already gone.
+    Settled { delivery: DeliveryId, stale: bool },
+    /// The broker has shown that it knows of the ack: this delivery never comes back.
+    Proven { delivery: DeliveryId },
+    /// The question of [`Command::Ask`] was answered: the result that another replica handed over, or `None` if
+    /// the item runs nowhere else.
     Answered { item: ItemId, handed: Option<Handed> },
-    /// Another replica was handed this item and asks for the work that was begun here.
+    /// Another replica was handed this item and asks for the work that was begun here, for the first time or
+    /// again.
     Claim { claim: ClaimId, identity: Identity },
-    /// What was handed over is not needed there after all.
-    TakeBack { identity: Identity, handed: Handed },
-    /// Whoever made the claim is gone.
-    Unclaim { claim: ClaimId },
-    /// The delivery is not worth waiting for any longer, whatever is under way for its item.
-    GiveUp { id: DeliveryId, reason: Reason },
+    /// The replica that made the claim has received its result.
+    Fetched { claim: ClaimId },
+    /// The replica that made the claim does not need it any more.
+    Released { claim: ClaimId },
+    /// A Kafka record has held up its partition's committed offset for too long. A running item, and one that
+    /// was never tried, is left alone.
+    GiveUp { delivery: DeliveryId, reason: Reason },
     /// A person says that the service works again: the breaker closes.
     Resume,
-    /// Start nothing new, give back what did not start, finish the rest.
+    /// Start nothing new, return the items that did not start, finish the rest.
     Drain,
     /// Time passed [`super::Dispatcher::poll_timeout`].
     Timer,
 }
 
-/// Something for the shell to do. Each is done once and in the order given.
+/// One result of [`super::Dispatcher::handle`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
-    /// An item is in the core's hands under this name; the shell keeps its message until `Forget`.
-    Admit { item: ItemId, id: DeliveryId },
-    /// The redelivery `id` belongs to `item`, which is known already: its message need not be kept.
-    Adopt { item: ItemId, id: DeliveryId },
+    /// The shell carries it out, once and in the order given.
+    Do(Command),
+    /// The shell tells people about it. Nothing depends on it.
+    Tell(Notice),
+}
+
+/// Something for the shell to do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Command {
+    /// An item is in the core's hands under this name. The shell keeps its message until `Release` or `Forget`.
+    Admit { item: ItemId, delivery: DeliveryId },
+    /// The delivery belongs to `item`, which is known already. The shell keeps the message if it has none.
+    Adopt { item: ItemId, delivery: DeliveryId },
     /// Send the request; answered by exactly one [`Input::Completed`].
     Dispatch { item: ItemId, attempt: u32, redelivered: bool },
-    /// Cut the request: nobody waits for its end, and no [`Input::Completed`] of it counts any more.
+    /// Cut the request. The core accepts no [`Input::Completed`] of it any more.
     Cancel { item: ItemId },
-    /// Write the item somewhere; answered by exactly one [`Input::Written`].
+    /// Write the item; answered by exactly one [`Input::Written`].
     Write { item: ItemId, write: Write },
-    /// Write the item anew to its own queue, with the name that the shell tells by
-    /// [`super::Dispatcher::name`] before the write begins; answered by exactly one [`Input::Rewritten`].
-    Rewrite { item: ItemId, attempts: u32 },
+    /// Write a copy of the item to its own queue, with this mark; answered by exactly one [`Input::Rewritten`].
+    Rewrite { item: ItemId, mark: Mark, attempts: u32 },
     /// Ask the other replicas for the item; answered by exactly one [`Input::Answered`].
-    Ask { item: ItemId, id: DeliveryId, identity: Identity },
-    /// Where the claim stands. `Running` is followed by another word once the request has ended.
-    Claimed { claim: ClaimId, standing: Standing },
+    Ask { item: ItemId, delivery: DeliveryId, identity: Identity },
+    /// Ask the broker whether it knows the session; answered by [`Input::SessionAlive`] or
+    /// [`Input::SessionLost`].
+    Prove { epoch: Epoch },
+    /// Tell the replica that made the claim where it stands. `Running` is followed by another answer.
+    Answer { claim: ClaimId, standing: Standing },
+    /// The claim is over: its number is never used again.
+    EndClaim { claim: ClaimId },
     /// Settle a delivery; answered by one [`Input::Settled`], unless its session is lost first.
-    Settle { id: DeliveryId, how: Settlement, dropped: bool },
+    Settle { delivery: DeliveryId, how: Settlement, dropped: bool },
     /// Let the broker remember the count of attempts, where it can.
-    Note { id: DeliveryId, attempts: u32 },
-    /// The item failed for good and nothing may be done with it: tell people.
-    Hold { item: ItemId, reason: Reason },
-    /// The item will be tried again after `delay`.
-    Retry { item: ItemId, delay: Duration },
-    /// A copy of the item is in the broker, and the item is known by it from now on; its old delivery is
-    /// `twin`'s.
-    Copied { item: ItemId, twin: ItemId },
-    /// The core may still recognise the item, but has no more use for its message.
-    Release { item: ItemId },
-    /// The core has no more use for the item.
+    Note { delivery: DeliveryId, attempts: u32 },
+    /// The item's message is not needed any more. Its answer is still needed if `keep_answer`.
+    Release { item: ItemId, keep_answer: bool },
+    /// The item is gone.
     Forget { item: ItemId },
-    /// An orphan was given up unadopted, because there were too many or it was too old. Its item will
-    /// run again when the broker hands it over.
-    OrphanExpired { item: ItemId },
-    /// The breaker opened (`true`) or closed.
-    Breaker { open: bool },
 }
 
-/// What to write.
+/// Something for people to know.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Notice {
+    /// The item failed for good and is held.
+    Held {
+        item: ItemId,
+        reason: Reason,
+    },
+    /// The item will be tried again after `delay`.
+    Retrying {
+        item: ItemId,
+        delay: Duration,
+        attempts: u32,
+    },
+    /// A copy of the item is in its queue, and its old delivery is acked.
+    Copied {
+        item: ItemId,
+    },
+    /// A delivery of an item that is in hand or done under another delivery is acked.
+    Redundant {
+        delivery: DeliveryId,
+    },
+    /// An orphan was given up, because there were too many or it was too old. Its item runs again when the
+    /// broker hands it over.
+    OrphanExpired {
+        item: ItemId,
+    },
+    /// The result was handed to the replica that made the claim.
+    HandedOver {
+        claim: ClaimId,
+        identity: Identity,
+        handed: Handed,
+    },
+    /// The breaker opened because of this outcome.
+    BreakerOpened {
+        cause: Outcome,
+    },
+    BreakerClosed,
+}
+
+/// The target of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Write {
-    /// The worker's answer.
+    /// The worker's answer, to the reply target.
     Reply,
-    /// The item itself, with the reason.
+    /// The item itself with the reason, to the dead letter.
     DeadLetter { reason: Reason, attempts: u32 },
-    /// The item itself, to where it comes back from after `delay`.
-    Park { attempts: u32, delay: Duration },
+    /// A copy of the item with this mark, to a queue from which it returns after `delay`.
+    Park { mark: Mark, attempts: u32, delay: Duration },
 }
 
-/// A question of another replica, as this process numbers them.
+/// The claim of another replica, as the shell numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClaimId(pub u64);
 
-/// What became of a claim.
+/// The state of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Standing {
-    /// Nothing that could be handed over: either nothing is known of the item, or it runs here under a
-    /// delivery of a living session, which will settle it.
+    /// Nothing is known of the item.
+    Unknown,
+    /// The item has a delivery of a living session here, which will settle it.
     NotYours,
     /// The request is still open; its result will be the claimant's.
     Running,
@@ -119,26 +165,28 @@ pub enum Standing {
     Handed(Handed),
 }
 
-/// What one replica hands to another: all that is left to do with the item's delivery.
+/// The result that one replica hands to another: the remaining step for the item's delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Handed {
     /// Ack it.
     Done,
     /// Try it again, not before `delay` has passed.
     Retry { attempts: u32, delay: Duration },
-    /// It failed for good: write the dead letter, or whatever is configured.
+    /// It failed for good: write the dead letter, or do what the configuration says instead.
     Failed { reason: Reason, attempts: u32 },
     /// It failed for good and is to be held.
     Held { reason: Reason, attempts: u32 },
 }
 
-/// How a write ended.
+/// The end of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Written {
     /// The target confirmed it.
     Confirmed,
-    /// Not confirmed; it will be written again.
+    /// It is not confirmed and will be written again.
     Failed,
-    /// It can never be written there: the item is held.
+    /// The target never accepts an item of this size.
+    TooLarge,
+    /// The target never accepts this item, for another reason.
     Impossible,
 }

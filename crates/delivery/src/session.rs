@@ -75,6 +75,20 @@ impl Identity {
         }
     }
 
+    /// The group that takes turns with others. All items of a queue are one group.
+    pub fn group(&self) -> Group {
+        let Identity::Record { topic, partition, .. } = self else { return Group::default() };
+        // FNV-1a: two partitions that collide share a turn, and nothing else.
+        let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        let bytes = topic.bytes().chain(partition.to_be_bytes());
+        Group(bytes.fold(0xcbf2_9ce4_8422_2325, fold))
+    }
+
+    /// The identity of a copy of an item that has this identity.
+    pub fn copy(&self, mark: Mark) -> Identity {
+        Identity::Copy { mark, content: self.content() }
+    }
+
     /// Reads the text that `Display` writes. Returns `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once(':')? {
@@ -122,6 +136,11 @@ pub struct Outline {
     /// item, because it cannot be told from that one (rule D1).
     pub shared: bool,
 }
+
+/// Items that share one place in the broker, such as a Kafka partition. Groups take turns, so that a long backlog
+/// of one delays no other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Group(pub u64);
 
 /// A digest of (topic, partition, key): equal keys stay in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,6 +1,7 @@
 //! Several replicas in one process, over real sockets.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 

@@ -1,8 +1,7 @@
 //! The broker's side of a world: what it holds, hands over and takes back.
 
-use longhaul::delivery::{
-    ClaimId, DeliveryId, Digest, Epoch, Handed, Identity, Input, ItemId, LogId, Mark, OrderKey, Outline,
-    Settlement, Standing,
+use longhaul_delivery::{
+    DeliveryId, Digest, Epoch, Identity, Input, ItemId, LogId, Mark, OrderKey, Outline, Settlement,
 };
 
 use super::World;
@@ -11,7 +10,7 @@ use super::World;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Stored {
     pub(super) class: usize,
-    pub(super) name: Option<Mark>,
+    pub(super) mark: Option<Mark>,
     pub(super) attempts: u32,
     pub(super) returns: u32,
     pub(super) place: Place,
@@ -29,7 +28,7 @@ pub(super) enum Place {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Copy {
     pub(super) class: usize,
-    pub(super) name: Mark,
+    pub(super) mark: Mark,
     pub(super) attempts: u32,
     pub(super) landed: bool,
 }
@@ -42,7 +41,7 @@ pub(super) struct Settle {
 
 impl Stored {
     pub(super) fn new(class: usize) -> Self {
-        Stored { class, name: None, attempts: 0, returns: 0, place: Place::Ready }
+        Stored { class, mark: None, attempts: 0, returns: 0, place: Place::Ready }
     }
 
     pub(super) fn give_back(&mut self) {
@@ -60,7 +59,7 @@ impl World {
         self.stored[index].place = Place::Out(id);
         self.delivered.insert(id, stored.class);
         let redelivered = stored.returns > 0 && !self.setting.unique;
-        let attempts_before = match stored.name {
+        let attempts_before = match stored.mark {
             Some(_) => stored.attempts,
             None if self.setting.unique => 0,
             None => stored.returns,
@@ -81,8 +80,8 @@ impl World {
 
     pub(super) fn identity(&self, index: usize) -> Identity {
         let stored = &self.stored[index];
-        match &stored.name {
-            Some(name) => Identity::Copy { mark: *name, content: Digest([stored.class as u8; 16]) },
+        match &stored.mark {
+            Some(mark) => Identity::Copy { mark: *mark, content: Digest([stored.class as u8; 16]) },
             None if self.setting.unique => Identity::Record {
                 log: LogId(1),
                 topic: "t".into(),
@@ -95,7 +94,7 @@ impl World {
     }
 
     pub(super) fn is_copy(&self, id: DeliveryId) -> bool {
-        self.stored.iter().any(|stored| stored.place == Place::Out(id) && stored.name.is_some())
+        self.stored.iter().any(|stored| stored.place == Place::Out(id) && stored.mark.is_some())
     }
 
     pub(super) fn land_copy(&mut self, item: ItemId) {
@@ -107,14 +106,14 @@ impl World {
 
     pub(super) fn store_copy(&mut self, copy: &Copy) {
         self.tallies[copy.class].copies += 1;
-        let stored = Stored { name: Some(copy.name), attempts: copy.attempts, ..Stored::new(copy.class) };
+        let stored = Stored { mark: Some(copy.mark), attempts: copy.attempts, ..Stored::new(copy.class) };
         self.stored.push(stored);
     }
 
-    /// The name that the message of a delivery has.
-    pub(super) fn name_of_delivery(&self, id: DeliveryId) -> Option<Mark> {
+    /// The mark that the message of a delivery carries.
+    pub(super) fn mark_of_delivery(&self, id: DeliveryId) -> Option<Mark> {
         let stored = self.stored.iter().find(|stored| stored.place == Place::Out(id))?;
-        stored.name
+        stored.mark
     }
 
     pub(super) fn return_from_away(&mut self, index: usize) {
@@ -122,36 +121,12 @@ impl World {
         self.stored[index].returns += 1;
     }
 
-    /// What another replica does with what it hears of its claim.
-    pub(super) fn claimed(&mut self, claim: ClaimId, standing: Standing) {
-        if standing == Standing::Running {
-            return;
-        }
-        let Some(index) = self.claims.remove(&claim) else { return };
-        let class = self.stored[index].class;
-        let ends_well = match standing {
-            Standing::Handed(Handed::Done) => true,
-            Standing::Handed(Handed::Failed { .. }) => {
-                self.tallies[class].finished += 1;
-                true
-            }
-            _ => false,
-        };
-        if ends_well {
-            self.stored[index].place = Place::Gone;
-            self.tallies[class].gone += 1;
-        } else {
-            self.tallies[class].dropped += u32::from(standing != Standing::NotYours);
-            self.return_from_away(index);
-        }
-    }
-
     /// The bridge never hears what became of this settle.
     pub(super) fn doubt(&mut self, settle: Settle) {
         // What can be told from all others is remembered instead.
         if settle.how == Settlement::Ack
             && !self.setting.unique
-            && self.name_of_delivery(settle.id).is_none()
+            && self.mark_of_delivery(settle.id).is_none()
             && let Some(class) = self.delivered.get(&settle.id)
         {
             self.tallies[*class].doubtful += 1;

@@ -1,6 +1,6 @@
 //! What must hold in every state, and what is counted for it.
 
-use longhaul::delivery::invariants;
+use longhaul_delivery::invariants;
 
 use super::World;
 

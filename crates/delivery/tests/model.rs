@@ -8,8 +8,9 @@ mod world;
 
 use std::time::Duration;
 
-use longhaul::delivery::{Bounds, OnFailed, OnUnknown, Outcome, Policy, Retry};
-use stateright::{Checker, Model, Property};
+use longhaul_delivery::lease::LONGEST_SILENCE;
+use longhaul_delivery::{Bounds, OnFailed, OnUnknown, Outcome, Policy, Retry};
+use stateright::{Checker, HasDiscoveries, Model, Property};
 use world::{Setting, Step, World};
 
 struct Small(Setting);
@@ -61,6 +62,7 @@ fn policy() -> Policy {
             unknown_backoff: moment,
             worker_time_budget: second * 1000,
             not_started_for: second * 1000,
+            interruptions: 2,
         },
         on_unknown: OnUnknown::Retry,
         on_failed: OnFailed::DeadLetter,
@@ -83,7 +85,8 @@ fn policy() -> Policy {
 }
 
 fn explore(setting: Setting) {
-    let checker = Small(setting).checker().threads(2).spawn_dfs().join();
+    let checker =
+        Small(setting).checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_dfs().join();
     println!(
         "{} states, {} of them unique, depth {}",
         checker.state_count(),
@@ -109,6 +112,8 @@ fn twins() -> Setting {
         may_drain: true,
         near_limit: None,
         claims: 0,
+        lost_answers: 0,
+        silence: LONGEST_SILENCE,
         releases: 0,
         give_ups: 0,
     }
@@ -152,6 +157,43 @@ fn two_replicas_two_losses_drain_anywhere() {
         claims: 2,
         ..twins
     });
+}
+
+/// One Kafka record, and other replicas that ask for it.
+fn askers(claims: u32, lost_answers: u32) -> Setting {
+    let twins = twins();
+    Setting {
+        policy: Policy { prefetched: false, peers: true, ..twins.policy.clone() },
+        classes: vec![0],
+        unique: true,
+        prefetch: None,
+        keys: vec![None],
+        losses: 1,
+        write_faults: 0,
+        claims,
+        lost_answers,
+        ..twins
+    }
+}
+
+/// An asker that loses answers asks again, as late as a living one may.
+#[test]
+#[should_panic(expected = "nothing is broken")]
+fn an_asker_that_loses_answers_gets_its_result() {
+    explore(askers(1, 2));
+}
+
+/// An asker dies, and the next replica that is handed the item asks for it.
+#[test]
+#[should_panic(expected = "nothing is broken")]
+fn a_dead_asker_hides_nothing_from_the_next() {
+    explore(askers(2, 0));
+}
+
+#[test]
+#[should_panic(expected = "nothing is broken")]
+fn two_askers_that_die_and_lose_answers_drain_anywhere() {
+    explore(askers(2, 2));
 }
 
 #[test]

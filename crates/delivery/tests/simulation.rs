@@ -5,7 +5,8 @@ mod world;
 
 use std::time::Duration;
 
-use longhaul::delivery::{Bounds, OnFailed, OnUnknown, Outcome, Policy, Retry};
+use longhaul_delivery::lease::LONGEST_SILENCE;
+use longhaul_delivery::{Bounds, OnFailed, OnUnknown, Outcome, Policy, Retry};
 use world::{Setting, Step, World};
 
 /// A walk that takes longer than this never ends.
@@ -48,39 +49,83 @@ fn walk_all(setting: impl Fn(&mut fastrand::Rng) -> Setting + Copy + std::panic:
         None => 0..number("LONGHAUL_SIMULATIONS").unwrap_or(10_000),
     };
     for seed in seeds {
-        // An invariant of the core's own panics.
-        let walked =
-            std::panic::catch_unwind(|| walk(seed, setting)).unwrap_or_else(|_| Err("see above".to_owned()));
-        if let Err(broken) = walked {
-            panic!("seed {seed}: {broken}\nrun it again with LONGHAUL_SEED={seed}");
+        if let Err(failure) = walk(seed, setting) {
+            panic!("seed {seed}: {failure}\nrun it again with LONGHAUL_SEED={seed}");
         }
     }
 }
 
 fn walk(seed: u64, setting: impl Fn(&mut fastrand::Rng) -> Setting) -> Result<(), String> {
     let mut rng = fastrand::Rng::with_seed(seed);
-    let mut world = World::new(setting(&mut rng));
+    let setting = setting(&mut rng);
+    let mut world = World::new(setting.clone());
     let patience = rng.u32(1..16);
     let mut taken = Vec::new();
     for _ in 0..STEPS_MAX {
         let steps = world.steps();
         let Some(step) = choose(&steps, patience, &mut rng) else { break };
-        world.take(step);
         taken.push(step);
-        if let Some(broken) = &world.broken {
-            return Err(format!("{broken}, after {taken:#?}\nin {world:#?}"));
+        if take(&mut world, step).is_some() {
+            return Err(shrunk(&setting, taken, |world| world.broken.clone()));
         }
     }
     if choose(&world.steps(), patience, &mut rng).is_some() {
         return Err(format!("it did not end within {STEPS_MAX} steps"));
     }
-    // A held item waits for a person, and what is behind it may wait with it.
-    let ended_well = world.is_settled() || world.core.stats().held > 0;
-    if ended_well {
-        Ok(())
-    } else {
-        Err(format!("it came to a stop with work left after {taken:#?}\nin {world:#?}"))
+    if is_stuck(&world) {
+        return Err(shrunk(&setting, taken, |world| {
+            is_stuck(world).then(|| "it stopped with work left".to_owned())
+        }));
     }
+    Ok(())
+}
+
+/// Whether nothing more can happen although work is left. A held item waits for a person, and the items behind it
+/// may wait with it.
+fn is_stuck(world: &World) -> bool {
+    let is_over = world.steps().iter().all(|step| *step == Step::Drain);
+    is_over && !world.is_settled() && world.core.stats().held == 0
+}
+
+/// Takes a step. Returns the fault, if it shows one; an invariant of the core panics.
+fn take(world: &mut World, step: Step) -> Option<String> {
+    let taken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.take(step)));
+    if let Err(panic) = taken {
+        let text = panic.downcast_ref::<String>().cloned();
+        world.broken.get_or_insert(text.unwrap_or_else(|| "the core panicked".to_owned()));
+    }
+    world.broken.clone()
+}
+
+/// Leaves steps out for as long as the rest still shows a fault, and describes the shortest list.
+fn shrunk(setting: &Setting, mut steps: Vec<Step>, fault: impl Fn(&World) -> Option<String>) -> String {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut chunk = steps.len().div_ceil(2);
+    while chunk > 0 {
+        let mut start = 0;
+        while start < steps.len() {
+            let mut fewer = steps.clone();
+            fewer.drain(start..(start + chunk).min(steps.len()));
+            if replay(setting, &fewer, &fault).is_some() { steps = fewer } else { start += chunk }
+        }
+        chunk = if chunk == 1 { 0 } else { chunk.div_ceil(2) };
+    }
+    std::panic::set_hook(hook);
+    let fault = replay(setting, &steps, &fault).unwrap_or_else(|| "it does not show again".to_owned());
+    let list: Vec<String> = steps.iter().map(|step| format!("  {step:?}")).collect();
+    format!("{fault}\nin {setting:?}\nafter {} steps:\n{}", steps.len(), list.join("\n"))
+}
+
+/// Takes those of the steps that are possible. Returns the fault.
+fn replay(setting: &Setting, steps: &[Step], fault: impl Fn(&World) -> Option<String>) -> Option<String> {
+    let mut world = World::new(setting.clone());
+    for step in steps {
+        if world.steps().contains(step) && take(&mut world, *step).is_some() {
+            return world.broken;
+        }
+    }
+    fault(&world)
 }
 
 /// Any step, but a drain only now and then: otherwise most walks would be over before they begin. A
@@ -113,6 +158,9 @@ fn setting(rng: &mut fastrand::Rng) -> Setting {
         Outcome::NotStarted { retry_after: None },
         Outcome::Rejected,
         Outcome::Unknown,
+        Outcome::Misconfigured,
+        Outcome::Interrupted,
+        Outcome::Unreadable,
     ];
     let near_limit = (!unique && rng.bool()).then(|| rng.u32(1..4));
     Setting {
@@ -131,6 +179,8 @@ fn setting(rng: &mut fastrand::Rng) -> Setting {
         // Both at once would make two items of one: what is handed over knows nothing of its copy.
         claims: if near_limit.is_some() { 0 } else { rng.u32(0..4) },
         // Kafka's.
+        lost_answers: rng.u32(0..4),
+        silence: LONGEST_SILENCE,
         releases: if unique { rng.u32(0..4) } else { 0 },
         give_ups: if unique { rng.u32(0..4) } else { 0 },
     }
@@ -149,6 +199,7 @@ fn policy(rng: &mut fastrand::Rng) -> Policy {
             unknown_backoff: seconds(rng, 60),
             worker_time_budget: seconds(rng, 20),
             not_started_for: seconds(rng, 200),
+            interruptions: rng.u32(0..3),
         },
         on_unknown: on_unknown[rng.usize(..3)],
         on_failed: on_failed[rng.usize(..3)],
@@ -166,6 +217,6 @@ fn policy(rng: &mut fastrand::Rng) -> Policy {
             orphans_max: 1_000,
             orphan_age: Duration::MAX,
         },
-        seed: rng.u64(..),
+        seed: rng.u128(..),
     }
 }

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use longhaul::delivery::{
-    ClaimId, Epoch, Handed, Input, ItemId, Outcome, Reason, Settlement, Write, Written,
-};
+use longhaul_delivery::{Epoch, Handed, Input, ItemId, Outcome, Reason, Settlement, Write, Written};
 
-use super::broker::{Copy, Place};
+use super::broker::Copy;
 use super::{Session, SessionState, Step, World};
 
 impl World {
@@ -26,7 +24,7 @@ impl World {
                 if outcome == Outcome::Done {
                     self.tallies[class].finished += 1;
                 }
-                self.tell(Input::Completed { item, outcome, took: Duration::from_secs(1) });
+                self.tell(Input::Completed { item, outcome, took: Duration::from_secs(1), answer_bytes: 0 });
             }
             Step::Confirm(item) => {
                 let write = self.writes.remove(&item);
@@ -34,13 +32,8 @@ impl World {
                     let class = self.class(item);
                     self.tallies[class].finished += 1;
                 }
-                if let Some(Write::Park { attempts, .. }) = write {
-                    self.store_copy(&Copy {
-                        class: self.class(item),
-                        name: self.names[&item],
-                        attempts,
-                        landed: true,
-                    });
+                if let Some(Write::Park { mark, attempts, .. }) = write {
+                    self.store_copy(&Copy { class: self.class(item), mark, attempts, landed: true });
                 }
                 self.tell(Input::Written { item, written: Written::Confirmed });
             }
@@ -69,12 +62,12 @@ impl World {
                 {
                     self.tallies[class].twice += 1;
                 }
-                self.tell(Input::Settled { id: settle.id, stale });
+                self.tell(Input::Settled { delivery: settle.id, stale });
             }
             Step::Prove => {
                 for settle in std::mem::take(&mut self.sent) {
                     self.apply(settle);
-                    self.tell(Input::Proven { id: settle.id });
+                    self.tell(Input::Proven { delivery: settle.id });
                 }
             }
             Step::TakeUnheard => {
@@ -103,19 +96,19 @@ impl World {
                 }
                 self.tell(Input::Answered { item, handed });
             }
-            Step::Claim(index) => {
-                self.next_claim += 1;
-                let claim = ClaimId(self.next_claim);
-                self.stored[index].place = Place::Away;
-                self.claims.insert(claim, index);
-                let identity = self.identity(index);
-                self.tell(Input::Claim { claim, identity });
+            Step::Claim(index) => self.ask(index),
+            Step::Hear(claim) => self.hear(claim),
+            Step::LoseAnswer(claim) => {
+                self.lost_answers -= 1;
+                self.now = self.now.max(self.patience_of_askers());
+                self.ask_again(claim);
             }
-            Step::Unclaim(claim) => {
-                if let Some(index) = self.claims.remove(&claim) {
-                    self.return_from_away(index);
-                }
-                self.tell(Input::Unclaim { claim });
+            Step::AskAgain(claim) => self.ask_again(claim),
+            Step::AskerDies(claim) => self.asker_dies(claim),
+            Step::AskerReleases(claim) => self.asker_releases(claim),
+            Step::Alive(epoch) => {
+                self.doubts.remove(&epoch);
+                self.tell(Input::SessionAlive(epoch));
             }
             Step::Break(applied) => {
                 self.losses -= 1;
@@ -139,6 +132,7 @@ impl World {
                     self.tallies[class].twice += 1;
                 }
                 self.session.state = SessionState::Down;
+                self.doubts.clear();
                 self.tell(Input::SessionLost(Epoch(self.session.epoch)));
                 self.delivered.clear();
             }
@@ -150,12 +144,13 @@ impl World {
             Step::GiveBack => {
                 self.take_back();
                 self.session.state = SessionState::Down;
+                self.doubts.clear();
                 self.tell(Input::SessionLost(Epoch(self.session.epoch)));
                 self.delivered.clear();
             }
             Step::GiveUp(id) => {
                 self.give_ups -= 1;
-                self.tell(Input::GiveUp { id, reason: Reason::Stalled });
+                self.tell(Input::GiveUp { delivery: id, reason: Reason::Stalled });
             }
             Step::Timer => {
                 self.now = self.core.poll_timeout().unwrap_or(self.now).max(self.now);

@@ -1,6 +1,7 @@
 //! A broker, a worker and time around the real `Dispatcher`, in a form that both the exhaustive model
 //! and the seeded simulation can walk: a state, its possible steps, and what must never happen.
 
+mod askers;
 mod broker;
 mod check;
 mod obey;
@@ -9,10 +10,11 @@ mod take;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use longhaul::delivery::{
-    ClaimId, DeliveryId, Dispatcher, Handed, ItemId, Mark, Outcome, Policy, Time, Write,
+use longhaul_delivery::{
+    ClaimId, DeliveryId, Dispatcher, Epoch, Handed, ItemId, Outcome, Policy, Standing, Time, Write,
 };
 
+use askers::Asker;
 use broker::{Copy, Place, Settle, Stored};
 use check::Tally;
 
@@ -33,16 +35,16 @@ pub struct World {
     /// Copies that are being written.
     copying: BTreeMap<ItemId, Copy>,
     asks: BTreeSet<ItemId>,
-    /// Items of the broker that another replica has, and asks us for.
-    claims: BTreeMap<ClaimId, usize>,
+    /// Other replicas that were handed an item of the broker, and ask for it.
+    askers: BTreeMap<ClaimId, Asker>,
+    /// Sessions of which the core asked whether they live.
+    doubts: BTreeSet<Epoch>,
     next_claim: u64,
     /// Acks that the bridge heard of as sent, and not as proven.
     sent: Vec<Settle>,
     /// Settles on their way to the broker, in order.
     settles: Vec<Settle>,
     classes: BTreeMap<ItemId, usize>,
-    /// What a copy of an item is called: as the message that it came with, where that has a name.
-    names: BTreeMap<ItemId, Mark>,
     /// The class of each delivery of the present session.
     delivered: BTreeMap<DeliveryId, usize>,
     left: bool,
@@ -53,6 +55,7 @@ pub struct World {
     releases: u32,
     give_ups: u32,
     write_faults: u32,
+    lost_answers: u32,
     tallies: Vec<Tally>,
     /// What went wrong, if anything did; checked as a property.
     pub broken: Option<String>,
@@ -82,6 +85,10 @@ pub struct Setting {
     pub near_limit: Option<u32>,
     /// How often another replica may ask for an item of ours.
     pub claims: u32,
+    /// How often an answer to another replica may be lost.
+    pub lost_answers: u32,
+    /// The longest time between two questions of a replica that lives.
+    pub silence: Duration,
     /// How often a session may be given back as planned.
     pub releases: u32,
     /// How often a delivery may be given up in the middle of its work.
@@ -126,7 +133,14 @@ pub enum Step {
     AnswerAsk(ItemId, Option<Handed>),
     /// Another replica was handed this item of the broker.
     Claim(usize),
-    Unclaim(ClaimId),
+    /// Its answer arrives, or is lost so that it asks again.
+    Hear(ClaimId),
+    LoseAnswer(ClaimId),
+    AskAgain(ClaimId),
+    AskerDies(ClaimId),
+    AskerReleases(ClaimId),
+    /// The broker says that the session lives.
+    Alive(Epoch),
     /// The connection goes. So many of the settles under way had reached the broker, unheard.
     Break(usize),
     NoticeLost,
@@ -151,12 +165,12 @@ impl World {
             writes: BTreeMap::new(),
             copying: BTreeMap::new(),
             asks: BTreeSet::new(),
-            claims: BTreeMap::new(),
+            askers: BTreeMap::new(),
+            doubts: BTreeSet::new(),
             next_claim: 0,
             sent: Vec::new(),
             settles: Vec::new(),
             classes: BTreeMap::new(),
-            names: BTreeMap::new(),
             delivered: BTreeMap::new(),
             left: false,
             stopped: None,
@@ -165,6 +179,7 @@ impl World {
             releases: setting.releases,
             give_ups: setting.give_ups,
             write_faults: setting.write_faults,
+            lost_answers: setting.lost_answers,
             tallies: vec![Tally::default(); class_count],
             broken: None,
             setting,
@@ -240,8 +255,22 @@ impl World {
             let returned = |stored: &Stored| stored.place == Place::Ready && stored.returns > 0;
             steps.extend(self.stored.iter().position(returned).map(Step::Claim));
         }
-        steps.extend(self.claims.keys().map(|claim| Step::Unclaim(*claim)));
-        if self.core.poll_timeout().is_some_and(|timeout| timeout < HORIZON) {
+        for (claim, standing) in self.askers_with_answer() {
+            // A poll that ended without news is followed by the next one.
+            let is_final = standing != Standing::Running;
+            steps.push(if is_final { Step::Hear(claim) } else { Step::AskAgain(claim) });
+            if is_final && self.lost_answers > 0 {
+                steps.push(Step::LoseAnswer(claim));
+            }
+        }
+        for claim in self.askers.keys() {
+            steps.push(Step::AskerDies(*claim));
+            steps.push(Step::AskerReleases(*claim));
+        }
+        if self.is_connected() {
+            steps.extend(self.doubts.iter().map(|epoch| Step::Alive(*epoch)));
+        }
+        if self.core.poll_timeout().is_some_and(|at| at < HORIZON && at <= self.patience_of_askers()) {
             steps.push(Step::Timer);
         }
         if self.setting.may_drain && !self.core.is_draining() {

@@ -1,0 +1,392 @@
+//! Between replicas: an item that was redelivered to one replica while its request still runs at another.
+//!
+//! The replica that was handed the item *asks* before it starts anything. The replica that began the work is the
+//! *owner*. It answers a claim with one of four standings, and a claim passes through these states:
+//!
+//! ```text
+//!  Doubted ──► Pledged ──► Handed ──► over          (the asker fetched the result)
+//!     │           │  ▲        │
+//!     └► Closed   └──┴── orphan again               (released, or not asked for within the lease)
+//! ```
+//!
+//! Handing over is a move: a claimed item is no orphan any more, so its result goes to the claimant and nowhere else.
+//! The broker hands an item to one replica at a time. So a later asker replaces an earlier one, which may be dead.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::dispatcher::Dispatcher;
+use super::item::{Decision, Doing, End, Item, ItemId, Keep, Left, Place};
+use super::lease::{FETCH, LEASE};
+use super::outcome::Reason;
+use super::protocol::{ClaimId, Command, Effect, Handed, Notice, Standing, Time, Write};
+use super::session::{Epoch, Identity};
+
+/// All claims on this replica, and the timer of each.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Claims {
+    by_id: BTreeMap<ClaimId, Claim>,
+    timers: BTreeSet<(Time, ClaimId)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Claim {
+    identity: Identity,
+    state: State,
+    /// When the lease ends, or the time to fetch the result in a drain.
+    due: Time,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum State {
+    /// The item has a delivery of a session that may be dead: the broker is asked.
+    Doubted(Epoch),
+    /// The result of this item will be the claimant's.
+    Pledged(ItemId),
+    /// The claimant has received this result, or will with its next question.
+    Handed(ItemId, Handed),
+    /// The final answer does not depend on an item any more. It is kept so that a repeated question gets the same.
+    Closed(Standing),
+}
+
+impl Claims {
+    pub fn timeout(&self) -> Option<Time> {
+        self.timers.first().map(|(time, _)| *time)
+    }
+
+    pub fn due(&self, now: Time) -> Option<ClaimId> {
+        self.timers.first().filter(|(time, _)| *time <= now).map(|(_, claim)| *claim)
+    }
+
+    /// The only way to add, change or remove a claim.
+    fn set(&mut self, id: ClaimId, claim: Option<Claim>) -> Option<Claim> {
+        let before = match claim {
+            Some(claim) => {
+                self.timers.insert((claim.due, id));
+                let due = claim.due;
+                let before = self.by_id.insert(id, claim);
+                before.filter(|before| before.due != due)
+            }
+            None => self.by_id.remove(&id),
+        };
+        if let Some(before) = &before {
+            self.timers.remove(&(before.due, id));
+        }
+        before
+    }
+
+    fn update(&mut self, id: ClaimId, change: impl FnOnce(&mut Claim)) {
+        if let Some(mut claim) = self.by_id.get(&id).cloned() {
+            change(&mut claim);
+            self.set(id, Some(claim));
+        }
+    }
+}
+
+impl Dispatcher {
+    /// Takes the question of another replica, or the repetition of one.
+    pub(super) fn claim(&mut self, id: ClaimId, identity: &Identity, effects: &mut Vec<Effect>) {
+        let due = self.now.saturating_add(LEASE);
+        if self.claims.by_id.contains_key(&id) {
+            self.claims.update(id, |claim| claim.due = claim.due.max(due));
+            return self.answer(id, effects);
+        }
+        let state = self.first_state(identity, effects);
+        if let State::Closed(standing @ (Standing::Unknown | Standing::NotYours)) = state {
+            // There is nothing to remember: the same question gets the same answer.
+            return self.close(id, standing, effects);
+        }
+        self.claims.set(id, Some(Claim { identity: identity.clone(), state, due }));
+        match state {
+            State::Doubted(epoch) => effects.push(Effect::Do(Command::Prove { epoch })),
+            State::Pledged(item) => self.pledge(id, item, effects),
+            State::Handed(..) | State::Closed(_) => {}
+        }
+        self.answer(id, effects);
+    }
+
+    /// Gives the final answer to a claim that has no item, and forgets it.
+    fn close(&mut self, id: ClaimId, standing: Standing, effects: &mut Vec<Effect>) {
+        self.claims.set(id, None);
+        effects.push(Effect::Do(Command::Answer { claim: id, standing }));
+        effects.push(Effect::Do(Command::EndClaim { claim: id }));
+    }
+
+    fn first_state(&mut self, identity: &Identity, effects: &mut Vec<Effect>) -> State {
+        if let Some(item) = self.items.expecting(identity) {
+            return self.state_of_expecting(item, identity, effects);
+        }
+        let live = self.items.iter().find_map(|(_, item)| match &item.place {
+            Place::Live { delivery, name, .. } if name == identity => Some(delivery.epoch),
+            _ => None,
+        });
+        // The broker gave the item to another replica: perhaps this session is dead, and nobody has noticed.
+        live.map_or(State::Closed(Standing::Unknown), State::Doubted)
+    }
+
+    /// The claimant has a delivery that this item expects.
+    fn state_of_expecting(&mut self, id: ItemId, identity: &Identity, effects: &mut Vec<Effect>) -> State {
+        let Some(item) = self.items.get(id) else { return State::Closed(Standing::Unknown) };
+        if !matches!(item.place, Place::Live { .. }) {
+            return State::Pledged(id);
+        }
+        if item.is_rewriting() && !matches!(item.doing(), Some(Doing::Settling(_) | Doing::Acked)) {
+            // The claimant has the copy that was written to replace the delivery here.
+            self.let_copy_arrive(id, effects);
+            return State::Pledged(id);
+        }
+        // The item has another delivery here, so the claimant's is redundant.
+        self.items.edit(id, |item| item.take_expected(identity));
+        State::Closed(Standing::Handed(Handed::Done))
+    }
+
+    /// An earlier claim for the same delivery whose result nobody has fetched.
+    fn earlier(&self, identity: &Identity) -> Option<ClaimId> {
+        let is_open = |claim: &Claim| match claim.state {
+            State::Pledged(_) => true,
+            State::Handed(item, _) => self.items.get(item).is_some_and(|item| !item.is_remembered()),
+            State::Doubted(_) | State::Closed(_) => false,
+        };
+        let mut same = self.claims.by_id.iter().filter(|(_, claim)| claim.identity == *identity);
+        same.find(|(_, claim)| is_open(claim)).map(|(other, _)| *other)
+    }
+
+    /// Ends an earlier claim, because its asker does not have the delivery any more. Its item is an orphan again.
+    pub(super) fn reclaim(&mut self, identity: &Identity, effects: &mut Vec<Effect>) -> Option<ItemId> {
+        let earlier = self.earlier(identity)?;
+        let (State::Pledged(item) | State::Handed(item, _)) = self.claims.by_id.get(&earlier)?.state else {
+            return None;
+        };
+        self.claims.update(earlier, |claim| claim.state = State::Closed(Standing::Unknown));
+        self.answer(earlier, effects);
+        self.take_back(item);
+        Some(item)
+    }
+
+    fn pledge(&mut self, claim: ClaimId, id: ItemId, effects: &mut Vec<Effect>) {
+        let Some(Place::Orphan { doing, .. }) = self.items.get(id).map(|item| &item.place) else { return };
+        let doing = *doing;
+        self.items.edit(id, |item| item.place = Place::Claimed { by: claim, doing });
+        if let Left::Decided(decision) = doing {
+            self.hand_over(id, claim, decision, effects);
+        }
+    }
+
+    /// Gives the decision about an item to the replica that claimed it. A reply is written first, because it cannot
+    /// travel.
+    pub(super) fn hand_over(
+        &mut self,
+        id: ItemId,
+        claim: ClaimId,
+        decision: Decision,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(item) = self.items.get(id) else { return };
+        let Some(handed) = self.handed(decision, item.attempts) else {
+            return self.write(id, Write::Reply, effects);
+        };
+        self.items.edit(id, |item| {
+            item.place = Place::Handed { to: claim, decision, spent: false };
+            item.message_bytes = 0;
+            item.answer_bytes = 0;
+        });
+        effects.push(Effect::Do(Command::Release { item: id, keep_answer: false }));
+        let due = self.now.saturating_add(if self.draining { FETCH } else { LEASE });
+        self.claims.update(claim, |claim| {
+            claim.state = State::Handed(id, handed);
+            claim.due = due;
+        });
+        if let Some(Claim { identity, .. }) = self.claims.by_id.get(&claim) {
+            let identity = identity.clone();
+            effects.push(Effect::Tell(Notice::HandedOver { claim, identity, handed }));
+        }
+        self.answer(claim, effects);
+    }
+
+    /// The result as it travels; none for a reply, which must be written first.
+    fn handed(&self, decision: Decision, attempts: u32) -> Option<Handed> {
+        Some(match decision {
+            Decision::Ack => Handed::Done,
+            Decision::Retry { until } => Handed::Retry { attempts, delay: until.saturating_sub(self.now) },
+            Decision::Write(Write::DeadLetter { reason, attempts }) => Handed::Failed { reason, attempts },
+            Decision::Write(Write::Park { attempts, delay, .. }) => Handed::Retry { attempts, delay },
+            Decision::Write(Write::Reply) => return None,
+            Decision::Hold { reason } => Handed::Held { reason, attempts },
+        })
+    }
+
+    /// Says where a claim stands, unless the broker's answer is awaited.
+    fn answer(&self, id: ClaimId, effects: &mut Vec<Effect>) {
+        let standing = match self.claims.by_id.get(&id).map(|claim| claim.state) {
+            None | Some(State::Doubted(_)) => return,
+            Some(State::Pledged(_)) => Standing::Running,
+            Some(State::Handed(_, handed)) => Standing::Handed(handed),
+            Some(State::Closed(standing)) => standing,
+        };
+        effects.push(Effect::Do(Command::Answer { claim: id, standing }));
+    }
+
+    /// A session is alive: its items stay here.
+    pub(super) fn session_alive(&mut self, epoch: Epoch, effects: &mut Vec<Effect>) {
+        for id in self.doubted(epoch) {
+            self.close(id, Standing::NotYours, effects);
+        }
+    }
+
+    /// A session is lost: its items can be claimed.
+    pub(super) fn doubts_confirmed(&mut self, epoch: Epoch, effects: &mut Vec<Effect>) {
+        let doubted = self.doubted(epoch);
+        let claims: Vec<_> =
+            doubted.into_iter().filter_map(|id| Some((id, self.claims.set(id, None)?))).collect();
+        for (id, claim) in claims {
+            self.claim(id, &claim.identity, effects);
+        }
+    }
+
+    fn doubted(&self, epoch: Epoch) -> Vec<ClaimId> {
+        let is_doubted = |claim: &Claim| claim.state == State::Doubted(epoch);
+        self.claims.by_id.iter().filter(|(_, claim)| is_doubted(claim)).map(|(id, _)| *id).collect()
+    }
+
+    /// The claimant has its result.
+    pub(super) fn fetched(&mut self, id: ClaimId) {
+        if let Some(State::Handed(item, _)) = self.claims.by_id.get(&id).map(|claim| claim.state) {
+            self.spend(item);
+        }
+    }
+
+    /// The claimant does not need the result.
+    pub(super) fn released(&mut self, id: ClaimId, effects: &mut Vec<Effect>) {
+        self.end(id, effects, |_| true);
+    }
+
+    pub(super) fn claim_timer(&mut self, id: ClaimId, effects: &mut Vec<Effect>) {
+        let Some(claim) = self.claims.by_id.get(&id) else { return };
+        if let State::Handed(item, _) = claim.state
+            && self.draining
+            && !self.items.get(item).is_some_and(Item::is_remembered)
+        {
+            // Nobody fetched it in time. It does not hold the drain up any longer.
+            self.spend(item);
+            let due = self.now.saturating_add(LEASE);
+            return self.claims.update(id, |claim| claim.due = due);
+        }
+        self.end(id, effects, |item| !item.is_remembered());
+    }
+
+    fn spend(&mut self, id: ItemId) {
+        self.items.edit(id, |item| {
+            if let Place::Handed { spent, .. } = &mut item.place {
+                *spent = true;
+            }
+        });
+    }
+
+    /// Ends a claim. Its item is an orphan again if `is_free`, else it is gone.
+    fn end(&mut self, id: ClaimId, effects: &mut Vec<Effect>, is_free: impl Fn(&Item) -> bool) {
+        let Some(claim) = self.claims.by_id.get(&id) else { return };
+        let state = claim.state;
+        if let State::Doubted(_) = state {
+            return self.close(id, Standing::Unknown, effects);
+        }
+        self.claims.set(id, None);
+        effects.push(Effect::Do(Command::EndClaim { claim: id }));
+        let (State::Pledged(item) | State::Handed(item, _)) = state else { return };
+        if !self.items.get(item).is_some_and(is_free) {
+            return self.forget(item, effects);
+        }
+        self.take_back(item);
+        if let Some(Place::Orphan { doing: Left::Decided(decision), .. }) =
+            self.items.get(item).map(|item| &item.place)
+        {
+            self.decide(item, *decision, effects);
+        }
+    }
+
+    /// The item is an orphan again.
+    fn take_back(&mut self, id: ItemId) {
+        let keep = Keep { until: None, owed: true };
+        self.items.edit(id, |item| {
+            let doing = match item.place {
+                Place::Claimed { doing: Left::WriteWait { write, .. }, .. } => {
+                    Left::Decided(Decision::Write(write))
+                }
+                Place::Claimed { doing, .. } => doing,
+                Place::Handed { decision, .. } => Left::Decided(decision),
+                Place::Live { .. } | Place::Orphan { .. } => return,
+            };
+            item.place = Place::Orphan { doing, keep };
+        });
+    }
+
+    /// In a drain, a result that nobody has fetched is kept for one more question.
+    pub(super) fn hasten_claims(&mut self) {
+        let due = self.now.saturating_add(FETCH);
+        let is_handed = |claim: &Claim| matches!(claim.state, State::Handed(..));
+        let handed: Vec<ClaimId> =
+            self.claims.by_id.iter().filter(|(_, claim)| is_handed(claim)).map(|(id, _)| *id).collect();
+        for id in handed {
+            self.claims.update(id, |claim| claim.due = claim.due.min(due));
+        }
+    }
+
+    /// The answer of the other replicas to [`Command::Ask`].
+    pub(super) fn answered(&mut self, id: ItemId, handed: Option<Handed>, effects: &mut Vec<Effect>) {
+        let Some(item) = self.items.get(id) else { return };
+        let is_asking = match item.place {
+            Place::Live { doing, .. } => doing == Doing::Asking,
+            Place::Orphan { doing, .. } | Place::Claimed { doing, .. } => doing == Left::Asking,
+            Place::Handed { .. } => false,
+        };
+        if !is_asking {
+            return;
+        }
+        let (decision, attempts) = match handed {
+            None => (Decision::Retry { until: self.now }, item.attempts),
+            Some(handed) => self.decision_of(handed, item.attempts),
+        };
+        self.items.edit(id, |item| item.attempts = attempts);
+        let Some(item) = self.items.get(id) else { return };
+        let Place::Live { delivery, .. } = item.place else { return self.decide(id, decision, effects) };
+        let next = self.pursue(item, decision, delivery.epoch);
+        if attempts > 0 && !matches!(next, Doing::Settling(End::Ack)) {
+            effects.push(Effect::Do(Command::Note { delivery, attempts }));
+        }
+        self.enter(id, next, effects);
+    }
+
+    /// The decision that a result stands for, and the attempts so far.
+    fn decision_of(&self, handed: Handed, before: u32) -> (Decision, u32) {
+        match handed {
+            Handed::Done => (Decision::Ack, before),
+            // The other replica may have other rules.
+            Handed::Retry { attempts, .. } if attempts >= self.policy.retry.attempts => {
+                (Decision::Write(Write::DeadLetter { reason: Reason::Attempts, attempts }), attempts)
+            }
+            Handed::Retry { attempts, delay } => {
+                (Decision::Retry { until: self.now.saturating_add(delay) }, attempts)
+            }
+            Handed::Failed { reason, attempts } => {
+                (Decision::Write(Write::DeadLetter { reason, attempts }), attempts)
+            }
+            Handed::Held { reason, attempts } => (Decision::Hold { reason }, attempts),
+        }
+    }
+
+    /// Records of a partition whose work was begun here: another replica has to claim them before it runs them.
+    pub fn offsets_in_hand(&self, of_topic: &str, of_partition: i32) -> Vec<i64> {
+        let offset = |name: &Identity| match name {
+            Identity::Record { topic, partition, offset, .. }
+                if **topic == *of_topic && *partition == of_partition =>
+            {
+                Some(*offset)
+            }
+            _ => None,
+        };
+        let begun = self.items.iter().filter(|(_, item)| item.doing() != Some(Doing::Ready));
+        let names = begun.filter_map(|(_, item)| match &item.place {
+            Place::Live { name, .. } => Some(name),
+            _ => item.expected.first(),
+        });
+        names.filter_map(offset).collect()
+    }
+}

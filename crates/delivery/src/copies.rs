@@ -1,0 +1,216 @@
+//! Copies: an item near its queue's delivery limit is written to that queue again, and a parked item to another.
+//!
+//! Each copy carries a fresh [`Mark`], so a delivery of it is never taken for another one. From the start of the write
+//! the item *expects* a delivery with this mark. Three events follow, in any order:
+//!
+//! * The write is confirmed. The old delivery is redundant and is acked; the item continues as an orphan, and the
+//!   copy's delivery adopts it.
+//! * The copy's delivery arrives while the item has another one. One of the two is redundant and is acked.
+//! * Neither is certain (the confirm was lost). The item keeps expecting the mark, also after it is done, so that a
+//!   copy that arrives late is acked and does not run again.
+//!
+//! A redundant delivery whose ack is on its way is a [`Spare`].
+
+use super::dispatcher::Dispatcher;
+use super::item::{Decision, Doing, Item, ItemId, Keep, Place, Rewrite};
+use super::policy;
+use super::protocol::{Command, Effect, Notice, Write, Written};
+use super::session::{DeliveryId, Epoch, Identity, Mark, Outline, Settlement};
+
+/// Unconfirmed copies of one item. Further writes use the last mark again: if two of those arrive, one runs.
+const MARKS_MAX: usize = 16;
+
+/// A redundant delivery whose ack is on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Spare {
+    /// The item that has another delivery or is done. It may be forgotten by now.
+    item: ItemId,
+    name: Identity,
+}
+
+impl Dispatcher {
+    /// The present delivery of the item is near the limit.
+    pub(super) fn near_limit(&mut self, id: ItemId, delivery: DeliveryId, effects: &mut Vec<Effect>) {
+        if self.items.get(id).and_then(Item::delivery) == Some(delivery) {
+            self.rewrite(id, effects);
+        }
+    }
+
+    /// Starts to write a copy, unless that is under way or useless.
+    pub(super) fn rewrite(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
+        let Some(item) = self.items.get(id) else { return };
+        let is_open = matches!(item.copy, Rewrite::NotNeeded | Rewrite::Wait { .. });
+        match item.doing() {
+            // A parked copy is being written. Only if that fails is another one needed.
+            Some(Doing::Writing(Write::Park { .. })) if is_open => return self.rewrite_later(id),
+            None | Some(Doing::Settling(_) | Doing::Acked) => {
+                self.items.edit(id, |item| item.copy = Rewrite::NotNeeded);
+                return;
+            }
+            Some(_) if is_open => {}
+            Some(_) => return,
+        }
+        let attempts = item.attempts;
+        let Some(mark) = self.expect_copy(id) else { return };
+        self.items.edit(id, |item| item.copy = Rewrite::Writing { mark });
+        effects.push(Effect::Do(Command::Rewrite { item: id, mark, attempts }));
+    }
+
+    fn rewrite_later(&mut self, id: ItemId) {
+        let Some(item) = self.items.get(id) else { return };
+        let wait = self.policy.write_backoff(id, item.write_failures.max(1));
+        let until = self.now.saturating_add(wait);
+        self.items.edit(id, |item| item.copy = Rewrite::Wait { until });
+    }
+
+    /// Mints a mark, and lets the item expect the delivery of a copy with it.
+    pub(super) fn expect_copy(&mut self, id: ItemId) -> Option<Mark> {
+        let item = self.items.get(id)?;
+        let Place::Live { name, .. } = &item.place else { return None };
+        let mark_of = |name: &Identity| match name {
+            Identity::Copy { mark, .. } => Some(*mark),
+            _ => None,
+        };
+        let marks: Vec<Mark> = item.expected.iter().filter_map(mark_of).collect();
+        if marks.len() >= MARKS_MAX {
+            return marks.last().copied();
+        }
+        self.marks += 1;
+        let mark = policy::mark(self.policy.seed, self.marks);
+        let copy = name.copy(mark);
+        self.items.edit(id, |item| item.expected.push(copy));
+        Some(mark)
+    }
+
+    pub(super) fn rewritten(&mut self, id: ItemId, written: Written, effects: &mut Vec<Effect>) {
+        let Some(Rewrite::Writing { mark }) = self.items.get(id).map(|item| item.copy) else { return };
+        match written {
+            Written::Confirmed => {
+                self.items.edit(id, |item| item.copy = Rewrite::NotNeeded);
+                self.detach(id, mark, effects);
+            }
+            Written::Failed => {
+                self.items.edit(id, |item| item.write_failures = item.write_failures.saturating_add(1));
+                self.rewrite_later(id);
+            }
+            Written::TooLarge | Written::Impossible => {
+                self.items.edit(id, |item| {
+                    item.copy = Rewrite::Impossible;
+                    item.unexpect_copy(mark);
+                });
+            }
+        }
+        if self.draining {
+            self.give_back(id, effects);
+        }
+    }
+
+    /// A copy with this mark is in the queue, so the present delivery is redundant: it is acked, and the item waits
+    /// for the copy.
+    fn detach(&mut self, id: ItemId, mark: Mark, effects: &mut Vec<Effect>) {
+        let Some(item) = self.items.get(id) else { return };
+        let Place::Live { delivery, name, doing } = &item.place else { return };
+        // The copy has arrived already, or an ack is on its way that says the same.
+        let is_awaited = item.expected.contains(&name.copy(mark));
+        if !is_awaited || matches!(doing, Doing::Settling(_) | Doing::Acked) {
+            return;
+        }
+        let (delivery, name) = (*delivery, name.clone());
+        effects.push(Effect::Tell(Notice::Copied { item: id }));
+        self.let_go(id, effects);
+        self.ack_spare(delivery, Spare { item: id, name }, effects);
+    }
+
+    /// Another replica has the copy that is being written, so the delivery here is redundant.
+    pub(super) fn let_copy_arrive(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
+        let Some(Rewrite::Writing { mark }) = self.items.get(id).map(|item| item.copy) else { return };
+        self.detach(id, mark, effects);
+    }
+
+    /// A delivery arrived for an item that has one. Both are in the broker, so one of them is redundant.
+    pub(super) fn redundant(&mut self, id: ItemId, outline: &Outline, effects: &mut Vec<Effect>) {
+        let Some(item) = self.items.get(id) else { return };
+        let Place::Live { delivery, name, doing } = &item.place else { return };
+        let is_settled = matches!(doing, Doing::Settling(_) | Doing::Acked);
+        // The old delivery is near the limit, and the new one is a copy that was written to replace it.
+        let replaces = match (&outline.identity, item.copy) {
+            (Identity::Copy { .. }, Rewrite::Writing { mark }) => *name != name.copy(mark),
+            (Identity::Copy { .. }, Rewrite::Wait { .. } | Rewrite::Impossible) => true,
+            _ => false,
+        };
+        let (old, old_name) = (*delivery, name.clone());
+        if is_settled || !replaces {
+            let spare = Spare { item: id, name: outline.identity.clone() };
+            return self.ack_spare(outline.id, spare, effects);
+        }
+        self.items.edit(id, |item| {
+            if let Place::Live { delivery, name, .. } = &mut item.place {
+                *delivery = outline.id;
+                *name = outline.identity.clone();
+            }
+            if !item.is_rewriting() {
+                item.copy = Rewrite::NotNeeded;
+            }
+        });
+        effects.push(Effect::Do(Command::Adopt { item: id, delivery: outline.id }));
+        effects.push(Effect::Tell(Notice::Copied { item: id }));
+        self.ack_spare(old, Spare { item: id, name: old_name }, effects);
+    }
+
+    pub(super) fn ack_spare(&mut self, delivery: DeliveryId, spare: Spare, effects: &mut Vec<Effect>) {
+        self.spares.insert(delivery, spare);
+        effects.push(Effect::Tell(Notice::Redundant { delivery }));
+        effects.push(Effect::Do(Command::Settle { delivery, how: Settlement::Ack, dropped: false }));
+    }
+
+    /// Returns whether the delivery was a spare.
+    pub(super) fn spare_settled(
+        &mut self,
+        delivery: DeliveryId,
+        stale: bool,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(spare) = self.spares.get(&delivery) else { return false };
+        if !stale && spare.name.is_unique() {
+            // It stays until the broker has proven that it knows of the ack.
+            return true;
+        }
+        if let (Some(spare), true) = (self.spares.remove(&delivery), stale) {
+            self.expect_spare(spare, effects);
+        }
+        true
+    }
+
+    /// Nobody knows whether the acks of this session's spares counted.
+    pub(super) fn lose_spares(&mut self, epoch: Epoch, effects: &mut Vec<Effect>) {
+        let all = DeliveryId { epoch, tag: 0 }..=DeliveryId { epoch, tag: u64::MAX };
+        let lost: Vec<DeliveryId> = self.spares.range(all).map(|(delivery, _)| *delivery).collect();
+        for delivery in lost {
+            if let Some(spare) = self.spares.remove(&delivery).filter(|spare| spare.name.is_unique()) {
+                self.expect_spare(spare, effects);
+            }
+        }
+    }
+
+    /// The delivery may arrive again, and is still redundant then.
+    fn expect_spare(&mut self, spare: Spare, effects: &mut Vec<Effect>) {
+        let Spare { item, name } = spare;
+        let is_in_hand = matches!(
+            self.items.get(item).map(|item| &item.place),
+            Some(Place::Live { .. } | Place::Orphan { .. })
+        );
+        if is_in_hand {
+            self.items.edit(item, |item| item.expected.push(name));
+            return;
+        }
+        let id = self.items.insert(Item::finished(name, Keep { until: None, owed: false }));
+        self.decide(id, Decision::Ack, effects);
+    }
+}
+
+impl Item {
+    /// No delivery with this mark arrives, or it is a new item if it does.
+    pub(super) fn unexpect_copy(&mut self, mark: Mark) {
+        self.expected.retain(|name| !matches!(name, Identity::Copy { mark: own, .. } if *own == mark));
+    }
+}

@@ -1,0 +1,173 @@
+//! Carries out the commands of the core.
+
+use std::sync::Arc;
+
+use tokio_util::task::AbortOnDropHandle;
+
+use super::attempt::{self, Attempt};
+use super::work::{Kept, Work};
+use super::{Ended, Pipeline, writes};
+use crate::delivery::{Command, DeliveryId, Effect, Input, ItemId, Mark, Write, Written};
+use crate::source;
+
+impl Pipeline {
+    pub(super) fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Do(command) => self.carry_out(command),
+            Effect::Tell(notice) => self.tell(notice),
+        }
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Admit { item, .. } => {
+                if let Some(message) = self.incoming.take() {
+                    self.works.insert(item, Kept::Whole(Arc::new(Work::new(message))));
+                }
+            }
+            Command::Adopt { item, delivery } => self.adopt(item, delivery),
+            Command::Dispatch { item, attempt, redelivered } => {
+                self.request(Attempt { item, number: attempt, redelivered });
+            }
+            Command::Cancel { item } => drop(self.requests.remove(&item)),
+            Command::Write { item, write } => self.write(item, write),
+            Command::Rewrite { item, mark, attempts } => self.rewrite(item, mark, attempts),
+            Command::Ask { item, delivery, identity } => self.ask(item, delivery, &identity),
+            Command::Prove { epoch } => self.send(source::Command::Prove { epoch }),
+            Command::Answer { claim, standing } => self.claims.answer(claim, standing),
+            Command::EndClaim { claim } => self.claims.end(claim),
+            Command::Settle { delivery, how, dropped } => {
+                self.shared.metrics.settled(how, dropped);
+                tracing::debug!(pipeline = self.shared.name, %delivery, ?how, "Settling");
+                self.send(source::Command::Settle { id: delivery, how });
+            }
+            Command::Note { delivery, attempts } => {
+                self.send(source::Command::Note { id: delivery, attempts });
+            }
+            Command::Release { item, keep_answer } => self.release(item, keep_answer),
+            Command::Forget { item } => drop(self.works.remove(&item)),
+        }
+    }
+
+    /// Tells the source. A source that has ended does nothing any more, and the loop notices its end.
+    fn send(&self, command: source::Command) {
+        let _ = self.port.commands.send(command);
+    }
+
+    fn adopt(&mut self, item: ItemId, delivery: DeliveryId) {
+        let kept = self.works.remove(&item);
+        let kept = match (kept, self.incoming.take()) {
+            (Some(Kept::Rest(rest)), Some(message)) => {
+                Some(Kept::Whole(Arc::new(Work::continued(message, *rest))))
+            }
+            (None, Some(message)) => Some(Kept::Whole(Arc::new(Work::new(message)))),
+            (kept, _) => kept,
+        };
+        if let Some(kept) = kept {
+            self.works.insert(item, kept);
+        }
+        self.shared.metrics.adopted.inc();
+        tracing::info!(
+            pipeline = self.shared.name,
+            id = self.id(item),
+            %delivery,
+            "Redelivery adopted: its work was begun before"
+        );
+    }
+
+    fn release(&mut self, item: ItemId, keep_answer: bool) {
+        let Some(Kept::Whole(work)) = self.works.get(&item) else { return };
+        match work.rest(keep_answer) {
+            Some(rest) => self.works.insert(item, Kept::Rest(Box::new(rest))),
+            None => self.works.remove(&item),
+        };
+    }
+
+    /// The item, if its message is here.
+    fn work(&self, item: ItemId) -> Option<Arc<Work>> {
+        match self.works.get(&item)? {
+            Kept::Whole(work) => Some(work.clone()),
+            Kept::Rest(_) => None,
+        }
+    }
+
+    /// Tells the core that a task ended.
+    pub(super) fn ended(&mut self, ended: Ended) {
+        match &ended.input {
+            Input::Completed { item, outcome, took, .. } => {
+                self.requests.remove(item);
+                if let Some(detail) = &ended.detail {
+                    self.last_failure = Some(detail.clone());
+                    tracing::warn!(
+                        pipeline = self.shared.name,
+                        id = self.id(*item),
+                        outcome = outcome.label(),
+                        seconds = took.as_secs_f64(),
+                        detail,
+                        "Attempt ended without success"
+                    );
+                }
+            }
+            Input::Written { item, written } | Input::Rewritten { item, written }
+                if *written != Written::Confirmed =>
+            {
+                self.shared.metrics.write_failures.inc();
+                let error = ended.detail.as_deref().unwrap_or_default();
+                if let (true, Some(work)) = (*written != Written::Failed, self.work(*item)) {
+                    work.explain(error);
+                }
+                tracing::warn!(
+                    pipeline = self.shared.name,
+                    id = self.id(*item),
+                    error,
+                    is_permanent = *written != Written::Failed,
+                    "Write not confirmed, so the item is not acked"
+                );
+            }
+            _ => {}
+        }
+        self.handle(ended.input);
+    }
+
+    fn request(&mut self, attempt: Attempt) {
+        let Some(work) = self.work(attempt.item) else { return };
+        let (shared, ended) = (self.shared.clone(), self.ended.clone());
+        let item = attempt.item;
+        let request = tokio::spawn(async move {
+            // The pipeline holds the receiver for as long as it holds this task.
+            let _ = ended.send(attempt::run(&shared, &work, attempt).await);
+        });
+        self.requests.insert(item, AbortOnDropHandle::new(request));
+    }
+
+    fn write(&mut self, item: ItemId, write: Write) {
+        let Some(work) = self.work(item) else {
+            return self.handle_later(Input::Written { item, written: Written::Failed });
+        };
+        let (shared, ended) = (self.shared.clone(), self.ended.clone());
+        self.tasks.spawn(async move {
+            let _ = ended.send(writes::run(&shared, &work, item, write).await);
+        });
+    }
+
+    fn rewrite(&mut self, item: ItemId, mark: Mark, attempts: u32) {
+        let Some(work) = self.work(item) else {
+            return self.handle_later(Input::Rewritten { item, written: Written::Impossible });
+        };
+        let (shared, ended) = (self.shared.clone(), self.ended.clone());
+        self.tasks.spawn(async move {
+            let _ = ended.send(writes::rewrite(&shared, &work, item, mark, attempts).await);
+        });
+    }
+
+    /// Answers the core after the present input.
+    pub(super) fn handle_later(&mut self, input: Input) {
+        // The pipeline holds the receiver.
+        let _ = self.ended.send(Ended { input, detail: None });
+    }
+
+    /// The item's name for people: the id of its event.
+    pub(super) fn id(&self, item: ItemId) -> String {
+        self.work(item).map_or_else(|| "(message not kept)".to_owned(), |work| work.id(&self.shared))
+    }
+}

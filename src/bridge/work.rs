@@ -1,0 +1,107 @@
+//! An item as the shell keeps it: its message, its event and its latest answer.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use super::Shared;
+use crate::event::{EncodedEvent, Message, Value, own};
+use crate::sink::Answer;
+
+/// An item with its message.
+pub(super) struct Work {
+    pub message: Arc<Message>,
+    /// The event is made at the first attempt and kept, so that every attempt has the same id (guarantee G5).
+    event: OnceLock<EncodedEvent>,
+    /// The id of an item that arrived without one.
+    fresh_id: OnceLock<String>,
+    /// The latest answer, if a dead letter or a reply may be made of it.
+    answer: Mutex<Option<Answer>>,
+}
+
+/// The part of an item that is kept while it waits for a redelivery, which brings its message again.
+#[derive(Default)]
+pub(super) struct Rest {
+    fresh_id: OnceLock<String>,
+    answer: Option<Answer>,
+}
+
+/// What the shell has of an item.
+pub(super) enum Kept {
+    Whole(Arc<Work>),
+    Rest(Box<Rest>),
+}
+
+impl Work {
+    pub fn new(message: Arc<Message>) -> Self {
+        Work::continued(message, Rest::default())
+    }
+
+    /// The item with the message of its redelivery.
+    pub fn continued(message: Arc<Message>, rest: Rest) -> Self {
+        Work { message, event: OnceLock::new(), fresh_id: rest.fresh_id, answer: Mutex::new(rest.answer) }
+    }
+
+    /// The rest that stays without the message. `None` if nothing of it is needed.
+    pub fn rest(&self, keep_answer: bool) -> Option<Rest> {
+        let answer = self.answer().filter(|_| keep_answer);
+        let is_needed = answer.is_some() || self.fresh_id.get().is_some();
+        is_needed.then(|| Rest { fresh_id: self.fresh_id.clone(), answer })
+    }
+
+    /// The event's id.
+    pub fn id(&self, shared: &Shared) -> String {
+        match self.event.get() {
+            Some(event) => event.id().to_owned(),
+            None => shared.encoder.id(&self.message, &|| self.fresh_id().to_owned()),
+        }
+    }
+
+    /// The `longhaul-id` of the item's copies: its own one if it has one, else a fresh one.
+    pub fn name(&self) -> &str {
+        self.message.own_header(own::ID).and_then(Value::as_text).unwrap_or_else(|| self.fresh_id())
+    }
+
+    fn fresh_id(&self) -> &str {
+        self.fresh_id.get_or_init(|| uuid::Uuid::new_v4().to_string())
+    }
+
+    /// The event's attribute `source`; empty before the first attempt.
+    pub fn source(&self) -> String {
+        self.event.get().map(|event| event.source().to_owned()).unwrap_or_default()
+    }
+
+    pub fn answer(&self) -> Option<Answer> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn keep_answer(&self, answer: Answer) {
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+    }
+
+    /// Puts the reason of a failed write in the place of the answer's own line: the dead letter shows it.
+    pub fn explain(&self, detail: &str) {
+        if let Some(answer) = &mut *self.answer.lock().unwrap_or_else(PoisonError::into_inner) {
+            detail.clone_into(&mut answer.detail);
+        }
+    }
+
+    /// The event, encoded now if it was not before.
+    pub fn event(&self, shared: &Shared) -> Result<&EncodedEvent, String> {
+        if let Some(event) = self.event.get() {
+            return Ok(event);
+        }
+        let fresh_id = || self.fresh_id().to_owned();
+        let event =
+            shared.encoder.encode_with_id(&self.message, &fresh_id).map_err(|error| error.to_string())?;
+        Ok(self.event.get_or_init(|| event))
+    }
+}
+
+/// The memory of an answer, in bytes.
+pub(super) fn kept_bytes(answer: &Answer) -> u64 {
+    let response = answer.response.as_ref().map_or(0, |response| {
+        let headers: usize =
+            response.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
+        response.body.len() + headers
+    });
+    (answer.detail.len() + response) as u64
+}
