@@ -90,6 +90,7 @@ impl Dispatcher {
             self.claims.update(id, |claim| claim.due = claim.due.max(due));
             return self.answer(id, effects);
         }
+        self.end_doubts(identity, effects);
         let state = self.first_state(identity, effects);
         if let State::Closed(standing @ (Standing::Unknown | Standing::NotYours)) = state {
             // There is nothing to remember: the same question gets the same answer.
@@ -104,6 +105,17 @@ impl Dispatcher {
         self.answer(id, effects);
     }
 
+    /// Ends the earlier claims for the same delivery that wait for the broker's answer.
+    fn end_doubts(&mut self, identity: &Identity, effects: &mut Vec<Effect>) {
+        let is_doubted =
+            |claim: &Claim| matches!(claim.state, State::Doubted(_)) && claim.identity == *identity;
+        let doubted: Vec<ClaimId> =
+            self.claims.by_id.iter().filter(|(_, claim)| is_doubted(claim)).map(|(id, _)| *id).collect();
+        for earlier in doubted {
+            self.close(earlier, Standing::Unknown, effects);
+        }
+    }
+
     /// Gives the final answer to a claim that has no item, and forgets it.
     fn close(&mut self, id: ClaimId, standing: Standing, effects: &mut Vec<Effect>) {
         self.claims.set(id, None);
@@ -114,6 +126,9 @@ impl Dispatcher {
     fn first_state(&mut self, identity: &Identity, effects: &mut Vec<Effect>) -> State {
         if let Some(item) = self.items.expecting(identity) {
             return self.state_of_expecting(item, identity, effects);
+        }
+        if let Some(item) = self.reclaim(identity, effects) {
+            return State::Pledged(item);
         }
         let live = self.items.iter().find_map(|(_, item)| match &item.place {
             Place::Live { delivery, name, .. } if name == identity => Some(delivery.epoch),

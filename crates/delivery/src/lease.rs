@@ -22,7 +22,7 @@ pub const TIMEOUT_MAX: Duration = Duration::from_secs(30);
 pub const PROOF: Duration = Duration::from_secs(12);
 
 /// A claim ends when its asker has not asked for this long. The asker's result is then free for another one.
-pub const LEASE: Duration = Duration::from_secs(60);
+pub const LEASE: Duration = Duration::from_secs(180);
 
 /// How long a result is kept at the end of a drain for an asker that is between two questions.
 pub const FETCH: Duration = Duration::from_secs(5);
@@ -36,4 +36,6 @@ pub const LONGEST_SILENCE: Duration = Duration::from_secs(
     POLL.as_secs() + PROOF.as_secs() + TRIES as u64 * (TIMEOUT_MAX.as_secs() + PAUSE.as_secs() + 1),
 );
 
+const _: () =
+    assert!(LONGEST_SILENCE.as_secs() < LEASE.as_secs(), "a claim must outlive every asker that still polls");
 const _: () = assert!(FETCH.as_secs() < HAND_OVER.as_secs(), "a drain must leave time for a second question");
