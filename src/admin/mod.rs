@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::telemetry::{Metrics, Status};
+use crate::telemetry::{Exposition, Metrics, Status};
 
 pub mod accept;
 mod bearer;
@@ -76,12 +76,13 @@ fn router(view: View) -> Router {
         .with_state(Arc::new(view))
 }
 
-async fn metrics(State(view): State<Arc<View>>) -> Response {
+async fn metrics(State(view): State<Arc<View>>, headers: HeaderMap) -> Response {
+    let format = match accept::choose(&headers, &["text/plain", "application/openmetrics-text"]) {
+        0 => Exposition::Prometheus,
+        _ => Exposition::OpenMetrics,
+    };
     match view.metrics.render() {
-        Ok(text) => {
-            ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
-                .into_response()
-        }
+        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], format.of(text)).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

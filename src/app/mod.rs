@@ -101,6 +101,7 @@ impl App {
         let statuses: Vec<Arc<Status>> =
             self.pipelines.iter().map(|(parts, _)| parts.status.clone()).collect();
         let reminder = AbortOnDropHandle::new(tokio::spawn(telemetry::remind(statuses.clone())));
+        self.metrics.watch(&statuses);
         let stop_admin = CancellationToken::new();
         let admin = self.admin.map(|server| {
             let view = admin::View { metrics: self.metrics.clone(), pipelines: statuses };

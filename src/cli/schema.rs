@@ -3,15 +3,22 @@
 use std::io::{self, Write};
 
 use crate::config;
+use crate::telemetry;
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Print the reference in Markdown instead.
     #[arg(long)]
     markdown: bool,
+    /// Print the reference of the metrics in Markdown instead.
+    #[arg(long, conflicts_with = "markdown")]
+    metrics: bool,
 }
 
 pub fn print(options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    if options.metrics {
+        return write!(out, "{}", telemetry::reference());
+    }
     if options.markdown {
         return write!(out, "{}", config::reference());
     }

@@ -1,6 +1,6 @@
-//! Every metric of longhaul. The names are API (product section 4): add, never rename.
+//! Every metric of longhaul, in one table. The table makes `/metrics` and docs/metrics.md. Names are API: add, never rename.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -8,18 +8,31 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
+use super::problem::ProblemKind;
+use super::status::Status;
 use crate::delivery::{Outcome, Reason, Settlement};
+
+mod exposition;
+mod process;
+mod reference;
+
+pub use exposition::Exposition;
+pub use reference::reference;
 
 /// Upper bounds of the duration buckets, in seconds: from a tenth of a second to a day.
 const DURATION_BUCKETS: [f64; 14] =
     [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0, 43_200.0, 86_400.0];
 
-/// All metric families of the process.
-pub struct Metrics {
-    registry: Mutex<Registry>,
-    families: Families,
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    /// As in `/metrics`, without the ending of a single sample such as `_bucket`.
+    name: &'static str,
+    kind: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -45,134 +58,190 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    pipeline: String,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+    kafka: &'static str,
+}
+
 type Durations = Family<PipelineLabel, Histogram, fn() -> Histogram>;
 
+/// Makes the families, their rows of the table, and the counters of one pipeline from one list. An entry is: the field, its
+/// type, the name without prefix and `_total`, the name's unit if it ends with one, and the help.
+macro_rules! pipeline_metrics {
+    ($($(#[$comment:meta])* $field:ident: $type:ident $name:literal $(($unit:ident $suffix:literal))? $help:literal;)*) => {
+        /// The metrics with only the label `pipeline`.
+        #[derive(Default)]
+        struct Plain {
+            $($field: Family<PipelineLabel, $type>,)*
+        }
+
+        const PLAIN: &[Row] = &[$(Row {
+            name: concat!("longhaul_", $name $(, "_", $suffix)?, total!($type)),
+            kind: kind!($type),
+            labels: &["pipeline"],
+            help: $help,
+        },)*];
+
+        /// The metrics of one pipeline. Counting costs no look-up.
+        pub struct PipelineMetrics {
+            $($(#[$comment])* pub $field: $type,)*
+            pub duration: Histogram,
+            attempts: [Counter; OUTCOMES.len()],
+            acked: Counter,
+            returned: Counter,
+            dropped: Counter,
+            dead_lettered: [Counter; Reason::ALL.len()],
+        }
+
+        impl Plain {
+            fn register(&self, registry: &mut Registry) {
+                $(register!(registry, $name, $help, self.$field.clone() $(, $unit)?);)*
+            }
+        }
+
+        impl Metrics {
+            /// The metrics of one pipeline. From now on all of them are shown, at zero.
+            pub fn pipeline(&self, name: &str, max_in_flight: u32) -> PipelineMetrics {
+                let Families { plain, duration, .. } = &self.families;
+                let pipeline = PipelineLabel { pipeline: name.to_owned() };
+                let metrics = PipelineMetrics {
+                    $($field: plain.$field.get_or_create_owned(&pipeline),)*
+                    duration: duration.get_or_create_owned(&pipeline),
+                    attempts: OUTCOMES.map(|outcome| self.families.attempts(name, outcome)),
+                    acked: self.families.settled(name, "ack"),
+                    returned: self.families.settled(name, "return"),
+                    dropped: self.families.settled(name, "drop"),
+                    dead_lettered: Reason::ALL.map(|reason| self.families.dead_lettered(name, reason)),
+                };
+                metrics.in_flight_limit.set(i64::from(max_in_flight));
+                metrics
+            }
+        }
+    };
+}
+
+macro_rules! register {
+    ($registry:ident, $name:literal, $help:literal, $metric:expr) => {
+        $registry.register($name, $help, $metric)
+    };
+    ($registry:ident, $name:literal, $help:literal, $metric:expr, $unit:ident) => {
+        $registry.register_with_unit($name, $help, Unit::$unit, $metric)
+    };
+}
+
+macro_rules! kind {
+    (Counter) => {
+        "counter"
+    };
+    (Gauge) => {
+        "gauge"
+    };
+}
+
+macro_rules! total {
+    (Counter) => {
+        "_total"
+    };
+    (Gauge) => {
+        ""
+    };
+}
+
+pipeline_metrics! {
+    received: Counter "items_received" "Deliveries taken from the broker";
+    in_flight: Gauge "items_in_flight" "Open requests";
+    in_flight_limit: Gauge "items_in_flight_limit" "Working limit of open requests, at most max_in_flight";
+    held: Gauge "items_held" "Items that failed for good and are held";
+    replies: Counter "replies_written" "Confirmed replies";
+    write_failures: Counter "write_failures" "Dead letters, replies and copies that were not confirmed";
+    redeliveries: Counter "redeliveries" "Deliveries that the broker made before";
+    adopted: Counter "adopted" "Redeliveries that found their own request or result";
+    rewritten: Counter "items_rewritten" "Copies written before the queue's delivery limit";
+    /// Results that other replicas handed to this one.
+    taken_over: Counter "results_taken_over" "Results that other replicas handed to this one";
+    /// Results that this replica handed to others.
+    handed_over: Counter "results_handed_over" "Results that this replica handed to others";
+    parked: Counter "items_parked" "Waits for a retry in the broker";
+    orphans: Gauge "orphans" "Results kept for a redelivery";
+    orphans_expired: Counter "orphans_expired" "Results that no redelivery came for";
+    stale_settles: Counter "stale_settles" "Settles of a session that was already lost";
+    blocked_by_key: Gauge "items_blocked_by_key" "Items that wait for another one with the same key";
+    breaker_open: Gauge "breaker_open" "1 while the breaker is not closed";
+    sessions_lost: Counter "sessions_lost" "Broker sessions that ended";
+    backlog: Gauge "backlog_items" "Items in the broker that were not delivered yet";
+    connected: Gauge "broker_connected" "1 while the broker is connected";
+    kafka_head_age: Gauge "kafka_head_age" (Seconds "seconds") "Age of the oldest record that holds up a committed offset";
+}
+
+/// The metrics with other labels, and those of the whole process.
+const OTHERS: &[Row] = &[
+    Row {
+        name: "longhaul_attempts_total",
+        kind: "counter",
+        labels: &["pipeline", "outcome"],
+        help: "Ended requests by outcome",
+    },
+    Row {
+        name: "longhaul_attempt_duration_seconds",
+        kind: "histogram",
+        labels: &["pipeline"],
+        help: "Time from the start of a request to its end",
+    },
+    Row {
+        name: "longhaul_items_settled_total",
+        kind: "counter",
+        labels: &["pipeline", "how"],
+        help: "Deliveries settled with the broker",
+    },
+    Row {
+        name: "longhaul_items_dead_lettered_total",
+        kind: "counter",
+        labels: &["pipeline", "reason"],
+        help: "Confirmed dead letters by reason",
+    },
+    Row {
+        name: "longhaul_pipeline_ready",
+        kind: "gauge",
+        labels: &["pipeline"],
+        help: "1 while the pipeline is ready",
+    },
+    Row {
+        name: "longhaul_problems",
+        kind: "gauge",
+        labels: &["pipeline", "kind"],
+        help: "Open problems by kind, as in /readyz",
+    },
+    Row {
+        name: "longhaul_build_info",
+        kind: "gauge",
+        labels: &["version", "kafka"],
+        help: "Always 1, with the version of longhaul",
+    },
+];
+
+/// All metrics of the process.
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    families: Families,
+    statuses: Mutex<Vec<Arc<Status>>>,
+}
+
 struct Families {
-    received: Family<PipelineLabel, Counter>,
-    in_flight: Family<PipelineLabel, Gauge>,
-    in_flight_limit: Family<PipelineLabel, Gauge>,
+    plain: Plain,
     attempts: Family<OutcomeLabels, Counter>,
     duration: Durations,
     settled: Family<HowLabels, Counter>,
-    held: Family<PipelineLabel, Gauge>,
     dead_lettered: Family<ReasonLabels, Counter>,
-    replies: Family<PipelineLabel, Counter>,
-    write_failures: Family<PipelineLabel, Counter>,
-    redeliveries: Family<PipelineLabel, Counter>,
-    adopted: Family<PipelineLabel, Counter>,
-    rewritten: Family<PipelineLabel, Counter>,
-    taken_over: Family<PipelineLabel, Counter>,
-    handed_over: Family<PipelineLabel, Counter>,
-    parked: Family<PipelineLabel, Counter>,
-    orphans: Family<PipelineLabel, Gauge>,
-    orphans_expired: Family<PipelineLabel, Counter>,
-    stale_settles: Family<PipelineLabel, Counter>,
-    blocked_by_key: Family<PipelineLabel, Gauge>,
-    breaker_open: Family<PipelineLabel, Gauge>,
-    sessions_lost: Family<PipelineLabel, Counter>,
-    backlog: Family<PipelineLabel, Gauge>,
-    connected: Family<PipelineLabel, Gauge>,
-    kafka_head_age: Family<PipelineLabel, Gauge>,
-}
-
-/// One pipeline's metrics, resolved once so that counting costs no look-up.
-pub struct PipelineMetrics {
-    pub received: Counter,
-    pub in_flight: Gauge,
-    pub in_flight_limit: Gauge,
-    pub held: Gauge,
-    pub replies: Counter,
-    pub write_failures: Counter,
-    pub redeliveries: Counter,
-    pub adopted: Counter,
-    pub rewritten: Counter,
-    /// Results that other replicas handed to this one.
-    pub taken_over: Counter,
-    /// Results that this replica handed to others.
-    pub handed_over: Counter,
-    pub parked: Counter,
-    pub orphans: Gauge,
-    pub orphans_expired: Counter,
-    pub stale_settles: Counter,
-    pub blocked_by_key: Gauge,
-    pub breaker_open: Gauge,
-    pub sessions_lost: Counter,
-    pub backlog: Gauge,
-    pub connected: Gauge,
-    pub kafka_head_age: Gauge,
-    pub duration: Histogram,
-    attempts: [Counter; 8],
-    acked: Counter,
-    returned: Counter,
-    dropped: Counter,
-    dead_lettered: [Counter; Reason::ALL.len()],
-}
-
-impl Metrics {
-    pub fn new() -> Self {
-        let families = Families::new();
-        let mut registry = Registry::with_prefix("longhaul");
-        families.register(&mut registry);
-        Metrics { registry: Mutex::new(registry), families }
-    }
-
-    /// The metrics of one pipeline, all present from now on, at zero.
-    pub fn pipeline(&self, name: &str, max_in_flight: u32) -> PipelineMetrics {
-        let families = &self.families;
-        let pipeline = PipelineLabel { pipeline: name.to_owned() };
-        let attempts = |outcome: Outcome| {
-            let labels = OutcomeLabels { pipeline: name.to_owned(), outcome: outcome.label() };
-            families.attempts.get_or_create_owned(&labels)
-        };
-        let settled =
-            |how| families.settled.get_or_create_owned(&HowLabels { pipeline: name.to_owned(), how });
-        let dead_lettered = |reason: Reason| {
-            let labels = ReasonLabels { pipeline: name.to_owned(), reason: reason.as_str() };
-            families.dead_lettered.get_or_create_owned(&labels)
-        };
-        let in_flight_limit = families.in_flight_limit.get_or_create_owned(&pipeline);
-        in_flight_limit.set(i64::from(max_in_flight));
-        PipelineMetrics {
-            received: families.received.get_or_create_owned(&pipeline),
-            in_flight: families.in_flight.get_or_create_owned(&pipeline),
-            in_flight_limit,
-            held: families.held.get_or_create_owned(&pipeline),
-            replies: families.replies.get_or_create_owned(&pipeline),
-            write_failures: families.write_failures.get_or_create_owned(&pipeline),
-            redeliveries: families.redeliveries.get_or_create_owned(&pipeline),
-            adopted: families.adopted.get_or_create_owned(&pipeline),
-            taken_over: families.taken_over.get_or_create_owned(&pipeline),
-            handed_over: families.handed_over.get_or_create_owned(&pipeline),
-            rewritten: families.rewritten.get_or_create_owned(&pipeline),
-            parked: families.parked.get_or_create_owned(&pipeline),
-            orphans: families.orphans.get_or_create_owned(&pipeline),
-            orphans_expired: families.orphans_expired.get_or_create_owned(&pipeline),
-            stale_settles: families.stale_settles.get_or_create_owned(&pipeline),
-            blocked_by_key: families.blocked_by_key.get_or_create_owned(&pipeline),
-            breaker_open: families.breaker_open.get_or_create_owned(&pipeline),
-            sessions_lost: families.sessions_lost.get_or_create_owned(&pipeline),
-            backlog: families.backlog.get_or_create_owned(&pipeline),
-            connected: families.connected.get_or_create_owned(&pipeline),
-            kafka_head_age: families.kafka_head_age.get_or_create_owned(&pipeline),
-            duration: families.duration.get_or_create_owned(&pipeline),
-            attempts: OUTCOMES.map(attempts),
-            acked: settled("ack"),
-            returned: settled("return"),
-            dropped: settled("drop"),
-            dead_lettered: Reason::ALL.map(dead_lettered),
-        }
-    }
-
-    /// All metrics in the OpenMetrics text format.
-    ///
-    /// # Errors
-    /// Only where formatting itself fails.
-    pub fn render(&self) -> Result<String, std::fmt::Error> {
-        let mut text = String::new();
-        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        encode(&mut text, &registry)?;
-        Ok(text)
-    }
+    ready: Family<PipelineLabel, Gauge>,
+    problems: Family<KindLabels, Gauge>,
+    build: Family<BuildLabels, Gauge>,
 }
 
 /// One of each class, in the order of `PipelineMetrics::attempts`.
@@ -186,6 +255,49 @@ const OUTCOMES: [Outcome; 8] = [
     Outcome::Interrupted,
     Outcome::Unreadable,
 ];
+
+impl Metrics {
+    pub fn new() -> Self {
+        let families = Families::new();
+        let mut registry = Registry::with_prefix("longhaul");
+        families.register(&mut registry);
+        Metrics { registry: Mutex::new(registry), families, statuses: Mutex::default() }
+    }
+
+    /// Shows the readiness of these pipelines from now on.
+    pub fn watch(&self, statuses: &[Arc<Status>]) {
+        *self.statuses.lock().unwrap_or_else(PoisonError::into_inner) = statuses.to_vec();
+    }
+
+    /// All metrics in the OpenMetrics text format.
+    ///
+    /// # Errors
+    /// Only if formatting itself fails.
+    pub fn render(&self) -> Result<String, std::fmt::Error> {
+        self.show_readiness();
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        encode(&mut text, &registry)?;
+        text.truncate(text.trim_end_matches("# EOF\n").len());
+        process::write(&mut text)?;
+        text.push_str("# EOF\n");
+        Ok(text)
+    }
+
+    /// Every kind has a value at all times, so that an alert can compare it with zero.
+    fn show_readiness(&self) {
+        for status in self.statuses.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let reasons = status.reasons();
+            let pipeline = PipelineLabel { pipeline: status.name.clone() };
+            self.families.ready.get_or_create(&pipeline).set(i64::from(reasons.is_empty()));
+            for kind in ProblemKind::ALL.map(ProblemKind::as_str) {
+                let count = reasons.iter().filter(|reason| reason.kind == kind).count();
+                let labels = KindLabels { pipeline: status.name.clone(), kind };
+                self.families.problems.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+        }
+    }
+}
 
 impl PipelineMetrics {
     pub fn attempt(&self, outcome: Outcome) {
@@ -217,78 +329,47 @@ impl PipelineMetrics {
 
 impl Families {
     fn new() -> Self {
+        let build = Family::<BuildLabels, Gauge>::default();
+        let kafka = if cfg!(feature = "kafka") { "true" } else { "false" };
+        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION"), kafka }).set(1);
         Families {
-            received: Family::default(),
-            in_flight: Family::default(),
-            in_flight_limit: Family::default(),
+            plain: Plain::default(),
             attempts: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
             settled: Family::default(),
-            held: Family::default(),
             dead_lettered: Family::default(),
-            replies: Family::default(),
-            write_failures: Family::default(),
-            redeliveries: Family::default(),
-            adopted: Family::default(),
-            rewritten: Family::default(),
-            taken_over: Family::default(),
-            handed_over: Family::default(),
-            parked: Family::default(),
-            orphans: Family::default(),
-            orphans_expired: Family::default(),
-            stale_settles: Family::default(),
-            blocked_by_key: Family::default(),
-            breaker_open: Family::default(),
-            sessions_lost: Family::default(),
-            backlog: Family::default(),
-            connected: Family::default(),
-            kafka_head_age: Family::default(),
+            ready: Family::default(),
+            problems: Family::default(),
+            build,
         }
     }
 
-    /// The names, without the prefix `longhaul_` and, for counters, without the suffix `_total`.
     fn register(&self, registry: &mut Registry) {
-        registry.register("items_received", "Deliveries taken from the broker", self.received.clone());
-        registry.register("items_in_flight", "Requests held open now", self.in_flight.clone());
-        registry.register("items_in_flight_limit", "Most requests at once now", self.in_flight_limit.clone());
-        registry.register("attempts", "Ended requests by class", self.attempts.clone());
-        registry.register("attempt_duration_seconds", "Time from request to its end", self.duration.clone());
-        registry.register("items_settled", "Deliveries settled with the broker", self.settled.clone());
-        registry.register("items_held", "Items that failed for good and are kept", self.held.clone());
-        registry.register("items_dead_lettered", "Confirmed dead letters", self.dead_lettered.clone());
-        registry.register("replies_written", "Confirmed replies", self.replies.clone());
-        registry.register(
-            "write_failures",
-            "Dead letters and replies not confirmed",
-            self.write_failures.clone(),
-        );
-        registry.register(
-            "redeliveries",
-            "Deliveries that the broker made before",
-            self.redeliveries.clone(),
-        );
-        registry.register("adopted", "Redeliveries that found their own work", self.adopted.clone());
-        registry.register("items_rewritten", "Copies before a delivery limit", self.rewritten.clone());
-        registry.register("results_taken_over", "Results had from other replicas", self.taken_over.clone());
-        registry.register("results_handed_over", "Results given to other replicas", self.handed_over.clone());
-        registry.register("items_parked", "Waits spent in the broker", self.parked.clone());
-        registry.register("orphans", "Verdicts kept for a redelivery", self.orphans.clone());
-        registry.register("orphans_expired", "Verdicts given up unadopted", self.orphans_expired.clone());
-        registry.register("stale_settles", "Settles that came too late to count", self.stale_settles.clone());
-        registry.register(
-            "items_blocked_by_key",
-            "Items behind another of their key",
-            self.blocked_by_key.clone(),
-        );
-        registry.register("breaker_open", "1 while the breaker is not closed", self.breaker_open.clone());
-        registry.register("sessions_lost", "Broker sessions that ended", self.sessions_lost.clone());
-        registry.register("backlog_items", "Items in the broker not handed over yet", self.backlog.clone());
-        registry.register("broker_connected", "1 while the broker can be reached", self.connected.clone());
-        registry.register(
-            "kafka_head_age_seconds",
-            "Age of the oldest record that holds up a committed offset",
-            self.kafka_head_age.clone(),
-        );
+        self.plain.register(registry);
+        let help = |name: &str| OTHERS.iter().find(|row| row.name == name).map_or("", |row| row.help);
+        registry.register("attempts", help("longhaul_attempts_total"), self.attempts.clone());
+        let duration = help("longhaul_attempt_duration_seconds");
+        registry.register_with_unit("attempt_duration", duration, Unit::Seconds, self.duration.clone());
+        registry.register("items_settled", help("longhaul_items_settled_total"), self.settled.clone());
+        let dead_lettered = help("longhaul_items_dead_lettered_total");
+        registry.register("items_dead_lettered", dead_lettered, self.dead_lettered.clone());
+        registry.register("pipeline_ready", help("longhaul_pipeline_ready"), self.ready.clone());
+        registry.register("problems", help("longhaul_problems"), self.problems.clone());
+        registry.register("build_info", help("longhaul_build_info"), self.build.clone());
+    }
+
+    fn attempts(&self, pipeline: &str, outcome: Outcome) -> Counter {
+        let labels = OutcomeLabels { pipeline: pipeline.to_owned(), outcome: outcome.label() };
+        self.attempts.get_or_create_owned(&labels)
+    }
+
+    fn settled(&self, pipeline: &str, how: &'static str) -> Counter {
+        self.settled.get_or_create_owned(&HowLabels { pipeline: pipeline.to_owned(), how })
+    }
+
+    fn dead_lettered(&self, pipeline: &str, reason: Reason) -> Counter {
+        let labels = ReasonLabels { pipeline: pipeline.to_owned(), reason: reason.as_str() };
+        self.dead_lettered.get_or_create_owned(&labels)
     }
 }
 
@@ -297,3 +378,11 @@ impl Default for Metrics {
         Metrics::new()
     }
 }
+
+/// All rows of the table.
+fn rows() -> impl Iterator<Item = &'static Row> {
+    PLAIN.iter().chain(OTHERS).chain(process::ROWS)
+}
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,24 @@ impl Longhaul {
         Longhaul { child: command.spawn().unwrap(), folder }
     }
 
+    /// The same with a limit of open files.
+    pub fn run_limited(config: &str, files: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("longhaul.yaml");
+        std::fs::write(&file, config).unwrap();
+        let lines = std::fs::File::create(folder.path().join("log")).unwrap();
+        let mut command = Command::new("sh");
+        command
+            .arg("-c")
+            .arg(format!("ulimit -n {files}; exec \"$0\" run -c \"$1\""))
+            .arg(env!("CARGO_BIN_EXE_longhaul"))
+            .arg(&file)
+            .stderr(lines)
+            .stdout(Stdio::null())
+            .kill_on_drop(true);
+        Longhaul { child: command.spawn().unwrap(), folder }
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
