@@ -1,5 +1,5 @@
-//! What the tracker costs for each record: with as many in flight as it admits, one record is received
-//! and one at random is completed. One core; the bound is 20 ns for the pair.
+//! The cost of the tracker for each record: with as many in flight as it admits, one record is
+//! received and one at random is completed. One core; the bound is 20 ns for the pair.
 //!
 //! ```text
 //! cargo bench --bench tracker
@@ -37,8 +37,8 @@ impl Load {
         Load { tracker, next: in_flight as i64, in_flight: offsets, draws, turn: 0 }
     }
 
-    /// Completes one at random and receives another, as the poll thread does. The oldest is drawn long
-    /// before the window is as long as it may be, so that the next is always admitted.
+    /// Completes one at random and receives another, as the poll thread does. The oldest is drawn
+    /// long before the window is as long as it may be, so that the next is always admitted.
     fn turn(&mut self) {
         let slot = usize::from(self.draws[self.turn % DRAWS]);
         self.turn += 1;

@@ -1,6 +1,8 @@
-//! The sample worker as a program: `TARGET`, `WAITSECOND` (such as `30s`) and `PORT` in the environment.
+//! The sample worker as a program: `TARGET`, `WAITSECOND` (such as `30s`) and `PORT` in the
+//! environment.
 //!
-//! It stops on SIGTERM after the requests that run, as a worker behind a queue should: Knative stops replicas that are still busy.
+//! It stops on SIGTERM after the requests that run, as a worker behind a queue should: Knative
+//! stops replicas that are still busy.
 
 use anyhow::Context;
 use longhaul::knative::hellotest::{Settings, router};

@@ -79,9 +79,10 @@ impl Queue {
         Ok(Filled { name, source })
     }
 
-    /// After RabbitMQ was filled, the process of a classic queue may collect the garbage of the filling again and again
-    /// while the queue is emptied, or not at all, as its heap happens to stand: 17,000 items/s or 26,000. So it is
-    /// collected before, and each bridge meets the same broker. A RabbitMQ that tests/brokers did not start is left as it is.
+    /// After RabbitMQ was filled, the process of a classic queue may collect the garbage of the
+    /// filling again and again while the queue is emptied, or not at all, as its heap happens to
+    /// stand: 17,000 items/s or 26,000. So it is collected before, and each bridge meets the same
+    /// broker. A RabbitMQ that tests/brokers did not start is left as it is.
     async fn collect_garbage(&self) -> Result<()> {
         if let Queue::Rabbitmq { ctl: Some(ctl), .. } = self {
             let mut command = Command::new(ctl);
@@ -113,7 +114,10 @@ async fn version(url: &str) -> Result<String> {
         tls: config::Tls::default(),
         name: "bench".to_owned(),
     };
-    settings.server_version().await?.context("RabbitMQ tells no version")
+    let connection = settings.connect().await?;
+    let version = connection.server().version;
+    connection.close().await;
+    version.context("RabbitMQ does not tell its version")
 }
 
 async fn fill_rabbitmq(url: &str, name: &str, kind: &str, items: u64) -> Result<String> {

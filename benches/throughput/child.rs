@@ -11,7 +11,8 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts this program again in another role and reads the first line that it prints, where it prints one.
+    /// Starts this program again in another role and reads the first line that it prints, where it
+    /// prints one.
     pub async fn role(arguments: &[&str], speaks: Speaks) -> Result<(Self, String)> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(arguments).stdout(Stdio::piped()).kill_on_drop(true);

@@ -1,4 +1,5 @@
-//! The upper bound: our own HTTP client with the requests of a bridge, fed from memory; no broker and no bridge.
+//! The upper bound: our own HTTP client with the requests of a bridge, fed from memory; no broker
+//! and no bridge.
 
 use std::sync::Arc;
 

@@ -17,10 +17,10 @@ pub struct Counter {
     http: reqwest::Client,
 }
 
-/// What came between two calls of [`Counter::take`].
+/// The requests between two calls of [`Counter::take`].
 pub struct Taken {
     pub count: u64,
-    /// From the first request to the last.
+    /// The time from the first request to the last.
     pub seconds: f64,
 }
 
@@ -30,7 +30,8 @@ impl Counter {
         Ok(Counter { url: format!("http://{address}/"), http })
     }
 
-    /// Waits until `items` have come, and answers how much CPU time `sender` had used by then, in seconds.
+    /// Waits until `items` have come, and answers how much CPU time `sender` had used by then, in
+    /// seconds.
     pub async fn wait(&self, items: u64, sender: &Child) -> Result<f64> {
         let began = Instant::now();
         let mut cpu = 0.0;
@@ -47,7 +48,7 @@ impl Counter {
         }
     }
 
-    /// Reads the count and starts anew.
+    /// Reads the count and starts again at zero.
     pub async fn take(&self) -> Result<Taken> {
         let text = self.get("take").await?;
         let (count, seconds) = text.split_once(' ').context("an odd answer of the sink")?;

@@ -1,7 +1,8 @@
-//! How fast items of 1 KiB go from each broker to a sink that does nothing, 200 in flight, beside what
-//! `wrk` and the same HTTP client fed from memory reach against that sink in the same run.
+//! How fast items of 1 KiB go from each broker to a sink that does nothing, 200 in flight, beside
+//! what `wrk` and the same HTTP client fed from memory reach against that sink in the same run.
 //!
-//! Each part is a process of its own, so that CPU time can be told apart. Run it with `benches/run`.
+//! Each part is a process of its own, so that CPU time can be told apart. Run it with
+//! `benches/run`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints what it measured")]
 

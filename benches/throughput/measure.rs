@@ -28,7 +28,7 @@ pub async fn all() -> Result<()> {
     let (_sink, address) = Child::role(&["sink"], Speaks::ALine).await?;
     let sink = Counter::of(&address)?;
     let queues = brokers::queues().await?;
-    // Of benches/go, where there is a compiler for it.
+    // The program of benches/go, if a Go compiler is installed.
     let go = std::env::var_os("LONGHAUL_BENCH_GO");
     println!(
         "{items} items of {ITEM_BYTES} bytes, {IN_FLIGHT} in flight, a sink that does nothing, {ROUNDS} rounds"

@@ -1,5 +1,5 @@
-//! The machine at rest. Brokers go on writing and tidying for seconds after they were filled, and whoever is measured
-//! then would pay for it.
+//! The machine at rest. Brokers go on writing and tidying for seconds after they were filled, and a
+//! program that is measured then would pay for it.
 
 use std::time::Duration;
 
@@ -30,13 +30,14 @@ pub async fn wait() -> Result<()> {
     }
 }
 
-/// Of all cores since the start of the machine, in hundredths of seconds.
+/// The busy time of all cores since the start of the machine, in hundredths of seconds.
 struct Times {
     busy: f64,
     all: f64,
 }
 
-/// `/proc/stat`, first line: user, nice, system, idle, iowait, irq, softirq, steal; guest times are in user already.
+/// `/proc/stat`, first line: user, nice, system, idle, iowait, irq, softirq, steal; guest times are
+/// in user already.
 fn times() -> Result<Times> {
     let stat = std::fs::read_to_string("/proc/stat")?;
     let line = stat.lines().next().and_then(|line| line.strip_prefix("cpu ")).context("an odd /proc/stat")?;

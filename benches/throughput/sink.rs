@@ -17,8 +17,8 @@ struct Seen {
 
 static SEEN: Mutex<Seen> = Mutex::new(Seen { count: 0, first: None, last: None });
 
-/// Prints its address, then serves until it is killed. `GET /take` answers `COUNT SECONDS` and starts anew;
-/// `GET /count` only looks.
+/// Prints its address, then serves until it is killed. `GET /take` answers `COUNT SECONDS` and
+/// starts again; `GET /count` only looks.
 pub async fn serve() -> Result<()> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);

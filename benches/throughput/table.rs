@@ -1,11 +1,13 @@
-//! The table at the end: of each case the median over the rounds, and from where to where they went.
+//! The table at the end: of each case the median over the rounds, and from where to where they
+//! went.
 
 use std::fmt;
 
 /// One measurement.
 pub struct Run {
     pub per_second: f64,
-    /// Beside what ran in the same minute. A machine is not the same from minute to minute.
+    /// The ratio to the measurement of the same minute. The speed of a machine changes from minute
+    /// to minute.
     pub of_wrk: f64,
     pub of_client: f64,
     /// CPU time of the sending process for each item, in microseconds, where it could be read.

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io;
 
-/// A part that cannot be built, and what to do about it.
+/// A part that cannot be built, and the help.
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}")]
 pub struct BuildError {

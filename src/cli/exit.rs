@@ -14,7 +14,7 @@ pub const NO_PROGRAM: u8 = 127;
 /// `EX_CONFIG`: the configuration file.
 pub const CONFIG: u8 = 78;
 
-/// An error, and on a line of its own what to do about it.
+/// Writes an error, and the help on a line of its own.
 ///
 /// # Errors
 /// When `err` can't be written.

@@ -29,7 +29,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// The help for a service that scales on its rate. It can be neither served nor planned here.
 const INSTEAD_OF_RPS: &str = "scale on concurrency: requests held open for long say nothing by their rate";
 
-/// Turns a RabbitMQ queue or a Kafka topic into long HTTP requests to a Knative Service, one item a replica.
+/// Turns a RabbitMQ queue or a Kafka topic into long HTTP requests to a Knative Service, one item a
+/// replica.
 #[derive(Debug, Parser)]
 #[command(name = "longhaul", version, about)]
 pub struct Cli {
@@ -60,9 +61,11 @@ enum Command {
     Schema(schema::Options),
     /// Close the breaker of a running pipeline.
     Resume(resume::Options),
-    /// Say what a backlog will do to a Knative Service: time to drain, replicas, cost, and settings that hurt.
+    /// Forecast a backlog for a Knative Service: time to drain, replicas, cost, and settings that
+    /// hurt.
     Plan(Box<plan::Options>),
-    /// Run a Knative Service on this machine: real manifest, one process for each replica, scaled as Knative scales.
+    /// Run a Knative Service on this machine: real manifest, one process for each replica, scaled
+    /// as Knative scales.
     Serve(serve::Options),
     #[command(name = guard::GUARD_COMMAND, hide = true)]
     WorkerGuard,

@@ -1,4 +1,4 @@
-//! Settings that hurt, why they do, and what a run without them looks like.
+//! Settings that hurt, the reasons, and the results of a run without them.
 
 use std::time::Duration;
 
@@ -19,9 +19,9 @@ pub struct Advice {
     pub weight: Weight,
     /// The setting, by the name that it has where it is set.
     pub setting: &'static str,
-    /// What it does here.
+    /// Its effect here.
     pub why: String,
-    /// What to write instead.
+    /// The text to write instead.
     pub help: String,
     /// The same load with the help; left out where it would take long to find out.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::knative::service::Counts;
 
-/// What was there from a moment on, until the next point.
+/// The state from a moment on, until the next point.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Point {
     #[serde(serialize_with = "super::units::seconds")]
@@ -25,8 +25,8 @@ pub struct Point {
     pub backlog: usize,
 }
 
-/// The points, in order. Every change of the replicas is one, as long as they fit; then every second point goes, and points closer to
-/// each other than the new grid are taken no more.
+/// The points, in order. Every change of the replicas is one, as long as they fit; then every
+/// second point goes, and points closer to each other than the new grid are taken no more.
 #[derive(Clone, Debug, Default)]
 pub struct Curve {
     points: Vec<Point>,
@@ -58,7 +58,7 @@ impl Curve {
         }
     }
 
-    /// The last moment, whatever the grid says.
+    /// Adds the last moment, also if it is not on the grid.
     pub fn finish(&mut self, point: Point) {
         match self.points.last_mut() {
             Some(last) if last.at == point.at => *last = point,

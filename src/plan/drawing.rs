@@ -27,7 +27,7 @@ type Drawn<T> = Result<T, Box<dyn std::error::Error>>;
 /// The typical run of each forecast, all on the same scale of time so that they can be compared.
 ///
 /// # Errors
-/// What the drawing library refuses.
+/// The drawing library refused something.
 pub fn svg(forecasts: &[&Forecast]) -> Result<String, Error> {
     let mut text = String::new();
     draw(forecasts, &mut text).map_err(|error| Error(error.to_string()))?;
@@ -89,7 +89,7 @@ fn draw_panel(forecast: &Forecast, panel: &DrawingArea<SVGBackend<'_>, Shift>, e
     Ok(())
 }
 
-/// One line for all panels, above them: within a panel it would cover what it explains.
+/// One line for all panels, above them: within a panel it would cover the curves.
 fn draw_legend(area: &DrawingArea<SVGBackend<'_>, Shift>) -> Drawn<()> {
     let entries = [
         ("replicas paid for", PAID.mix(PAID_OPACITY)),

@@ -11,7 +11,8 @@ use super::random::{Purpose, Random};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Durations {
     Fixed(Duration),
-    /// Evenly spread from `middle` less `spread` to `middle` plus `spread`; `spread` is at most `middle`.
+    /// Evenly spread from `middle` less `spread` to `middle` plus `spread`; `spread` is at most
+    /// `middle`.
     Spread {
         middle: Duration,
         spread: Duration,
@@ -20,7 +21,7 @@ pub enum Durations {
     Observed(Arc<[Duration]>),
 }
 
-/// Why a text is no distribution.
+/// Why a text is not a distribution.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Error {
     #[error("{}: {}", .0.reason, .0.help)]
@@ -37,7 +38,8 @@ pub enum Error {
     Line { line: usize, error: Box<Error> },
 }
 
-/// The longest that anything in a plan may take or last, 365 days: the autoscaler's ticks are gone through one by one, every two seconds.
+/// The longest that anything in a plan may take or last, 365 days: the autoscaler's ticks are gone
+/// through one by one, every two seconds.
 pub const LONGEST: Duration = Span::MAX.get();
 
 /// Either sign between a duration and its spread; the second one is for keyboards.
@@ -47,7 +49,8 @@ impl Durations {
     /// Reads `60s`, `60s±20s` or `60s+-20s`.
     ///
     /// # Errors
-    /// The text is not a [`Span`], the spread is wider than the duration, or the sum is more than [`LONGEST`].
+    /// The text is not a [`Span`], the spread is wider than the duration, or the sum is more than
+    /// [`LONGEST`].
     pub fn parse(text: &str) -> Result<Self, Error> {
         let Some((middle, spread)) = SIGNS.iter().find_map(|sign| text.split_once(sign)) else {
             return Ok(Durations::Fixed(parse(text.trim())?));
@@ -62,8 +65,8 @@ impl Durations {
         Ok(Durations::Spread { middle, spread })
     }
 
-    /// Reads observed durations, one on each line: `61.5s`, or a bare number of seconds. Empty lines and those that begin with `#`
-    /// are left out.
+    /// Reads observed durations, one on each line: `61.5s`, or a bare number of seconds. Empty
+    /// lines and those that begin with `#` are left out.
     ///
     /// # Errors
     /// A line is not a [`Span`], or there is none.

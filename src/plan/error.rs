@@ -7,8 +7,8 @@ use super::arrivals::{ITEMS_MAX, TooMany};
 use super::scenario::Scenario;
 use super::words::human;
 
-/// The longest of each of the autoscaler's own spans. A run goes through all of its ticks, one every two seconds, also
-/// before the first item and after the last.
+/// The longest of each of the autoscaler's own spans. A run goes through all of its ticks, one
+/// every two seconds, also before the first item and after the last.
 const SETTING_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Why a scenario is not run.

@@ -1,4 +1,4 @@
-//! Several runs of one scenario, and what they say together.
+//! Several runs of one scenario, and their summary.
 
 use std::time::Duration;
 
@@ -68,26 +68,28 @@ impl Forecast {
         all.then(|| self.spread(|run| run.drained.unwrap_or_default().as_secs_f64()))
     }
 
-    /// The time to drain over the ideal one; none if a run never came to that, or its ideal is no time at all (observed durations of 0).
+    /// The time to drain over the ideal one; none if a run never came to that, or its ideal time is
+    /// zero (observed durations of 0).
     pub fn times_ideal(&self) -> Option<Spread> {
         let some = self.runs.iter().all(|run| !run.ideal.is_zero());
         let ratio = |run: &Run| run.drained.unwrap_or_default().div_duration_f64(run.ideal);
         self.drain().filter(|_| some).map(|_| self.spread(ratio))
     }
 
-    /// Seconds from the last answer until the service was at its smallest scale; none if a run never came to that.
+    /// Seconds from the last answer until the service was at its smallest scale; none if a run
+    /// never came to that.
     pub fn to_floor(&self) -> Option<Spread> {
         let all = self.runs.iter().all(|run| run.to_floor.is_some());
         all.then(|| self.spread(|run| run.to_floor.unwrap_or_default().as_secs_f64()))
     }
 
-    /// What the replicas cost, where a price is known.
+    /// The cost of the replicas, if a price is known.
     pub fn cost(&self) -> Option<Spread> {
         let price = self.scenario.price?;
         Some(self.spread(|run| run.replica_seconds / 3600.0 * price))
     }
 
-    /// What limited a typical run, the longest first.
+    /// The limits of a typical run, the longest first.
     pub fn limits(&self) -> Vec<(Limit, f64)> {
         self.typical().limits.shares()
     }

@@ -8,8 +8,9 @@ use super::random::Random;
 use super::requests::item_key;
 use super::scenario::Scenario;
 
-/// When the last item is done if each starts as soon as it has arrived and one of the bridge's requests is free, on a replica that is
-/// there already, and none fails. Items run in order of arrival, each as long as in the forecast.
+/// When the last item is done if each starts as soon as it has arrived and one of the bridge's
+/// requests is free, on a replica that is there already, and none fails. Items run in order of
+/// arrival, each as long as in the forecast.
 pub fn time(scenario: &Scenario, arrivals: &[Duration], random: Random) -> Duration {
     let slots = scenario.bridge.in_flight().max(1) as usize;
     let bridges = u64::from(scenario.bridge.replicas.max(1));

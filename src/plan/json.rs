@@ -42,10 +42,10 @@ struct Entry<'a> {
     failed_attempts: Spread,
     cut_attempts: Spread,
     dead_lettered: Spread,
-    /// Of the typical run: what limited it, the longest first.
+    /// The limits of the typical run, the longest first.
     limits: Vec<Limit>,
     advice: &'a [Advice],
-    /// Of the typical run.
+    /// The curve of the typical run.
     curve: &'a [Point],
 }
 

@@ -1,11 +1,11 @@
-//! What kept the work from going faster, at one moment and over a run.
+//! The limit that kept the work from going faster, at one moment and over a run.
 
 use std::time::Duration;
 
 use super::scenario::Scenario;
 use crate::knative::service::Counts;
 
-/// What would have to be larger, or faster, for the next item to start now.
+/// The setting that would have to be larger, or faster, for the next item to start now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Limit {
     /// Everything that has arrived is being worked on.
@@ -16,7 +16,8 @@ pub enum Limit {
     MaxScale,
     /// Requests wait for replicas that start.
     ColdStart,
-    /// Requests wait, and the autoscaler has yet to see all of the load: averages, ticks, panic threshold.
+    /// Requests wait, and the autoscaler has yet to see all of the load: averages, ticks, panic
+    /// threshold.
     Autoscaler,
     /// Requests wait, and the autoscaler has the replicas that the target asks for.
     Target,
@@ -52,7 +53,7 @@ impl Limit {
         }
     }
 
-    /// What limits now, given what waits where.
+    /// The limit now, given the counts of waiting items.
     pub fn now(
         scenario: &Scenario,
         counts: &Counts,

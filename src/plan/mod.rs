@@ -1,10 +1,13 @@
-//! What a backlog will do: the delivery core, Knative's autoscaler and its replicas, run together in virtual time.
+//! A forecast for a backlog: the delivery core, Knative's autoscaler and its replicas, run together
+//! in virtual time.
 //!
-//! Nothing of it is a model of its own: [`Dispatcher`](crate::delivery::Dispatcher) decides as it does in the bridge, and
-//! [`Revision`](crate::knative::service::Revision) scales as the service does. What this module adds is time that jumps from one event
-//! to the next, a broker's queue, and an account of what happened. It reads no clock and no file; one seed gives one result.
+//! Nothing of it is a model of its own: [`Dispatcher`](crate::delivery::Dispatcher) decides as it
+//! does in the bridge, and [`Revision`](crate::knative::service::Revision) scales as the service
+//! does. This module adds time that jumps from one event to the next, a broker's queue, and an
+//! account of the events. It reads no clock and no file; one seed gives one result.
 //!
-//! Read in this order: [`Scenario`] (what is asked), [`run()`] (one run of it), [`Forecast`] (several, summed up), [`advice`].
+//! Read in this order: [`Scenario`] (the question), [`run()`] (one run of it), [`Forecast`]
+//! (several, summed up), [`advice`].
 
 pub mod advice;
 mod arrivals;

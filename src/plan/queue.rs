@@ -9,8 +9,9 @@ use crate::delivery::{
     Settlement, Write, Written,
 };
 
-/// One queue, and the replicas of the bridge as its consumers. It keeps RabbitMQ's rule, the stricter one: an unsettled delivery holds
-/// a slot of the prefetch, also while its item waits for a retry.
+/// One queue, and the replicas of the bridge as its consumers. It keeps RabbitMQ's rule, the
+/// stricter one: an unsettled delivery holds a slot of the prefetch, also while its item waits for
+/// a retry.
 pub struct Queue {
     consumers: Vec<Consumer>,
     /// Who is asked first next time, so that the consumers share the items evenly.
@@ -22,7 +23,7 @@ pub struct Queue {
     pub totals: Totals,
 }
 
-/// What became of the items so far.
+/// The fate of the items so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Acked: done, dead-lettered or dropped.
@@ -63,7 +64,7 @@ impl Queue {
         self.ready += items;
     }
 
-    /// Hands items over while somebody has room; what is to be sent comes out in `asked`.
+    /// Hands items over while a consumer has room. Adds the requests to send to `asked`.
     pub fn deliver(&mut self, now: Duration, asked: &mut Vec<Asked>) {
         while self.ready > 0 {
             let count = self.consumers.len();
@@ -125,7 +126,7 @@ impl Queue {
         self.consumers.iter().map(|consumer| consumer.unsettled as usize).sum()
     }
 
-    /// Gives one consumer an input and carries out what it answers; what a broker or a dead-letter queue would confirm is confirmed at
+    /// Gives one consumer an input and carries out its effects. Writes and settles are confirmed at
     /// once.
     fn tell(&mut self, index: usize, now: Duration, input: Input, asked: &mut Vec<Asked>) {
         let mut input = Some(input);

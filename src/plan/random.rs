@@ -1,9 +1,10 @@
-//! Randomness without state: each value is a hash of the seed and of what it is for.
+//! Randomness without state: each value is a hash of the seed and of its purpose.
 //!
-//! A generator that is drawn from in turn would give every item another duration as soon as one setting changes the order of events.
-//! This way an item takes equally long in all scenarios that are compared, and two runs with one seed are equal to the last bit.
+//! A generator that is drawn from in turn would give every item another duration as soon as one
+//! setting changes the order of events. This way an item takes equally long in all scenarios that
+//! are compared, and two runs with one seed are equal to the last bit.
 
-/// What a value is for, so that values for different ends are not the same ones.
+/// The purpose of a value, so that values for different purposes are independent.
 #[derive(Clone, Copy, Debug)]
 pub enum Purpose {
     /// Where in the autoscaler's two seconds the first item arrives.

@@ -1,4 +1,5 @@
-//! The service in virtual time: requests wait, run on a replica, and end by themselves or at a deadline.
+//! The service in virtual time: requests wait, run on a replica, and end by themselves or at a
+//! deadline.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -10,17 +11,20 @@ use crate::delivery::{ItemId, Outcome};
 use crate::knative::kpa::{TICK, Time};
 use crate::knative::service::{Counts, Pool, ReplicaId, Revision, Ticket};
 
-/// Open requests and the revision that serves them. Times are counted from the first item's arrival, `origin` on the revision's clock.
+/// Open requests and the revision that serves them. Times are counted from the first item's
+/// arrival, `origin` on the revision's clock.
 pub struct Requests<'a> {
     scenario: &'a Scenario,
     random: Random,
     revision: Revision<usize>,
     origin: Time,
-    /// By slot; a free one is listed in `free`, so that a run of millions allocates for as many as are open at once.
+    /// Open requests by slot. A free slot is listed in `free`, so that a run of millions allocates
+    /// for as many as are open at once.
     open: Vec<Option<Open>>,
     free: Vec<usize>,
     ends: BinaryHeap<Reverse<(Duration, usize)>>,
-    /// Deadlines of those that wait. All wait equally long at most, so they are in order; those that run by now are skipped.
+    /// Deadlines of those that wait. All wait equally long at most, so they are in order; those
+    /// that run by now are skipped.
     deadlines: VecDeque<(Duration, usize, Ticket)>,
 }
 
@@ -37,7 +41,7 @@ pub struct Asked {
 pub struct Ended {
     pub asked: Asked,
     pub outcome: Outcome,
-    /// From its arrival until a replica took it, or until it was given up.
+    /// The time from its arrival until a replica took it, or until it was given up.
     pub waited: Duration,
     pub ran: Duration,
 }
@@ -71,7 +75,8 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// A request arrives. It waits at least until the next [`turn`](Self::turn). Where the queue is full, it is refused at once.
+    /// A request arrives. It waits at least until the next [`turn`](Self::turn). Where the queue is
+    /// full, it is refused at once.
     pub fn arrive(&mut self, now: Duration, asked: Asked) -> Option<Ended> {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.open.push(None);
@@ -87,7 +92,8 @@ impl<'a> Requests<'a> {
         None
     }
 
-    /// Lets the autoscaler and the replicas do what is due, and starts what can start. Whether anything started.
+    /// Lets the autoscaler and the replicas do everything that is due, and starts the requests that
+    /// can start. True if one started.
     pub fn turn(&mut self, now: Duration) -> bool {
         let started = self.revision.turn(self.origin + now);
         let any = !started.is_empty();
@@ -182,15 +188,17 @@ fn ending(
     (end, if fails { Outcome::Failed { retry_after: None } } else { Outcome::Done })
 }
 
-/// The name of an item among those of all replicas of the bridge, each of which counts its own from 1.
+/// The name of an item among those of all replicas of the bridge, each of which counts its own from
+/// 1.
 pub fn item_key(bridge: usize, number: u64) -> u64 {
     number | (bridge as u64) << 48
 }
 
 /// A revision that has come to where the first item finds it, and the time of that on its clock.
 ///
-/// The autoscaler ticks every two seconds, the activator reports every second, and the autoscaler's buckets are seconds of the Unix
-/// clock. Each has its own beat; how a load lies to them is chance, and so the seed's.
+/// The autoscaler ticks every two seconds, the activator reports every second, and the autoscaler's
+/// buckets are seconds of the Unix clock. Each has its own beat; how a load lies to them is chance,
+/// and so the seed's.
 pub fn prepared(scenario: &Scenario, random: Random) -> (Revision<usize>, Time) {
     let service = &scenario.service;
     let phase = |of: u64, span: Duration| span.mul_f64(random.unit(Purpose::Phase, [of, 0]));
@@ -200,7 +208,8 @@ pub fn prepared(scenario: &Scenario, random: Random) -> (Revision<usize>, Time) 
     };
     let created = Time::from_unix_nanos(EPOCH) + phase(0, SECOND);
     let origin = created + age + phase(1, TICK);
-    // The activator's own bound of ten thousand is for each of its replicas; memory is what limits it.
+    // The activator's own bound of ten thousand is for each of its replicas; here memory is the
+    // limit.
     let pool = Pool::new(service.container_concurrency as usize, service.cold_start, usize::MAX);
     let mut revision =
         Revision::new(service.autoscaling.clone(), pool, created).reporting_from(created + phase(2, SECOND));

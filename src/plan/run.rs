@@ -1,4 +1,4 @@
-//! What came of one run.
+//! The results of one run.
 
 use std::time::Duration;
 
@@ -7,18 +7,20 @@ use super::limit::Limits;
 use super::queue::Totals;
 use crate::delivery::Outcome;
 
-/// What came of it. All times count from the start of the load; sums are in seconds.
+/// The results. All times count from the start of the load; sums are in seconds.
 #[derive(Clone, Debug)]
 pub struct Run {
     pub seed: u64,
     pub items: usize,
     pub totals: Totals,
-    /// When the last item was settled; none if that did not come within two years after the last arrival, or if items are held.
+    /// When the last item was settled; none if that did not come within two years after the last
+    /// arrival, or if items are held.
     pub drained: Option<Duration>,
     /// When a worker began with the first item.
     pub first_start: Option<Duration>,
     pub last_answer: Duration,
-    /// From the last answer until the service was at its smallest scale again; none if it never was.
+    /// The time from the last answer until the service was at its smallest scale again; none if it
+    /// never was.
     pub to_floor: Option<Duration>,
     /// The time that as many replicas as requests, all there from the start, would have taken.
     pub ideal: Duration,
@@ -26,12 +28,13 @@ pub struct Run {
     pub all_ready: Duration,
     /// Those that start or are ready, at most at once; of those told to stop, none.
     pub most_replicas: u32,
-    /// All that are paid for, those told to stop and still at a request among them: what the curve shows.
+    /// All that are paid for, also those told to stop that still run a request. The curve shows
+    /// this number.
     pub most_paid: u32,
     pub most_ready: u32,
     /// Replicas that were started.
     pub cold_starts: u32,
-    /// What is paid for: from a replica's start until it is gone.
+    /// The paid time: from each replica's start until it is gone.
     pub replica_seconds: f64,
     /// Slots of replicas that are paid for, and those of them that ran a request.
     pub slot_seconds: f64,
@@ -91,7 +94,7 @@ impl Run {
         }
     }
 
-    /// From the first item's start at a worker to the last answer.
+    /// The time from the first item's start at a worker to the last answer.
     pub fn worked(&self) -> Duration {
         self.last_answer.saturating_sub(self.first_start.unwrap_or_default())
     }
@@ -101,7 +104,7 @@ impl Run {
         self.total_wait.div_f64(self.attempts.max(1) as f64)
     }
 
-    /// The share of what is paid for in which nothing ran.
+    /// The share of the paid time in which nothing ran.
     pub fn idle_share(&self) -> f64 {
         if self.slot_seconds == 0.0 { 0.0 } else { 1.0 - self.busy_seconds / self.slot_seconds }
     }

@@ -1,4 +1,4 @@
-//! What is asked: a load, the bridge that moves it, and the service that does the work.
+//! The question to a plan: a load, the bridge that moves it, and the service that does the work.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub struct Scenario {
     pub bridge: Bridge,
     pub service: Service,
     pub start: Start,
-    /// What one replica costs in an hour, in whatever currency.
+    /// The cost of one replica in an hour, in any currency.
     pub price: Option<f64>,
 }
 
@@ -43,16 +43,16 @@ pub struct Bridge {
 #[derive(Clone, Debug)]
 pub struct Service {
     pub autoscaling: kpa::Config,
-    /// Requests that one replica takes at once; 0 is no limit.
+    /// Requests that one replica takes at once; 0 is unlimited.
     pub container_concurrency: u32,
     /// `timeoutSeconds`: waiting and running together.
     pub timeout: Duration,
-    /// Until the first byte of the answer, which for batch work comes at the end; none is no limit of its own.
+    /// Until the first byte of the answer, which for batch work comes at the end.
     pub response_start: ResponseStart,
-    /// Without a byte, counted from the arrival: the activator's clock runs while a request waits, and a worker sends none before its
-    /// answer.
+    /// Without a byte, counted from the arrival: the activator's clock runs while a request waits,
+    /// and a worker sends none before its answer.
     pub idle_timeout: Option<Duration>,
-    /// From the decision for a replica until it takes requests.
+    /// The time from the decision for a replica until it takes requests.
     pub cold_start: Duration,
 }
 
@@ -105,13 +105,14 @@ impl Scenario {
 }
 
 impl Service {
-    /// Knative's defaults around `autoscaling`, with one request per replica and a cold start of a second.
+    /// Knative's defaults around `autoscaling`, with one request per replica and a cold start of a
+    /// second.
     pub fn new(autoscaling: kpa::Config) -> Self {
         Service {
             autoscaling,
             container_concurrency: 1,
             timeout: Duration::from_secs(300),
-            // The default of 300 s is no less than the timeout, and so not set.
+            // The default of 300 s is not below the timeout, so Knative does not set it.
             response_start: ResponseStart::Unlimited,
             idle_timeout: None,
             cold_start: Duration::from_secs(1),

@@ -1,4 +1,4 @@
-//! A forecast for people: a table with a column for each scenario, then what to change.
+//! A forecast for people: a table with a column for each scenario, then the advice.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -121,7 +121,8 @@ fn details(forecast: &Forecast, advice: &[Advice]) -> String {
     text
 }
 
-/// Why the table has no time to drain. The typical run may have one though others do not, so it is no run to explain that with.
+/// Why the table has no time to drain. The typical run may have one though others do not, so it
+/// cannot explain that.
 fn never_drains(forecast: &Forecast) -> Option<String> {
     let runs = forecast.runs();
     let never: Vec<&super::Run> = runs.iter().filter(|run| run.drained.is_none()).collect();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serializer;
 
-/// Seconds, to the millisecond: what lies below is no forecast.
+/// Seconds, to the millisecond: a forecast is not more exact than that.
 pub fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(rounded(duration.as_secs_f64()))
 }

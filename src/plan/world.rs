@@ -78,7 +78,8 @@ impl World<'_> {
             self.queue.ended(next, ended, &mut self.asked);
         }
         self.queue.deliver(next, &mut self.asked);
-        // A refused one may free the way for others, which are sent after those that were asked for before.
+        // A refused one may free the way for others, which are sent after those that were asked for
+        // before.
         let mut sent = 0;
         while let Some(asked) = self.asked.get(sent).copied() {
             sent += 1;
@@ -157,8 +158,9 @@ impl World<'_> {
         self.run.curve.finish(Point::new(self.now, self.counts, self.queue.ready()));
     }
 
-    /// Whether only a person can go on: some items are held, nothing runs and no timer does, and nothing else may start or is there
-    /// to start. What is in hand and not held may not start either, as enough others are.
+    /// Whether only a person can go on: some items are held, nothing runs and no timer does, and
+    /// nothing else may start or is there to start. Items in hand that are not held may not start
+    /// either, because enough others are held.
     fn is_stuck(&self) -> bool {
         let nothing_to_start = self.arrived == self.run.items && self.queue.ready() == 0;
         self.queue.totals.held > 0

@@ -177,6 +177,21 @@ fn no_file_is_too_long_to_read() {
     assert!(long.is_empty(), "{}", long.join("\n"));
 }
 
+/// `docs/style.md`: a comment is read beside other windows, and in a review.
+#[test]
+fn comments_fit_into_a_hundred_columns() {
+    let rooms = ["knative/", "places/", "plan/", "cli/plan/", "cli/serve/", "cli/demo/"];
+    let is_long = |line: &str| {
+        line.trim_start().starts_with("//") && line.chars().count() > 100 && !line.contains("://")
+    };
+    let mut long = Vec::new();
+    for source in sources().iter().filter(|source| rooms.iter().any(|room| source.path.starts_with(room))) {
+        let lines = source.code.lines().zip(1..).filter(|(line, _)| is_long(line));
+        long.extend(lines.map(|(_, number)| format!("{}:{number}", source.path)));
+    }
+    assert!(long.is_empty(), "comments of more than 100 columns:\n{}", long.join("\n"));
+}
+
 /// Where `word` stands, for the message.
 fn places(source: &Source, word: &str) -> Vec<String> {
     uses(source, word).map(|line| format!("{}:{line}: `{word}`", source.path)).collect()

@@ -1,9 +1,10 @@
-//! Durations as Go writes them (`30s`, `1h30m`, `1.5s`, `250ms`), because Knative's settings and hellotest's `WAITSECOND` are read by
-//! Go's `time.ParseDuration`. Every text that Go takes gives the same number of nanoseconds here, and every text that it refuses is refused.
+//! Durations as Go writes them (`30s`, `1h30m`, `1.5s`, `250ms`), because Knative's settings and
+//! hellotest's `WAITSECOND` are read by Go's `time.ParseDuration`. Every text that Go takes gives
+//! the same number of nanoseconds here, and every text that it refuses is refused.
 
 use std::time::Duration;
 
-/// Why a text is no duration. Each message names the text and shows one that would do.
+/// Why a text is not a duration. Each message names the text and shows one that would do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("invalid duration {0:?}: expected a number with a unit, such as 30s, 1h30m or 250ms")]
@@ -21,13 +22,14 @@ pub enum Error {
 /// The duration that `text` names.
 ///
 /// # Errors
-/// What Go refuses, and everything below zero: no setting here has a use for it.
+/// Go refuses the text, or the duration is negative: no setting here has a use for one.
 pub fn parse(text: &str) -> Result<Duration, Error> {
     let nanos = parse_nanos(text)?;
     u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| Error::Negative(text.into()))
 }
 
-/// `time.ParseDuration` itself: a sign, then `0` or one or more decimal numbers each followed by a unit; the answer in nanoseconds.
+/// `time.ParseDuration` itself: a sign, then `0` or one or more decimal numbers each followed by a
+/// unit; the answer in nanoseconds.
 pub fn parse_nanos(text: &str) -> Result<i64, Error> {
     let (negative, unsigned) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
@@ -59,7 +61,7 @@ pub fn parse_nanos(text: &str) -> Result<i64, Error> {
 
 const MAGNITUDE_MAX: u64 = 1 << 63;
 
-/// One number with its unit, in nanoseconds, and what follows it.
+/// One number with its unit, in nanoseconds, and the rest of the text.
 fn next_part<'a>(text: &str, rest: &'a str) -> Result<(u64, &'a str), Error> {
     let malformed = || Error::Malformed(text.into());
     let out_of_range = || Error::OutOfRange(text.into());
@@ -87,8 +89,8 @@ fn next_part<'a>(text: &str, rest: &'a str) -> Result<(u64, &'a str), Error> {
     Ok((sum, after))
 }
 
-/// Digits after the point, cut where Go cuts them (when the next would overflow), and rounded down through the same float product:
-/// `0.3333333333333333333h` is exact only this way.
+/// Digits after the point, cut where Go cuts them (when the next would overflow), and rounded down
+/// through the same float product: `0.3333333333333333333h` is exact only this way.
 fn fraction_nanos(fraction: &str, scale: u64) -> u64 {
     let mut value: u64 = 0;
     let mut divisor = 1.0_f64;

@@ -1,4 +1,5 @@
-//! The sample worker: an HTTP service that answers `Hello {TARGET}!`, after a wait that stands for work.
+//! The sample worker: an HTTP service that answers `Hello {TARGET}!`, after a wait that stands for
+//! work.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +14,16 @@ use http::{HeaderValue, StatusCode};
 
 use super::duration;
 
-/// What hellotest is told; read once at the start.
+/// The settings of hellotest; read once at the start.
 #[derive(Clone)]
 pub struct Settings {
-    /// Whom it greets (`TARGET`).
+    /// The name in the greeting (`TARGET`).
     pub target: String,
     pub wait: Wait,
     /// `PORT`, as Knative gives it to a container.
     pub port: u16,
-    /// Whether each answer carries `Longhaul-Outcome: done`, which tells a bridge that the worker itself answered.
+    /// Whether each answer carries `Longhaul-Outcome: done`, which tells a bridge that the worker
+    /// itself answered.
     pub outcome: OutcomeHeader,
 }
 
@@ -36,7 +38,7 @@ pub enum Wait {
     },
     /// Decided for each request, such as by a header.
     PerRequest(Arc<dyn Fn(&Parts) -> Duration + Send + Sync>),
-    /// `WAITSECOND` is no duration: each request is answered with this error.
+    /// `WAITSECOND` is not a duration: each request is answered with this error.
     Invalid(duration::Error),
 }
 
@@ -58,11 +60,13 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Reads the settings through `variable`, usually the process environment: `TARGET`, `WAITSECOND`, `PORT`, and `OUTCOME_HEADER`
-    /// (`true` adds the header). A variable that is empty counts as absent.
+    /// Reads the settings through `variable`, usually the process environment: `TARGET`,
+    /// `WAITSECOND`, `PORT`, and `OUTCOME_HEADER` (`true` adds the header). A variable that is
+    /// empty counts as absent.
     ///
     /// # Errors
-    /// A port that is none. A bad `WAITSECOND` is no error here: the service starts, and says so in each answer.
+    /// `PORT` is not a port. A bad `WAITSECOND` is not an error here: the service starts, and each
+    /// answer names the mistake.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidPort> {
         let read = |name| variable(name).filter(|text| !text.is_empty());
         let default = Settings::default();
@@ -85,7 +89,8 @@ impl Settings {
     /// Answers one request, after the wait. Dropping the future ends the work.
     pub async fn answer(&self, request: Request) -> Response {
         let (parts, body) = request.into_parts();
-        // The body is read to its end although nobody needs it: only then does the server notice a client that goes away.
+        // The body is read to its end although nobody needs it: only then does the server notice a
+        // client that goes away.
         let mut body = body.into_data_stream();
         while let Some(Ok(_)) = body.next().await {}
         let (wait, text) = match &self.wait {

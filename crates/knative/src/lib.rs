@@ -1,10 +1,12 @@
-//! Knative's behaviour on this machine: the arithmetic of its autoscaler, its manifests, and a Service that is
-//! scaled by that arithmetic.
+//! Knative's behaviour on this machine: the arithmetic of its autoscaler, its manifests, and a
+//! Service that is scaled by that arithmetic.
 //!
 //! * [`kpa`]: the autoscaler as a pure function of time.
-//! * [`service`]: a revision with its replicas and queued requests, also without a clock of its own.
+//! * [`service`]: a revision with its replicas and queued requests, also without a clock of its
+//!   own.
 //! * [`manifest`]: reads a Service and its ConfigMaps as `kubectl apply` takes them.
-//! * [`serve`]: runs one process for each replica, and answers like the activator and the queue-proxy.
+//! * [`serve`]: runs one process for each replica, and answers like the activator and the
+//!   queue-proxy.
 //! * [`hellotest`]: the sample worker.
 //!
 //! This crate knows nothing of queues, brokers or the bridge.

@@ -1,10 +1,10 @@
-//! What is wrong with a configuration file, as a person reads it.
+//! The mistakes in a file, as a person reads them.
 
 use std::fmt;
 
 use crate::yaml::{Range, Spot};
 
-/// One mistake, or one warning, with its place and what to do about it.
+/// One mistake, or one warning, with its place and its help.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
     pub severity: Severity,
@@ -25,7 +25,7 @@ pub struct Mistake {
 pub enum Severity {
     /// It cannot.
     Error,
-    /// It can, but it may not do what was meant.
+    /// It can, but it may have another effect than the intended one.
     Warning,
 }
 
@@ -81,11 +81,12 @@ impl Excerpt {
             let here = Spot { line: spot.line, column: index + 1 };
             let hide = private.iter().any(|range| range.start <= here && here < range.end);
             if here == spot {
-                // Inside of what is hidden, the caret points at its ellipsis.
+                // Inside a hidden range, the caret points at its ellipsis.
                 indent = Some(line.chars().count() - usize::from(hide && hidden));
             }
             match (hide, hidden) {
-                // A tab would put the caret elsewhere on every terminal; so would an escape sequence.
+                // A tab would put the caret elsewhere on every terminal; so would an escape
+                // sequence.
                 (false, _) if character.is_control() => line.push(' '),
                 (false, _) => line.push(character),
                 (true, false) => line.push('…'),

@@ -32,7 +32,7 @@ impl Path {
         Path(steps)
     }
 
-    /// The path itself, then what contains it, up to the root.
+    /// The path itself, then each path that contains it, up to the root.
     pub fn ancestors(&self) -> impl Iterator<Item = Path> {
         (0..=self.0.len()).rev().map(|length| Path(self.0[..length].to_vec()))
     }
@@ -52,8 +52,8 @@ fn push_key(text: &mut String, name: &str) {
     if simple { text.push_str(name) } else { text.push_str(&format!("{shown:?}")) }
 }
 
-/// A key as far as it reads like one. In `{ token:"x" }`, without a space behind the colon, the key is
-/// `token:"x"`, and nobody should see the rest of it.
+/// A key as far as it reads like one. In `{ token:"x" }`, without a space behind the colon, the key
+/// is `token:"x"`, and nobody should see the rest of it.
 pub fn shown(key: &str) -> Cow<'_, str> {
     match key.find(|letter: char| !letter.is_alphanumeric() && !"_-./$<>".contains(letter)) {
         Some(end) => Cow::Owned(format!("{}…", &key[..end])),

@@ -11,7 +11,7 @@ use crate::yaml::{Range, Spot};
 pub struct Report {
     findings: Vec<Finding>,
     places: HashMap<Path, Place>,
-    /// Paths with a mistake of shape. What the checks of values say about them follows from that mistake.
+    /// Paths with a mistake of shape. Remarks of later checks about them follow from that mistake.
     spoilt: Vec<Path>,
     private: Vec<Range>,
 }
@@ -36,7 +36,7 @@ impl Report {
         self.places.insert(path.clone(), Place { key, value });
     }
 
-    /// Keeps what stands there out of every excerpt.
+    /// Keeps the text of the range out of every excerpt.
     pub fn hide(&mut self, range: Range) {
         self.private.push(range);
     }
@@ -69,12 +69,12 @@ impl Report {
         self.spoilt.push(path.clone());
     }
 
-    /// A mistake in the value at `path`, or in what contains it where it is left out.
+    /// A mistake in the value at `path`, or in the mapping that lacks it.
     pub fn mistake(&mut self, path: &Path, reason: impl Into<String>, help: impl Into<String>) {
         self.value(Severity::Error, path, reason.into(), help.into());
     }
 
-    /// As [`Report::mistake`], for what may be meant.
+    /// As [`Report::mistake`], for a value that may be intended.
     pub fn warning(&mut self, path: &Path, reason: impl Into<String>, help: impl Into<String>) {
         self.value(Severity::Warning, path, reason.into(), help.into());
     }
@@ -96,7 +96,7 @@ impl Report {
         self.push(severity, at, path, reason, help);
     }
 
-    /// The value; for what is left out the key of the nearest mapping that is there.
+    /// The place of the value. If it is left out, the place of the nearest mapping around it.
     fn spot(&self, path: &Path) -> Spot {
         if let Some(place) = self.places.get(path) {
             return place.value.start;

@@ -11,10 +11,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::template::{Env, Template, TemplateError, process_env};
 
-/// Text that may name environment variables and files: `${env:NAME}`, `${file:/path}`; `$${` stands for `${`.
+/// Text that may name environment variables and files: `${env:NAME}`, `${file:/path}`; `$${` stands
+/// for `${`.
 ///
-/// The text is kept as it was written and put together by [`Secret::resolve`], so that a file that is replaced
-/// while the program runs is seen. Neither `Debug` nor any error shows any of it but the names.
+/// The text is kept as it was written and put together by [`Secret::resolve`], so that a file that
+/// is replaced while the program runs is seen. Neither `Debug` nor any error shows any of it but
+/// the names.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Template);
 
@@ -53,8 +55,8 @@ impl fmt::Debug for Secret {
 }
 
 impl<'de> Deserialize<'de> for Secret {
-    /// Numbers and booleans are taken too: librdkafka's options are written as `socket.nagle.disable: true`.
-    /// The schema allows them there and nowhere else.
+    /// Numbers and booleans are taken too: librdkafka's options are written as
+    /// `socket.nagle.disable: true`. The schema allows them there and nowhere else.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Text;
         impl Visitor<'_> for Text {

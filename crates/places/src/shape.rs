@@ -1,8 +1,10 @@
-//! Compares the tree with the JSON Schema, finds every mistake of shape, and keeps what is right.
+//! Compares the tree with the JSON Schema, finds every mistake of shape, and keeps the right
+//! values.
 //!
-//! Not a validator from a crate: those cost twenty seconds to build and report `not valid under any of the
-//! schemas` at a place of JSON, where a person needs the line, the likely key and what to write. The schema
-//! that schemars makes of our types uses few keywords, and a test fails when it uses one that is not known here.
+//! Not a validator from a crate: those cost twenty seconds to build and report
+//! `not valid under any of the schemas` at a place of JSON, where a person needs the line, the
+//! likely key and the text to write. The schema that schemars makes of our types uses few keywords,
+//! and a test fails when it uses one that is not known here.
 
 use serde_json::{Map, Value};
 
@@ -20,8 +22,9 @@ mod words;
 pub use keys::nearest;
 pub use scalar::Scalar;
 
-/// The keywords of JSON Schema that this module checks, and those that only describe. `format` and `x-…` are ours.
-/// A schema with any other keyword would be checked in part only, so compare yours with this list in a test.
+/// The keywords of JSON Schema that this module checks, and those that only describe. `format` and
+/// `x-…` are ours. A schema with any other keyword would be checked in part only, so compare yours
+/// with this list in a test.
 pub const KEYWORDS: [&str; 25] = [
     "$schema",
     "$defs",
@@ -50,9 +53,10 @@ pub const KEYWORDS: [&str; 25] = [
     "minProperties",
 ];
 
-/// The tree as JSON that the types of the configuration can always be read from: what is wrong is reported and
-/// left out, and required values that are wrong or missing are stood in for by empty ones, whose paths are
-/// spoilt in `report`. Placeholders are expanded except in secrets, which only have to resolve.
+/// The tree as JSON that the types of the configuration can always be read from: a wrong value is
+/// reported and left out, and required values that are wrong or missing are stood in for by empty
+/// ones, whose paths are spoilt in `report`. Placeholders are expanded except in secrets, which
+/// only have to resolve.
 pub fn check(root: &Node, schema: &Value, env: Env<'_>, report: &mut Report) -> Value {
     let mut walk = Walk { schema, env, report };
     let path = Path::default();
@@ -139,7 +143,8 @@ impl<'a> Walk<'a> {
             let inner = path.item(index);
             self.report.locate(&inner, None, item.range);
             let json = self.value(item, &schema["items"], &inner);
-            // Stood in for rather than left out, so that the paths of the items behind it stay right.
+            // Stood in for rather than left out, so that the paths of the items behind it stay
+            // right.
             list.push(json.unwrap_or_else(|| self.stand_in(&schema["items"])));
         }
         Value::Array(list)
@@ -154,12 +159,15 @@ impl<'a> Walk<'a> {
         path: &Path,
     ) -> Option<Value> {
         let expanded = self.expand(node, text, path)?;
-        // What a placeholder stands for is a number only where text is not allowed: a token of digits is text.
+        // An expanded placeholder is a number only if text is not allowed: a token of digits is
+        // text.
         let keeps_text = !plain || (Template::is_in(text) && allows(schema, "string"));
         let value = if keeps_text { Scalar::Text(expanded) } else { Scalar::plain(&expanded) };
-        // Where a mapping belongs, text may be one without the spaces behind its colons, secrets included.
-        let is_private = is_secret(schema) || schema["type"] == "object" || self.report.hides(node.range);
-        // As it stands in the file: what a placeholder stands for may be a secret in any place.
+        // Where a mapping belongs, text may be one without the spaces behind its colons, secrets
+        // included.
+        let is_private =
+            is_secret(schema) || schema["type"] == "object" || self.report.hides(node.range);
+        // As it stands in the file: an expanded placeholder may be a secret in any place.
         let shown = (!is_private).then_some(text);
         if !is_any(schema) && (value.is_null() || !allows(schema, value.json_type())) {
             return self.wrong_type(node, schema, value.kind(), shown.filter(|_| !value.is_null()), path);
@@ -214,9 +222,9 @@ impl<'a> Walk<'a> {
         None
     }
 
-    /// Whether a key counts as not given. One without a value does where a mapping or list belongs, since that is
-    /// what is left when all lines under it are comments; elsewhere `null` has to be written out. An empty `token:`
-    /// must not mean that there is none.
+    /// Whether a key counts as not given. One without a value does where a mapping or list belongs,
+    /// since that is what is left when all lines under it are comments; elsewhere `null` has to be
+    /// written out. An empty `token:` must not mean that there is none.
     fn is_left_out(&self, node: &Node, schema: &'a Value) -> bool {
         let Content::Scalar { text, plain: true } = &node.content else { return false };
         let resolved = self.resolve(schema);
@@ -224,7 +232,8 @@ impl<'a> Walk<'a> {
         Scalar::plain(text).is_null() && (is_container || (!text.is_empty() && allows(resolved, "null")))
     }
 
-    /// Follows a reference, and takes the other one of "this or null": an optional key with null counts as left out.
+    /// Follows a reference, and takes the other one of "this or null": an optional key with null
+    /// counts as left out.
     fn resolve(&self, schema: &'a Value) -> &'a Value {
         let mut schema = schema;
         loop {

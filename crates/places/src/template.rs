@@ -5,7 +5,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// How environment variables are looked up. Given by the caller, so that no test touches the process's own.
+/// How environment variables are looked up. Given by the caller, so that no test touches the
+/// process's own.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The process's environment. A variable that is not UTF-8 counts as not set.
@@ -16,7 +17,8 @@ pub fn process_env(name: &str) -> Option<String> {
 /// A Kubernetes Secret holds at most 1 MiB; a file beyond it was named by mistake.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Text with `${env:NAME}` and `${file:/path}`; `$${` stands for `${`, and any other `$` for itself.
+/// Text with `${env:NAME}` and `${file:/path}`; `$${` stands for `${`, and any other `$` for
+/// itself.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Template(Vec<Part>);
 
@@ -27,7 +29,8 @@ enum Part {
     File(PathBuf),
 }
 
-/// A placeholder that is not understood. Its text is not shown: it may be a password that contains `${`.
+/// A placeholder that is not understood. Its text is not shown: it may be a password that contains
+/// `${`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     #[error("a `${{` has no closing `}}`")]
@@ -48,7 +51,7 @@ pub enum ResolveError {
 }
 
 impl ResolveError {
-    /// What a person can do about it.
+    /// The help for a person.
     pub fn help(&self) -> String {
         match self {
             ResolveError::Variable(name) => format!("set {name}, or remove ${{env:{name}}}"),
@@ -69,7 +72,8 @@ impl Template {
         text.contains("${")
     }
 
-    /// The whole text, with variables and files read now. One newline at the end of a file is dropped.
+    /// The whole text, with variables and files read now. One newline at the end of a file is
+    /// dropped.
     pub fn resolve(&self, env: Env<'_>) -> Result<String, ResolveError> {
         let mut text = String::new();
         for part in &self.0 {
@@ -100,7 +104,7 @@ impl Template {
 fn read(file: &Path) -> io::Result<String> {
     // Asked before it is opened, since opening a pipe waits for a writer.
     if !fs::metadata(file)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no ordinary file"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not an ordinary file"));
     }
     let mut content = String::new();
     File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut content)?;
@@ -170,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_placeholder_is_refused_without_showing_it() {
+    fn wrong_placeholders_are_refused_without_showing_them() {
         for (text, error) in [
             ("x${env:USER", TemplateError::Unclosed),
             ("${hunter2}", TemplateError::Unknown),
@@ -186,7 +190,7 @@ mod tests {
         let resolve = |text: &str| text.parse::<Template>().unwrap().resolve(&env).unwrap_err();
         assert_eq!(resolve("${env:NOPE}").to_string(), "the environment variable NOPE is not set");
         assert!(resolve("${file:/no/such}").to_string().starts_with("the file /no/such cannot be read: "));
-        assert!(resolve("${file:/dev/zero}").to_string().contains("no ordinary file"));
-        assert!(resolve("${file:/}").to_string().contains("no ordinary file"));
+        assert!(resolve("${file:/dev/zero}").to_string().contains("not an ordinary file"));
+        assert!(resolve("${file:/}").to_string().contains("not an ordinary file"));
     }
 }

@@ -1,7 +1,8 @@
 //! Durations and sizes as people write them.
 //!
-//! A bare number is refused for a duration: `timeout: 30` has been read as seconds by one program and as
-//! milliseconds by the next. Days are refused because a day is not always 24 hours; [`jiff`] has the same rule.
+//! A bare number is refused for a duration: `timeout: 30` has been read as seconds by one program
+//! and as milliseconds by the next. Days are refused because a day is not always 24 hours; [`jiff`]
+//! has the same rule.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,15 +14,17 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A length of time from zero to a year (8760h): `30s`, `1h 30m`, `250ms`, or ISO 8601 as in `PT30M`.
+/// A length of time from zero to a year (8760h): `30s`, `1h 30m`, `250ms`, or ISO 8601 as in
+/// `PT30M`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(Duration);
 
-/// A size in bytes: `16MiB`, `64KiB`, `1GiB` in powers of 1024, `1MB` in powers of 1000, or a plain number.
+/// A size in bytes: `16MiB`, `64KiB`, `1GiB` in powers of 1024, `1MB` in powers of 1000, or a plain
+/// number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteCount(u64);
 
-/// A text that is no [`Span`] or [`ByteCount`], and what to write instead.
+/// A text that is not a [`Span`] or [`ByteCount`], and the text to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct UnitError {
@@ -30,7 +33,8 @@ pub struct UnitError {
 }
 
 impl Span {
-    /// Far more than any request, and small enough that adding it to any clock's reading cannot overflow.
+    /// Far more than any request, and small enough that adding it to any clock's reading cannot
+    /// overflow.
     pub const MAX: Span = Span::from_hours(8760);
 
     pub const fn from_millis(millis: u64) -> Self {
@@ -81,7 +85,7 @@ impl FromStr for Span {
 
 fn not_a_span(text: &str) -> UnitError {
     UnitError {
-        reason: format!("`{text}` is no duration"),
+        reason: format!("`{text}` is not a duration"),
         help: "write a number with h, m, s or ms, such as 30s, 1h 30m or 250ms (a day is 24h)".into(),
     }
 }
@@ -125,7 +129,7 @@ impl FromStr for ByteCount {
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let wrong = || UnitError {
-            reason: format!("`{text}` is no size"),
+            reason: format!("`{text}` is not a size"),
             help: "write a whole number of bytes, or one with KiB, MiB, GiB, kB, MB or GB, such as 16MiB"
                 .into(),
         };
@@ -203,7 +207,8 @@ impl JsonSchema for Span {
         "Span".into()
     }
 
-    /// Not the format `duration` of JSON Schema: that one is ISO 8601 alone, and editors would refuse `4h`.
+    /// Not the format `duration` of JSON Schema: that one is ISO 8601 alone, and editors would
+    /// refuse `4h`.
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "format": "span", "examples": ["30s", "1h 30m", "PT30M"] })
     }

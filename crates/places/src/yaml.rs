@@ -1,7 +1,8 @@
 //! YAML as a tree that knows the place of every key and value.
 //!
-//! Built from the parser's events rather than by serde, because serde stops at the first mistake and knows
-//! places only while it reads. Aliases are followed, duplicate keys are mistakes, tags are refused.
+//! Built from the parser's events rather than by serde, because serde stops at the first mistake
+//! and knows places only while it reads. Aliases are followed, duplicate keys are mistakes, tags
+//! are refused.
 
 use std::collections::HashMap;
 
@@ -23,7 +24,8 @@ pub struct Node {
 
 #[derive(Clone, Debug)]
 pub enum Content {
-    /// `plain` is false for text in quotes or in a block, which is never read as a number or boolean.
+    /// `plain` is false for text in quotes or in a block, which is never read as a number or
+    /// boolean.
     Scalar {
         text: String,
         plain: bool,
@@ -40,7 +42,7 @@ pub struct Entry {
     pub value: Node,
 }
 
-/// From the first character to the one after the last.
+/// A range from the first character to the one after the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
     pub start: Spot,
@@ -54,7 +56,7 @@ pub struct Spot {
     pub column: usize,
 }
 
-/// Why the text is no YAML that can be used.
+/// Why the YAML cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     pub at: Range,
@@ -67,7 +69,8 @@ pub struct Document {
     pub start: Range,
     pub root: Node,
     pub errors: Vec<Error>,
-    /// Values that the tree does not place, as those of duplicate keys: they may be secrets, so nobody shows them.
+    /// Values that the tree does not place, as those of duplicate keys: they may be secrets, so
+    /// nobody shows them.
     pub private: Vec<Range>,
 }
 
@@ -195,7 +198,7 @@ impl Builder<'_> {
         self.add(open.anchor, Node { range: Range { start: open.range.start, end: end.end }, content })
     }
 
-    /// Puts a complete node where it belongs: into what is open, or at the root.
+    /// Puts a complete node into the innermost open collection, or at the root.
     fn add(&mut self, anchor: usize, node: Node) -> Result<(), Error> {
         self.nodes += 1;
         if self.nodes > NODES_MAX {
@@ -242,7 +245,8 @@ impl Builder<'_> {
     }
 }
 
-/// In `{ a }` the parser takes `a` for a key without a value, but it may as well be a value, and a secret one.
+/// In `{ a }` the parser takes `a` for a key without a value, but it may as well be a value, and a
+/// secret one.
 fn is_colon_behind(text: &str, key_end: Spot) -> bool {
     let line = text.lines().nth(key_end.line - 1).unwrap_or_default();
     line.chars().skip(key_end.column - 1).find(|letter| *letter != ' ') == Some(':')

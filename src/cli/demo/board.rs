@@ -1,4 +1,5 @@
-//! What the demo shows while it runs: a picture drawn over itself on a terminal, a line a second elsewhere.
+//! The demo's display while it runs: a picture drawn over itself on a terminal, a line a second
+//! elsewhere.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;

@@ -48,7 +48,7 @@ impl Broker {
         }
     }
 
-    /// Takes away what the demo made in a real broker.
+    /// Removes the queue or topic that the demo made in a real broker.
     pub async fn clean_up(&mut self) {
         match self {
             Broker::Kafka(topic) => topic.clean_up().await,

@@ -1,4 +1,5 @@
-//! A topic of the demo's own: in a broker in this process (librdkafka's mock cluster), or in a real Kafka.
+//! A topic of the demo's own: in a broker in this process (librdkafka's mock cluster), or in a real
+//! Kafka.
 
 use std::time::Duration;
 

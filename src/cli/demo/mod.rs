@@ -1,5 +1,6 @@
-//! `longhaul demo`: the whole thing on this machine. A broker, a service that is scaled by Knative's own
-//! arithmetic, and the bridge between them, built from a configuration as `longhaul run` would be.
+//! `longhaul demo`: the whole thing on this machine. A broker, a service that is scaled by
+//! Knative's own arithmetic, and the bridge between them, built from a configuration as
+//! `longhaul run` would be.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -28,7 +29,7 @@ pub use worker::{WORKER_COMMAND, work};
 
 /// How long the demo waits beyond the ideal time before it gives up.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long a broker may take to say what is left in it.
+/// How long a broker may take to count the items that are left.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
@@ -142,7 +143,7 @@ fn refused(ended: Result<End, tokio::task::JoinError>) -> Failure {
     }
 }
 
-/// What can be seen while it runs.
+/// The parts of the running demo that can be observed.
 struct Scene<'a> {
     options: &'a Options,
     started: Instant,

@@ -1,4 +1,4 @@
-//! The demo's service: what `longhaul serve` runs, with this program as its worker.
+//! The demo's service: the one of `longhaul serve`, with this program as its worker.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,12 +22,12 @@ struct Log {
     last: Option<Instant>,
 }
 
-/// What the worker saw.
+/// The runs that the worker saw.
 pub struct Tally {
     /// Items that ran exactly once.
     pub once: u32,
     pub more_than_once: u32,
-    /// From the first request to the last answer.
+    /// The time from the first request to the last answer.
     pub took: Duration,
 }
 
@@ -64,8 +64,8 @@ impl Runs {
 }
 
 /// Starts the service at zero replicas, with the settings that `deploy/` uses, but a window of six
-/// seconds, so that the way back to zero can be watched. Each replica is this program once more, as a
-/// worker that says which items it begins and ends.
+/// seconds, so that the way back to zero can be watched. Each replica is this program once more, as
+/// a worker that says which items it begins and ends.
 pub async fn start(wait: Duration, max_scale: u32, runs: Arc<Runs>) -> Result<Handle, Failure> {
     let defect = "this is a defect of longhaul: please report it";
     let service = manifest_of(wait, max_scale);

@@ -1,4 +1,4 @@
-//! The demo's worker: hellotest, which says what it begins and ends.
+//! The demo's worker: hellotest, which reports the start and the end of each item.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -13,11 +13,12 @@ use crate::knative::hellotest;
 
 /// The hidden command of [`work`].
 pub const WORKER_COMMAND: &str = "demo-worker";
-/// What stands before an item's id.
+/// The prefix of an item's id.
 pub const BEGIN: &str = "begin ";
 pub const END: &str = "end ";
 
-/// Answers on `PORT` until SIGTERM; then takes nothing new and ends when what runs is answered.
+/// Answers on `PORT` until SIGTERM; then takes nothing new and ends when the running requests are
+/// answered.
 ///
 /// # Errors
 /// When `err` can't be written, or the port can't be listened on.
@@ -56,7 +57,7 @@ fn router(settings: hellotest::Settings) -> Router {
     })
 }
 
-/// Whoever counts the lines may have left; the work goes on.
+/// The reader of the lines may have left; the work goes on.
 fn say(what: &str, id: &str) {
     let _ = writeln!(io::stdout().lock(), "{what}{id}");
 }

@@ -8,7 +8,8 @@ use crate::config::{self, Pipeline, process_env};
 use crate::delivery::Policy;
 use crate::plan::Bridge;
 
-/// Enough to see the service scale, where neither a configuration nor `--max-in-flight` says how many.
+/// Enough to see the service scale, where neither a configuration nor `--max-in-flight` says how
+/// many.
 const IN_FLIGHT: u32 = 10;
 
 pub fn build(options: &Options) -> Result<Bridge, Refused> {
@@ -21,7 +22,8 @@ pub fn build(options: &Options) -> Result<Bridge, Refused> {
     Ok(bridge)
 }
 
-/// One replica with the defaults of the configuration file, and a dead letter for items that failed for good.
+/// One replica with the defaults of the configuration file, and a dead letter for items that failed
+/// for good.
 pub fn with_defaults(max_in_flight: u32) -> Bridge {
     let pipeline = Pipeline {
         name: "plan".to_owned(),

@@ -16,7 +16,8 @@ pub struct Repeated {
 
 impl Repeated {
     pub fn parse(text: &str) -> Result<Self, String> {
-        let form = || format!("{text:?} is no rate: write a count and a time, such as 5/s, 30/m or 100/15m");
+        let form =
+            || format!("{text:?} is not a rate: write a count and a time, such as 5/s, 30/m or 100/15m");
         let (count, every) = text.split_once('/').ok_or_else(form)?;
         let count = count.trim().parse().map_err(|_| form())?;
         // `m` alone is one of them.
@@ -36,12 +37,12 @@ pub fn share(text: &str) -> Result<f64, String> {
     let share = number.trim().parse::<f64>().map(|number| number * scale).ok();
     share
         .filter(|share| (0.0..=1.0).contains(share))
-        .ok_or_else(|| format!("{text:?} is no share: write a number in 0..1, or a percentage such as 2%"))
+        .ok_or_else(|| format!("{text:?} is not a share: write a number in 0..1, or a percentage such as 2%"))
 }
 
 pub fn price(text: &str) -> Result<f64, String> {
     let price = text.parse::<f64>().ok().filter(|price| price.is_finite() && *price >= 0.0);
-    price.ok_or_else(|| format!("{text:?} is no price: write a number of at least 0, without a currency"))
+    price.ok_or_else(|| format!("{text:?} is not a price: write a number of at least 0, without a currency"))
 }
 
 /// A replica that takes longer than a day never comes: Knative itself gives up after ten minutes.
@@ -59,7 +60,7 @@ pub fn build(options: &Options) -> Result<Load, Refused> {
     }
     let lasting = options.lasting.unwrap_or_default();
     if lasting.is_zero() && (options.rate.is_some() || options.burst.is_some()) {
-        return Err(Refused::usage("--for is no time at all", "write for how long items arrive, such as 1h"));
+        return Err(Refused::usage("--for is zero", "write for how long items arrive, such as 1h"));
     }
     arrivals.extend(options.rate.map(|rate| Arrivals::Rate {
         per_second: f64::from(rate.count) / rate.every.as_secs_f64(),
@@ -72,16 +73,13 @@ pub fn build(options: &Options) -> Result<Load, Refused> {
     }));
     if arrivals.is_empty() {
         return Err(Refused::usage(
-            "there is no load to plan",
+            "the plan has no load",
             "add --items, --arrivals, --rate or --burst; given together they add up",
         ));
     }
     let durations = durations(&options.duration)?;
     if durations.longest().is_zero() {
-        return Err(Refused::usage(
-            "--duration is no time at all",
-            "write how long the work on an item takes",
-        ));
+        return Err(Refused::usage("--duration is zero", "write how long the work on an item takes"));
     }
     Ok(Load { arrivals, durations, failure_rate: options.failure_rate })
 }
@@ -134,7 +132,7 @@ fn moments(text: &str) -> Result<Vec<Duration>, NoTime> {
         }
         let moment = Moment::parse(text).ok_or_else(|| NoTime {
             line,
-            what: format!("{text:?} is no time"),
+            what: format!("{text:?} is not a time"),
             hint: "write seconds such as 12.5, or RFC 3339 such as 2026-01-31T12:00:00Z",
         })?;
         if let Some((first, _)) = moments.first().filter(|(_, first)| first.is_date != moment.is_date) {
@@ -217,7 +215,7 @@ mod tests {
             ("2026-01-31T12:00:00Z\n0\n", 2, "is seconds, and line 1 is a date"),
             ("0\n1e12\n5\n", 2, "365 days"),
             ("1e300\n-1e300\n", 1, "365 days"),
-            ("0\nnoon\n", 2, "is no time"),
+            ("0\nnoon\n", 2, "is not a time"),
         ] {
             let refused = moments(text).unwrap_err();
             assert!(refused.line == line && refused.what.contains(what), "{refused:?}");

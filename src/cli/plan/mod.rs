@@ -1,4 +1,4 @@
-//! `longhaul plan`: what a backlog will do, without running any of it.
+//! `longhaul plan`: a forecast for a backlog, without running any of it.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -20,14 +20,17 @@ use variant::Variant;
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// The Knative Service's manifest. Several are compared. Without one: one request per replica, and Knative's defaults.
+    /// The Knative Service's manifest. Several are compared. Without one: one request per replica,
+    /// and Knative's defaults.
     #[arg(short, long = "file", env = "LONGHAUL_FILE", value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The cluster's config-autoscaler (and config-defaults). Several are compared, each with every manifest.
+    /// The cluster's config-autoscaler (and config-defaults). Several are compared, each with every
+    /// manifest.
     #[arg(long, env = "LONGHAUL_AUTOSCALER", value_name = "FILE")]
     autoscaler: Vec<PathBuf>,
-    /// Compare with a variant of the first scenario: `KEY=VALUE,…`, where KEY is an `autoscaling.knative.dev/` annotation without that
-    /// prefix, a field of the manifest (containerConcurrency, timeoutSeconds, responseStartTimeoutSeconds, idleTimeoutSeconds), or
+    /// Compare with a variant of the first scenario: `KEY=VALUE,…`, where KEY is an
+    /// `autoscaling.knative.dev/` annotation without that prefix, a field of the manifest
+    /// (containerConcurrency, timeoutSeconds, responseStartTimeoutSeconds, idleTimeoutSeconds), or
     /// max-in-flight, bridges, cold-start, failure-rate, price.
     #[arg(long = "try", env = "LONGHAUL_TRY", value_name = "KEY=VALUE,…", value_parser = Variant::parse)]
     tries: Vec<Variant>,
@@ -35,28 +38,31 @@ pub struct Options {
     /// Items that are in the queue at the start.
     #[arg(long, env = "LONGHAUL_ITEMS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     items: Option<u32>,
-    /// A file of arrivals, one on each line: seconds from any start (Unix time too), or RFC 3339, all in
-    /// the same form and within 365 days.
+    /// A file of arrivals, one on each line: seconds from any start (Unix time too), or RFC 3339,
+    /// all in the same form and within 365 days.
     #[arg(long, env = "LONGHAUL_ARRIVALS", value_name = "FILE")]
     arrivals: Option<PathBuf>,
-    /// Items that arrive one by one at this mean rate, such as `5/s`, `30/m` or `100/h`; needs `--for`.
+    /// Items that arrive one by one at this mean rate, such as `5/s`, `30/m` or `100/h`; needs
+    /// `--for`.
     #[arg(long, env = "LONGHAUL_RATE", value_parser = Repeated::parse, requires = "lasting")]
     rate: Option<Repeated>,
     /// So many items at once, again and again, such as `100/15m`; needs `--for`.
     #[arg(long, env = "LONGHAUL_BURST", value_parser = Repeated::parse, requires = "lasting")]
     burst: Option<Repeated>,
-    /// For how long `--rate` and `--burst` go on; at most 365 days.
+    /// How long `--rate` and `--burst` go on; at most 365 days.
     #[arg(long = "for", id = "lasting", env = "LONGHAUL_FOR", value_name = "DURATION", value_parser = super::duration)]
     lasting: Option<Duration>,
-    /// How long the work on an item takes: `60s`; `60s±20s` (or `60s+-20s`) for anything between 40 s and 80 s; or a file of observed
-    /// durations, one on each line: `61.5s`, or `61.5` for seconds.
+    /// How long the work on an item takes: `60s`; `60s±20s` (or `60s+-20s`) for anything between 40
+    /// s and 80 s; or a file of observed durations, one on each line: `61.5s`, or `61.5` for
+    /// seconds.
     #[arg(long, env = "LONGHAUL_DURATION", default_value = "60s", value_name = "DURATION|FILE")]
     duration: String,
     /// The share of attempts that fail, such as `0.02` or `2%`.
     #[arg(long, env = "LONGHAUL_FAILURE_RATE", default_value = "0", value_parser = load::share)]
     failure_rate: f64,
 
-    /// The bridge's configuration file, for its retry rules, its sink's timeout and its max_in_flight. Without it: their defaults.
+    /// The bridge's configuration file, for its retry rules, its sink's timeout and its
+    /// max_in_flight. Without it: their defaults.
     #[arg(short, long = "config", env = "LONGHAUL_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// The pipeline of that file; the first one if left out.
@@ -68,13 +74,14 @@ pub struct Options {
     /// Replicas of the bridge.
     #[arg(long, env = "LONGHAUL_BRIDGES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     bridges: u32,
-    /// From the decision for a replica until it takes requests: scheduling, image, start of the worker; at most a day.
+    /// The time from the decision for a replica until it takes requests: scheduling, image, start
+    /// of the worker; at most a day.
     #[arg(long, env = "LONGHAUL_COLD_START", default_value = "1s", value_parser = load::cold_start)]
     cold_start: Duration,
     /// The service was just deployed, with its initial scale, in place of idle for long.
     #[arg(long, env = "LONGHAUL_FRESH")]
     fresh: bool,
-    /// What a replica costs in an hour.
+    /// The cost of a replica in an hour.
     #[arg(long, env = "LONGHAUL_PRICE", value_parser = load::price)]
     price: Option<f64>,
 
@@ -95,10 +102,12 @@ pub struct Options {
 fn svg_file(name: &str) -> Result<PathBuf, String> {
     let file = PathBuf::from(name);
     let is_svg = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("svg"));
-    is_svg.then_some(file).ok_or_else(|| format!("{name:?} is no SVG file: write a name that ends in .svg"))
+    is_svg
+        .then_some(file)
+        .ok_or_else(|| format!("{name:?} is not an SVG file: write a name that ends in .svg"))
 }
 
-/// Why there is no plan.
+/// Why a plan is refused.
 #[derive(Debug)]
 struct Refused {
     code: u8,

@@ -1,4 +1,5 @@
-//! The scenarios to compare: every manifest with every ConfigMap, and then the variants of the first.
+//! The scenarios to compare: every manifest with every ConfigMap, and then the variants of the
+//! first.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -10,7 +11,7 @@ use crate::knative::kpa::{Cluster, Metric};
 use crate::knative::manifest::{self, Defaults, Loaded, Timeouts, Written};
 use crate::plan::{Bridge, Load, ResponseStart, Scenario, Service, Start};
 
-/// A scenario, and what its service was read from, so that a variant can resolve it again.
+/// A scenario, and the sources of its service, so that a variant can resolve it again.
 #[derive(Clone, Debug)]
 pub struct Base {
     pub scenario: Scenario,
@@ -23,7 +24,7 @@ pub struct Base {
 /// Each is a column of the report.
 const SCENARIOS_MAX: usize = 32;
 
-/// What is planned for where no manifest is named.
+/// The service that is planned for if no manifest is named.
 const BUILT_IN: &str = "\
 apiVersion: serving.knative.dev/v1
 kind: Service
@@ -58,7 +59,7 @@ pub fn build(options: &Options, err: &mut dyn Write) -> Result<Vec<Scenario>, Re
     Ok(scenarios)
 }
 
-/// What all scenarios share.
+/// The parts that all scenarios share.
 struct Frame<'a> {
     options: &'a Options,
     load: Load,

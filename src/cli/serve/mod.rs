@@ -1,4 +1,5 @@
-//! `longhaul serve`: a Knative Service on this machine, until SIGTERM or SIGINT; a second signal ends it at once.
+//! `longhaul serve`: a Knative Service on this machine, until SIGTERM or SIGINT; a second signal
+//! ends it at once.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -22,31 +23,36 @@ pub struct Options {
     /// The Service's manifest, as for `kubectl apply`.
     #[arg(short, long, env = "LONGHAUL_FILE", value_name = "FILE")]
     file: PathBuf,
-    /// The cluster's ConfigMap config-autoscaler; the file may hold config-defaults too. Knative's defaults without it.
+    /// The cluster's ConfigMap config-autoscaler; the file may hold config-defaults too. Knative's
+    /// defaults without it.
     #[arg(long, env = "LONGHAUL_AUTOSCALER", value_name = "FILE")]
     autoscaler: Option<PathBuf>,
     /// Where requests are taken; port 0 takes a free one.
     #[arg(long, env = "LONGHAUL_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     listen: SocketAddr,
-    /// Where `GET /replicas` shows the replicas, as JSON or, asked for text/event-stream, at every change.
+    /// Where `GET /replicas` shows the replicas, as JSON or, asked for text/event-stream, at every
+    /// change.
     #[arg(long, env = "LONGHAUL_ADMIN", default_value = "127.0.0.1:8081", value_name = "ADDRESS")]
     admin: SocketAddr,
-    /// How long a replica takes to start on top of the worker's own time, such as `5s` for an image that is pulled.
+    /// How long a replica takes to start on top of the worker's own time, such as `5s` for an image
+    /// that is pulled.
     #[arg(long, env = "LONGHAUL_COLD_START", default_value = "0s", value_name = "DURATION", value_parser = super::duration)]
     cold_start: Duration,
-    /// After SIGTERM nothing new is taken and the workers get SIGTERM at once; what does not end within this time is killed.
+    /// After SIGTERM the service takes no new request and the workers get SIGTERM at once. A worker
+    /// that does not end within this time is killed.
     #[arg(long, env = "LONGHAUL_STOP_GRACE", default_value = "10s", value_name = "DURATION", value_parser = super::duration)]
     stop_grace: Duration,
-    /// Faults on purpose, such as `kill=0.1,refuse=0.05,reset=0.05,delay=5s`. The first three are shares of the requests:
-    /// the replica is killed while it runs one, the worker refuses the connection (nothing ran), the worker does its work but the
-    /// client's connection closes without the answer. `delay` is added to each cold start, a random part of it.
+    /// Faults on purpose, such as `kill=0.1,refuse=0.05,reset=0.05,delay=5s`. The first three are
+    /// shares of the requests: the replica is killed while it runs one, the worker refuses the
+    /// connection (nothing ran), the worker does its work but the client's connection closes
+    /// without the answer. `delay` is added to each cold start, a random part of it.
     #[arg(long, env = "LONGHAUL_CHAOS", value_name = "FAULTS")]
     chaos: Option<Chaos>,
     /// Seconds for Knative for each second here.
     #[arg(long, env = "LONGHAUL_TIME_SCALE", default_value_t = 1.0, value_parser = time_scale, hide = true)]
     time_scale: f64,
-    /// The worker and its arguments: each replica is one such process, told its port in PORT. Without it the sample worker
-    /// hellotest answers.
+    /// The worker and its arguments: each replica is one such process, told its port in PORT.
+    /// Without it the sample worker hellotest answers.
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
@@ -70,7 +76,8 @@ pub fn run(options: Options, err: &mut dyn Write) -> io::Result<u8> {
     for warnings in &loaded.warnings {
         writeln!(err, "{warnings}")?;
     }
-    // Knative's own metric `rps` counts what ends, and long work ends rarely: to scale it on concurrency would be another service.
+    // Knative's metric `rps` counts requests that end, and long work ends rarely. To scale on
+    // concurrency instead would be another service.
     if loaded.service.autoscaling.metric != Metric::Concurrency {
         let what = format!("{}: metric `rps` can't be served", options.file.display());
         exit::say(err, &what, super::INSTEAD_OF_RPS)?;
@@ -124,7 +131,7 @@ async fn until_stopped(settings: Settings, options: &Options, err: &mut dyn Writ
     stop(handle, &mut signals).await
 }
 
-/// The second signal asks for the end now, whatever still runs.
+/// The second signal asks for the end now, also of running requests.
 async fn stop(handle: Handle, signals: &mut Signals) -> io::Result<u8> {
     let stopped = tokio::spawn(handle.stop());
     tokio::select! {
@@ -189,7 +196,10 @@ fn check_program(program: &str) -> Result<(), Refused> {
     if is_there {
         return Ok(());
     }
-    Err(Refused { what: format!("there is no program `{program}`"), hint: "name one in PATH, or its file" })
+    Err(Refused {
+        what: format!("the program `{program}` does not exist"),
+        hint: "name one in PATH, or its file",
+    })
 }
 
 fn this_program() -> Result<PathBuf, Refused> {
@@ -199,7 +209,8 @@ fn this_program() -> Result<PathBuf, Refused> {
     })
 }
 
-/// A line at once and whole, whoever else writes. A reader that has left is no reason to stop serving.
+/// Writes a line at once and whole, also if others write too. A reader that has left does not stop
+/// the service.
 fn show(stream: Stream, text: &str) {
     let _ = match stream {
         Stream::Out => writeln!(io::stdout().lock(), "{text}"),

@@ -1,9 +1,9 @@
-//! The rules, one function each. Each looks at a scenario and what came of it.
+//! The rules, one function each. Each looks at a scenario and its results.
 
 use super::super::words::{human, plural};
 use super::{Duration, Forecast, Metric, ResponseStart, Run, Scenario, Weight, run};
 
-/// What a rule found, and the scenario with it changed.
+/// The finding of a rule, and the scenario with the setting changed.
 pub struct Found {
     pub weight: Weight,
     pub setting: &'static str,
@@ -12,10 +12,10 @@ pub struct Found {
     pub changed: Option<Scenario>,
 }
 
-/// What the rules look at.
+/// The input of the rules.
 pub struct Case<'a> {
     pub forecast: &'a Forecast,
-    /// For a replica, by any request, where no timeout cuts it short.
+    /// The longest wait of a request for a replica, if no timeout cuts it short.
     pub longest_wait: Duration,
 }
 
@@ -30,7 +30,8 @@ impl<'a> Case<'a> {
     }
 }
 
-/// Who was cut while waiting would have waited on, and made others wait: where that happened, only a run without timeouts knows.
+/// If a timeout cut a waiting request, the longest wait that was seen is too short. A run without
+/// timeouts shows the real one.
 fn longest_wait(forecast: &Forecast) -> Duration {
     let longest = |runs: &[Run]| runs.iter().map(|run| run.longest_wait).max().unwrap_or_default();
     let was_cut = forecast.runs().iter().any(|run| run.cut > 0);
@@ -103,7 +104,8 @@ fn timeout_below_duration(case: &Case<'_>) -> Option<Found> {
     })
 }
 
-/// The timeout runs while a request waits for a replica (`pkg/activator`, 504 `activator request timeout`).
+/// The timeout runs while a request waits for a replica (`pkg/activator`, 504
+/// `activator request timeout`).
 fn timeout_below_wait(case: &Case<'_>) -> Option<Found> {
     let scenario = &case.forecast.scenario;
     let (timeout, longest) = (scenario.service.timeout, scenario.load.durations.longest());
@@ -125,8 +127,8 @@ fn timeout_below_wait(case: &Case<'_>) -> Option<Found> {
     })
 }
 
-/// `timeoutSeconds` that no request of the load outlasts. A longer one brings Knative's default for the start of the answer to bear, so
-/// that is to be switched off with it.
+/// `timeoutSeconds` that no request of the load outlasts. A longer one brings Knative's default for
+/// the start of the answer to bear, so that is to be switched off with it.
 struct Enough(u64);
 
 fn enough(case: &Case<'_>) -> Enough {
@@ -304,7 +306,7 @@ fn busy_replicas_stopped(case: &Case<'_>) -> Option<Found> {
     })
 }
 
-/// What the delay buys is fewer stops of busy replicas; what it costs is this.
+/// The cost of the delay. Its benefit is that fewer busy replicas are stopped.
 fn idle_after_the_work(case: &Case<'_>) -> Option<Found> {
     let scenario = &case.forecast.scenario;
     let (delay, idle) = (scenario.service.autoscaling.scale_down_delay, case.forecast.typical().idle_share());

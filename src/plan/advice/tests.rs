@@ -102,7 +102,8 @@ fn a_surplus_of_replicas_costs_and_the_mend_says_how_much() {
     assert!(found.then.unwrap().replica_seconds > 0.0);
 }
 
-/// Twenty requests, five replicas of a hundred seconds: the last of them wait three rounds, which nobody sees while all are cut at 150 s.
+/// Twenty requests, five replicas of a hundred seconds: the last of them wait three rounds, which
+/// nobody sees while all are cut at 150 s.
 #[test]
 fn the_timeout_that_is_advised_cuts_nothing() {
     let cut = |scenario: &Scenario| run(scenario, 1).unwrap().cut;
@@ -124,7 +125,8 @@ fn the_timeout_that_is_advised_cuts_nothing() {
     }
 }
 
-/// It is the activator that counts, from the arrival: work of a minute behind another minute of waiting is cut by 90 s.
+/// It is the activator that counts, from the arrival: work of a minute behind another minute of
+/// waiting is cut by 90 s.
 #[test]
 fn the_idle_timeout_runs_while_a_request_waits() {
     let change = |scenario: &mut Scenario| {

@@ -116,10 +116,10 @@ fn mistakes_say_what_to_do() {
         (&["--items=1", "--max-in-flight=20000"], 64, "1..=10000"),
         (&["--rate=1/h", "--for=10000h"], 64, "more than 8760h"),
         (&["--items=1", "--drawing=/no/such/plan.png"], 64, ".svg"),
-        (&["--items=1", "--duration=0s"], 64, "--duration is no time"),
-        (&["--items=1", "--duration=0s±0s"], 64, "--duration is no time"),
-        (&["--rate=5/s", "--for=0s"], 64, "--for is no time"),
-        (&["--burst=5/s", "--for=0s"], 64, "--for is no time"),
+        (&["--items=1", "--duration=0s"], 64, "--duration is zero"),
+        (&["--items=1", "--duration=0s±0s"], 64, "--duration is zero"),
+        (&["--rate=5/s", "--for=0s"], 64, "--for is zero"),
+        (&["--burst=5/s", "--for=0s"], 64, "--for is zero"),
         (&["--rate=1/h", "--for=1ms"], 64, "no item arrives"),
     ] {
         let output = plan(arguments);

@@ -1,8 +1,10 @@
-//! What an activator reports about a revision: the mean number of requests that it holds, queued and running alike.
+//! The reports of an activator about a revision: the mean number of requests that it holds, queued
+//! and running alike.
 
 use super::time::Time;
 
-/// Requests in flight at one activator, averaged over the time between two reports (`pkg/activator/handler/concurrency_reporter.go`).
+/// Requests in flight at one activator, averaged over the time between two reports
+/// (`pkg/activator/handler/concurrency_reporter.go`).
 #[derive(Clone, Debug)]
 pub struct Activity {
     load: Load,
@@ -20,7 +22,8 @@ pub struct Load {
     taken: Time,
 }
 
-/// Whether the autoscaler has heard of this revision. Silence follows the one zero that is reported after the last request.
+/// Whether the autoscaler has heard of this revision. Silence follows the one zero that is reported
+/// after the last request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Knowledge {
     Silent,
@@ -34,7 +37,8 @@ impl Activity {
         Activity { load: Load::new(now), known: Knowledge::Silent }
     }
 
-    /// A request came in. The answer, if any, is to be reported at once: it is what wakes a revision from zero.
+    /// A request came in. If this returns a report, it must go out at once: it wakes a revision
+    /// from zero.
     pub fn arrive(&mut self, now: Time) -> Option<f64> {
         self.load.arrive(now);
         if self.known != Knowledge::Silent {
@@ -50,7 +54,8 @@ impl Activity {
         self.load.leave(now);
     }
 
-    /// The report of the time since the last one; call it each second. `None` while there is nothing to say.
+    /// The report of the time since the last one; call it each second. `None` while there is
+    /// nothing to say.
     pub fn report(&mut self, now: Time) -> Option<f64> {
         if self.known == Knowledge::Silent {
             return None;

@@ -1,4 +1,5 @@
-//! A revision's own settings: the annotations `autoscaling.knative.dev/…` on the Service's `spec.template.metadata`.
+//! A revision's own settings: the annotations `autoscaling.knative.dev/…` on the Service's
+//! `spec.template.metadata`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -54,8 +55,9 @@ pub const ALL: [Key; 15] = [
     MAX_SCALE,
 ];
 
-/// Annotations by their full names. Reading is lenient, as the autoscaler's is: what does not parse is as good as absent, because the
-/// webhook has refused it before ([`Annotations::check`] is that part).
+/// Annotations by their full names. Reading is lenient, as the autoscaler's is: a value that does
+/// not parse counts as absent, because the webhook has refused it before ([`Annotations::check`] is
+/// that part).
 #[derive(Clone, Copy, Debug)]
 pub struct Annotations<'a>(pub &'a BTreeMap<String, String>);
 
@@ -77,7 +79,7 @@ impl<'a> Annotations<'a> {
         self.text(key).and_then(|text| duration::parse(text).ok())
     }
 
-    /// Refuses what Knative's webhook refuses.
+    /// Applies the rules of Knative's webhook.
     ///
     /// # Errors
     /// All problems at once, each under the name that was written.
@@ -116,7 +118,7 @@ impl<'a> Annotations<'a> {
     }
 
     fn check_names(self, problems: &mut Vec<Problem>) {
-        // Knative takes others, and leaves them to whoever runs them.
+        // Knative accepts other classes, and leaves them to other controllers.
         if self.text(CLASS).is_some_and(|class| class != super::CLASS) {
             self.refuse(CLASS, &format!("only {} runs here", super::CLASS), problems);
         }

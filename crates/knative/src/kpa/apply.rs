@@ -1,17 +1,18 @@
-//! From a decision to a number of replicas: scale bounds, the initial scale, and the way to zero (Knative Serving,
-//! `pkg/reconciler/autoscaling/kpa/{kpa,scaler}.go`).
+//! Turns a decision into a number of replicas: scale bounds, the initial scale, and the way to zero
+//! (Knative Serving, `pkg/reconciler/autoscaling/kpa/{kpa,scaler}.go`).
 
 use std::time::Duration;
 
 use super::config::Config;
 use super::time::Time;
 
-/// What is given on top of the progress deadline before replicas that never became ready are given up.
+/// The time on top of the progress deadline before replicas that never became ready are given up.
 const PROGRESS_DEADLINE_GRACE: Duration = Duration::from_secs(30);
-/// A change of the status is looked at again at once, which can change it again; the longest way is active, inactive, zero.
+/// A change of the status is looked at again at once, which can change it again; the longest way is
+/// active, inactive, zero.
 const PASSES: usize = 3;
 
-/// The newest decision, and what is up.
+/// The newest decision, and the replicas that are up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observed {
     /// -1 before the first decision.
@@ -20,12 +21,13 @@ pub struct Observed {
     pub ready: u32,
 }
 
-/// The state of a PodAutoscaler: how many replicas are to be there, and how far the revision is from zero.
+/// The state of a PodAutoscaler: how many replicas are to be there, and how far the revision is
+/// from zero.
 #[derive(Clone, Debug)]
 pub struct Applied {
     replicas: u32,
     condition: Condition,
-    /// When the condition became what it is.
+    /// When the condition last changed.
     since: Time,
     /// Since when the activator has been in the path; `None` while requests go past it.
     proxied_since: Option<Time>,
@@ -43,7 +45,7 @@ pub enum Condition {
     Inactive,
 }
 
-/// What to do about replicas in one pass.
+/// The step for the replicas in one pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
     /// The count is to be this.
@@ -55,7 +57,8 @@ enum Wanted {
 }
 
 impl Applied {
-    /// A new revision: its initial scale is there from the first moment on, and the activator in the path.
+    /// A new revision: its initial scale is there from the first moment on, and the activator in
+    /// the path.
     pub fn new(config: &Config, now: Time) -> Self {
         Applied {
             replicas: config.initial_scale,
@@ -67,8 +70,8 @@ impl Applied {
         }
     }
 
-    /// Brings the count up to date. Call it when the decision, the sign of the excess burst capacity or the ready replicas changed, and
-    /// when [`again`](Self::again) comes.
+    /// Brings the count up to date. Call it when the decision, the sign of the excess burst
+    /// capacity or the ready replicas changed, and when [`again`](Self::again) comes.
     pub fn reconcile(&mut self, config: &Config, now: Time, observed: Observed) -> u32 {
         self.again = None;
         for _ in 0..PASSES {
@@ -146,7 +149,8 @@ impl Applied {
         }
     }
 
-    /// Zero only once the activator has caught the traffic for the grace period, so that no request meets a replica that goes away.
+    /// Zero only once the activator has caught the traffic for the grace period, so that no request
+    /// meets a replica that goes away.
     fn finish_inactive(&mut self, config: &Config, now: Time) -> Wanted {
         let Some(proxied_since) = self.proxied_since else {
             return Wanted::ZeroLater;

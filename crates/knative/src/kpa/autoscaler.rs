@@ -5,7 +5,8 @@ use super::config::Config;
 use super::decide::{Decider, Decision};
 use super::time::Time;
 
-/// Feed it with [`record`](Self::record), ask it with [`decide`](Self::decide). It has no clock and does no I/O.
+/// Feed it with [`record`](Self::record), ask it with [`decide`](Self::decide). It has no clock and
+/// does no I/O.
 #[derive(Clone, Debug)]
 pub struct Autoscaler {
     config: Config,
@@ -25,15 +26,15 @@ impl Autoscaler {
         }
     }
 
-    /// Adds one report of the metric: mean requests in flight, or requests per second, as the configuration says. Reports that come from
-    /// several places in the same second add up.
+    /// Adds one report of the metric: mean requests in flight, or requests per second, as the
+    /// configuration says. Reports that come from several places in the same second add up.
     pub fn record(&mut self, now: Time, value: f64) {
         self.stable.record(now.second(), value);
         self.panic.record(now.second(), value);
     }
 
-    /// The decision of `now`, or `None` where nothing is known: replicas are scraped, and nothing came in for a whole window. The last
-    /// decision then stands.
+    /// The decision of `now`, or `None` where nothing is known: replicas are scraped, and nothing
+    /// came in for a whole window. The last decision then stands.
     pub fn decide(&mut self, now: Time, ready: u32) -> Option<Decision> {
         let second = now.second();
         if self.config.scrapes_replicas() && self.stable.is_empty(second) {

@@ -1,4 +1,5 @@
-//! One metric over one window: a ring of buckets, each a second wide, and the two ways to average it.
+//! One metric over one window: a ring of buckets, each a second wide, and the two ways to average
+//! it.
 
 use super::exponent;
 
@@ -11,7 +12,8 @@ pub enum Aggregation {
     WeightedExponential,
 }
 
-/// The values of the last `window` seconds. Values of one second are added up, as several activators report each its own share.
+/// The values of the last `window` seconds. Values of one second are added up, as several
+/// activators report each its own share.
 #[derive(Clone, Debug)]
 pub struct Buckets {
     /// Indexed by the Unix second modulo the length.
@@ -31,7 +33,7 @@ impl Buckets {
         Buckets { ring: vec![0.0; window], aggregation, smoothing: smoothing(window), total: 0.0, span: None }
     }
 
-    /// Adds `value` to the bucket of `second`. What is older than the window is dropped.
+    /// Adds `value` to the bucket of `second`. Drops a value that is older than the window.
     pub fn record(&mut self, second: i64, value: f64) {
         match self.span {
             None => self.restart(second),
@@ -66,8 +68,8 @@ impl Buckets {
         self.span.is_none_or(|(_, last)| now - last > self.window())
     }
 
-    /// Silence shortens the window instead of counting as zeros: ten requests that all end at once stay an average of ten until the
-    /// window has passed. That is the autoscaler's own quirk.
+    /// Silence shortens the window instead of counting as zeros: ten requests that all end at once
+    /// stay an average of ten until the window has passed. That is the autoscaler's own quirk.
     fn linear(&self, first: i64, last: i64, now: i64) -> f64 {
         let silent = now - last;
         if silent >= self.window() {
@@ -111,9 +113,11 @@ impl Buckets {
     }
 }
 
-/// The weight of the newest of `buckets` seconds: all weights together make 0.9999, but never less than a fifth for the newest.
+/// The weight of the newest of `buckets` seconds: all weights together make 0.9999, but never less
+/// than a fifth for the newest.
 fn smoothing(buckets: usize) -> f64 {
-    // What is left for older seconds, as written: Go computes it from constants, exactly, and `1.0 - 0.9999` in floats is not it.
+    // The rest for older seconds, as a literal: Go computes it from constants, exactly, and
+    // `1.0 - 0.9999` in floats is not equal to it.
     const REST: f64 = 0.0001;
     (1.0 - exponent::root(REST, buckets)).max(0.2)
 }

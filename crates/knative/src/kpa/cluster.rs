@@ -1,4 +1,5 @@
-//! The cluster's settings: the ConfigMap `config-autoscaler`, read and refused as Knative's own parser does.
+//! The cluster's settings: the ConfigMap `config-autoscaler`, read and refused as Knative's own
+//! parser does.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,8 +7,8 @@ use std::time::Duration;
 use super::error::{Error, Problem};
 use super::text::Reader;
 
-/// Every key of `config-autoscaler` that has a part in a decision or in applying it. Percentages are kept as written, except the
-/// target utilisation, which is a fraction.
+/// Every key of `config-autoscaler` that has a part in a decision or in applying it. Percentages
+/// are kept as written, except the target utilisation, which is a fraction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cluster {
     /// `container-concurrency-target-percentage` as a fraction in (0, 1].
@@ -31,9 +32,9 @@ pub struct Cluster {
     pub initial_scale: u32,
     pub allow_zero_initial_scale: bool,
     pub min_scale: u32,
-    /// 0 is no limit.
+    /// 0 is unlimited.
     pub max_scale: u32,
-    /// The highest `max-scale` that a revision may ask for; 0 is no limit.
+    /// The highest `max-scale` that a revision may ask for; 0 is unlimited.
     pub max_scale_limit: u32,
     pub activator_capacity: f64,
 }
@@ -89,7 +90,8 @@ impl Cluster {
         "allow-zero-initial-scale",
     ];
 
-    /// Reads the ConfigMap's `data`; keys that it does not know (`_example` among them) are left alone, as Knative does.
+    /// Reads the ConfigMap's `data`; keys that it does not know (`_example` among them) are left
+    /// alone, as Knative does.
     ///
     /// # Errors
     /// All values that do not parse or lie outside of Knative's ranges, in one error.

@@ -8,7 +8,7 @@ use super::buckets::Aggregation;
 use super::cluster::Cluster;
 use crate::duration;
 
-/// What is counted (annotation `metric`).
+/// The quantity that is counted (annotation `metric`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
     /// Requests in flight, queued ones among them.
@@ -36,24 +36,27 @@ pub struct Config {
     pub panic_threshold: f64,
     pub max_scale_up_rate: f64,
     pub max_scale_down_rate: f64,
-    /// The least number of replicas that the first request from zero starts; below 2 it has no effect.
+    /// The least number of replicas that the first request from zero starts; below 2 it has no
+    /// effect.
     pub activation_scale: i32,
     pub scale_down_delay: Duration,
     /// A route leads to the revision. One that nobody can reach may go to zero in one step.
     pub reachable: bool,
     pub initial_scale: u32,
     pub min_scale: u32,
-    /// 0 is no limit.
+    /// 0 is unlimited.
     pub max_scale: u32,
     pub enable_scale_to_zero: bool,
     pub scale_to_zero_grace_period: Duration,
     pub scale_to_zero_pod_retention: Duration,
-    /// How long replicas may take to become ready before they are given up (`serving.knative.dev/progress-deadline`).
+    /// How long replicas may take to become ready before they are given up
+    /// (`serving.knative.dev/progress-deadline`).
     pub progress_deadline: Duration,
 }
 
 impl Config {
-    /// Resolves the values of a reachable revision. `container_concurrency` is the revision's; 0 is unlimited.
+    /// Resolves the values of a reachable revision. `container_concurrency` is the revision's; 0 is
+    /// unlimited.
     pub fn resolve(
         cluster: &Cluster,
         annotations: &BTreeMap<String, String>,
@@ -111,14 +114,14 @@ impl Config {
         }
     }
 
-    /// Replicas themselves are asked for their metric too. With an unlimited burst capacity only the activator reports, and its silence
-    /// is taken for zero.
+    /// Replicas themselves are asked for their metric too. With an unlimited burst capacity only
+    /// the activator reports, and its silence is taken for zero.
     pub fn scrapes_replicas(&self) -> bool {
         self.target_burst_capacity != -1.0
     }
 }
 
-/// The value aimed at for each replica, and what it can take in all.
+/// The value aimed at for each replica, and the value that it can take in all.
 fn target(
     cluster: &Cluster,
     read: Annotations<'_>,

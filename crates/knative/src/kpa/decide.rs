@@ -1,10 +1,11 @@
-//! One decision: how many replicas the load asks for (Knative Serving, `pkg/autoscaler/scaling/autoscaler.go`, `Scale`).
+//! One decision: how many replicas the load asks for (Knative Serving,
+//! `pkg/autoscaler/scaling/autoscaler.go`, `Scale`).
 
 use super::config::Config;
 use super::delay::DelayRing;
 use super::time::Time;
 
-/// What the autoscaler wants at one moment.
+/// The decision of the autoscaler at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Decision {
     /// The average over the stable window.
@@ -13,11 +14,12 @@ pub struct Decision {
     pub panic: f64,
     /// Replicas, before the scale bounds are applied.
     pub desired: i32,
-    /// What the ready replicas could take on top of the load and the target burst; below zero the activator belongs in the path.
+    /// The load that the ready replicas could take on top of the current load and the target burst.
+    /// Below zero the activator belongs in the path.
     pub excess_burst_capacity: i32,
 }
 
-/// What one decision leaves for the next.
+/// The state that one decision leaves for the next.
 #[derive(Clone, Debug)]
 pub struct Decider {
     delay: Option<DelayRing>,
@@ -28,8 +30,8 @@ pub struct Decider {
 }
 
 impl Decider {
-    /// With more than one ready replica it starts in panic: a restarted autoscaler knows no history, and would otherwise take down what
-    /// the load still needs.
+    /// With more than one ready replica it starts in panic: a restarted autoscaler knows no
+    /// history, and would otherwise take down what the load still needs.
     pub fn new(config: &Config, now: Time, ready: u32) -> Self {
         Decider {
             delay: DelayRing::new(config.scale_down_delay),
@@ -91,7 +93,8 @@ fn activated(config: &Config, wanted: f64, limited: i32) -> i32 {
     if config.activation_scale > 1 && wanted > 0.0 { limited.max(config.activation_scale) } else { limited }
 }
 
-/// Measured against the panic window, and with the true count of ready replicas: at zero there is no capacity.
+/// Measured against the panic window, and with the true count of ready replicas: at zero there is
+/// no capacity.
 fn excess_burst_capacity(config: &Config, panic: f64, ready: u32) -> i32 {
     let burst = config.target_burst_capacity;
     if burst == 0.0 {

@@ -1,23 +1,26 @@
-//! `scale-down-delay`: the highest decision of the last while wins, so that a short dip costs no replica.
+//! `scale-down-delay`: the highest decision of the last while wins, so that a short dip costs no
+//! replica.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::time::Time;
 
-/// Two seconds, the autoscaler's tick: one slot holds what was decided in it, usually one decision.
+/// Two seconds, the autoscaler's tick: one slot holds the decisions of that time, usually one.
 const SLOT_SECONDS: i64 = 2;
 
 /// The highest decision within the delay.
 #[derive(Clone, Debug)]
 pub struct DelayRing {
     slots: i64,
-    /// Slot numbers and values, the values falling: a decision that is followed by a higher one can never be the highest again.
+    /// Slot numbers and values, the values falling: a decision that is followed by a higher one can
+    /// never be the highest again.
     falling: VecDeque<(i64, i32)>,
 }
 
 impl DelayRing {
-    /// `None` for no delay at all. A ring of one slot is not the same as none: of two decisions in one slot it keeps the higher.
+    /// `None` for no delay at all. A ring of one slot is not the same as none: of two decisions in
+    /// one slot it keeps the higher.
     pub fn new(delay: Duration) -> Option<Self> {
         let slots = delay.as_nanos().div_ceil(SLOT_SECONDS as u128 * 1_000_000_000);
         let slots = i64::try_from(slots).unwrap_or(i64::MAX);
@@ -33,7 +36,8 @@ impl DelayRing {
         while self.falling.front().is_some_and(|(old, _)| slot - old >= self.slots) {
             self.falling.pop_front();
         }
-        // Within a slot the higher one stands, so each slot has one entry at most and the queue is bounded by the delay.
+        // Within a slot the higher one stands, so each slot has one entry at most and the queue is
+        // bounded by the delay.
         if self.falling.back().is_none_or(|(last, _)| *last != slot) {
             self.falling.push_back((slot, desired));
         }

@@ -1,4 +1,4 @@
-//! What is wrong with autoscaling settings; all of it in one run.
+//! The mistakes in autoscaling settings, all of them in one run.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Problem {
     /// The key or annotation, as written.
     pub key: String,
-    /// What is wrong with it, or the rule that it breaks.
+    /// The mistake, or the rule that the value breaks.
     pub reason: String,
 }
 

@@ -1,10 +1,11 @@
-//! Powers as Go computes them. The weights of the exponential window come out of Go's `math.Pow`, which differs from the C library's
-//! by a few units in the last place; one of those is enough to tip a decision that lies on a whole number of replicas.
+//! Powers as Go computes them. The weights of the exponential window come out of Go's `math.Pow`,
+//! which differs from the C library's by a few units in the last place; one of those is enough to
+//! tip a decision that lies on a whole number of replicas.
 
 use std::f64::consts::LOG2_E;
 
-/// `base` to a whole power, for `base` in (0, 1]: Go multiplies successive squares of the fraction and keeps the exponents apart, so
-/// the rounding is that of the fractions alone.
+/// `base` to a whole power, for `base` in (0, 1]: Go multiplies successive squares of the fraction
+/// and keeps the exponents apart, so the rounding is that of the fractions alone.
 pub fn power(base: f64, exponent: u64) -> f64 {
     let (mut square, mut square_exponent) = fraction_and_exponent(base);
     let (mut product, mut product_exponent) = (1.0, 0_i64);
@@ -28,7 +29,8 @@ pub fn power(base: f64, exponent: u64) -> f64 {
     product * 2f64.powi(i32::try_from(product_exponent).unwrap_or(i32::MIN))
 }
 
-/// The root of `base` of degree `degree` (at least one), for `base` in (0, 1): Go's `Pow(base, 1/degree)`.
+/// The root of `base` of degree `degree` (at least one), for `base` in (0, 1): Go's
+/// `Pow(base, 1/degree)`.
 pub fn root(base: f64, degree: usize) -> f64 {
     match degree {
         0 | 1 => base,
@@ -37,8 +39,8 @@ pub fn root(base: f64, degree: usize) -> f64 {
     }
 }
 
-/// Go's `Exp` for amd64 with fused multiply-add, for finite results: Shibata's method (ISC 2010), a Taylor series on a sixteenth of
-/// the reduced argument and four squarings of `e^x - 1`.
+/// Go's `Exp` for amd64 with fused multiply-add, for finite results: Shibata's method (ISC 2010), a
+/// Taylor series on a sixteenth of the reduced argument and four squarings of `e^x - 1`.
 fn exp(x: f64) -> f64 {
     const LN2_UPPER: f64 = 0.693_147_180_559_662_956_511_601_805_686_950_683_593_75;
     const LN2_LOWER: f64 = 0.282_352_905_630_315_771_225_884_481_750_134_360_255_254_120_68e-12;
@@ -67,7 +69,8 @@ fn fraction_and_exponent(value: f64) -> (f64, i64) {
 mod tests {
     use super::*;
 
-    /// What Go 1.26 prints on amd64; the C library gives another last digit for each of these.
+    /// The numbers that Go 1.26 prints on amd64. The C library gives another last digit for each of
+    /// them.
     #[test]
     fn roots_are_those_of_go_to_the_last_bit() {
         for (degree, bits) in [

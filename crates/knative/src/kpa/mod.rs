@@ -1,8 +1,10 @@
-//! Knative's pod autoscaler (KPA) as arithmetic: no clock, no I/O, the standard library alone. The rules are those of Knative Serving
-//! 1.15 and later; recorded decisions of the real autoscaler must come out the same, one by one (`tests/it/kpa.rs`).
+//! Knative's pod autoscaler (KPA) as arithmetic: no clock, no I/O, the standard library alone. The
+//! rules are those of Knative Serving 1.15 and later; recorded decisions of the real autoscaler
+//! must come out the same, one by one (`tests/it/kpa.rs`).
 //!
-//! Read in this order: [`Config`] (what one revision's decisions depend on), [`Buckets`] (a metric over a window), [`Decider`] (one
-//! decision), [`Autoscaler`] (all three), [`Applied`] (from a decision to replicas), [`Scaler`] (the whole, driven by reports and time).
+//! Read in this order: [`Config`] (the settings of one revision), [`Buckets`] (a metric over a
+//! window), [`Decider`] (one decision), [`Autoscaler`] (all three), [`Applied`] (from a decision to
+//! replicas), [`Scaler`] (the whole, driven by reports and time).
 
 /// The class of this autoscaler, as `pod-autoscaler-class` and the annotation `class` name it.
 pub const CLASS: &str = "kpa.autoscaling.knative.dev";

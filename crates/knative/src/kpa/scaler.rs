@@ -1,4 +1,5 @@
-//! The autoscaler and the reconciler on one clock: reports and ready counts go in, the number of replicas comes out.
+//! The autoscaler and the reconciler on one clock: reports and ready counts go in, the number of
+//! replicas comes out.
 
 use std::time::Duration;
 
@@ -10,14 +11,15 @@ use super::time::Time;
 /// How often the autoscaler decides.
 pub const TICK: Duration = Duration::from_secs(2);
 
-/// Scales one revision. It has no clock: call [`poll`](Self::poll) when [`next_poll`](Self::next_poll) comes, after each report, and
-/// whenever the number of ready replicas changes.
+/// Scales one revision. It has no clock: call [`poll`](Self::poll) when
+/// [`next_poll`](Self::next_poll) comes, after each report, and whenever the number of ready
+/// replicas changes.
 #[derive(Clone, Debug)]
 pub struct Scaler {
     autoscaler: Autoscaler,
     applied: Applied,
     next_tick: Time,
-    /// Whether load on a revision that asks for no replica starts the rhythm of the ticks anew.
+    /// Whether load on a revision that asks for no replica restarts the rhythm of the ticks.
     wakes_with_load: bool,
     /// Load came in at zero replicas: a decision is due between the ticks, whose rhythm stays.
     poked: Option<Time>,
@@ -51,14 +53,16 @@ impl Scaler {
         }
     }
 
-    /// Ticks from the moment when load comes to a revision that asks for no replica. Knative's ticks are there before, so that chance
-    /// says how the load lies to them; here every load that wakes the revision lies to them alike, and is answered alike.
+    /// Ticks from the moment when load comes to a revision that asks for no replica. Knative's
+    /// ticks are there before, so that chance says how the load lies to them; here every load that
+    /// wakes the revision lies to them alike, and is answered alike.
     pub fn waking_with_load(mut self) -> Self {
         self.wakes_with_load = true;
         self
     }
 
-    /// Takes one report of the metric. Load on a revision that stands at zero makes the next decision due at once.
+    /// Takes one report of the metric. Load on a revision that stands at zero makes the next
+    /// decision due at once.
     pub fn report(&mut self, now: Time, value: f64) {
         self.autoscaler.record(now, value);
         if value == 0.0 || self.desired > 0 {
@@ -72,7 +76,8 @@ impl Scaler {
         }
     }
 
-    /// Decides and applies what is due, and answers how many replicas are to be there. `ready` leaves out those that terminate.
+    /// Makes and applies the decisions that are due, and returns the wanted number of replicas.
+    /// `ready` does not count terminating ones.
     pub fn poll(&mut self, now: Time, ready: u32) -> u32 {
         let ticks = now >= self.next_tick;
         while self.next_tick <= now {
@@ -123,14 +128,15 @@ impl Scaler {
     }
 }
 
-/// Whether there is anything to apply: of the burst capacity only the sign matters, as it alone moves the activator.
+/// Whether there is anything to apply: of the burst capacity only the sign matters, as it alone
+/// moves the activator.
 fn differs(last: Observed, now: Observed) -> bool {
     last.desired != now.desired
         || last.ready != now.ready
         || (last.excess_burst_capacity < 0) != (now.excess_burst_capacity < 0)
 }
 
-/// Before the first decision: what the initial scale will have to spare.
+/// Before the first decision: the spare capacity of the initial scale.
 fn initial_excess(config: &Config) -> i32 {
     if config.target_burst_capacity <= 0.0 {
         return config.target_burst_capacity as i32;

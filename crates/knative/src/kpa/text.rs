@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::error::Problem;
 use crate::duration;
 
-/// Reads values by key, keeps a default where a key is absent, and notes what does not parse.
+/// Reads values by key, keeps the default of an absent key, and notes each value that does not
+/// parse.
 pub struct Reader<'a> {
     data: &'a BTreeMap<String, String>,
     problems: Vec<Problem>,
@@ -46,9 +47,10 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A number that is one: NaN and the infinities, which both languages parse, would disable every comparison that follows.
+/// A number that is one: NaN and the infinities, which both languages parse, would disable every
+/// comparison that follows.
 pub fn number(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|n: &f64| n.is_finite()).ok_or_else(|| format!("{text:?} is no number"))
+    text.parse().ok().filter(|n: &f64| n.is_finite()).ok_or_else(|| format!("{text:?} is not a number"))
 }
 
 /// A count of replicas: 0 to 2147483647, the range of a Deployment's `replicas`.
@@ -56,7 +58,7 @@ pub fn count(text: &str) -> Result<u32, String> {
     text.parse::<i32>()
         .ok()
         .and_then(|n| u32::try_from(n).ok())
-        .ok_or_else(|| format!("{text:?} is no whole number in 0..{}", i32::MAX))
+        .ok_or_else(|| format!("{text:?} is not a whole number in 0..{}", i32::MAX))
 }
 
 /// The spellings of Go's `strconv.ParseBool`.

@@ -3,8 +3,8 @@
 use std::ops::Add;
 use std::time::Duration;
 
-/// Whole nanoseconds since the Unix epoch. Integers, because the end of a panic is decided by `panic_time + window < now`, and ticks
-/// that lie whole seconds apart meet that boundary exactly.
+/// Whole nanoseconds since the Unix epoch. Integers, because the end of a panic is decided by
+/// `panic_time + window < now`, and ticks that lie whole seconds apart meet that boundary exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(i64);
 

@@ -1,4 +1,5 @@
-//! The cluster's ConfigMaps. A file may hold several; those that have no part in it are passed over.
+//! The cluster's ConfigMaps. A file may hold several; those that have no part in it are passed
+//! over.
 
 use super::defaults::Defaults;
 use super::tree::Mapping;
@@ -7,7 +8,7 @@ use crate::kpa::{self, Cluster};
 use longhaul_places::report::Report;
 use longhaul_places::shape::nearest;
 
-/// What a cluster is set to.
+/// The settings of a cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// `config-autoscaler`.
@@ -19,7 +20,8 @@ pub struct Settings {
 const AUTOSCALER: &str = "config-autoscaler";
 const DEFAULTS: &str = "config-defaults";
 
-/// Reads both ConfigMaps where they are there. What is wrong is reported, and stood in for by Knative's default.
+/// Reads both ConfigMaps if they are there. A wrong value is reported, and Knative's default takes
+/// its place.
 pub fn read(text: &str, report: &mut Report) -> Settings {
     let mut settings = Settings::default();
     let mut found = false;

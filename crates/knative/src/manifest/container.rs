@@ -5,7 +5,7 @@ use super::probe::{self, Probe};
 use super::tree::Mapping;
 use longhaul_places::report::Report;
 
-/// What of a container plays a part on this machine.
+/// The parts of a container that matter on this machine.
 pub struct Container {
     pub image: String,
     pub command: Vec<String>,
@@ -41,7 +41,7 @@ pub fn read(spec: &Mapping<'_>, report: &mut Report) -> Option<Container> {
     if containers.is_empty() {
         report.mistake(
             &spec.path.key("containers"),
-            "there is no container",
+            "a container is missing",
             "add one with at least an image",
         );
         return None;

@@ -8,8 +8,8 @@ use longhaul_places::report::Report;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Defaults {
     pub timeout: u32,
-    /// The most that `timeoutSeconds` may be. None where no ConfigMap was given: then a greater one is only warned of, since clusters
-    /// for long work have raised it.
+    /// The maximum of `timeoutSeconds`. None without a ConfigMap: a greater timeout is then only a
+    /// warning, because clusters for long work have raised the maximum.
     pub timeout_max: Option<u32>,
     /// None is that of `timeout`.
     pub response_start_timeout: Option<u32>,
@@ -43,7 +43,7 @@ impl Defaults {
             let text = data.text(key, report)?;
             let number = text.parse::<u32>().ok();
             if number.is_none() {
-                report.mistake(&data.path.key(key), "this is no whole number", "write digits in quotes");
+                report.mistake(&data.path.key(key), "this is not a whole number", "write digits in quotes");
             }
             number
         };
@@ -61,11 +61,12 @@ impl Defaults {
             container_concurrency_zero: flag("allow-container-concurrency-zero", data, report)
                 .unwrap_or(default.container_concurrency_zero),
         };
-        // With values that refuse each other the Service would be refused for what is not its own.
+        // If these values contradict each other, every Service would be refused for a mistake that
+        // is not its own.
         if defaults.check(data, report) { defaults } else { default }
     }
 
-    /// Refuses what Knative refuses in the ConfigMap; whether that is nothing.
+    /// Reports the values that Knative refuses in the ConfigMap. True if all are right.
     fn check(&self, data: &Mapping<'_>, report: &mut Report) -> bool {
         let mut fits = true;
         if self.container_concurrency_max == 0 {

@@ -19,7 +19,7 @@ const RESERVED: [&str; 4] = ["PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION
 pub fn read(container: &Mapping<'_>, report: &mut Report) -> Vec<Variable> {
     if container.has("envFrom") {
         let help = "the worker sees the environment of this process: set the variables there";
-        report.warning(&container.path.key("envFrom"), "there are no ConfigMaps and Secrets here", help);
+        report.warning(&container.path.key("envFrom"), "ConfigMaps and Secrets do not exist here", help);
     }
     let mut variables = Vec::new();
     let mut known = HashMap::new();
@@ -54,12 +54,12 @@ fn check_name(name: &str, entry: &Mapping<'_>, report: &mut Report) {
     if RESERVED.contains(&name) {
         report.mistake(&path, format!("Knative sets {name} itself"), "remove it; the worker is given it");
     } else if name.is_empty() || name.contains(['=', '\0']) {
-        report.mistake(&path, "this is no name for a variable", "write one without `=`");
+        report.mistake(&path, "this is not a name for a variable", "write one without `=`");
     }
 }
 
-/// `$(NAME)` stands for a variable before it, `$$(NAME)` for the text `$(NAME)`; what is not known stays as it is (Kubernetes,
-/// `third_party/forked/golang/expansion`).
+/// `$(NAME)` stands for a variable before it, `$$(NAME)` for the text `$(NAME)`; an unknown name
+/// stays as it is (Kubernetes, `third_party/forked/golang/expansion`).
 fn expand(text: &str, known: &HashMap<String, String>) -> String {
     let mut result = String::new();
     let mut rest = text;

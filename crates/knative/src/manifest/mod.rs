@@ -1,8 +1,9 @@
-//! Real manifests: a Knative Service, and the cluster's ConfigMaps `config-autoscaler` and `config-defaults`, read and refused as
-//! Knative's own webhook reads and refuses them, all mistakes in one run, each with its line and column.
+//! Real manifests: a Knative Service, and the cluster's ConfigMaps `config-autoscaler` and
+//! `config-defaults`, read and refused as Knative's own webhook reads and refuses them, all
+//! mistakes in one run, each with its line and column.
 //!
-//! What Knative takes and this machine cannot honour (volumes, limits, sidecars) is left alone; where that changes what the worker
-//! sees it is a warning.
+//! Some fields have no meaning on this machine (volumes, limits, sidecars). They are ignored, with
+//! a warning if the worker would notice the difference.
 
 use std::fmt;
 use std::io;
@@ -39,11 +40,11 @@ use tree::{Field, Mapping};
 pub struct Loaded {
     pub service: Service,
     pub settings: Settings,
-    /// What can be used, but may not do what was meant.
+    /// Settings that work, but may have another effect than the intended one.
     pub warnings: Vec<Mistakes>,
 }
 
-/// Why there is no service.
+/// Why the files give no service.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{} cannot be read: {source}", file.display())]
@@ -71,7 +72,8 @@ pub fn read(service: &FilePath, cluster: Option<&FilePath>) -> Result<Loaded, Er
 /// As [`read`], from the texts, each behind the name of its file.
 ///
 /// # Errors
-/// All mistakes of both files. Where the cluster's file is wrong, the Service is checked against Knative's defaults.
+/// All mistakes of both files. Where the cluster's file is wrong, the Service is checked against
+/// Knative's defaults.
 pub fn load(service: (&str, &str), cluster: Option<(&str, &str)>) -> Result<Loaded, Error> {
     let mut mistakes = Vec::new();
     let mut warnings = Vec::new();
@@ -99,7 +101,7 @@ fn read_text(file: &FilePath) -> Result<String, Error> {
     std::fs::read_to_string(file).map_err(|source| Error::Unreadable { file: file.to_owned(), source })
 }
 
-/// The documents of a file. None where it is no YAML, which is reported.
+/// The documents of a file. None if it is not YAML, which is reported.
 fn documents(text: &str, report: &mut Report) -> Option<Vec<Document>> {
     match yaml::documents(text) {
         Ok(documents) => Some(documents),
@@ -118,7 +120,8 @@ fn open<'a>(document: &'a Document, report: &mut Report) -> Option<Mapping<'a>> 
     Field::root(&document.root, report).mapping(report)
 }
 
-/// The text of a key of the document, without a word about what is wrong with others in its file.
+/// The text of a key of the document. Reports nothing: the document may not be one that is asked
+/// for.
 fn peek(document: &Document, key: &str) -> Option<String> {
     let mut unused = Report::default();
     let root = Field::root(&document.root, &mut unused).mapping(&mut unused)?;
@@ -130,10 +133,10 @@ fn is_kind(document: &Document, kind: &str) -> bool {
 }
 
 fn missing(what: &str, help: &str, report: &mut Report) {
-    report.at(Range::START.start, &Path::default(), format!("there is no {what} in this file"), help);
+    report.at(Range::START.start, &Path::default(), format!("this file holds no {what}"), help);
 }
 
-/// Notes what the autoscaler's own rules refuse, at the value in `mapping`.
+/// Reports the mistakes that the autoscaler's own rules find, each at its value in `mapping`.
 fn refuse(problems: Vec<kpa::Problem>, mapping: &Path, report: &mut Report) {
     for kpa::Problem { key, reason } in problems {
         let help = if key == CLASS.name() {

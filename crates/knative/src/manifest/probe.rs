@@ -11,7 +11,7 @@ use longhaul_places::report::Report;
 pub struct Probe {
     pub check: Check,
     pub initial_delay: Duration,
-    /// None is Knative's own fast probing, which the manifest asks for with a period of 0 or with none.
+    /// None means Knative's own fast probing: the manifest has a period of 0, or leaves it out.
     pub period: Option<Duration>,
     pub timeout: Duration,
     /// How many answers in a row make it ready; at least 1.
@@ -20,7 +20,7 @@ pub struct Probe {
     pub failure_threshold: u32,
 }
 
-/// What is asked.
+/// The question to the replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Check {
     Tcp,
@@ -29,7 +29,7 @@ pub enum Check {
 }
 
 impl Default for Probe {
-    /// Knative's own where the manifest has none.
+    /// Knative's own probe, for a manifest without one.
     fn default() -> Self {
         Probe {
             check: Check::Tcp,
@@ -137,7 +137,7 @@ fn check(probe: &Mapping<'_>, port: &Port, report: &mut Report) -> Option<Check>
             mapping.only(&["command"], report);
             let command = mapping.texts("command", report);
             if command.is_empty() {
-                report.mistake(&mapping.path, "there is no command", "add `command: [program, argument]`");
+                report.mistake(&mapping.path, "the command is missing", "add `command: [program, argument]`");
                 return None;
             }
             Some(Check::Exec { command })
@@ -150,7 +150,8 @@ fn check(probe: &Mapping<'_>, port: &Port, report: &mut Report) -> Option<Check>
     }
 }
 
-/// Each replica has a port of its own here, so only the container's can be asked, by its number, its name, or 0.
+/// Each replica has a port of its own here, so only the container's can be asked, by its number,
+/// its name, or 0.
 fn check_port(given: Option<Field<'_>>, port: &Port, report: &mut Report) {
     let Some(given) = given else { return };
     let fits = if given.is_number() {

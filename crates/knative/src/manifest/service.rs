@@ -14,21 +14,21 @@ use crate::kpa;
 use longhaul_places::report::Report;
 use longhaul_places::yaml::Document;
 
-/// What a revision's behaviour depends on, with every default filled in.
+/// The settings of a revision, with every default filled in.
 #[derive(Clone, Debug)]
 pub struct Service {
     pub name: String,
     pub namespace: String,
     /// The name of the revision: that of the template, or else as Knative would number the first.
     pub revision: String,
-    /// Those of `spec.template.metadata`, by full name.
+    /// The annotations of `spec.template.metadata`, by full name.
     pub annotations: BTreeMap<String, String>,
     /// The annotations over the cluster's settings.
     pub autoscaling: kpa::Config,
-    /// Requests that one replica takes at once; 0 is no limit.
+    /// Requests that one replica takes at once; 0 is unlimited.
     pub container_concurrency: u32,
     pub timeouts: Timeouts,
-    /// What they were resolved from.
+    /// The fields that the timeouts were resolved from.
     pub written_timeouts: Written,
     pub image: String,
     /// `command` and `args` of the container, which name programs of the image.
@@ -44,12 +44,13 @@ pub struct Service {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     Value(String),
-    /// A ConfigMap, a Secret or a field of the pod, none of which is here.
+    /// A ConfigMap, a Secret or a field of the pod. This machine has none of them.
     Elsewhere,
 }
 
 impl Service {
-    /// How long a replica that is stopped may go on: Knative gives the pod its `timeoutSeconds` for that.
+    /// How long a replica that is stopped may go on: Knative gives the pod its `timeoutSeconds` for
+    /// that.
     pub fn termination_grace(&self) -> Duration {
         self.timeouts.request
     }
@@ -108,7 +109,8 @@ pub fn read(text: &str, settings: &Settings, report: &mut Report) -> Option<Serv
     })
 }
 
-/// `RevisionSpec` with the fields of a pod that Knative lets through, those behind feature flags among them (`fieldmask.go`).
+/// `RevisionSpec` with the fields of a pod that Knative lets through, those behind feature flags
+/// among them (`fieldmask.go`).
 const REVISION_FIELDS: &[&str] = &[
     "containerConcurrency",
     "timeoutSeconds",
@@ -156,7 +158,7 @@ fn check_name(name: &str, metadata: &Mapping<'_>, owner: &str, report: &mut Repo
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     if !fits {
         let help = "write at most 63 of a-z, 0-9 and -, a letter first and no - last";
-        report.mistake(&metadata.path.key("name"), format!("this is no name for {owner}"), help);
+        report.mistake(&metadata.path.key("name"), format!("this is not a name for {owner}"), help);
     }
 }
 

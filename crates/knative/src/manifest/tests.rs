@@ -175,7 +175,7 @@ fn the_revision_has_the_name_of_its_template() {
     assert_eq!(named("hello-blue").unwrap().service.revision, "hello-blue");
     for (name, expected) in [
         ("blue", "6:23: spec.template.metadata.name: the name of a revision must begin with"),
-        ("hello-", "6:23: spec.template.metadata.name: this is no name for a revision"),
+        ("hello-", "6:23: spec.template.metadata.name: this is not a name for a revision"),
     ] {
         let found = mistakes(named(name));
         assert!(found.contains(expected), "{name}\n{found}");
@@ -270,7 +270,7 @@ fn each_bad_value_is_refused_at_its_place() {
             with_annotation("serving.knative.dev/progress-deadline", "\"0s\""),
             "it must be whole seconds above 0",
         ),
-        (SERVICE.replace("{ name: hello }", "{ name: Hello }"), "3:19: metadata.name: this is no name"),
+        (SERVICE.replace("{ name: hello }", "{ name: Hello }"), "3:19: metadata.name: this is not a name"),
         (
             SERVICE.replace(
                 "{ name: hello }",
@@ -283,8 +283,8 @@ fn each_bad_value_is_refused_at_its_place() {
             "1:13: apiVersion: this is a Service of Kubernetes",
         ),
         (SERVICE.replace("        - image: hello\n", "        - name: a\n"), "`image` is missing"),
-        (SERVICE.replace("kind: Service", "kind: Deployment"), "1:1: there is no Service in this file"),
-        (String::new(), "there is no Service in this file"),
+        (SERVICE.replace("kind: Service", "kind: Deployment"), "1:1: this file holds no Service"),
+        (String::new(), "this file holds no Service"),
     ] {
         let found = mistakes(service(&text));
         assert!(found.contains(expected), "{text}\n{found}");
@@ -344,7 +344,7 @@ fn other_documents_of_a_file_are_passed_over() {
     assert!(mistakes(service(&twice)).starts_with("service.yaml:10:1: this is a second Service"));
     let other = "kind: ConfigMap\nmetadata: { name: config-network }\ndata: {}\n";
     let found = mistakes(load(("s.yaml", SERVICE), Some(("cm.yaml", other))));
-    assert!(found.starts_with("cm.yaml:1:1: there is no ConfigMap config-autoscaler"), "{found}");
+    assert!(found.starts_with("cm.yaml:1:1: this file holds no ConfigMap config-autoscaler"), "{found}");
     let broken = mistakes(load(("s.yaml", SERVICE), Some(("cm.yaml", "data: [\n"))));
     assert_eq!(broken.matches("help: ").count(), 1, "{broken}");
 }

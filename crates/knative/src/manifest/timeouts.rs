@@ -1,5 +1,5 @@
-//! A revision's timeouts: as its spec has them, and what Knative makes of them (`pkg/apis/serving/v1/revision_defaults.go` and
-//! `revision_validation.go` of Knative Serving).
+//! A revision's timeouts: as its spec has them, and as Knative resolves them
+//! (`pkg/apis/serving/v1/revision_defaults.go` and `revision_validation.go` of Knative Serving).
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ const REQUEST: &str = "timeoutSeconds";
 const RESPONSE_START: &str = "responseStartTimeoutSeconds";
 const IDLE: &str = "idleTimeoutSeconds";
 
-/// What stands in the spec, in seconds; none is left out.
+/// The values of the spec in seconds; None if the key is left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     /// At least 1.
     pub request: Option<u32>,
-    /// 0 is no limit of its own; likewise the next.
+    /// 0 removes this limit; the same holds for `idle`.
     pub response_start: Option<u32>,
     pub idle: Option<u32>,
 }
@@ -30,20 +30,21 @@ pub struct Timeouts {
     pub response_start: Option<Duration>,
     /// `idleTimeoutSeconds`: without a byte from the worker.
     pub idle: Option<Duration>,
-    /// Knative set `response_start` because the manifest did not: silent work that takes longer is cut.
+    /// Knative set `response_start` because the manifest did not: silent work that takes longer is
+    /// cut.
     pub response_start_is_default: bool,
 }
 
-/// The timeouts, and what there is to say about the fields.
+/// The timeouts, and the remarks about the fields.
 #[derive(Clone, Debug)]
 pub struct Resolved {
     pub timeouts: Timeouts,
-    /// What a cluster refuses.
+    /// A cluster refuses these.
     pub mistakes: Vec<Remark>,
     pub warnings: Vec<Remark>,
 }
 
-/// About one field of the spec.
+/// A remark about one field of the spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
     pub field: &'static str,
@@ -55,7 +56,7 @@ pub struct Remark {
 pub(super) fn read(spec: &Mapping<'_>, defaults: &Defaults, report: &mut Report) -> (Written, Timeouts) {
     let mut number = |field: &str| {
         let number = spec.number(field, 0..=i32::MAX.unsigned_abs(), report);
-        // A value that can't be read was reported, and is no reason to speak of a default.
+        // A value that can't be read was reported already. A remark about a default would mislead.
         number.or_else(|| spec.has(field).then_some(0))
     };
     let written = Written {
@@ -74,7 +75,7 @@ pub(super) fn read(spec: &Mapping<'_>, defaults: &Defaults, report: &mut Report)
 }
 
 impl Written {
-    /// What Knative makes of the fields in a cluster with these defaults.
+    /// Resolves the fields as Knative does in a cluster with these defaults.
     pub fn resolve(self, defaults: &Defaults) -> Resolved {
         let (mut mistakes, mut warnings) = (Vec::new(), Vec::new());
         let request = self.request.unwrap_or(defaults.timeout);
@@ -96,11 +97,12 @@ impl Written {
                 mistakes.push(Remark {
                     field,
                     reason: format!("it is more than the timeoutSeconds of {request}"),
-                    help: format!("write 0..{request}; 0 is no limit of its own"),
+                    help: format!("write 0..{request}; 0 removes this limit"),
                 });
             }
         }
-        // Left out, each is the cluster's, and only where that comes before timeoutSeconds. An explicit 0 is no limit.
+        // A key that is left out gets the cluster's value if that is below timeoutSeconds. An
+        // explicit 0 removes the limit.
         let or_default = |default: u32| (default != 0 && default < request).then_some(default);
         let default = or_default(defaults.response_start_timeout.unwrap_or(defaults.timeout));
         if let (None, Some(seconds)) = (self.response_start, default) {

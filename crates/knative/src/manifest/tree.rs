@@ -1,4 +1,4 @@
-//! Reads values out of a YAML tree, and notes what is wrong at its place.
+//! Reads values out of a YAML tree, and reports each mistake at its place.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -9,7 +9,8 @@ use longhaul_places::shape::Scalar;
 use longhaul_places::shape::nearest;
 use longhaul_places::yaml::{Content, Entry, Node, Range};
 
-/// A mapping of the file with its path. What is wrong with a value that is asked for is reported, and the value counts as absent.
+/// A mapping of the file with its path. A wrong value is reported when it is asked for, and counts
+/// as absent.
 #[derive(Clone)]
 pub(super) struct Mapping<'a> {
     pub path: Path,
@@ -75,7 +76,7 @@ impl<'a> Mapping<'a> {
         self.keys().filter_map(pair).collect()
     }
 
-    /// Refuses every key that is not among these, with the one that was probably meant.
+    /// Refuses every other key, and names the key that was probably meant.
     pub fn only(&self, known: &[&str], report: &mut Report) {
         for entry in self.entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
             let help = match nearest(&entry.key, known.iter().copied()) {

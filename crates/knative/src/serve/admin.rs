@@ -1,4 +1,4 @@
-//! The admin listener: what the service looks like, once or at every change.
+//! The admin listener: the state of the service, once or at every change.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -39,7 +39,8 @@ async fn replicas(State(view): State<View>, headers: HeaderMap) -> Response {
     with_type("application/json", Body::from(json(&view.engine.snapshot())))
 }
 
-/// An event for the state as it is, then one for each change. Changes that come faster than the client reads are taken together.
+/// An event for the state as it is, then one for each change. Changes that come faster than the
+/// client reads are taken together.
 fn changes(view: View) -> Body {
     let version = view.engine.version();
     let events = stream::unfold((view, version, None), |(view, mut version, last)| async move {

@@ -1,4 +1,5 @@
-//! What Knative's parts answer in place of the worker, to the byte (Go's `http.Error`, `pkg/http/handler/timeout.go`).
+//! The answers of Knative's components in place of the worker, to the byte (Go's `http.Error`,
+//! `pkg/http/handler/timeout.go`).
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -6,9 +7,10 @@ use axum::response::Response;
 use http::header::{CONTENT_TYPE, HeaderName, USER_AGENT};
 use http::{HeaderValue, StatusCode};
 
-/// Of the activator, which every request passes as long as the burst capacity is short.
+/// The activator's answer. Every request passes the activator as long as the burst capacity is
+/// short.
 pub const ACTIVATOR_TIMEOUT: &str = "activator request timeout";
-/// Of the queue-proxy, where a request came past the activator.
+/// The queue-proxy's answer to a request that came past the activator.
 pub const REPLICA_TIMEOUT: &str = "request timeout";
 
 /// `http.Error`: the text with a line end, and word to browsers not to guess.
@@ -39,8 +41,8 @@ pub fn closed() -> Response {
     error(StatusCode::BAD_GATEWAY, "EOF")
 }
 
-/// Probes of Knative and of kubelets are answered by the activator itself: a client that sends their headers gets a 200 that no worker
-/// has seen.
+/// Probes of Knative and of kubelets are answered by the activator itself: a client that sends
+/// their headers gets a 200 that no worker has seen.
 pub fn probe(request: &Request) -> Option<Response> {
     let header =
         |name: &str| request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));

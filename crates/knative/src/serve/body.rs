@@ -1,4 +1,5 @@
-//! The body of an answer that still runs: it keeps the request's slot, and ends where the time is over.
+//! The body of an answer that still runs: it keeps the request's slot, and ends where the time is
+//! over.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,7 +15,7 @@ use super::answers;
 use super::engine::{Held, Slot};
 use super::forward::Connection;
 
-/// When a request is over, whatever it does.
+/// When a request is ended, even if it still runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub arrival: Instant,
@@ -23,7 +24,7 @@ pub struct Limits {
     pub start: Option<Instant>,
     /// Without a byte, before the first one too.
     pub idle: Option<Duration>,
-    /// What is answered then, as long as nothing has been.
+    /// The answer in that case, if none has begun.
     pub text: &'static str,
 }
 
@@ -33,7 +34,8 @@ pub struct Running {
     over: Pin<Box<Sleep>>,
     cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     limits: Limits,
-    /// In this order: first the worker learns of the end, then the slot is free, then the request is no load any more.
+    /// The order matters: first the worker learns of the end, then the slot is free, then the
+    /// request stops counting as load.
     connection: Option<Connection>,
     slot: Option<Slot>,
     held: Option<Held>,
@@ -68,7 +70,7 @@ impl Running {
         running
     }
 
-    /// A byte has come: the idle time begins anew.
+    /// Starts the idle time again, after a byte.
     fn put_off(&mut self) {
         if let Some(idle) = self.limits.idle {
             self.over.as_mut().reset(self.limits.whole.min(Instant::now() + idle));
@@ -83,7 +85,8 @@ impl Running {
         self.held = None;
     }
 
-    /// The replica notices idleness first, as its last byte passed it first; the activator the end of the whole time.
+    /// The replica notices idleness first, as its last byte passed it first; the activator the end
+    /// of the whole time.
     fn text(&self) -> &'static str {
         if Instant::now() < self.limits.whole { answers::REPLICA_TIMEOUT } else { self.limits.text }
     }
@@ -114,7 +117,8 @@ impl Stream for Running {
             return Poll::Ready(Some(Err(axum::Error::new(std::io::Error::other("the replica is gone")))));
         }
         if self.over.as_mut().poll(context).is_ready() {
-            // What was sent can't be taken back. Knative ends the answer as if it were complete, and only its last words tell.
+            // Bytes that were sent can't be taken back. Knative ends the answer as if it were
+            // complete, and only its last line tells.
             let text = self.text();
             self.end();
             return Poll::Ready(Some(Ok(Bytes::from_static(text.as_bytes()))));

@@ -1,4 +1,4 @@
-//! Faults on purpose, to see what a bridge or a worker makes of them.
+//! Faults on purpose, to see how a bridge or a worker takes them.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub struct Chaos {
     pub delay: Duration,
 }
 
-/// What happens to one request.
+/// The fault of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     KillAfter(Duration),
@@ -45,7 +45,7 @@ impl Chaos {
         }
     }
 
-    /// What is added to one cold start.
+    /// The delay that is added to one cold start.
     pub fn delay(&self) -> Duration {
         self.delay.mul_f64(fastrand::f64())
     }
@@ -66,10 +66,10 @@ impl FromStr for Chaos {
                     chaos.delay = delay(value.trim())?;
                     continue;
                 }
-                _ => return Err(Error(format!("there is no fault `{name}`"))),
+                _ => return Err(Error(format!("the fault `{name}` does not exist"))),
             };
             let rate = value.trim().parse().ok().filter(|rate| (0.0..=1.0).contains(rate));
-            *field = rate.ok_or_else(|| Error(format!("`{value}` is no rate from 0 to 1")))?;
+            *field = rate.ok_or_else(|| Error(format!("`{value}` is not a rate from 0 to 1")))?;
         }
         if chaos.kill + chaos.refuse + chaos.reset > 1.0 {
             return Err(Error("the rates are more than 1 together".into()));

@@ -1,4 +1,5 @@
-//! The service's state that all requests and replicas share, and what lets its time pass.
+//! The state of the service that all requests and replicas share, and the loop that lets its time
+//! pass.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,20 +52,21 @@ struct Waiter {
     item: String,
 }
 
-/// What is known of a replica besides its slots.
+/// The state of a replica besides its slots.
 struct Entry {
     name: Arc<str>,
     started: Time,
     state: State,
     /// None before it was ready for the first time.
     target: Option<Target>,
-    /// What runs there, in the order of the starts.
+    /// The items that run there, in the order of their starts.
     items: BTreeMap<u64, String>,
     running: watch::Sender<usize>,
     stop: CancellationToken,
 }
 
-/// A request that counts as load. Dropping it, when the answer is complete or its client is gone, takes it off.
+/// A request that counts as load. Dropping it, when the answer is complete or its client is gone,
+/// takes it off.
 pub struct Held {
     engine: Arc<Engine>,
     ticket: Ticket,
@@ -86,7 +88,7 @@ pub struct Slot {
     pub target: Target,
 }
 
-/// The place of a request in the queue that is full.
+/// The queue is full: the request has no place in it.
 #[derive(Debug)]
 pub struct Full;
 
@@ -97,7 +99,8 @@ impl Engine {
         let clock = Clock::start(settings.speed);
         let slots = settings.service.container_concurrency as usize;
         let pool = Pool::with_starts(slots, Starts::Announced, QUEUE_DEPTH);
-        // Someone who tries a worker twice is to see the same twice; how far chance takes it, `plan` says.
+        // A person who tries a worker twice should see the same twice. `plan` shows the effect of
+        // chance.
         let revision =
             Revision::new(settings.service.autoscaling.clone(), pool, clock.now()).waking_with_load();
         Ok(Arc::new(Engine {
@@ -127,7 +130,8 @@ impl Engine {
         }
     }
 
-    /// Takes a request in. The receiver gets its slot; it fails where the replica that it waited at is gone.
+    /// Takes a request in. The receiver gets its slot; it fails where the replica that it waited at
+    /// is gone.
     ///
     /// # Errors
     /// The queue is full.
@@ -196,7 +200,7 @@ impl Engine {
         self.over.cancel();
     }
 
-    /// Cancelled when no replica is left that could take what waits.
+    /// Cancelled when no replica is left that could take a waiting request.
     pub fn over(&self) -> &CancellationToken {
         &self.over
     }
@@ -213,7 +217,8 @@ impl Engine {
         self.due.notify_one();
     }
 
-    /// Does what is due. Slots are handed out after the lock is released: one whose request has just gone comes straight back.
+    /// Does everything that is due. Slots are handed out after the lock is released: the slot of a
+    /// request that has just gone comes back at once.
     fn turn(self: &Arc<Self>) {
         let assigned = {
             let mut shared = self.shared();

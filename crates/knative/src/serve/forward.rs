@@ -1,4 +1,5 @@
-//! One request to a worker's own port, as a queue-proxy sends it: a connection for each, closed as soon as nobody waits for the answer.
+//! One request to a worker's own port, as a queue-proxy sends it: a connection for each, closed as
+//! soon as nobody waits for the answer.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use super::answers;
 /// A loopback connection that takes longer has nobody who accepts it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The connection to a worker. Dropping it closes it, which is how a worker learns that nobody waits any more.
+/// The connection to a worker. Dropping it closes it, which is how a worker learns that nobody
+/// waits any more.
 pub struct Connection(JoinHandle<()>);
 
 impl Drop for Connection {
@@ -32,7 +34,8 @@ impl Drop for Connection {
 /// Sends the request to `port`. The answer's body lives as long as the connection.
 ///
 /// # Errors
-/// The answer that the queue-proxy gives in place of the worker. In it the worker's port is the `shown` one, that of its container.
+/// The answer that the queue-proxy gives in place of the worker. In it the worker's port is the
+/// `shown` one, that of its container.
 pub async fn send(port: u16, shown: u16, request: Request) -> Result<(Response, Connection), Response> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let stream = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
@@ -61,8 +64,9 @@ pub async fn send(port: u16, shown: u16, request: Request) -> Result<(Response, 
     let answer = sender.send_request(request).await;
     let after = |mut response: Response| {
         if early.load(Ordering::Relaxed) {
-            // Knative's queue-proxy takes a 1xx for the worker's answer and drops the status that follows, its own 502 too; Go then says
-            // 200. Whoever acks by the status alone loses work there, and should see it here.
+            // Knative's queue-proxy takes a 1xx for the worker's answer and drops the status that
+            // follows, its own 502 too; Go then says
+            // 200. A client that acks by the status alone loses work there, and should see it here.
             *response.status_mut() = StatusCode::OK;
         }
         response
@@ -111,7 +115,7 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     headers.remove(proxy);
 }
 
-/// In the words of Go's errors, which is what clients of Knative see.
+/// In the words of Go's errors, which clients of Knative see.
 fn answer_for(error: &hyper::Error, local: u16, shown: u16) -> Response {
     use std::error::Error;
     let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());

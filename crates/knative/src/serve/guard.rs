@@ -1,7 +1,9 @@
-//! The far side of the promise that no worker outlives `serve`: two small programs that the binary also is.
+//! The far side of the promise that no worker outlives `serve`: two small programs that the binary
+//! also is.
 //!
-//! A death signal (`PR_SET_PDEATHSIG`) would need `unsafe` and reach only the worker itself, not what it has started. A guard that waits
-//! for the end of a pipe reaches the whole process group, and the kernel closes that pipe however `serve` ends.
+//! A death signal (`PR_SET_PDEATHSIG`) would need `unsafe` and reach only the worker itself, not
+//! the processes that it has started. A guard that waits for the end of a pipe reaches the whole
+//! process group, and the kernel closes that pipe however `serve` ends.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -17,16 +19,17 @@ pub const GUARD_COMMAND: &str = "worker-guard";
 /// The hidden command of [`become_worker`].
 pub const WORKER_COMMAND: &str = "worker-start";
 
-/// Reads which process groups have begun and ended, and kills those that are left when the input ends.
+/// Reads which process groups have begun and ended, and kills those that are left when the input
+/// ends.
 ///
 /// # Errors
-/// The input cannot be read; what is left has been killed then too.
+/// The input cannot be read. All remaining groups have been killed then too.
 pub fn watch(input: impl BufRead) -> io::Result<()> {
     let mut groups = HashSet::new();
     let ended = follow(input, &mut groups);
     for group in groups {
         if let Some(group) = Pid::from_raw(group) {
-            // One that has ended meanwhile is what we want.
+            // A group that has ended meanwhile is fine.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
@@ -45,10 +48,11 @@ fn follow(input: impl BufRead, groups: &mut HashSet<i32>) -> io::Result<()> {
     Ok(())
 }
 
-/// Tells the guard at the other end of standard input of this process group, and becomes the worker. Comes back only with an error.
+/// Tells the guard at the other end of standard input of this process group, and becomes the
+/// worker. Comes back only with an error.
 pub fn become_worker(words: &[String]) -> io::Error {
     let Some((program, arguments)) = words.split_first() else {
-        return io::Error::other("there is no command");
+        return io::Error::other("the command is missing");
     };
     match announce() {
         Ok(()) => Command::new(program).args(arguments).stdin(Stdio::null()).exec(),

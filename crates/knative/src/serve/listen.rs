@@ -1,4 +1,5 @@
-//! Takes connections. By hand rather than by axum, because a fault can be that a client's connection closes without an answer.
+//! Takes connections. By hand rather than by axum, because a fault can be that a client's
+//! connection closes without an answer.
 
 use std::sync::Arc;
 
@@ -14,8 +15,8 @@ use tokio_util::task::TaskTracker;
 use super::engine::Engine;
 use super::request;
 
-/// Answers until `closing`; then takes no new connection and ends each after its running request. `cut` ends all at once. Gives back when
-/// the last connection has ended.
+/// Answers until `closing`; then takes no new connection and ends each after its running request.
+/// `cut` ends all at once. Gives back when the last connection has ended.
 pub async fn run(
     listener: TcpListener,
     engine: Arc<Engine>,

@@ -1,10 +1,11 @@
 //! A Knative Service on this machine: `longhaul serve`, the demo, tests.
 //!
-//! Toward a client it behaves like Knative's activator and queue-proxy, to the status and the byte; its replicas are processes, or parts
-//! of this one, and come and go by Knative's own arithmetic ([`kpa`](super::kpa)). A development tool: production is Knative itself.
+//! Toward a client it behaves like Knative's activator and queue-proxy, to the status and the byte;
+//! its replicas are processes, or parts of this one, and come and go by Knative's own arithmetic
+//! ([`kpa`](super::kpa)). A development tool: production is Knative itself.
 //!
-//! Read in this order: [`engine`] (what everything shares), [`request`] and [`body`] (one request), [`replica`] (one replica), [`guard`]
-//! (why no worker outlives this process).
+//! Read in this order: [`engine`] (the shared state), [`request`] and [`body`] (one request),
+//! [`replica`] (one replica), [`guard`] (why no worker outlives this process).
 
 use std::io;
 use std::net::SocketAddr;
@@ -38,14 +39,15 @@ pub use worker::Worker;
 use super::service::Counts;
 use engine::Engine;
 
-/// Headers of a request or an answer, as many as fit into hyper's buffer. Go's servers have a limit in bytes only.
+/// Headers of a request or an answer, as many as fit into hyper's buffer. Go's servers have a limit
+/// in bytes only.
 const MOST_HEADERS: usize = 4096;
 
 /// Starts services.
 #[derive(Debug)]
 pub struct Server;
 
-/// A running service. Dropping it cuts what runs; [`stop`](Self::stop) lets it finish.
+/// A running service. Dropping it cuts the running requests; [`stop`](Self::stop) lets them finish.
 pub struct Handle {
     address: SocketAddr,
     engine: Arc<Engine>,
@@ -71,7 +73,8 @@ impl Server {
     /// Listens, and answers requests from now on.
     ///
     /// # Errors
-    /// The address cannot be listened on, or the program that watches over the workers cannot be started.
+    /// The address cannot be listened on, or the program that watches over the workers cannot be
+    /// started.
     pub async fn start(settings: Settings) -> Result<Handle, Error> {
         let refused = |source| Error::Listen { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(refused)?;
@@ -104,8 +107,8 @@ impl Handle {
         tokio::spawn(admin::run(listener, Arc::clone(&self.engine), self.closing.clone()))
     }
 
-    /// Takes no new requests, tells every worker to end, cuts what still waits when the last has ended, and all that is not over after
-    /// `stop_grace`. None is left then.
+    /// Takes no new requests, tells every worker to end, cuts the waiting requests when the last
+    /// worker has ended, and everything that still runs after `stop_grace`. None is left then.
     pub async fn stop(mut self) {
         self.closing.cancel();
         self.engine.stop();
@@ -125,7 +128,8 @@ impl Handle {
     async fn cut_all(&mut self) {
         self.engine.kill();
         self.engine.stopped().await;
-        // The end of the replicas is what the clients see; what is still on its way to or from a client is cut here.
+        // The clients have seen the end of the replicas. Bytes that are still on their way are cut
+        // here.
         self.cut.cancel();
         if !self.server.is_finished() {
             let _ = (&mut self.server).await;

@@ -1,8 +1,10 @@
 //! One request, from its arrival to the last byte of its answer.
 //!
-//! As Knative does, it counts as load from beginning to end, and every limit of time runs from its arrival, while it waits for a replica
-//! too. Unlike Knative, it is forgotten as soon as its client leaves, although it still waits: Go's server notices that only after the
-//! body was read, so the real activator dispatches work that nobody waits for. Here the body is read early, up to a bound.
+//! As Knative does, it counts as load from beginning to end, and every limit of time runs from its
+//! arrival, while it waits for a replica too. Unlike Knative, it is forgotten as soon as its client
+//! leaves, although it still waits: Go's server notices that only after the body was read, so the
+//! real activator dispatches work that nobody waits for. Here the body is read early, up to a
+//! bound.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,12 +25,13 @@ use super::replica::Target;
 /// How much of a body is read before its request runs; the rest follows then.
 const READ_AHEAD_BYTES: usize = 4 << 20;
 
-/// The client's connection is to be closed without an answer: a fault asked for that, or the service ended before the request ran.
+/// The client's connection is to be closed without an answer: a fault asked for that, or the
+/// service ended before the request ran.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is cut on purpose")]
 pub struct Cut;
 
-/// An answer's head with what its body needs.
+/// The head of an answer, and the values that its body needs.
 pub struct Answer {
     pub response: Response,
     pub connection: Option<Connection>,
@@ -47,7 +50,7 @@ pub async fn hold(engine: Arc<Engine>, request: Request) -> Result<Response, Cut
         return Ok(answers::queue_full());
     };
     let limits = limits(&engine, &held);
-    // Whatever drops this future drops the request's place in the queue, its slot and its work with it.
+    // Dropping this future drops the request's place in the queue, its slot and its work.
     let work = async {
         let waiting = async { (read_ahead(request).await, slot.await) };
         let (request, slot) = tokio::select! {
@@ -160,7 +163,7 @@ async fn read_ahead(request: Request) -> Request {
     Request::from_parts(parts, body)
 }
 
-/// What a person would call it.
+/// Its name for a person.
 fn item(request: &Request) -> String {
     let id = request.headers().get("ce-id").map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
     id.unwrap_or_else(|| format!("{} {}", request.method(), request.uri().path()))

@@ -19,16 +19,18 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// On top of the time that a worker takes to become ready: pulling an image, finding a node.
     pub cold_start: Duration,
-    /// From the stop of a replica until its worker gets SIGTERM. Knative waits until no new request has come for 30 s.
+    /// The time from the stop of a replica until its worker gets SIGTERM. Knative waits until no
+    /// new request has come for 30 s.
     pub drain: Duration,
-    /// How long [`Handle::stop`](super::Handle::stop) lets requests and workers finish before it cuts them.
+    /// How long [`Handle::stop`](super::Handle::stop) lets requests and workers finish before it
+    /// cuts them.
     pub stop_grace: Duration,
     pub chaos: Chaos,
     /// Seconds for the service for each second outside; above 0.
     pub speed: f64,
 }
 
-/// What a replica is.
+/// The kind of a replica.
 #[derive(Clone)]
 pub enum Program {
     /// A part of this process.

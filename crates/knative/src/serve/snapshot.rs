@@ -1,4 +1,4 @@
-//! What a service looks like at one moment.
+//! The state of a service at one moment, for display.
 
 use std::time::Duration;
 
@@ -27,7 +27,8 @@ pub struct Replica {
     /// Since its start.
     #[serde(rename = "age_seconds", serialize_with = "seconds")]
     pub age: Duration,
-    /// What it works on: the event's id, or else the method and path; the oldest where there are several.
+    /// The item that it works on: the event's id, or else the method and path. The oldest of
+    /// several.
     pub item: Option<String>,
 }
 
@@ -42,7 +43,7 @@ pub enum State {
     Terminating,
 }
 
-/// Time that passes is no change.
+/// Passing time alone does not count as a change.
 impl PartialEq for Replica {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name && self.state == other.state && self.item == other.item

@@ -6,7 +6,8 @@ use std::pin::Pin;
 use axum::extract::Request;
 use axum::response::Response;
 
-/// Does one request. Dropping the future means that the client is gone or the time is over: the work is to end there.
+/// Does one request. Dropping the future means that the client is gone or the time is over: the
+/// work is to end there.
 pub trait Worker: Send + Sync + 'static {
     fn call(&self, request: Request) -> Pin<Box<dyn Future<Output = Response> + Send + '_>>;
 }

@@ -1,4 +1,5 @@
-//! The replicas of a service and the requests that wait for one. No clock and no I/O: the time is an argument.
+//! The replicas of a service and the requests that wait for one. No clock and no I/O: the time is
+//! an argument.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,7 +22,8 @@ pub struct Ticket {
 pub(super) enum Way {
     /// Through the activator, which holds it until any replica has a free slot.
     Activator,
-    /// Past it, to a replica that was chosen at the arrival, where it waits behind what runs there.
+    /// Past it, to a replica that was chosen at the arrival, where it waits behind the running
+    /// requests.
     Direct,
 }
 
@@ -34,7 +36,8 @@ pub struct Full;
 pub enum Starts {
     /// Ready after so long, gone when the last request that it runs is answered.
     After(Duration),
-    /// Whoever runs the replicas says so: [`Pool::ready`], [`Pool::unready`], [`Pool::gone`].
+    /// The caller, which runs the replicas, says so: [`Pool::ready`], [`Pool::unready`],
+    /// [`Pool::gone`].
     Announced,
 }
 
@@ -45,7 +48,8 @@ pub struct Changes {
     pub stopped: Vec<ReplicaId>,
 }
 
-/// Replicas in the order of their starts, and the queue in front of them. `W` is how a waiting request is reached.
+/// Replicas in the order of their starts, and the queue in front of them. `W` is how a waiting
+/// request is reached.
 #[derive(Debug)]
 pub struct Pool<W> {
     /// Requests that one replica takes at once.
@@ -69,7 +73,7 @@ struct Replica<W> {
     id: ReplicaId,
     phase: Phase,
     busy: usize,
-    /// What came directly and found no free slot: the queue of the queue-proxy.
+    /// Requests that came directly and found no free slot: the queue of the queue-proxy.
     waiting: VecDeque<(Ticket, W)>,
 }
 
@@ -84,7 +88,8 @@ enum Phase {
     Terminating,
 }
 
-/// Requests that wait at one replica, for each slot of it (Knative Serving, `pkg/queue/sharedmain`).
+/// Requests that wait at one replica, for each slot of it (Knative Serving,
+/// `pkg/queue/sharedmain`).
 const DIRECT_DEPTH_PER_SLOT: usize = 10;
 /// Up to this many slots the activator fills replicas in their order; above it goes round.
 const FIRST_AVAILABLE_SLOTS_MAX: usize = 3;
@@ -132,11 +137,12 @@ impl<W> Pool<W> {
         Ok(ticket)
     }
 
-    /// Gives a request to the next ready replica in turn, past the shared queue. There must be one: with none ready, requests go to the
-    /// activator.
+    /// Gives a request to the next ready replica in turn, past the shared queue. There must be one:
+    /// with none ready, requests go to the activator.
     ///
     /// # Errors
-    /// That replica's queue is full: the request is to be refused at once, whether or not another one is idle.
+    /// That replica's queue is full: the request is to be refused at once, whether or not another
+    /// one is idle.
     pub fn enqueue_directly(&mut self, waiter: W) -> Result<Ticket, Full> {
         let ready = self.replicas.iter().filter(|replica| replica.phase == Phase::Ready).count();
         if ready == 0 {
@@ -168,8 +174,9 @@ impl<W> Pool<W> {
         }
     }
 
-    /// The next request that can run, and where: what waits at a replica for its slot, then, first come, first served, what waits for any.
-    /// Call it until it answers `None`.
+    /// The next request that can run, and its replica. Requests that wait at a replica come first,
+    /// then those that wait for any, in the order of their arrival. Call it until it returns
+    /// `None`.
     pub fn assign(&mut self) -> Option<(W, ReplicaId)> {
         if self.waiting_directly > 0 {
             let slots = self.slots;
@@ -193,8 +200,9 @@ impl<W> Pool<W> {
         Some((waiter, self.replicas[free].id))
     }
 
-    /// The activator's choice (`pkg/activator/net/lb_policy.go`): the first with a free slot where replicas take few requests at once, in
-    /// turn where they take more, the less busy one of two where they take any number.
+    /// The activator's choice (`pkg/activator/net/lb_policy.go`): the first with a free slot where
+    /// replicas take few requests at once, in turn where they take more, the less busy one of two
+    /// where they take any number.
     fn choose(&mut self) -> Option<usize> {
         let is_free = |replica: &Replica<W>| replica.phase == Phase::Ready && replica.busy < self.slots;
         if self.slots <= FIRST_AVAILABLE_SLOTS_MAX {
@@ -235,7 +243,7 @@ impl<W> Pool<W> {
         }
     }
 
-    /// An announced replica has ended. What waited at it is dropped.
+    /// An announced replica has ended. The requests that waited at it are dropped.
     pub fn gone(&mut self, id: ReplicaId) {
         self.replicas.retain(|replica| replica.id != id);
         self.count_direct();
@@ -246,8 +254,9 @@ impl<W> Pool<W> {
         std::mem::take(&mut self.changes)
     }
 
-    /// Starts or stops replicas until `wanted` are there. A ReplicaSet chooses the victims, and so does this: those that still start
-    /// before ready ones, then the youngest first, whether busy or not. A busy one finishes, as a worker that traps SIGTERM does.
+    /// Starts or stops replicas until `wanted` are there. A ReplicaSet chooses the victims, and so
+    /// does this: those that still start before ready ones, then the youngest first, whether busy
+    /// or not. A busy one finishes, as a worker that traps SIGTERM does.
     pub fn resize(&mut self, now: Time, wanted: u32) {
         let there = self.replicas.iter().filter(|replica| replica.phase != Phase::Terminating).count();
         let wanted = wanted as usize;

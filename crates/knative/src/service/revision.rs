@@ -1,4 +1,5 @@
-//! One revision as a state machine: requests arrive and leave, time passes, replicas come and go as the autoscaler says.
+//! One revision as a state machine: requests arrive and leave, time passes, replicas come and go as
+//! the autoscaler says.
 
 use std::time::Duration;
 
@@ -8,14 +9,15 @@ use crate::kpa::{Activity, Config, Load, Scaler, Time};
 /// An activator reports to the autoscaler, and the autoscaler scrapes replicas, at this interval.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Activator, autoscaler and replicas of one service. It has no clock: whoever drives it calls [`turn`](Self::turn) after every other
-/// call and when [`next_turn`](Self::next_turn) comes. `W` is how a waiting request is reached.
+/// Activator, autoscaler and replicas of one service. It has no clock: the caller must call
+/// [`turn`](Self::turn) after every other call and when [`next_turn`](Self::next_turn) comes. `W`
+/// is how a waiting request is reached.
 #[derive(Debug)]
 pub struct Revision<W> {
     scaler: Scaler,
-    /// What the activator holds.
+    /// The requests that the activator holds.
     activity: Activity,
-    /// What went past it, as the replicas themselves report it.
+    /// The requests that went past it, as the replicas themselves report them.
     direct: Load,
     pool: Pool<W>,
     next_report: Time,
@@ -23,7 +25,7 @@ pub struct Revision<W> {
     most_ready_ever: u32,
 }
 
-/// What a service looks like at one moment.
+/// The counts of a service at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Replicas that are to be there, after the scale bounds.
@@ -52,7 +54,8 @@ impl<W> Revision<W> {
         }
     }
 
-    /// The activator is a process of its own, whose reports do not keep the beat of the autoscaler's ticks: the first comes at `first`.
+    /// The activator is a process of its own, whose reports do not keep the beat of the
+    /// autoscaler's ticks: the first comes at `first`.
     pub fn reporting_from(mut self, first: Time) -> Self {
         self.next_report = first;
         self
@@ -132,12 +135,13 @@ impl<W> Revision<W> {
         self.pool.ready(replica);
     }
 
-    /// A replica that announces itself takes none for now: its worker has ended, or fails its probe.
+    /// A replica that announces itself takes none for now: its worker has ended, or fails its
+    /// probe.
     pub fn unready(&mut self, replica: ReplicaId) {
         self.pool.unready(replica);
     }
 
-    /// A replica that announces itself is no more.
+    /// A replica that announces itself has ended.
     pub fn gone(&mut self, replica: ReplicaId) {
         self.pool.gone(replica);
     }
@@ -162,7 +166,8 @@ impl<W> Revision<W> {
         if let Some(mean) = self.activity.report(now) {
             self.scaler.report(now, mean);
         }
-        // What came through the activator it has counted already; of the rest even a zero is not silence.
+        // The activator has counted its requests already. For the others even a zero must be
+        // reported.
         let direct = self.direct.take_mean(now);
         if self.scaler.config().scrapes_replicas() && self.pool.phases().ready > 0 {
             self.scaler.report(now, direct);

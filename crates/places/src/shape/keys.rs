@@ -49,7 +49,7 @@ impl Walk<'_> {
         let help = match nearest(key, free) {
             _ if key.contains(':') => "put a space behind the `:`".into(),
             Some(near) => {
-                // Whatever is missing because of the typing error is no mistake of its own.
+                // The key that is missing because of the typing error is not a mistake of its own.
                 self.report.spoil(&path.key(near));
                 format!("did you mean `{near}`?")
             }

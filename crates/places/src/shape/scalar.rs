@@ -1,4 +1,5 @@
-//! What a scalar is: the core schema of YAML 1.2.2, section 10.3.2. `yes`, `no`, `on` and `off` are text in it.
+//! The kinds of scalars: the core schema of YAML 1.2.2, section 10.3.2. `yes`, `no`, `on` and `off`
+//! are text in it.
 
 use serde_json::{Number, Value};
 
@@ -44,7 +45,7 @@ impl Scalar {
         }
     }
 
-    /// What a person calls it.
+    /// The kind in a person's words.
     pub fn kind(&self) -> &'static str {
         match self {
             Scalar::Null => "nothing",

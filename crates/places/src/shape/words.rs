@@ -7,8 +7,8 @@ use super::scalar::Scalar;
 use crate::template::Template;
 use crate::units::UnitError;
 
-/// A value of the right type that the schema still refuses: reason and help. `raw` is the text as it stands in the
-/// file, which is what may be shown.
+/// A value of the right type that the schema still refuses: reason and help. `raw` is the text as
+/// it stands in the file; only that may be shown.
 pub(super) fn wrong_value(value: &Scalar, schema: &Value, raw: &str) -> Option<(String, String)> {
     match value {
         Scalar::Integer(number) => out_of_range(number.as_i128()?, schema, raw),
@@ -140,7 +140,8 @@ pub(super) fn list(names: &[&str]) -> String {
     }
 }
 
-/// The value as it stands in the file, shortened. With placeholders that is the template, not what it stands for.
+/// The value as it stands in the file, shortened. With placeholders that is the template, not the
+/// expanded text.
 fn quote(raw: &str) -> String {
     const SHOWN_MAX: usize = 60;
     let origin = if Template::is_in(raw) { "what this stands for: " } else { "" };

@@ -20,9 +20,9 @@ fn a_refused_duration_says_why_and_what_to_write() {
     for (text, reason, help) in [
         ("30", "`30` has no unit", "write 30s"),
         ("-5s", "`-5s` is negative", "zero or more"),
-        ("1d", "`1d` is no duration", "a day is 24h"),
-        ("P1D", "`P1D` is no duration", "a day is 24h"),
-        ("", "`` is no duration", "such as 30s"),
+        ("1d", "`1d` is not a duration", "a day is 24h"),
+        ("P1D", "`P1D` is not a duration", "a day is 24h"),
+        ("", "`` is not a duration", "such as 30s"),
         ("8761h", "`8761h` is more than 8760h", "shorter"),
     ] {
         let error = text.parse::<Span>().unwrap_err();

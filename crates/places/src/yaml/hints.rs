@@ -1,11 +1,12 @@
-//! What to do about YAML that cannot be read. The parser says what it found, not what a person meant.
+//! Help for YAML that cannot be read. The parser names the token that it found, not the intention
+//! of the person.
 
 use saphyr_parser::ScanError;
 
 use super::{Error, Range, Spot};
 use crate::path;
 
-/// Parts of the parser's texts, and what usually causes them. The first that fits counts.
+/// Parts of the parser's texts, each with the help for its usual cause. The first that fits counts.
 const CAUSES: [(&str, &str); 8] = [
     ("tab", "indent with spaces instead of tabs"),
     ("mapping values are not allowed", "put a text that contains `: ` in quotes, or correct the indentation"),
@@ -31,7 +32,7 @@ pub(super) fn explain(error: &ScanError, text: &str) -> Error {
     };
     Error {
         at: Range { start, end: start },
-        reason: format!("this is no valid YAML: {}", error.info()),
+        reason: format!("this is not valid YAML: {}", error.info()),
         help: help.into(),
     }
 }

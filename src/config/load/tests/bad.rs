@@ -113,7 +113,7 @@ f.yaml:6:9: pipelines[0].sink: expected a mapping (keys with values), got text
   6 |   sink: …
     |         ^
   help: write its keys under it; known are `url`, `host`, `timeout`, `connect_timeout`, `tcp_user_timeout`, `headers`, `tls`, `mode`, `require_outcome`, `reject_on` and `response_bytes`
-f.yaml:7:25: pipelines[0].limits.item_bytes: `1XB` is no size
+f.yaml:7:25: pipelines[0].limits.item_bytes: `1XB` is not a size
   7 |   limits: { item_bytes: 1XB, held_max: 1.5 }
     |                         ^
   help: write a whole number of bytes, or one with KiB, MiB, GiB, kB, MB or GB, such as 16MiB
@@ -184,7 +184,7 @@ f.yaml:4:1: foo: unknown key `foo`
 fn yaml_that_cannot_be_read_is_placed_and_its_values_are_not_shown() {
     assert_eq!(
         mistakes("admin:\n  token: \"open\n  listen: x\n"),
-        "f.yaml:2:10: this is no valid YAML: invalid indentation in quoted scalar
+        "f.yaml:2:10: this is not valid YAML: invalid indentation in quoted scalar
   2 |   token: …
     |          ^
   help: close the quotes; write '' for a ' inside of '…', and \\\" for a \" inside of \"…\""

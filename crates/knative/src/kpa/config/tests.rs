@@ -52,7 +52,7 @@ fn an_annotation_wins_over_the_cluster_and_the_dashed_name_over_the_alias() {
     assert_eq!((config.max_scale, config.target_burst_capacity), (3, 50.0));
     assert_eq!(values(&cluster, &[("maxScale", "3"), ("max-scale", "5")], 1).max_scale, 5);
     assert_eq!(values(&cluster, &[], 1).max_scale, 7);
-    // What does not parse is as good as absent.
+    // A value that does not parse counts as absent.
     assert_eq!(values(&cluster, &[("max-scale", "many"), ("window", "1d")], 1), values(&cluster, &[], 1));
 }
 

@@ -105,7 +105,8 @@ impl World {
 
 #[test]
 fn ten_requests_of_twenty_seconds_run_as_they_do_on_a_cluster() {
-    // Measured on a running control plane, cold start 1 s: most pods, all ready after, zero after the last answer (seconds, +- 3).
+    // Measured on a running control plane, cold start 1 s: most pods, all ready after, zero after
+    // the last answer (seconds, +- 3).
     for (annotations, most, ready_after, zero_after) in [
         (&[][..], 15, 8_100, 61_000),
         (&[("target-utilization-percentage", "100")], 10, 8_600, 61_000),
@@ -147,7 +148,7 @@ fn at(millis: i64) -> Time {
     Time::from_unix_nanos(millis * MILLISECOND)
 }
 
-/// Of a revision without replicas, made at moment zero.
+/// The scaler of a revision without replicas, made at moment zero.
 fn at_zero() -> Scaler {
     let annotations = [("autoscaling.knative.dev/target-burst-capacity".to_owned(), "-1".to_owned())];
     let cluster = Cluster { allow_zero_initial_scale: true, initial_scale: 0, ..Cluster::default() };

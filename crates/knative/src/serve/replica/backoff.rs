@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// As a kubelet does it (CrashLoopBackOff): at once, then after 10 s, 20 s and so on, at most 5 min; anew after 10 min without a crash.
+/// As a kubelet does it (CrashLoopBackOff): at once, then after 10 s, 20 s and so on, at most 5
+/// min; from the start again after 10 min without a crash.
 #[derive(Debug, Default)]
 pub struct Backoff {
     crashes: u32,

@@ -38,7 +38,8 @@ pub trait Host: Send + Sync {
     fn unready(&self, id: ReplicaId, state: State);
     /// Nothing of the replica is left.
     fn gone(&self, id: ReplicaId);
-    /// The number of requests that run at the replica, at every change. None if the service does not know it.
+    /// The number of requests that run at the replica, at every change. None if the service does
+    /// not know it.
     fn running(&self, id: ReplicaId) -> Option<watch::Receiver<usize>>;
 }
 
@@ -50,7 +51,8 @@ pub enum Target {
 }
 
 impl Target {
-    /// Cancelled when all that runs there ends at once. A process needs no such word: its connections close.
+    /// Cancelled when all that runs there ends at once. A process needs no such word: its
+    /// connections close.
     pub fn cut(&self) -> &CancellationToken {
         match self {
             Target::BuiltIn { cut, .. } | Target::Process { cut, .. } => cut,
@@ -76,7 +78,7 @@ pub async fn live(host: Arc<dyn Host>, id: ReplicaId, name: Arc<str>, stop: Canc
     host.gone(id);
 }
 
-/// What every kind of replica needs.
+/// The parts that every kind of replica needs.
 struct Life<'a> {
     host: &'a Arc<dyn Host>,
     id: ReplicaId,
@@ -93,13 +95,14 @@ impl Life<'_> {
         }
     }
 
-    /// What comes before a worker's own start; whether the replica is still wanted after it.
+    /// Waits for the time before a worker's own start. True if the replica is still wanted after
+    /// it.
     async fn cold_start(&self) -> bool {
         let settings = self.host.settings();
         self.unless_stopped(settings.cold_start + settings.chaos.delay()).await
     }
 
-    /// Lets time pass; whether the replica is still wanted after it.
+    /// Lets time pass. True if the replica is still wanted after it.
     async fn unless_stopped(&self, span: Duration) -> bool {
         tokio::select! {
             biased;

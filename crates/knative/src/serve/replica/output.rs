@@ -1,4 +1,4 @@
-//! What a worker writes, line by line.
+//! The output of a worker, line by line.
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ const LINE_BYTES_MAX: usize = 16 << 10;
 
 pub type Output = Arc<dyn Fn(Line<'_>) + Send + Sync>;
 
-/// Passes every line on until the worker, and whoever else holds the stream, has closed it.
+/// Passes every line on until the worker, and every process that inherited the stream, has closed
+/// it.
 pub async fn pass_on(from: impl AsyncRead + Unpin, stream: Stream, replica: Arc<str>, output: Output) {
     let mut reader = BufReader::new(from);
     let mut line: Vec<u8> = Vec::new();

@@ -17,9 +17,11 @@ use super::{Group, Host};
 use crate::manifest::{Check, Probe};
 use crate::serve::forward;
 
-/// Between two questions while a worker starts: the queue-proxy's own, where the manifest names no period.
+/// Between two questions while a worker starts: the queue-proxy's own, where the manifest names no
+/// period.
 const EAGER: Duration = Duration::from_millis(50);
-/// The activator's, which takes a replica as soon as it passes, whatever the kubelet's period is.
+/// The activator's period. It takes a replica as soon as the probe passes, and ignores the
+/// kubelet's period.
 const ACTIVATOR: Duration = Duration::from_millis(200);
 
 /// Asks one worker.
@@ -27,7 +29,7 @@ pub struct Prober<'a> {
     pub probe: &'a Probe,
     pub port: u16,
     pub env: &'a [(String, String)],
-    /// The program `longhaul`, which starts what is to run.
+    /// The program `longhaul`, which starts the probe's command.
     pub longhaul: &'a Path,
     pub host: &'a Arc<dyn Host>,
 }
@@ -51,7 +53,8 @@ impl Prober<'_> {
         }
     }
 
-    /// Gives back when a worker that was ready has failed as often in a row as it may. Without a period nobody asks again.
+    /// Gives back when a worker that was ready has failed as often in a row as it may. Without a
+    /// period nobody asks again.
     pub async fn until_failed(&self) {
         let Some(period) = self.probe.period else { return std::future::pending().await };
         let mut failed = 0;
@@ -62,7 +65,7 @@ impl Prober<'_> {
     }
 
     async fn passes(&self) -> bool {
-        // Of the time outside: a worker starts no faster because the clock does.
+        // In the time outside: a worker does not start faster because the clock runs faster.
         tokio::time::timeout(self.probe.timeout, self.ask()).await.unwrap_or(false)
     }
 
@@ -78,7 +81,8 @@ impl Prober<'_> {
                 let answer = forward::send(self.port, self.port, request).await;
                 answer.is_ok_and(|(response, _)| (200..400).contains(&response.status().as_u16()))
             }
-            // The queue-proxy can't run it, and asks whether the port is open; a replica is ready when both are content.
+            // The queue-proxy can't run it, and asks whether the port is open; a replica is ready
+            // when both are content.
             Check::Exec { command } => self.accepts().await && self.run(command).await,
         }
     }
@@ -118,7 +122,8 @@ async fn until_ended(host: Arc<dyn Host>, mut child: Child, given_up: Cancellati
     passed
 }
 
-/// As a kubelet builds it: the manifest's `Host` and `User-Agent` stand in place of its own, and of several hosts the first counts.
+/// As a kubelet builds it: the manifest's `Host` and `User-Agent` stand in place of its own, and of
+/// several hosts the first counts.
 fn http_request(path: &str, given: &[(String, String)]) -> Option<Request> {
     let mut headers = HeaderMap::new();
     for (name, value) in given {

@@ -17,16 +17,16 @@ use super::{Life, Runner, Target, port};
 use crate::serve::settings::{Command, Stream};
 use crate::serve::snapshot::State;
 
-/// How long what a worker wrote last may take to come through after its end.
+/// How long the last output of a worker may take to come through after its end.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The processes of one worker: itself and what it has started.
+/// The processes of one worker: itself and its children.
 #[derive(Clone, Copy, Debug)]
 pub struct Group(Option<Pid>);
 
 /// How one run of a worker ended.
 enum End {
-    /// By itself, or killed by somebody.
+    /// It ended by itself, or somebody killed it.
     Exited,
     /// As it was told.
     Stopped,
@@ -115,7 +115,8 @@ async fn run(life: &Life<'_>, command: &Command, mut process: Process) -> End {
     End::Exited
 }
 
-/// As a pod ends: it is let alone for the drain, is asked to end, and is killed when the grace is over.
+/// As a pod ends: it is let alone for the drain, is asked to end, and is killed when the grace is
+/// over.
 async fn stop(life: &Life<'_>, process: &mut Process, was_ready: bool) {
     let host = life.host;
     let whole = host.clock().sleep(life.grace());
@@ -170,7 +171,7 @@ impl Process {
         Ok(Process { child, port, group, env, output })
     }
 
-    /// What a worker has started ends with it, as a container's processes end with its first.
+    /// A worker's children end with it, as a container's processes end with its first.
     async fn clean_up(self, life: &Life<'_>) {
         self.group.end(life.host.runner());
         for task in self.output {
@@ -188,7 +189,8 @@ impl Group {
         Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
     }
 
-    /// The first process has ended and been waited for: nothing else of the group stays, and the guard need not know of it any more.
+    /// The first process has ended and been waited for: nothing else of the group stays, and the
+    /// guard need not know of it any more.
     pub(super) fn end(self, runner: &Runner) {
         self.kill();
         if let Some(group) = self.0 {
@@ -198,7 +200,7 @@ impl Group {
 
     /// Every process of it, at once.
     pub fn kill(self) {
-        // One that has ended already is what we want.
+        // A group that has ended already is fine.
         let _ = self.0.map(|group| kill_process_group(group, Signal::KILL));
     }
 

@@ -1,4 +1,5 @@
-//! What all replicas' processes share: the environment that they are given, and the guard that ends them when this process dies.
+//! The parts that all replicas' processes share: their environment, and the guard that ends them
+//! when this process dies.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,8 +14,8 @@ use crate::manifest::{Service, Source};
 use crate::serve::guard;
 use crate::serve::settings::{Command, Program, Settings};
 
-/// Starts workers so that none outlives this process, even where it is killed. A worker tells the guard its process group before it
-/// becomes the worker, so there is no moment in which nobody knows of it.
+/// Starts workers so that none outlives this process, even where it is killed. A worker tells the
+/// guard its process group before it becomes the worker, so the guard knows it at every moment.
 pub struct Runner {
     guard: Option<Guard>,
     env: Vec<(String, String)>,
@@ -37,15 +38,16 @@ impl Runner {
         Ok(Runner { guard, env: environment(&settings.service) })
     }
 
-    /// What every worker is given, besides its own name and port.
+    /// The environment of every worker, besides its own name and port.
     pub fn env(&self) -> &[(String, String)] {
         &self.env
     }
 
-    /// What starts a program in a process group of its own, which the guard knows of before the program runs.
+    /// The command that starts a program in a process group of its own. The guard knows the group
+    /// before the program runs.
     ///
     /// # Errors
-    /// There are no more file descriptors.
+    /// The process has used up its file descriptors.
     pub fn command(&self, longhaul: &Path, words: &[String]) -> io::Result<tokio::process::Command> {
         let mut command = tokio::process::Command::new(longhaul);
         command.arg(guard::WORKER_COMMAND).arg("--").args(words);

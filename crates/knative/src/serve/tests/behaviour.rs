@@ -1,4 +1,4 @@
-//! What a client sees, and what becomes of slots.
+//! The answers that a client sees, and the fate of the slots.
 
 use futures_util::StreamExt;
 
@@ -21,7 +21,8 @@ async fn the_time_limit_runs_while_a_request_waits() {
         statuses.push(status);
     }
     statuses.sort_unstable();
-    // Of the two that are late one ran for some seconds and one never started; a client sees the same.
+    // Two requests are late: one ran for some seconds, the other never started. A client sees the
+    // same answer.
     assert_eq!(statuses, [200, 504, 504]);
     assert_eq!(begun.elapsed().as_secs(), 30);
     let counts = *world.engine.counts().borrow();

@@ -61,7 +61,7 @@ impl World {
         World { engine, driver }
     }
 
-    /// A request that takes so many seconds; gives back what the client sees.
+    /// A request that takes this many seconds. Returns the answer that the client sees.
     fn send(&self, seconds: f64) -> JoinHandle<(u16, String)> {
         let engine = Arc::clone(&self.engine);
         tokio::spawn(async move {

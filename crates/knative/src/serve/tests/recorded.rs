@@ -1,7 +1,8 @@
 //! The same requests as a running control plane had, and the same replicas as it started.
 //!
-//! The recordings are those of real Knative with a cold start of 1 s; its moments lie within 4 s or 15 % of each other from run to run,
-//! as the autoscaler's ticks lie elsewhere. Here they lie the same each time: from whenever load wakes the service.
+//! The recordings are those of real Knative with a cold start of 1 s; its moments lie within 4 s or
+//! 15 % of each other from run to run, as the autoscaler's ticks lie elsewhere. Here they lie the
+//! same each time: from whenever load wakes the service.
 
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use super::*;
 
-/// The recorded case, and what is compared.
+/// The recorded case, and the numbers that are compared.
 struct Recording {
     annotations: Vec<(String, String)>,
     requests: Vec<(f64, f64)>,
@@ -45,7 +46,7 @@ fn recording(name: &str) -> Recording {
     }
 }
 
-/// Within 4 s or 15 % of what was recorded.
+/// Within 4 s or 15 % of the recorded number.
 fn is_near(here: f64, recorded: f64) -> bool {
     (here - recorded).abs() <= (0.15 * recorded).max(4.0)
 }
