@@ -165,8 +165,7 @@ impl<'a> Walk<'a> {
         let value = if keeps_text { Scalar::Text(expanded) } else { Scalar::plain(&expanded) };
         // Where a mapping belongs, text may be one without the spaces behind its colons, secrets
         // included.
-        let is_private =
-            is_secret(schema) || schema["type"] == "object" || self.report.hides(node.range);
+        let is_private = is_secret(schema) || schema["type"] == "object" || self.report.hides(node.range);
         // As it stands in the file: an expanded placeholder may be a secret in any place.
         let shown = (!is_private).then_some(text);
         if !is_any(schema) && (value.is_null() || !allows(schema, value.json_type())) {

@@ -1,8 +1,8 @@
 //! Values that may be secrets although they stand where no secret belongs.
 //!
-//! A person who writes `sasl.password` one level too high, `headers:` as a list, or a password into `sink.url` must not
-//! find it in the output of a check, which often goes into the log of a build. So such values are hidden before
-//! anything is compared with the schema.
+//! A person who writes `sasl.password` one level too high, `headers:` as a list, or a password into
+//! `sink.url` must not find it in the output of a check, which often goes into the log of a build.
+//! So such values are hidden before anything is compared with the schema.
 
 use crate::report::Report;
 use crate::yaml::{Content, Node};
