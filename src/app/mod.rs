@@ -51,6 +51,22 @@ enum AnySource {
     Kafka(crate::source::kafka::Source),
 }
 
+impl AnySource {
+    /// Lets the status watch the source's own thread, if it has one.
+    fn watched(self, status: &Status) -> Self {
+        match self {
+            #[cfg(feature = "kafka")]
+            AnySource::Kafka(source) => {
+                AnySource::Kafka(source.with_pulse(status.pulse("kafka poll thread")))
+            }
+            other @ AnySource::Rabbitmq(_) => {
+                let _ = status;
+                other
+            }
+        }
+    }
+}
+
 /// How everything ended.
 #[derive(Debug)]
 pub enum End {
@@ -144,6 +160,7 @@ fn build(config: &Config, env: Env<'_>) -> Result<Built, Vec<BuildError>> {
             brokers::source(pipeline, config.peers.is_some()),
         ) {
             (Ok(mut parts), Ok(source)) => {
+                let source = source.watched(&parts.status);
                 parts.control = Some(controls.of(&pipeline.name));
                 if let Some(replicas) = &mut replicas {
                     parts.replicas = replicas.of(&pipeline.name);

@@ -20,3 +20,4 @@ pub use longhaul_places::{ByteCount, Mistake, Mistakes, Secret, Severity, Span};
 pub use reference::reference;
 pub use schema::schema;
 pub use types::*;
+pub use validate::options::canonical as canonical_kafka_option;

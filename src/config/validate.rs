@@ -12,7 +12,7 @@ use super::units::Span;
 mod admin;
 mod event;
 mod kafka;
-mod options;
+pub(crate) mod options;
 mod peers;
 mod rabbitmq;
 mod sink;
@@ -28,6 +28,7 @@ pub(super) fn check(config: &Config, features: Features, env: Env<'_>, report: &
         context.pipeline(pipeline, config, &path);
     }
     context.rabbitmq_loops(config);
+    context.kafka_cycles(&config.pipelines, &root.key("pipelines"));
     context.admin(&config.admin, &root.key("admin"));
     if let Some(peers) = &config.peers {
         context.peers(peers, &config.admin, &root.key("peers"));

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
+use crate::config::canonical_kafka_option;
+
 /// Where a cluster is, and the user's librdkafka options with their secrets resolved.
 #[derive(Clone, Default)]
 pub struct Cluster {
@@ -50,11 +52,18 @@ impl Cluster {
         config.set("socket.keepalive.enable", "true");
         // A broker that comes back after a restart is found within two seconds, not ten.
         config.set("reconnect.backoff.max.ms", "2000");
-        for (name, value) in defaults {
+        // librdkafka knows some options by two names, and the winner would be random.
+        let is_given = |name: &str| {
+            let name = canonical_kafka_option(name);
+            self.options.iter().any(|(given, _)| canonical_kafka_option(given) == name)
+        };
+        for (name, value) in defaults.iter().filter(|(name, _)| !is_given(name)) {
             config.set(*name, value);
         }
         for (name, value) in &self.options {
-            if owned.iter().any(|(taken, _)| taken == name) || name == "bootstrap.servers" {
+            let canonical = canonical_kafka_option(name);
+            let is_owned = owned.iter().any(|(taken, _)| canonical_kafka_option(taken) == canonical);
+            if is_owned || canonical == "metadata.broker.list" {
                 tracing::warn!(option = %name, "Kafka option ignored: longhaul sets it itself");
                 continue;
             }
@@ -104,14 +113,21 @@ mod tests {
                 ("queued.min.messages".into(), "5".into()),
                 ("enable.auto.commit".into(), "true".into()),
                 ("bootstrap.servers".into(), "evil:1".into()),
+                ("metadata.broker.list".into(), "evil:1".into()),
+                ("compression.codec".into(), "lz4".into()),
+                ("auto.commit.enable".into(), "true".into()),
             ],
         };
-        let config = cluster
-            .client(&[("queued.min.messages", "1000".into())], &[("enable.auto.commit", "false".into())]);
+        let config = cluster.client(
+            &[("queued.min.messages", "1000".into()), ("compression.type", "none".into())],
+            &[("enable.auto.commit", "false".into())],
+        );
         assert_eq!(config.get("client.id"), Some("mine"));
         assert_eq!(config.get("queued.min.messages"), Some("5"));
         assert_eq!(config.get("enable.auto.commit"), Some("false"));
         assert_eq!(config.get("bootstrap.servers"), Some("a:1,b:2"));
+        assert_eq!((config.get("compression.codec"), config.get("compression.type")), (Some("lz4"), None));
+        assert_eq!((config.get("metadata.broker.list"), config.get("auto.commit.enable")), (None, None));
     }
 
     #[test]

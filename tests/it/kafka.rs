@@ -11,6 +11,7 @@ mod flow;
 mod identity;
 mod kill;
 mod odd_logs;
+mod problems;
 mod publishing;
 mod records;
 mod recovery;

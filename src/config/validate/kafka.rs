@@ -1,6 +1,6 @@
 //! Kafka: brokers, topics, and librdkafka options that can be passed through.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use regex::Regex;
 
@@ -10,12 +10,22 @@ use crate::config::secret::Secret;
 use crate::config::types::{KafkaSource, KafkaTarget, Pipeline};
 use crate::config::units::Span;
 
+/// Topics that Kafka itself writes. A pattern that matches one would run its records as items.
+const INTERNAL: [&str; 4] =
+    ["__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"];
+
 impl Context<'_> {
     pub(super) fn kafka_source(&mut self, source: &KafkaSource, path: &Path) {
         self.built_with_kafka(path);
         self.servers(&source.bootstrap_servers, &path.key("bootstrap_servers"));
+        let mut seen = HashMap::new();
         for (index, topic) in source.topics.iter().enumerate() {
-            self.topic(topic, &path.key("topics").item(index));
+            let at = path.key("topics").item(index);
+            if let Some(first) = seen.insert(topic.as_str(), index) {
+                let reason = format!("topics[{first}] is the same topic");
+                self.report.mistake(&at, reason, "list each topic once");
+            }
+            self.topic(topic, &at);
         }
         self.not_empty(&path.key("instance_id"), source.instance_id.as_deref());
         // Below a second a pause of the machine costs the membership; brokers refuse less than 6s by default.
@@ -33,6 +43,7 @@ impl Context<'_> {
             self.range(&stuck_head.key("dead_letter_after"), after, least, Span::MAX);
         }
         self.options(&source.options, options::CONSUMER, &path.key("options"));
+        self.security(&source.options, &source.options, &path.key("options"));
     }
 
     pub(super) fn kafka_target(&mut self, target: &KafkaTarget, pipeline: &Pipeline, path: &Path) {
@@ -49,6 +60,26 @@ impl Context<'_> {
         }
         self.topic_name(&target.topic, &path.key("topic"));
         self.options(&target.options, options::PRODUCER, &path.key("options"));
+        // Without servers of its own a target takes the source's cluster, with its credentials.
+        let mut all = match &source.kafka {
+            Some(source) if target.bootstrap_servers.is_empty() => source.options.clone(),
+            _ => BTreeMap::new(),
+        };
+        all.extend(target.options.clone());
+        self.security(&target.options, &all, &path.key("options"));
+        if let Some(kafka) = &source.kafka
+            && reads(kafka, target, kafka)
+        {
+            let reason = format!(
+                "the source of this pipeline reads `{}` too, so each item would come again",
+                target.topic
+            );
+            self.report.mistake(
+                &path.key("topic"),
+                reason,
+                "name a topic that source.kafka.topics does not match",
+            );
+        }
     }
 
     fn built_with_kafka(&mut self, path: &Path) {
@@ -66,7 +97,7 @@ impl Context<'_> {
             }
             let reason = match server.contains("://") {
                 true => "a broker's address has no `://`",
-                false => "this is no `host:port`",
+                false => "this is not a `host:port`",
             };
             self.report.mistake(&path.item(index), reason, "write the broker as host:9092");
         }
@@ -76,9 +107,19 @@ impl Context<'_> {
         if !topic.starts_with('^') {
             return self.topic_name(topic, path);
         }
-        if Regex::new(topic).is_err() {
-            let help = "write a POSIX extended regular expression, such as ^orders-[a-z]+$";
-            self.report.mistake(path, "this is no regular expression", help);
+        let help = "write a POSIX extended regular expression, such as ^orders-[a-z]+$";
+        let Ok(pattern) = Regex::new(topic) else {
+            return self.report.mistake(path, "this is not a regular expression", help);
+        };
+        if let Some(construct) = differs(topic) {
+            let reason = format!(
+                "librdkafka's regular expressions do not know {construct}, or mean something else by it"
+            );
+            return self.report.mistake(path, reason, help);
+        }
+        if let Some(internal) = INTERNAL.iter().find(|internal| pattern.is_match(internal)) {
+            let reason = format!("this matches Kafka's own topic {internal}");
+            self.report.mistake(path, reason, "write a pattern that needs more, such as ^orders-.*");
         }
     }
 
@@ -92,6 +133,7 @@ impl Context<'_> {
     }
 
     fn options(&mut self, given: &BTreeMap<String, Secret>, owned: &[options::Owned], path: &Path) {
+        let mut seen: HashMap<&str, &str> = HashMap::new();
         for (name, value) in given {
             let at = path.key(name);
             if let Some(options::Owned { reason, help, .. }) = owned.iter().find(|option| option.name == name)
@@ -99,16 +141,191 @@ impl Context<'_> {
                 self.report.mistake(&at, *reason, *help);
                 continue;
             }
-            if self.features.kafka_tls {
+            if let Some(first) = seen.insert(options::canonical(name), name) {
+                let reason = format!("`{first}` is another name of the same option");
+                self.report.mistake(&at, reason, "give it once");
                 continue;
             }
+            // A value that cannot be resolved now is reported at start.
             let Ok(value) = value.resolve_with(self.env) else { continue };
-            if options::needs_tls(name, &value) {
+            if options::needs_tls(name, &value) && !self.features.kafka_tls {
                 let help = "use the released binary, or build with `--features kafka-tls`";
                 self.report.mistake(&at, "this program was built without TLS and SASL/SCRAM for Kafka", help);
+                continue;
+            }
+            match refusal(name, &value) {
+                Some(Refusal::Unknown) => self.report.mistake(
+                    &at,
+                    "librdkafka does not know this option",
+                    "see the list in librdkafka's CONFIGURATION.md",
+                ),
+                Some(Refusal::Value) => self.report.mistake(
+                    &at,
+                    "librdkafka refuses this value",
+                    "see the values of this option in librdkafka's CONFIGURATION.md",
+                ),
+                None => {}
             }
         }
     }
+
+    /// Credentials and certificates do nothing without a protocol that uses them: the client would connect in
+    /// plain text.
+    fn security(&mut self, given: &BTreeMap<String, Secret>, all: &BTreeMap<String, Secret>, path: &Path) {
+        let protocol = match all.get("security.protocol").map(|value| value.resolve_with(self.env)) {
+            Some(Ok(protocol)) => protocol.to_ascii_lowercase(),
+            // It cannot be known now.
+            Some(Err(_)) => return,
+            None => "plaintext".to_owned(),
+        };
+        for (prefix, used, wanted) in [
+            ("sasl.", protocol.starts_with("sasl"), "sasl_ssl (or sasl_plaintext)"),
+            ("ssl.", protocol.ends_with("ssl"), "ssl (or sasl_ssl)"),
+        ] {
+            let Some(name) = given.keys().find(|name| name.starts_with(prefix)).filter(|_| !used) else {
+                continue;
+            };
+            self.report.mistake(
+                &path.key(name),
+                format!("this has no effect, because `security.protocol` is {protocol}"),
+                format!("add `security.protocol: {wanted}`, or remove the option"),
+            );
+        }
+    }
+
+    /// A dead letter or reply that another pipeline reads, whose own dead letter or reply comes back, would go round
+    /// without end.
+    pub(super) fn kafka_cycles(&mut self, pipelines: &[Pipeline], path: &Path) {
+        let feeds = |from: usize, to: usize| -> Option<&'static str> {
+            let source = pipelines[to].source.kafka.as_ref()?;
+            targets(&pipelines[from])
+                .find(|(_, target)| {
+                    let own = pipelines[from].source.kafka.as_ref();
+                    own.map_or_else(
+                        || same_cluster(source, &target.bootstrap_servers) && matches(source, &target.topic),
+                        |own| reads(source, target, own),
+                    )
+                })
+                .map(|(key, _)| key)
+        };
+        for start in 0..pipelines.len() {
+            // Each cycle is reported once, at its first pipeline.
+            let mut reached = vec![false; pipelines.len()];
+            let mut next: Vec<usize> =
+                (start + 1..pipelines.len()).filter(|to| feeds(start, *to).is_some()).collect();
+            while let Some(at) = next.pop() {
+                if std::mem::replace(&mut reached[at], true) {
+                    continue;
+                }
+                if feeds(at, start).is_some() {
+                    let key = (start + 1..pipelines.len()).find_map(|to| feeds(start, to)).unwrap_or("reply");
+                    let reason = format!(
+                        "pipeline `{}` reads this topic, and what it writes comes back to this pipeline: items would go round without end",
+                        pipelines[at].name
+                    );
+                    let at = path.item(start).key(key).key("kafka").key("topic");
+                    self.report.mistake(&at, reason, "write to a topic that leads out of the cycle");
+                    break;
+                }
+                next.extend((start + 1..pipelines.len()).filter(|to| feeds(at, *to).is_some()));
+            }
+        }
+    }
+}
+
+/// The Kafka topics that a pipeline writes, with their keys.
+fn targets(pipeline: &Pipeline) -> impl Iterator<Item = (&'static str, &KafkaTarget)> {
+    let dead_letter = pipeline.dead_letter.as_ref().and_then(|target| target.kafka.as_ref());
+    let reply = pipeline.reply.as_ref().and_then(|reply| reply.kafka.as_ref());
+    dead_letter.map(|target| ("dead_letter", target)).into_iter().chain(reply.map(|target| ("reply", target)))
+}
+
+/// Whether a source reads a target's topic. A target without servers is in the cluster of `own`.
+fn reads(source: &KafkaSource, target: &KafkaTarget, own: &KafkaSource) -> bool {
+    let servers =
+        if target.bootstrap_servers.is_empty() { &own.bootstrap_servers } else { &target.bootstrap_servers };
+    same_cluster(source, servers) && matches(source, &target.topic)
+}
+
+/// One common broker is enough: a list often names some brokers of a cluster only.
+fn same_cluster(source: &KafkaSource, servers: &[String]) -> bool {
+    let split = |servers: &[String]| -> Vec<String> {
+        servers.iter().flat_map(|list| list.split(',')).map(|one| one.trim().to_owned()).collect()
+    };
+    let theirs = split(servers);
+    split(&source.bootstrap_servers).iter().any(|server| theirs.contains(server))
+}
+
+fn matches(source: &KafkaSource, name: &str) -> bool {
+    source.topics.iter().any(|topic| match topic.starts_with('^') {
+        true => Regex::new(topic).is_ok_and(|pattern| pattern.is_match(name)),
+        false => topic == name,
+    })
+}
+
+/// A construct of a pattern that POSIX extended expressions do not have, or read in another way.
+fn differs(pattern: &str) -> Option<&'static str> {
+    let mut letters = pattern.chars().peekable();
+    let (mut in_brackets, mut after_quantifier) = (false, false);
+    while let Some(letter) = letters.next() {
+        let next = letters.peek().copied();
+        let is_quantifier = !in_brackets && matches!(letter, '*' | '+' | '?' | '}');
+        match letter {
+            '\\' if in_brackets => return Some("a backslash in brackets"),
+            '\\' if next.is_some_and(char::is_alphanumeric) => {
+                return Some("a backslash before a letter or digit");
+            }
+            '\\' => {
+                letters.next();
+            }
+            '?' | '+' if after_quantifier => return Some("a lazy or possessive quantifier"),
+            '(' if !in_brackets && next == Some('?') => return Some("a group that starts with ?"),
+            '[' if in_brackets && !matches!(next, Some(':')) => return Some("a bracket in brackets"),
+            '[' if in_brackets => {
+                // A class such as [:alpha:].
+                letters.by_ref().skip(1).find(|letter| *letter == ']');
+            }
+            '[' => {
+                in_brackets = true;
+                // A closing bracket at the front is an ordinary letter.
+                letters.next_if_eq(&'^');
+                letters.next_if_eq(&']');
+            }
+            ']' if in_brackets => in_brackets = false,
+            '&' | '~' | '-' if in_brackets && next == Some(letter) => return Some("an operation on sets"),
+            _ => {}
+        }
+        after_quantifier = is_quantifier;
+    }
+    None
+}
+
+/// Why librdkafka does not take an option.
+enum Refusal {
+    Unknown,
+    Value,
+}
+
+/// Asks librdkafka itself, which needs no broker for that.
+#[cfg(feature = "kafka")]
+fn refusal(name: &str, value: &str) -> Option<Refusal> {
+    use rdkafka::error::KafkaError;
+    use rdkafka::types::RDKafkaConfRes;
+    if options::needs_tls(name, value) && !cfg!(feature = "kafka-tls") {
+        return None;
+    }
+    let mut config = rdkafka::ClientConfig::new();
+    config.set(name, value);
+    match config.create_native_config() {
+        Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)) => Some(Refusal::Unknown),
+        Err(_) => Some(Refusal::Value),
+        Ok(_) => None,
+    }
+}
+
+#[cfg(not(feature = "kafka"))]
+fn refusal(_name: &str, _value: &str) -> Option<Refusal> {
+    None
 }
 
 pub(super) fn is_host_and_port(server: &str) -> bool {
@@ -117,4 +334,24 @@ pub(super) fn is_host_and_port(server: &str) -> bool {
     !host.is_empty()
         && !host.contains(|letter: char| letter == '/' || letter.is_whitespace())
         && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_mean_the_same_to_both_engines() {
+        for same in
+            ["^orders-[a-z]+$", "^a|b", "^a\\.b(c|d)?", "^[]a]", "^[^]a-]", "^x{2,3}", "^[[:alpha:]_]+"]
+        {
+            assert_eq!(differs(same), None, "{same}");
+        }
+        for other in [
+            "^\\d+", "^\\w", "^a+?", "^a*+", "^a{2}?", "^(?:a)", "^(?i)a", "^[a&&b]", "^[\\d]", "^[a[b]]",
+            "^(a)\\1",
+        ] {
+            assert!(differs(other).is_some(), "{other}");
+        }
+    }
 }

@@ -19,8 +19,10 @@ const OFFSETS: &str = "an offset is committed when the work behind it is done, a
 const GROUP: &str =
     "longhaul keeps partitions through a rebalance, which needs the classic protocol with cooperative-sticky";
 const CONFIRMED: &str = "an item leaves its source only after every in-sync replica has the record, once";
+const PROGRESS: &str = "longhaul needs it to see how far the log was read and whether the group works";
+const BATCH: &str = "a batch of several records could exceed the topic's max.message.bytes";
 
-/// Aliases included: librdkafka takes either name, and the later one wins.
+/// Aliases included: librdkafka takes either name.
 pub(super) const CONSUMER: &[Owned] = &[
     key("bootstrap.servers", "use `bootstrap_servers`"),
     key("metadata.broker.list", "use `bootstrap_servers`"),
@@ -36,6 +38,8 @@ pub(super) const CONSUMER: &[Owned] = &[
     fixed("partition.assignment.strategy", GROUP),
     fixed("group.protocol", GROUP),
     fixed("group.remote.assignor", GROUP),
+    fixed("enable.partition.eof", PROGRESS),
+    fixed("statistics.interval.ms", PROGRESS),
 ];
 
 pub(super) const PRODUCER: &[Owned] = &[
@@ -45,9 +49,31 @@ pub(super) const PRODUCER: &[Owned] = &[
     fixed("request.required.acks", CONFIRMED),
     fixed("enable.idempotence", CONFIRMED),
     fixed("transactional.id", CONFIRMED),
+    fixed("message.timeout.ms", CONFIRMED),
+    fixed("delivery.timeout.ms", CONFIRMED),
+    fixed("batch.num.messages", BATCH),
 ];
 
-/// Whether an option asks for what only OpenSSL gives. SASL/PLAIN is in every build (librdkafka 2.12, `configure`).
+/// librdkafka's names for one option; the first one is what it calls the option itself.
+const ALIASES: &[(&str, &str)] = &[
+    ("metadata.broker.list", "bootstrap.servers"),
+    ("max.in.flight.requests.per.connection", "max.in.flight"),
+    ("sasl.mechanisms", "sasl.mechanism"),
+    ("fetch.message.max.bytes", "max.partition.fetch.bytes"),
+    ("enable.auto.commit", "auto.commit.enable"),
+    ("compression.codec", "compression.type"),
+    ("message.send.max.retries", "retries"),
+    ("queue.buffering.max.ms", "linger.ms"),
+    ("request.required.acks", "acks"),
+    ("message.timeout.ms", "delivery.timeout.ms"),
+];
+
+/// One name for all names of an option.
+pub fn canonical(name: &str) -> &str {
+    ALIASES.iter().find(|(_, alias)| *alias == name).map_or(name, |(own, _)| own)
+}
+
+/// Whether an option asks for something that only OpenSSL gives. SASL/PLAIN is in every build (librdkafka 2.12, `configure`).
 pub(super) fn needs_tls(name: &str, value: &str) -> bool {
     match name {
         "security.protocol" => matches!(value.to_ascii_lowercase().as_str(), "ssl" | "sasl_ssl"),

@@ -36,6 +36,7 @@ mod thread;
 mod topics;
 pub mod tracker;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::oneshot;
@@ -43,6 +44,7 @@ use tokio::sync::oneshot;
 pub use self::settings::Settings;
 use super::{Link, SourceError};
 use crate::delivery::Epoch;
+use crate::telemetry::Pulse;
 
 /// A consumer of one or more topics.
 pub struct Source {
@@ -52,6 +54,12 @@ pub struct Source {
 impl Source {
     pub fn new(settings: Settings) -> Self {
         Source { settings }
+    }
+
+    /// Shows with this pulse that the poll thread works.
+    pub fn with_pulse(mut self, pulse: Arc<Pulse>) -> Self {
+        self.settings.pulse = Some(pulse);
+        self
     }
 }
 

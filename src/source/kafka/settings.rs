@@ -74,6 +74,12 @@ impl Settings {
             ("fetch.max.bytes", fetch.to_string()),
             // Also bounds the size of a decompressed batch; a larger one cannot be decoded.
             ("receive.message.max.bytes", (8 * fetch).max(MOST_FETCH).to_string()),
+            // Kafka's own topics, which a pattern may match.
+            (
+                "topic.blacklist",
+                "^__consumer_offsets$,^__transaction_state$,^__share_group_state$,^__cluster_metadata$"
+                    .to_owned(),
+            ),
             // Also how long a new topic is not noticed.
             ("topic.metadata.refresh.interval.ms", "5000".to_owned()),
         ];

@@ -23,6 +23,7 @@ pipelines:
           - thumbnails
         group: thumbnails
         options:
+          security.protocol: sasl_plaintext
           sasl.password: hunter2
           socket.nagle.disable: true
     sink: *sink

@@ -101,14 +101,14 @@ fn kafka_brokers_topics_and_options() {
         &kafka("bootstrap_servers: ['http://k:9092', k, 'k:9092,']"),
         &[
             "[0]: a broker's address has no `://`",
-            "[1]: this is no `host:port`",
-            "[2]: this is no `host:port`",
+            "[1]: this is not a `host:port`",
+            "[2]: this is not a `host:port`",
         ],
     );
     let with = |keys: &str| kafka(&format!("bootstrap_servers: [k:9092], {keys}"));
     refused(
         &with("").replace("[t]", "[a/b, '', '^(']"),
-        &["topics[0]: this cannot be", "topics[1]: this", "topics[2]: this is no reg"],
+        &["topics[0]: this cannot be", "topics[1]: this", "topics[2]: this is not a reg"],
     );
     refused(&with("session_timeout: 999ms"), &["`999ms` is out of range | write a duration from 1s to 5m"]);
     refused(&with("stuck_head: { report_after: 0s }"), &["`0s` is out of range"]);
@@ -121,6 +121,73 @@ fn kafka_brokers_topics_and_options() {
         &rabbitmq(&format!("{SINK}  {producer}")),
         &["options.acks: an item leaves", "\"transactional.id\": an"],
     );
+}
+
+#[test]
+fn kafka_topics_that_would_run_what_nobody_enqueued() {
+    let with = |topics: &str, keys: &str| {
+        kafka("bootstrap_servers: ['k:9092,l:9092']").replace("[t]", topics) + keys
+    };
+    let letter = |topic: &str| format!("  dead_letter: {{ kafka: {{ topic: {topic} }} }}\n");
+    refused(&with("[t, u, t]", ""), &["topics[2]: topics[0] is the same topic"]);
+    refused(&with("['^.*']", ""), &["topics[0]: this matches Kafka's own topic __consumer_offsets"]);
+    refused(
+        &with("['^(?:a)']", ""),
+        &["topics[0]: librdkafka's regular expressions do not know a group that starts"],
+    );
+    refused(&with("['^\\d+']", ""), &["topics[0]: this is not a regular expression"]);
+    refused(
+        &with("[t]", &letter("t")),
+        &["dead_letter.kafka.topic: the source of this pipeline reads `t` too"],
+    );
+    refused(
+        &with("['^t-.*']", &letter("t-dead")),
+        &["dead_letter.kafka.topic: the source of this pipeline reads"],
+    );
+    let reply = "  reply: { kafka: { topic: t, bootstrap_servers: [l:9092] } }\n";
+    refused(&with("[t]", reply), &["reply.kafka.topic: the source of this pipeline reads `t` too"]);
+    let elsewhere = "  reply: { kafka: { topic: t, bootstrap_servers: [m:9092] } }\n";
+    load("f", &with("[t]", elsewhere), ALL, &env).unwrap();
+}
+
+#[test]
+fn kafka_items_that_would_go_round_through_another_pipeline() {
+    let pipeline = |name: &str, topic: &str, letter: &str| {
+        format!(
+            "- name: {name}\n  source: {{ kafka: {{ bootstrap_servers: [k:9092], topics: [{topic}], group: g }} }}\n{SINK}  max_in_flight: 1\n  dead_letter: {{ kafka: {{ topic: {letter} }} }}\n"
+        )
+    };
+    let all = |pipelines: [(&str, &str, &str); 3]| {
+        let pipelines = pipelines.map(|(name, topic, letter)| pipeline(name, topic, letter)).concat();
+        format!("pipelines:\n{pipelines}")
+    };
+    refused(
+        &all([("a", "t", "u"), ("b", "u", "v"), ("c", "v", "t")]),
+        &["dead_letter.kafka.topic: pipeline `c` reads"],
+    );
+    load("f", &all([("a", "t", "u"), ("b", "u", "v"), ("c", "v", "w")]), ALL, &env).unwrap();
+}
+
+#[test]
+fn kafka_options_are_asked_of_librdkafka() {
+    let with = |options: &str| kafka(&format!("bootstrap_servers: [k:9092], options: {{ {options} }}"));
+    refused(
+        &with("no.such.option: 1, fetch.wait.max.ms: soon"),
+        &[
+            "\"no.such.option\": librdkafka does not know",
+            "\"fetch.wait.max.ms\": librdkafka refuses this value",
+        ],
+    );
+    refused(
+        &with("security.protocol: sasl_plaintext, sasl.mechanism: PLAIN, sasl.mechanisms: PLAIN"),
+        &["\"sasl.mechanisms\": `sasl.mechanism` is another name of the same option"],
+    );
+    refused(
+        &with("sasl.username: u, sasl.password: p"),
+        &["\"sasl.password\": this has no effect, because `security.protocol` is plaintext"],
+    );
+    refused(&with("security.protocol: ssl, sasl.username: u"), &["`security.protocol` is ssl"]);
+    load("f", &with("security.protocol: sasl_plaintext, sasl.username: u"), ALL, &env).unwrap();
 }
 
 fn options_owned() -> [&'static str; 8] {
