@@ -8,7 +8,7 @@ use chrono::SecondsFormat;
 use cloudevents::Event;
 use cloudevents::event::SpecVersion;
 use cloudevents::message::{BinaryDeserializer, BinarySerializer, Error, MessageAttributeValue, Result};
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::decode::shown;
@@ -29,6 +29,15 @@ pub(super) fn headers(event: Event) -> std::result::Result<Headers, EncodeError>
 pub(super) fn header_value(text: &str) -> Result<HeaderValue> {
     let encoded = Cow::from(utf8_percent_encode(text, ENCODED));
     HeaderValue::try_from(encoded.as_ref()).map_err(other)
+}
+
+/// Attributes as the headers of an event of our own. A value that cannot be a header is left out.
+pub fn attribute_headers(attributes: &[(&str, &str)]) -> HeaderMap {
+    let header = |(name, text): &(&str, &str)| {
+        let name = HeaderName::try_from(format!("ce-{name}")).ok()?;
+        Some((name, header_value(text).ok()?))
+    };
+    attributes.iter().filter_map(header).collect()
 }
 
 /// A visitor of the SDK that writes headers.

@@ -26,6 +26,7 @@ mod wrap;
 #[cfg(test)]
 mod tests;
 
+pub use binary::attribute_headers;
 pub use decode::{DecodeError, Defect, Parts, decode, decode_response, is_structured, response_attributes};
 pub use encoded::{EncodedEvent, Redelivered};
 pub use encoder::{EncodeError, Encoder, Settings, SettingsError};

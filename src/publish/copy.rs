@@ -13,7 +13,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Outgoing, Publisher};
+use super::{Outgoing, Publisher, is_bookkeeping};
 use crate::delivery::Mark;
 use crate::event::{Message, Origin, Properties, Value, own};
 
@@ -61,21 +61,6 @@ pub fn copy(message: &Message, name: &str, mark: Mark, attempts: u32, parked: Pa
         properties.expiration = None;
     }
     Outgoing { body: message.body.clone(), headers, properties, ..Outgoing::default() }
-}
-
-/// Headers that the broker writes on a message that it hands over or dead-letters.
-fn is_bookkeeping(name: &str) -> bool {
-    const NAMES: [&str; 6] = [
-        "x-death",
-        "x-delivery-count",
-        "x-acquired-count",
-        "x-stream-offset",
-        "x-opt-deaths",
-        "x-opt-acquired-count",
-    ];
-    const STARTS: [&str; 3] = ["x-first-death-", "x-last-death-", "x-opt-rabbitmq-"];
-    let starts = |start: &&str| name.get(..start.len()).is_some_and(|it| it.eq_ignore_ascii_case(start));
-    NAMES.iter().any(|its| name.eq_ignore_ascii_case(its)) || STARTS.iter().any(starts)
 }
 
 /// The steps of a wait that starts at `first` and doubles up to `most`.

@@ -12,11 +12,12 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde_json::Value as Json;
 
-use super::{Broker, Outgoing, PublishError, Publisher, http, is_delivery_count};
+use super::{Broker, Outgoing, PublishError, Publisher, http, is_bookkeeping};
 use crate::delivery::Reason;
 use crate::event::{EncodedEvent, KafkaOrigin, Message, Origin, Properties, Value, own};
 
 mod original;
+mod reduced;
 mod restore;
 
 use original::Original;
@@ -24,12 +25,18 @@ pub use restore::{Place, RestoreError, Restored, restore};
 
 /// What of the item the target has no other place for.
 const ORIGINAL_HEADER: &str = "longhaul-original";
+/// Marks a last-resort letter, and names the parts of the item that are not in it.
+const LEFT_OUT_HEADER: &str = "longhaul-left-out";
 
 /// Bytes of the worker's answer that go along, counted before they are encoded; Knative's own bound.
 const DATA_BYTES: usize = 1024;
 
 /// Characters of the line for people; headers must fit into one frame of the broker.
 const DETAIL_CHARS: usize = 1024;
+
+/// How old the time of a letter's record may be, in milliseconds. Kafka deletes by that time, so that a letter with the time
+/// of an old record could be gone before anybody reads it; and it refuses a time that is far ahead.
+const RECORD_AGE_MILLIS: i64 = 24 * 3600 * 1000;
 
 /// Where a pipeline's dead letters go.
 #[derive(Clone)]
@@ -60,11 +67,48 @@ pub struct Letter {
 
 impl Target {
     /// Writes the letter and returns only when it is confirmed. `event` makes the CloudEvent that the worker got, for
-    /// targets that want one.
+    /// targets that want one. If the target can never accept the letter, a last-resort letter is written: the body, the id
+    /// and the reason, and as much of the rest as fits.
     ///
     /// # Errors
-    /// When the write is not confirmed, as [`Publisher::publish`] has it.
+    /// When the write is not confirmed, as [`Publisher::publish`] has it. An error that is not transient means that not
+    /// even the body alone can be written; it says why.
     pub async fn write(
+        &self,
+        letter: &Letter,
+        event: impl FnOnce() -> Result<EncodedEvent, String>,
+    ) -> Result<(), PublishError> {
+        let first = match self.write_whole(letter, event).await {
+            Err(error) if !error.is_transient() => error,
+            result => return result,
+        };
+        let mut last = None;
+        for extent in reduced::Extent::ALL {
+            let (written, left_out) = self.write_reduced(letter, extent).await;
+            match written {
+                Ok(()) => {
+                    tracing::warn!(
+                        id = letter.event_id,
+                        error = %first,
+                        left_out,
+                        "The target cannot accept the dead letter; written without a part of the item"
+                    );
+                    return Ok(());
+                }
+                Err(error) if error.is_transient() => return Err(error),
+                Err(error) => last = Some(error),
+            }
+        }
+        let Some(last) = last else { return Err(first) };
+        let what = format!(
+            "the target of dead_letter can accept neither the letter nor the item's body alone: {}; raise its limit or \
+             choose another target (the whole letter: {})",
+            last.what, first.what
+        );
+        Err(PublishError { what, kind: last.kind })
+    }
+
+    async fn write_whole(
         &self,
         letter: &Letter,
         event: impl FnOnce() -> Result<EncodedEvent, String>,
@@ -80,6 +124,23 @@ impl Target {
         })?;
         client.post(headers, body).await
     }
+
+    async fn write_reduced(
+        &self,
+        letter: &Letter,
+        extent: reduced::Extent,
+    ) -> (Result<(), PublishError>, String) {
+        match self {
+            Target::Broker(broker, publisher) => {
+                let (outgoing, left_out) = letter.reduced(*broker, extent);
+                (publisher.publish(outgoing).await, left_out)
+            }
+            Target::Http(client) => {
+                let (headers, body, left_out) = letter.reduced_event();
+                (client.post(headers, body).await, left_out)
+            }
+        }
+    }
 }
 
 impl Letter {
@@ -90,13 +151,33 @@ impl Letter {
         headers.extend(self.about());
         let original = Original::of(&self.message, broker).to_header();
         headers.extend(original.map(|json| (ORIGINAL_HEADER.to_owned(), Value::Text(json))));
-        let (key, properties) = match &self.message.origin {
+        self.around(headers)
+    }
+
+    /// A message with these headers and everything else of the item.
+    fn around(&self, headers: Vec<(String, Value)>) -> Outgoing {
+        let body = self.message.body.clone();
+        match &self.message.origin {
             // A dead letter waits until a person looks at it, so it must not expire.
-            Origin::Rabbitmq(origin) => (None, Properties { expiration: None, ..origin.properties.clone() }),
-            Origin::Kafka(origin) => (origin.key.clone(), kafka_properties(origin)),
-        };
-        let is_null = matches!(&self.message.origin, Origin::Kafka(origin) if origin.is_null);
-        Outgoing { body: self.message.body.clone(), is_null, headers, key, properties }
+            Origin::Rabbitmq(origin) => {
+                let properties = Properties { expiration: None, ..origin.properties.clone() };
+                Outgoing { body, headers, properties, ..Outgoing::default() }
+            }
+            Origin::Kafka(origin) => Outgoing {
+                body,
+                is_null: origin.is_null,
+                headers,
+                key: origin.key.clone(),
+                timestamp_millis: origin.timestamp.filter(|time| self.is_recent(*time)),
+                properties: kafka_properties(origin),
+            },
+        }
+    }
+
+    fn is_recent(&self, millis: i64) -> bool {
+        let now = self.time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        let age = i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(millis);
+        (0..=RECORD_AGE_MILLIS).contains(&age)
     }
 
     fn about(&self) -> Vec<(String, Value)> {
@@ -138,9 +219,9 @@ impl Letter {
     }
 }
 
-/// Headers of an earlier failure, which this one replaces, and the broker's counts of deliveries.
+/// Headers of an earlier failure, which this one replaces, and the broker's own notes.
 fn is_ours(name: &str) -> bool {
-    if is_delivery_count(name) {
+    if is_bookkeeping(name) {
         return true;
     }
     let name = name.to_ascii_lowercase();
@@ -170,80 +251,4 @@ fn time(time: SystemTime) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::event::RabbitmqOrigin;
-
-    fn letter(origin: Origin, headers: Vec<(String, Value)>) -> Letter {
-        Letter {
-            message: Arc::new(Message { body: "body".into(), headers, origin }),
-            event_id: "event-7".to_owned(),
-            reason: Reason::Attempts,
-            code: Some(502),
-            detail: "bad gateway".to_owned(),
-            data: vec![b'x'; 2000].into(),
-            attempts: 5,
-            destination: "http://thumbs".to_owned(),
-            time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_500),
-        }
-    }
-
-    fn header<'a>(outgoing: &'a Outgoing, name: &str) -> Vec<&'a Value> {
-        outgoing.headers.iter().filter(|(key, _)| key == name).map(|(_, value)| value).collect()
-    }
-
-    #[test]
-    fn keeps_the_item_and_says_why() {
-        let properties = Properties {
-            message_id: Some("m".into()),
-            expiration: Some("1000".into()),
-            ..Properties::default()
-        };
-        let origin = RabbitmqOrigin { queue: "thumbs".into(), properties, ..Default::default() };
-        let headers = vec![
-            ("shop".to_owned(), Value::Bytes(vec![0xff].into())),
-            ("Longhaul-Reason".to_owned(), Value::Text("rejected".into())),
-            ("x-delivery-count".to_owned(), Value::Int(7)),
-        ];
-        let outgoing = letter(Origin::Rabbitmq(origin), headers).outgoing(Broker::Rabbitmq);
-        assert_eq!(outgoing.body, "body");
-        assert_eq!(outgoing.properties.message_id.as_deref(), Some("m"));
-        assert_eq!(outgoing.properties.expiration, None);
-        let wanted = [
-            ("shop", Value::Bytes(vec![0xff].into())),
-            ("longhaul-id", Value::Text("event-7".into())),
-            ("longhaul-attempts", Value::Int(5)),
-            ("longhaul-origin", Value::Text("rabbitmq/thumbs".into())),
-            ("longhaul-reason", Value::Text("attempts".into())),
-            ("longhaul-code", Value::Int(502)),
-            ("longhaul-time", Value::Text("1970-01-01T00:00:01.500Z".into())),
-            ("longhaul-detail", Value::Text("bad gateway".into())),
-            ("longhaul-original", Value::Text(r#"{"properties":{"expiration":"1000"}}"#.into())),
-            ("knativeerrordest", Value::Text("http://thumbs".into())),
-            ("knativeerrorcode", Value::Int(502)),
-            ("knativeerrordata", Value::Text(BASE64_STANDARD.encode([b'x'; 1024]))),
-        ];
-        assert_eq!(outgoing.headers.len(), wanted.len(), "{:?}", outgoing.headers);
-        for (name, value) in &wanted {
-            assert_eq!(header(&outgoing, name), [value], "{name}");
-        }
-    }
-
-    #[test]
-    fn a_kafka_record_keeps_its_key_and_time() {
-        let key = Some(Bytes::from("key"));
-        let origin = KafkaOrigin {
-            topic: "t".into(),
-            partition: 2,
-            offset: 9,
-            key: key.clone(),
-            timestamp: Some(7_999),
-            ..KafkaOrigin::default()
-        };
-        let outgoing = letter(Origin::Kafka(origin), Vec::new()).outgoing(Broker::Kafka);
-        assert_eq!((outgoing.key.clone(), outgoing.properties.timestamp), (key, Some(7)));
-        assert_eq!(header(&outgoing, "longhaul-origin"), [&Value::Text("kafka/t/2/9".into())]);
-    }
-}
+mod tests;

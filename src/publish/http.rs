@@ -10,7 +10,7 @@ use ::http::{Method, StatusCode};
 use bytes::Bytes;
 use reqwest::Url;
 
-use super::PublishError;
+use super::{PublishError, PublishErrorKind};
 use crate::config;
 use crate::connect;
 use crate::connect::http::{Error, HeaderSource, Trust, Watched};
@@ -26,6 +26,8 @@ const SHOWN_CHARS: usize = 200;
 /// Writes to one address.
 pub struct Client {
     url: Url,
+    /// The address without its query, for people.
+    shown: String,
     timeout: Duration,
     connections: Watched<reqwest::Client>,
     headers: Watched<HeaderMap>,
@@ -63,7 +65,8 @@ impl Client {
         let connections = connect::http::client(trust, &url, move || {
             connect::http::builder().connect_timeout(CONNECT_TIMEOUT.min(timeout)).timeout(timeout)
         })?;
-        Ok(Client { url, timeout, connections, headers })
+        let shown = connect::http::shown(&url);
+        Ok(Client { url, shown, timeout, connections, headers })
     }
 
     /// Sends one request and returns once it is answered with 2xx.
@@ -72,23 +75,26 @@ impl Client {
     /// Any other ending. It may have been taken all the same, as when the answer is lost.
     pub async fn post(&self, headers: HeaderMap, body: Bytes) -> Result<(), PublishError> {
         let request = self.request(headers, body).map_err(|_| {
-            PublishError::too_large(format!("{} accepts fewer headers than the letter has", self.url))
+            PublishError::too_large(format!("{} accepts fewer headers than the letter has", self.shown))
         })?;
         let mut response = match self.connections.get().execute(request).await {
             Ok(response) => response,
             Err(error) => return Err(self.unanswered(&error)),
         };
         let status = response.status();
-        let answer = read(&mut response).await;
+        let answer = match read(&mut response).await {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.unanswered(&error)),
+        };
         if status.is_success() {
             return Ok(());
         }
         let shown: String = String::from_utf8_lossy(&answer).trim().chars().take(SHOWN_CHARS).collect();
-        let what = format!("{} answered {}: {shown:?}", self.url, status.as_u16());
-        Err(if blames_the_message(status) {
-            PublishError::impossible(what)
-        } else {
-            PublishError::transient(what)
+        let what = format!("{} answered {}: {shown:?}", self.shown, status.as_u16());
+        Err(match kind(status) {
+            PublishErrorKind::TooLarge => PublishError::too_large(what),
+            PublishErrorKind::Impossible => PublishError::impossible(what),
+            PublishErrorKind::Transient => PublishError::transient(what),
         })
     }
 
@@ -110,34 +116,38 @@ impl Client {
 
     fn unanswered(&self, error: &reqwest::Error) -> PublishError {
         let what = if error.is_timeout() {
-            format!("{} did not answer within {:?}", self.url, self.timeout)
+            format!("{} did not answer within {:?}", self.shown, self.timeout)
         } else {
-            // The outermost says no more than "error sending request" and the address.
+            // The outermost error says only "error sending request" and the address.
             let causes = std::iter::successors(error.source(), |&cause| cause.source());
             let causes: Vec<String> = causes.map(ToString::to_string).collect();
-            format!("{} can't be written to: {}", self.url, causes.join(": "))
+            format!("{} can't be written to: {}", self.shown, causes.join(": "))
         };
         PublishError::transient(what)
     }
 }
 
-/// Whether no later try of the same message would fare better. A wrong address, a missing right or a redirect is the
-/// configuration's fault: somebody mends it, and the message stays until then.
-fn blames_the_message(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 400 | 411 | 413 | 414 | 415 | 422 | 431)
+/// Whether a later try of the same message can succeed. A wrong address, a missing right or a redirect is a mistake in the
+/// configuration: the message stays until it is corrected.
+fn kind(status: StatusCode) -> PublishErrorKind {
+    match status.as_u16() {
+        413 | 414 | 431 => PublishErrorKind::TooLarge,
+        400 | 411 | 415 | 422 => PublishErrorKind::Impossible,
+        _ => PublishErrorKind::Transient,
+    }
 }
 
-/// As much of the body as fits; to its end, where the connection is to be used again.
-async fn read(response: &mut reqwest::Response) -> Vec<u8> {
+/// As much of the body as fits; to its end, if the connection is to be used again.
+async fn read(response: &mut reqwest::Response) -> reqwest::Result<Vec<u8>> {
     let mut answer = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
+    while let Some(chunk) = response.chunk().await? {
         let room = ANSWER_BYTES - answer.len();
         answer.extend_from_slice(&chunk[..chunk.len().min(room)]);
         if answer.len() == ANSWER_BYTES {
             break;
         }
     }
-    answer
+    Ok(answer)
 }
 
 #[cfg(test)]

@@ -50,13 +50,26 @@ pub struct Outgoing {
     pub headers: Vec<(String, Value)>,
     /// The Kafka record key; RabbitMQ has none.
     pub key: Option<Bytes>,
-    /// The AMQP properties; Kafka keeps only what it has a place for.
+    /// The Kafka record's time in milliseconds since the Unix epoch; None for the time of the write.
+    pub timestamp_millis: Option<i64>,
+    /// The AMQP properties; Kafka has no place for them.
     pub properties: Properties,
 }
 
-/// The broker's own counts of deliveries, which would be taken for counts of the queue that a message is written to.
-fn is_delivery_count(name: &str) -> bool {
-    ["x-delivery-count", "x-acquired-count"].iter().any(|count| name.eq_ignore_ascii_case(count))
+/// Headers that RabbitMQ writes on a message that it hands over or dead-letters. Written back, a count would be taken for
+/// one of the queue that the message is written to, and a death for a cycle: RabbitMQ then drops the message in silence.
+fn is_bookkeeping(name: &str) -> bool {
+    const NAMES: [&str; 6] = [
+        "x-death",
+        "x-delivery-count",
+        "x-acquired-count",
+        "x-stream-offset",
+        "x-opt-deaths",
+        "x-opt-acquired-count",
+    ];
+    const STARTS: [&str; 3] = ["x-first-death-", "x-last-death-", "x-opt-rabbitmq-"];
+    let starts = |start: &&str| name.get(..start.len()).is_some_and(|it| it.eq_ignore_ascii_case(start));
+    NAMES.iter().any(|its| name.eq_ignore_ascii_case(its)) || STARTS.iter().any(starts)
 }
 
 /// Why a write was not confirmed.

@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 
-use ::http::header::CONTENT_TYPE;
+use ::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use ::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use cloudevents::AttributesReader;
 
 use super::{Broker, Outgoing, PublishError, Publisher};
 use crate::event::{
-    Message, Origin, Properties, Value, decode_response, is_structured, own, response_attributes,
+    Message, Origin, Properties, Value, decode_response, is_structured, key, own, response_attributes,
 };
 
 /// Attribute `type` of an answer that was no CloudEvent.
@@ -28,10 +28,10 @@ pub struct Target {
     pub wrap: Wrap,
 }
 
-/// What becomes of an answer that is no CloudEvent.
+/// What becomes of an answer that is not a CloudEvent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wrap {
-    /// It is no reply, and nothing is written.
+    /// It is not a reply, and nothing is written.
     #[default]
     Never,
     /// It is published with attributes of our own, unless it is empty.
@@ -49,7 +49,7 @@ pub struct Answer<'a> {
     pub status: u16,
     pub headers: &'a HeaderMap,
     pub body: &'a Bytes,
-    /// The body is only the beginning of the answer.
+    /// Headers or body are only the beginning of the answer.
     pub truncated: bool,
 }
 
@@ -59,54 +59,68 @@ struct Event {
     attributes: Vec<(String, String)>,
     /// Of the body as it is.
     content_type: Option<String>,
+    /// How the body is compressed.
+    content_encoding: Option<String>,
     id: String,
     /// Extension `partitionkey`.
     key: Option<String>,
 }
 
 impl Target {
-    /// The message to write; None where the answer is no reply.
+    /// The message to write; None if the answer is not a reply.
     ///
     /// # Errors
-    /// When the answer is a reply and only the beginning of it was kept.
+    /// When the answer is a reply, and only the beginning of it was kept, or it is not an event that its reader could
+    /// read. No later write can succeed; the item and its answer must not be lost.
     pub fn message(&self, answer: &Answer<'_>) -> Result<Option<Outgoing>, PublishError> {
         // Knative's data plane contract: the body of a 202 must not be taken for a reply.
         if answer.status == StatusCode::ACCEPTED.as_u16() {
             return Ok(None);
         }
-        let Some(event) = self.event(answer) else { return Ok(None) };
-        if answer.truncated {
-            let what =
-                "the worker's answer is longer than sink.response_bytes, so that the reply is not whole";
-            return Err(PublishError::impossible(what.to_owned()));
+        let is_claimed = is_structured(answer.headers) || answer.headers.contains_key("ce-specversion");
+        let is_wrapped = self.wrap == Wrap::Any && !answer.body.is_empty();
+        if !is_claimed && !is_wrapped {
+            return Ok(None);
         }
-        Ok(Some(self.outgoing(answer, event)))
+        if answer.truncated {
+            let what = "the worker's answer is a reply that is longer than sink.response_bytes (or has more than 64 KiB \
+                        of headers), so that only its beginning is there; raise the limit or answer with less";
+            return Err(PublishError::too_large(what));
+        }
+        Ok(Some(self.outgoing(answer, self.event(answer)?)))
     }
 
-    fn event(&self, answer: &Answer<'_>) -> Option<Event> {
-        let content_type = answer.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let content_type = content_type.map(str::to_owned);
+    fn event(&self, answer: &Answer<'_>) -> Result<Event, PublishError> {
+        let text = |name| answer.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let content_type = text(CONTENT_TYPE);
+        let content_encoding =
+            text(CONTENT_ENCODING).filter(|coding| !coding.eq_ignore_ascii_case("identity"));
         let structured = is_structured(answer.headers);
+        if structured && content_encoding.is_some() {
+            // Compressed: what the document says is for its reader.
+            let (attributes, id) = (Vec::new(), String::new());
+            return Ok(Event { attributes, content_type, content_encoding, id, key: None });
+        }
         match decode_response(answer.headers, answer.body) {
             Ok(Some(parts)) => {
                 let attributes = if structured { Vec::new() } else { response_attributes(answer.headers) };
                 let id = parts.event.id().to_owned();
                 let key = parts.event.extension("partitionkey").map(ToString::to_string);
-                return Some(Event { attributes, content_type, id, key });
+                return Ok(Event { attributes, content_type, content_encoding, id, key });
             }
             Ok(None) => {}
-            // Half a document can't be read, but it is known to be one.
-            Err(_) if structured && answer.truncated => {
-                return Some(Event { attributes: Vec::new(), content_type, id: String::new(), key: None });
+            // The whole document is in the body, so that nothing is lost in a wrapper.
+            Err(error) if structured && self.wrap == Wrap::Any && !answer.body.is_empty() => {
+                tracing::warn!(%error, id = answer.event_id, "The worker's answer claims to be a CloudEvent and cannot be read as one; wrapped");
             }
             Err(error) => {
-                tracing::warn!(%error, id = answer.event_id, "The worker's answer claims to be a CloudEvent and is none");
+                let what = format!(
+                    "the worker's answer claims to be a CloudEvent and cannot be read as one: {error}"
+                );
+                return Err(PublishError::impossible(what));
             }
         }
-        if self.wrap == Wrap::Never || answer.body.is_empty() {
-            return None;
-        }
-        // An event of its own, and the same one however often the item is run and the answer is written.
+        // An event of our own, and the same one however often the item is run and the answer is written.
         let id = format!("{}/reply", answer.event_id);
         let attributes = [
             ("specversion", "1.0"),
@@ -116,14 +130,14 @@ impl Target {
             ("subject", answer.event_id),
         ];
         let attributes = attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        // What claims to be an event and is none would be read as one again.
+        // A wrong label would have the body read as an event again.
         let content_type = content_type.filter(|_| !structured);
         let content_type = content_type.or_else(|| Some("application/octet-stream".to_owned()));
-        Some(Event { attributes, content_type, id, key: None })
+        Ok(Event { attributes, content_type, content_encoding, id, key: None })
     }
 
     fn outgoing(&self, answer: &Answer<'_>, event: Event) -> Outgoing {
-        let Event { attributes, content_type, id, key } = event;
+        let Event { attributes, content_type, content_encoding, id, key } = event;
         let (key_of_item, correlation_id) = match &answer.item.origin {
             Origin::Kafka(origin) => (origin.key.clone(), None),
             Origin::Rabbitmq(origin) => {
@@ -131,12 +145,14 @@ impl Target {
                 (None, correlation_id.clone().or_else(|| message_id.clone()))
             }
         };
-        let (prefix, type_in_header) = match self.broker {
-            Broker::Rabbitmq => ("cloudEvents_", None),
-            Broker::Kafka => ("ce_", content_type.clone()),
+        let (prefix, in_headers) = match self.broker {
+            Broker::Rabbitmq => ("cloudEvents_", [None, None]),
+            Broker::Kafka => ("ce_", [content_type.clone(), content_encoding.clone()]),
         };
         let attributes = attributes.into_iter().map(|(name, value)| (format!("{prefix}{name}"), value));
-        let own = type_in_header.map(|value| ("content-type".to_owned(), value));
+        let names = ["content-type", "content-encoding"];
+        let own =
+            names.into_iter().zip(in_headers).filter_map(|(name, value)| Some((name.to_owned(), value?)));
         let id_of_item = (own::ID.to_owned(), answer.event_id.to_owned());
         let mark = (own::REPLY.to_owned(), "true".to_owned());
         let headers = attributes.chain(own).chain([id_of_item, mark]);
@@ -145,13 +161,15 @@ impl Target {
             is_null: false,
             headers: headers.map(|(name, value)| (name, Value::Text(value))).collect(),
             // The Kafka binding's key; without one the reply stays with the key of what it answers.
-            key: key.map(Bytes::from).or(key_of_item),
+            key: key.as_deref().map(key::from_text).or(key_of_item),
             properties: Properties {
                 content_type,
-                message_id: Some(id).filter(|id| id.len() <= ID_BYTES),
+                content_encoding,
+                message_id: Some(id).filter(|id| !id.is_empty() && id.len() <= ID_BYTES),
                 correlation_id,
                 ..Properties::default()
             },
+            ..Outgoing::default()
         }
     }
 }

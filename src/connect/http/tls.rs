@@ -59,7 +59,7 @@ fn authorities(trust: &Trust) -> Result<Vec<Certificate>, Error> {
         let found = read(&path).and_then(|pem| certificates(&pem, &path.display().to_string()));
         match found {
             Ok(found) => all.extend(found),
-            Err(error) => tracing::warn!(%error, "a trust bundle is left out"),
+            Err(error) => tracing::warn!(%error, "A trust bundle is left out"),
         }
     }
     Ok(all)

@@ -84,10 +84,10 @@ impl<T> Watched<T> {
         match (self.load)() {
             Ok(value) => {
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
-                tracing::info!(what = self.what, "read again, as a file has changed");
+                tracing::info!(what = self.what, "Read again, as a file has changed");
             }
             Err(error) => {
-                tracing::warn!(what = self.what, %error, "a file has changed and can't be used; going on with what it said before");
+                tracing::warn!(what = self.what, %error, "A changed file cannot be used; its earlier content stays in use");
             }
         }
     }

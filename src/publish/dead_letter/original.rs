@@ -12,13 +12,20 @@ use super::is_ours;
 use crate::event::{Message, Origin, Properties, Value};
 use crate::publish::Broker;
 
-/// The header, in the members that are needed.
+/// The header, in the members that are needed. Lists and tables in it are no deeper than sources let them be
+/// ([`crate::event::MAX_DEPTH`]); whoever writes such a header by hand is stopped by the depth that JSON may have.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Original {
     /// A Kafka key, in base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// The Kafka record had no value.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub null: bool,
+    /// Of the Kafka record, in milliseconds. A topic may give its records the time of the write.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<i64>,
     /// AMQP properties: all, or those that a RabbitMQ letter has not itself.
     #[serde(skip_serializing_if = "is_default", serialize_with = "without_nulls")]
     pub properties: Properties,
@@ -56,11 +63,15 @@ impl Original {
             (Origin::Rabbitmq(origin), Broker::Kafka) => {
                 let headers = typed_headers(message);
                 let headers = Some(headers).filter(|headers| !headers.is_empty());
-                Original { key: None, properties: origin.properties.clone(), headers }
+                Original { properties: origin.properties.clone(), headers, ..Original::default() }
             }
-            (Origin::Kafka(_), Broker::Kafka) => Original::default(),
+            (Origin::Kafka(origin), Broker::Kafka) => {
+                Original { timestamp: origin.timestamp, ..Original::default() }
+            }
             (Origin::Kafka(origin), Broker::Rabbitmq) => Original {
                 key: origin.key.as_ref().map(|key| BASE64_STANDARD.encode(key)),
+                null: origin.is_null,
+                timestamp: origin.timestamp,
                 properties: Properties::default(),
                 headers: (!is_sorted_and_unique(message)).then(|| typed_headers(message)),
             },

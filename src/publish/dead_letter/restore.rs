@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 
 use super::original::{self, Original};
-use super::{ORIGINAL_HEADER, is_ours};
+use super::{LEFT_OUT_HEADER, ORIGINAL_HEADER, is_ours};
 use crate::event::own::ORIGIN;
 use crate::event::{Message, Origin, Properties, Value};
 use crate::publish::Outgoing;
@@ -18,6 +18,8 @@ pub struct Restored {
     /// RabbitMQ is told to keep the message on disk whatever it was told before, and `CC` and `BCC`, which ask it to send
     /// copies elsewhere, are gone, since those were sent.
     pub outgoing: Outgoing,
+    /// Parts of the item that a last-resort letter left out, in words: the message is not whole without them.
+    pub left_out: Option<String>,
 }
 
 /// Where an item was taken from.
@@ -27,7 +29,7 @@ pub enum Place {
     Kafka { topic: String, partition: i32, offset: i64 },
 }
 
-/// Why a message is no dead letter of ours that can be restored.
+/// Why a message is not a dead letter of ours that can be restored.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
     #[error("it has no header {ORIGIN}, so longhaul did not write it")]
@@ -68,8 +70,14 @@ pub fn restore(letter: &Message) -> Result<Restored, RestoreError> {
             (None, Properties { expiration, user_id, ..origin.properties.clone() })
         }
     };
-    let outgoing = Outgoing { body: letter.body.clone(), is_null: false, headers, key, properties };
-    Ok(Restored { from, outgoing })
+    let is_null = match &letter.origin {
+        Origin::Kafka(origin) => origin.is_null,
+        Origin::Rabbitmq(_) => original.null,
+    };
+    let timestamp_millis = original.timestamp;
+    let outgoing =
+        Outgoing { body: letter.body.clone(), is_null, headers, key, timestamp_millis, properties };
+    Ok(Restored { from, outgoing, left_out: text(LEFT_OUT_HEADER).map(str::to_owned) })
 }
 
 impl Place {

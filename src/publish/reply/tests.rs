@@ -144,11 +144,12 @@ fn what_is_no_event_is_wrapped_only_if_asked_for() {
         for (headers, body, content_type) in [
             (&text[..], "made", "text/plain"),
             (&[], "made", "application/octet-stream"),
-            // Claims that do not hold.
+            // A claim that does not hold.
             (&[JSON_EVENT], "{}", "application/octet-stream"),
-            (&[("ce-specversion", "1.0"), text[0]], "no id", "text/plain"),
         ] {
-            assert_eq!(written(&never, &kafka_item(), headers, body), None, "{body}");
+            if headers != [JSON_EVENT] {
+                assert_eq!(written(&never, &kafka_item(), headers, body), None, "{body}");
+            }
             let reply = written(&any, &kafka_item(), headers, body).unwrap();
             let parts = decode(&read(&reply, broker), String::new).unwrap().expect("an event");
             let event = &parts.event;
@@ -169,6 +170,65 @@ fn what_is_not_to_be_taken_for_a_reply_or_is_not_whole() {
         let error = answered(&target, &kafka_item(), 200, headers, "{\"specv", true).unwrap_err();
         assert!(!error.is_transient() && error.what.contains("sink.response_bytes"), "{error}");
     }
+    // The headers did not fit, and only the claim was kept.
+    let error = answered(&target, &kafka_item(), 200, &[("ce-specversion", "1.0")], "", true).unwrap_err();
+    assert_eq!(error.kind, crate::publish::PublishErrorKind::TooLarge);
     let dropped = Target { wrap: Wrap::Never, ..target };
     assert_eq!(answered(&dropped, &kafka_item(), 200, &[], "lon", true).unwrap(), None);
+}
+
+/// Whoever reads replies would miss it, and the item would be gone.
+#[test]
+fn a_reply_with_a_defect_is_an_error_and_never_a_missing_reply() {
+    let document = |member: &str| -> &'static str {
+        format!(r#"{{"specversion":"1.0","id":"r","source":"/w","type":"t",{member}}}"#).leak()
+    };
+    let with = |name: &'static str, value: &'static str| -> Vec<(&'static str, &'static str)> {
+        BINARY.iter().copied().filter(|(known, _)| *known != name).chain([(name, value)]).collect()
+    };
+    let batch = vec![("content-type", "application/cloudevents-batch+json")];
+    let cases = [
+        (with("ce-time", "2026-01-02T03:04:05"), "data"),
+        (with("ce-dataschema", "relative"), "data"),
+        (with("ce-specversion", "0.3"), "data"),
+        (with("ce-id", ""), "data"),
+        (with("ce-note", "%ff"), "data"),
+        (with("ce-data", "x"), "data"),
+        (vec![JSON_EVENT], document(r#""time":"2026-01-02T03:04:05""#)),
+        (vec![JSON_EVENT], document(r#""ratio":0.5"#)),
+        (vec![JSON_EVENT], document(r#""data":1,"data_base64":"YQ==""#)),
+        (vec![JSON_EVENT], "{"),
+        (batch, "[]"),
+        (vec![("content-type", "application/cloudevents+xml")], "<event/>"),
+    ];
+    for (headers, body) in cases {
+        let never = answered(&target(Broker::Kafka, Wrap::Never), &kafka_item(), 200, &headers, body, false);
+        let error = never.unwrap_err();
+        assert!(!error.is_transient() && error.what.contains("cannot be read as one"), "{error}");
+        let any = answered(&target(Broker::Kafka, Wrap::Any), &kafka_item(), 200, &headers, body, false);
+        // A document is whole in a wrapper; attributes in headers would be lost.
+        assert_eq!(any.is_err(), headers.len() > 1, "{headers:?}");
+    }
+}
+
+#[test]
+fn a_compressed_reply_stays_readable() {
+    let zipped = [&BINARY[..], &[("content-encoding", "gzip")]].concat();
+    let document = [JSON_EVENT, ("content-encoding", "gzip")];
+    for headers in [&zipped[..], &document] {
+        let to_rabbitmq =
+            written(&target(Broker::Rabbitmq, Wrap::Never), &kafka_item(), headers, "zip").unwrap();
+        assert_eq!(to_rabbitmq.properties.content_encoding.as_deref(), Some("gzip"));
+        let to_kafka = written(&target(Broker::Kafka, Wrap::Never), &kafka_item(), headers, "zip").unwrap();
+        let wanted = ("content-encoding".to_owned(), Value::Text("gzip".to_owned()));
+        assert!(to_kafka.headers.contains(&wanted), "{:?}", to_kafka.headers);
+        assert_eq!(to_kafka.body, "zip");
+    }
+}
+
+#[test]
+fn a_binary_key_comes_back_from_its_text() {
+    let keyed = [&BINARY[..], &[("ce-partitionkey", "base64:/w8=")]].concat();
+    let reply = written(&target(Broker::Kafka, Wrap::Never), &kafka_item(), &keyed, "").unwrap();
+    assert_eq!(reply.key.as_deref(), Some(&[0xff, 0x0f][..]));
 }

@@ -48,9 +48,18 @@ pub(super) fn reply(headers: &HeaderMap, received: Received, most: usize) -> Res
         bytes += name.as_str().len() + value.len();
         if bytes > REPLY_HEAD_BYTES {
             truncated = true;
+            kept.clear();
             break;
         }
         kept.append(name.clone(), copy(value));
+    }
+    if kept.is_empty() {
+        // Enough to tell that it was meant as a reply.
+        for name in [CONTENT_TYPE, HeaderName::from_static("ce-specversion")] {
+            if let Some(value) = headers.get(&name).filter(|value| value.len() <= VALUE_BYTES) {
+                kept.insert(name, copy(value));
+            }
+        }
     }
     let mut body = received.start;
     if body.len() > most {

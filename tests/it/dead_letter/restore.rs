@@ -27,6 +27,8 @@ fn of_rabbitmq() -> (Message, Restored) {
         ("list".to_owned(), Value::List(vec![Value::Null, Value::Text("é".to_owned())])),
         ("table".to_owned(), Value::Table(vec![("t".to_owned(), Value::Timestamp(7))])),
         ("text".to_owned(), Value::Text("7".to_owned())),
+        ("time".to_owned(), Value::Timestamp(1_700_000_000)),
+        ("void".to_owned(), Value::Null),
     ];
     let text = |text: &str| Some(text.to_owned());
     let properties = Properties {
@@ -53,7 +55,7 @@ fn of_rabbitmq() -> (Message, Restored) {
     all.push(("x-delivery-count".to_owned(), Value::Int(3)));
     let message = Message { body: Bytes::from_static(BODY), headers: all, origin: Origin::Rabbitmq(origin) };
     let outgoing = Outgoing { body: Bytes::from_static(BODY), headers, properties, ..Outgoing::default() };
-    (message, Restored { from: Place::Rabbitmq { queue: "jobs/eu".to_owned() }, outgoing })
+    (message, Restored { from: Place::Rabbitmq { queue: "jobs/eu".to_owned() }, outgoing, left_out: None })
 }
 
 /// A Kafka item with names that repeat and are in no order, and what it is restored to.
@@ -76,11 +78,13 @@ fn of_kafka() -> (Message, Restored) {
     };
     let message =
         Message { body: Bytes::from_static(BODY), headers: headers.clone(), origin: Origin::Kafka(origin) };
-    let outgoing = Outgoing { body: Bytes::from_static(BODY), headers, key, ..Outgoing::default() };
-    (message, Restored { from: Place::Kafka { topic: "jobs".to_owned(), partition: 2, offset: 9 }, outgoing })
+    let body = Bytes::from_static(BODY);
+    let outgoing = Outgoing { body, headers, key, timestamp_millis: Some(1), ..Outgoing::default() };
+    let from = Place::Kafka { topic: "jobs".to_owned(), partition: 2, offset: 9 };
+    (message, Restored { from, outgoing, left_out: None })
 }
 
-fn letter(message: Message) -> Letter {
+pub fn letter(message: Message) -> Letter {
     Letter {
         message: Arc::new(message),
         event_id: "event".to_owned(),
@@ -95,7 +99,7 @@ fn letter(message: Message) -> Letter {
 }
 
 async fn through(publisher: &dyn Publisher, broker: Broker, graveyard: &impl Backlog) {
-    let items = [of_rabbitmq(), of_kafka(), of_kafka_without_a_key()];
+    let items = [of_rabbitmq(), of_kafka(), of_kafka_without_a_key(), tombstone()];
     for (message, _) in &items {
         let written = publisher.publish(letter(message.clone()).outgoing(broker));
         within("a confirm", written).await.expect("confirmed");
@@ -114,6 +118,17 @@ fn of_kafka_without_a_key() -> (Message, Restored) {
     message.headers = vec![("a".to_owned(), Value::Bytes(Bytes::from_static(b"text")))];
     restored.outgoing.key = None;
     restored.outgoing.headers.clone_from(&message.headers);
+    (message, restored)
+}
+
+/// A record without a value, which says that its key is gone.
+fn tombstone() -> (Message, Restored) {
+    let (mut message, mut restored) = of_kafka();
+    let Origin::Kafka(origin) = &mut message.origin else { panic!("made above") };
+    origin.is_null = true;
+    message.body = Bytes::new();
+    restored.outgoing.is_null = true;
+    restored.outgoing.body = Bytes::new();
     (message, restored)
 }
 
