@@ -189,7 +189,7 @@ async fn a_body_that_does_not_fit_is_an_error_with_the_true_cause() {
 
 #[test]
 fn the_smallest_letter_fits_into_the_smallest_frame_whatever_the_item_is() {
-    for seed in 0..500 {
+    for seed in 0..60 {
         let mut random = fastrand::Rng::with_seed(seed);
         let long = |random: &mut fastrand::Rng| {
             let character = random.choice(['x', '\u{1f980}', '\n']).unwrap_or('x');
