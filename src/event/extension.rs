@@ -9,7 +9,7 @@ use serde_json::Value;
 pub(super) const ATTEMPT: &str = "attempt";
 pub(super) const REDELIVERED: &str = "redelivered";
 
-/// What `K_CE_OVERRIDES` asks for: extensions to set on every event, whatever it came with.
+/// The extensions from `K_CE_OVERRIDES`, which are set on every event in place of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides(BTreeMap<String, String>);
 
@@ -17,7 +17,7 @@ pub struct Overrides(BTreeMap<String, String>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// CloudEvents 1.0.2, section 3.1: lower-case letters and digits only.
-    #[error("{0:?} is no name for an extension: only a to z and 0 to 9 are allowed")]
+    #[error("{0:?} is not a name for an extension: only a to z and 0 to 9 are allowed")]
     Characters(String),
     #[error("{0:?} is an attribute of its own and can't be set as an extension")]
     Reserved(String),
@@ -35,8 +35,8 @@ pub enum OverridesError {
 }
 
 impl Overrides {
-    /// Reads the value of `K_CE_OVERRIDES`; an empty one, which Knative sets where there is nothing to override, is
-    /// no override.
+    /// Reads the value of `K_CE_OVERRIDES`; an empty one, which Knative sets if there is nothing to override, gives
+    /// no extension.
     ///
     /// # Errors
     /// When the text is not `{"extensions": {…}}` with strings as values, or names what no extension may be called.
@@ -99,7 +99,7 @@ fn is_reserved(name: &str) -> bool {
     ) || is_per_attempt(name)
 }
 
-/// Whether the name is one of the extensions that we set anew at each attempt.
+/// Whether the name is one of the extensions that longhaul sets again at each attempt.
 pub(super) fn is_per_attempt(name: &str) -> bool {
     name == ATTEMPT || name == REDELIVERED
 }
@@ -125,7 +125,7 @@ mod tests {
         assert!(error("{extensions").starts_with("not JSON: "), "{}", error("{extensions"));
         assert!(error("[]").contains("expected {\"extensions\""), "{}", error("[]"));
         assert!(error(r#"{"extensions":{"n":1}}"#).contains("1 as the value of \"n\""));
-        assert!(error(r#"{"extensions":{"Team_A":"x"}}"#).contains("\"Team_A\" is no name"));
+        assert!(error(r#"{"extensions":{"Team_A":"x"}}"#).contains("\"Team_A\" is not a name"));
         for reserved in
             ["id", "source", "type", "subject", "time", "data", "specversion", "attempt", "redelivered"]
         {

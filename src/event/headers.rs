@@ -9,22 +9,22 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use super::binary;
 use super::encoder::EncodeError;
 
-/// What an [`http::HeaderMap`] can hold.
+/// Headers that an [`http::HeaderMap`] can hold.
 const MOST: usize = 24_576;
 /// Bytes of an event's head. Servers accept less, mostly 8 to 64 KiB, and a larger one would occupy memory that no limit
 /// of the configuration counts.
 pub(super) const MOST_BYTES: usize = 64 * 1024;
 /// What a header takes on the wire besides name and value.
 const SEPARATORS: usize = 4;
-/// Room for what is added to a request after the event: two headers of the attempt, the configured ones, and those of
-/// the HTTP client.
+/// Room for the headers that a request gets after the event: two of the attempt, the configured ones, and those of the
+/// HTTP client.
 const ROOM: usize = 12;
 
 /// Headers of different names, in the order in which they were added.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Headers(Vec<(HeaderName, HeaderValue)>);
 
-/// Collects headers; whoever adds them adds no name twice.
+/// Collects headers; the caller adds no name twice.
 #[derive(Debug)]
 pub(super) struct Builder {
     names: Vec<(HeaderName, Range<usize>)>,
@@ -88,7 +88,7 @@ impl Headers {
         self.0.len() + more <= MOST
     }
 
-    /// The headers of a request, if they [fit](Self::fit_beside); else those that do.
+    /// The headers of a request, if they [fit](Self::fit_beside); else only the first ones that do.
     pub(super) fn to_map(&self) -> HeaderMap {
         let mut map = HeaderMap::try_with_capacity(self.0.len() + ROOM).unwrap_or_default();
         for (name, value) in &self.0 {

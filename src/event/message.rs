@@ -96,7 +96,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// The value as text where it is text, or bytes that are UTF-8.
+    /// The value as text, if it is text or bytes that are UTF-8.
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Value::Text(text) => Some(text),
@@ -210,7 +210,7 @@ impl Message {
         size_of::<Message>() + ALLOCATION + self.body.len() + headers + origin + EVENT
     }
 
-    /// What the event keeps of a header.
+    /// The part of a header that the event keeps.
     fn encoded_bytes(&self, name: &str, value: &Value) -> usize {
         let is_attribute = match self.origin {
             // Every header of a record becomes an attribute; of an AMQP message only those that already are one.
@@ -231,7 +231,7 @@ impl Message {
         found.map(|(_, value)| value)
     }
 
-    /// One of our own headers, where it says something of this very item: its name, its count of attempts. A dead letter
+    /// One of our own headers, if it tells something about this very item: its name, its count of attempts. A dead letter
     /// (`longhaul-origin`) and a reply (`longhaul-reply`) tell of another item, and two of them may tell of the same one. A
     /// copy of either is an item with a name again.
     pub fn own_header(&self, name: &str) -> Option<&Value> {

@@ -1,4 +1,4 @@
-//! Times that come as numbers. Clients disagree on the unit, whatever the specification of their protocol says.
+//! Times that come as numbers. Clients disagree on the unit, although the specifications of their protocols name it.
 
 use chrono::{DateTime, Datelike, Utc};
 
@@ -8,7 +8,7 @@ const LAST_SECOND: u64 = 253_402_300_799;
 const PLAUSIBLE: u64 = 7_258_118_400;
 
 /// Seconds since the Unix epoch, as the specification of AMQP says. A number beyond the year 9999 is taken for
-/// milliseconds, else microseconds, else nanoseconds, where that gives a plausible time.
+/// milliseconds, else microseconds, else nanoseconds, if that gives a plausible time.
 pub(super) fn from_unix(number: u64) -> Option<DateTime<Utc>> {
     if number <= LAST_SECOND {
         return DateTime::from_timestamp(i64::try_from(number).ok()?, 0);

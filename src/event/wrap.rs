@@ -20,7 +20,7 @@ use super::{key, media_type, own, time};
 pub(super) struct Wrapper {
     pub namespace: String,
     pub name: String,
-    /// Attribute `type`, where the configuration names one; likewise the next two.
+    /// Attribute `type`, if the configuration names one; likewise the next two.
     pub kind: Option<String>,
     pub source: Option<String>,
     pub subject: Option<String>,

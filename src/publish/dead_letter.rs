@@ -1,4 +1,4 @@
-//! What an item becomes when it failed for good: itself, with headers that say why.
+//! The dead letter of an item that failed for good: the item itself, with headers that say why.
 //!
 //! To a broker the body is the original one and not the event made of it, so that a redrive needs to undo nothing. A
 //! service gets the event, as Knative's deadLetterSink does. The `knativeerror*` names are those of Knative's dead
@@ -23,7 +23,7 @@ mod restore;
 use original::Original;
 pub use restore::{Place, RestoreError, Restored, restore};
 
-/// What of the item the target has no other place for.
+/// The parts of the item for which the target has no other place.
 const ORIGINAL_HEADER: &str = "longhaul-original";
 /// Marks a last-resort letter, and names the parts of the item that are not in it.
 const LEFT_OUT_HEADER: &str = "longhaul-left-out";
@@ -45,14 +45,14 @@ pub enum Target {
     Http(Arc<http::Client>),
 }
 
-/// An item that failed for good, and what is known of its failure.
+/// An item that failed for good, and the known facts of its failure.
 #[derive(Clone, Debug)]
 pub struct Letter {
     pub message: Arc<Message>,
     /// The CloudEvent's id in every attempt.
     pub event_id: String,
     pub reason: Reason,
-    /// Status of the last answer, where there was one.
+    /// Status of the last answer, if there was one.
     pub code: Option<u16>,
     /// One line for people about the last attempt.
     pub detail: String,
@@ -199,7 +199,7 @@ impl Letter {
         about
     }
 
-    /// What the event gets besides its own attributes.
+    /// The extensions that the event gets besides its own attributes.
     fn extensions(&self) -> Vec<(&'static str, Json)> {
         let mut extensions = vec![
             ("longhaulattempts", self.attempts.into()),
@@ -244,7 +244,7 @@ fn origin(origin: &Origin) -> String {
     }
 }
 
-/// RFC 3339, to the millisecond; a clock beyond the calendar is no reason to lose a letter.
+/// RFC 3339, to the millisecond; a clock beyond the calendar must not cost a letter.
 fn time(time: SystemTime) -> String {
     let timestamp = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     format!("{timestamp:.3}")

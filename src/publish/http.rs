@@ -17,10 +17,10 @@ use crate::connect::http::{Error, HeaderSource, Trust, Watched};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Of an answer's body, what is looked at; a connection with more in it is closed rather than read on.
+/// The bytes of an answer's body that are read; a connection with more in it is closed.
 const ANSWER_BYTES: usize = 64 * 1024;
 
-/// Of an answer that refuses, what is told.
+/// The characters of a refusing answer that an error shows.
 const SHOWN_CHARS: usize = 200;
 
 /// Writes to one address.
@@ -33,7 +33,7 @@ pub struct Client {
     headers: Watched<HeaderMap>,
 }
 
-/// What a [`Client`] is made from.
+/// Everything that a [`Client`] is made from.
 ///
 /// The token that SinkBinding mounts is not among it: it is made out to the sink, so that another receiver would refuse
 /// it, or could use it.
@@ -107,7 +107,7 @@ impl Client {
             // hyper leaves the length out then; some servers answer 411 to a POST without one.
             headers.try_insert(CONTENT_LENGTH, HeaderValue::from_static("0"))?;
         }
-        // For those that reqwest and hyper add (Accept, User-Agent, Host, Content-Length): a full map makes them panic.
+        // reqwest and hyper add Accept, User-Agent, Host and Content-Length: a full map makes them panic.
         headers.try_reserve(8)?;
         *request.headers_mut() = headers;
         *request.body_mut() = Some(body.into());

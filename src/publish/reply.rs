@@ -17,7 +17,7 @@ use crate::event::{
 /// Attribute `type` of an answer that was no CloudEvent.
 const WRAPPED_TYPE: &str = "dev.longhaul.reply";
 
-/// What RabbitMQ takes as a message id, in bytes.
+/// The longest message id of RabbitMQ, in bytes.
 const ID_BYTES: usize = 255;
 
 /// Where a pipeline's replies go.
@@ -28,7 +28,7 @@ pub struct Target {
     pub wrap: Wrap,
 }
 
-/// What becomes of an answer that is not a CloudEvent.
+/// The use of an answer that is not a CloudEvent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wrap {
     /// It is not a reply, and nothing is written.
@@ -38,7 +38,7 @@ pub enum Wrap {
     Any,
 }
 
-/// An answer of the worker, and what it answers.
+/// An answer of the worker, and the item that it answers.
 #[derive(Clone, Debug)]
 pub struct Answer<'a> {
     pub item: &'a Message,
@@ -53,11 +53,11 @@ pub struct Answer<'a> {
     pub truncated: bool,
 }
 
-/// What of the event is not in the body.
+/// The parts of the event that are not in the body.
 struct Event {
     /// By name; none in structured form.
     attributes: Vec<(String, String)>,
-    /// Of the body as it is.
+    /// The type of the body as it is.
     content_type: Option<String>,
     /// How the body is compressed.
     content_encoding: Option<String>,
@@ -160,7 +160,7 @@ impl Target {
             body: answer.body.clone(),
             is_null: false,
             headers: headers.map(|(name, value)| (name, Value::Text(value))).collect(),
-            // The Kafka binding's key; without one the reply stays with the key of what it answers.
+            // The Kafka binding's key; without one the reply keeps the item's key.
             key: key.as_deref().map(key::from_text).or(key_of_item),
             properties: Properties {
                 content_type,

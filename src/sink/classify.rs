@@ -1,8 +1,8 @@
-//! What a request's ending means: the one table that decides whether an item's work is done.
+//! The meaning of a request's ending: the only table that decides whether an item's work is done.
 //!
 //! Knative's parts answer in the worker's name without saying so: their statuses are those of HTTP at large, and only
-//! the bodies tell them apart. The texts below are those of the activator, queue-proxy and Envoy. A worker that sets
-//! `Longhaul-Outcome` is never mistaken for one of them, whatever it says in its body.
+//! the bodies tell them apart. The texts below come from the activator, queue-proxy and Envoy. A worker that sets
+//! `Longhaul-Outcome` is never mistaken for one of them, however its body reads.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +16,7 @@ mod tests;
 
 /// The worker's verdict: `done`, `retry`, `reject` or `interrupted`.
 pub const OUTCOME_HEADER: &str = "longhaul-outcome";
-/// The worker's own words on it.
+/// The worker's own words about its verdict.
 pub const REASON_HEADER: &str = "longhaul-reason";
 
 /// The longest `Retry-After` that is taken at its word, so that no arithmetic on it can overflow. The core has a cap
@@ -39,7 +39,7 @@ pub struct Verdict {
     pub detail: String,
 }
 
-/// What the configuration says about answers.
+/// The configuration's rules for answers.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// `sink.require_outcome`: an answer without the worker's header is not the worker's.
@@ -55,7 +55,7 @@ pub struct Seen<'a> {
     pub headers: &'a HeaderMap,
     /// The start of the body, as far as it was kept.
     pub body: &'a [u8],
-    /// The last bytes of the body, also where its middle was not kept.
+    /// The last bytes of the body, also if its middle was not kept.
     pub tail: &'a [u8],
     /// Why the body did not come to its end, if it did not.
     pub cut: Option<&'a Failure>,

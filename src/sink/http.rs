@@ -127,7 +127,7 @@ impl Client {
             // hyper leaves the length out then; some servers answer 411 to a POST without one.
             headers.try_insert(CONTENT_LENGTH, HeaderValue::from_static("0"))?;
         }
-        // For those that reqwest and hyper add (Accept, User-Agent, Host, Content-Length): a full map makes them panic.
+        // reqwest and hyper add Accept, User-Agent, Host and Content-Length: a full map makes them panic.
         headers.try_reserve(8)?;
         *outgoing.headers_mut() = headers;
         *outgoing.body_mut() = Some(request.body.into());

@@ -1,4 +1,4 @@
-//! Where items go: one request for each attempt, held open for as long as the work takes.
+//! Sends items to the service: one request for each attempt, held open for as long as the work takes.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use crate::delivery::Outcome;
 pub mod classify;
 pub mod http;
 
-/// Sends one attempt and says what became of it. It never fails: every ending is an [`Answer`].
+/// Sends one attempt and tells its ending. It never fails: every ending is an [`Answer`].
 pub trait Sink: Send + Sync + 'static {
     /// Dropping the future closes the connection, which is how an attempt is cut short.
     fn send(&self, request: Request) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>>;
@@ -31,16 +31,16 @@ pub struct Request {
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub outcome: Outcome,
-    /// The status code, where there was an answer.
+    /// The status code, if there was an answer.
     pub status: Option<u16>,
     /// One line for people: the worker's `Longhaul-Reason`, or the error.
     pub detail: String,
-    /// Of a finished request whose answer may be a reply: the event's headers and the body, bounded by
-    /// `sink.response_bytes`. Of every other one a few headers and the first KiB.
+    /// If the answer may be a reply, the event's headers and the body, bounded by `sink.response_bytes`; else a few
+    /// headers and the first KiB.
     pub response: Option<Response>,
 }
 
-/// What the worker answered.
+/// The kept part of the worker's answer.
 #[derive(Clone, Debug)]
 pub struct Response {
     pub headers: HeaderMap,

@@ -32,7 +32,7 @@ impl HeaderSource for String {
     }
 }
 
-/// Headers that nobody may configure, and why. Each could make a request something else than one run of the worker.
+/// Headers that may not be configured, and why. Each could make a request something else than one run of the worker.
 const FORBIDDEN: &[(&str, &str)] = &[
     ("expect", "a 1xx answer makes queue-proxy report every later failure as 200"),
     ("idempotency-key", "Go's transports repeat a request that has it"),
@@ -50,7 +50,7 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("trailer", "it belongs to the connection"),
 ];
 
-/// `fixed` and the configured ones in `own`, read anew when a file that one comes from changes. Where `bearer` names a
+/// `fixed` and the configured ones in `own`, read again when a file that one comes from changes. If `bearer` names a
 /// file that exists, its token goes into `Authorization`.
 ///
 /// # Errors
@@ -78,7 +78,7 @@ pub fn headers(
     })
 }
 
-/// Those that no file has a part in.
+/// The headers that come from no file.
 ///
 /// # Errors
 /// When one of them can't be sent.
@@ -116,7 +116,7 @@ fn value(name: &HeaderName, source: &dyn HeaderSource) -> Result<HeaderValue, Er
     sensitive(text).ok_or_else(|| bad(name.as_str(), "the value can't be sent in a header"))
 }
 
-/// The token that SinkBinding mounts, where the sink wants one.
+/// The token that SinkBinding mounts, if the sink wants one.
 fn token(path: &Path) -> Result<Option<HeaderValue>, Error> {
     let token = match fs::read_to_string(path) {
         Ok(token) => token,

@@ -47,8 +47,8 @@ pub struct Trust {
 /// What every client has. All limits are named: reqwest's own (30 s of unacknowledged data, 90 s of idleness, ten
 /// redirects) are made for browsing.
 ///
-/// Of the deviations from HTTP those are accepted that leave no doubt about the meaning: many headers, a space in front of
-/// a colon, a folded line. Invalid header lines are not skipped: one of them may have been the length, and without it
+/// Clients accept the deviations from HTTP that leave no doubt about the meaning: many headers, a space in front of a
+/// colon, a folded line. Invalid header lines are not skipped: one of them may have been the length, and without it
 /// nobody can tell half an answer from a whole one.
 pub fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()

@@ -9,7 +9,7 @@ use reqwest::{Certificate, Client, ClientBuilder, Identity, Url};
 use super::watched::Watched;
 use super::{Error, Trust};
 
-/// The client that `make` begins, built anew when a certificate changes.
+/// The client that `make` begins, built again when a certificate changes.
 ///
 /// For `http://` no certificate is looked at: redirects are off, so none can ever be needed, and reqwest refuses to
 /// build a client on a system without any (an image from scratch).
@@ -55,7 +55,7 @@ fn authorities(trust: &Trust) -> Result<Vec<Certificate>, Error> {
         all.extend(certificates(text.as_bytes(), "K_CA_CERTS")?);
     }
     for path in bundles(&trust.bundles) {
-        // One bad bundle of the cluster is no reason to trust none of the others.
+        // One bad bundle of the cluster must not take the trust from the others.
         let found = read(&path).and_then(|pem| certificates(&pem, &path.display().to_string()));
         match found {
             Ok(found) => all.extend(found),

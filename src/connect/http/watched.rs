@@ -1,4 +1,4 @@
-//! A value made from files, made anew when they change.
+//! A value made from files, and made again when they change.
 //!
 //! Kubernetes swaps mounted Secrets and ConfigMaps below a running process: tokens every hour, certificates every few
 //! months. Asking for the value costs a read lock; at most once a second it also costs a `stat` of each file.
@@ -22,7 +22,7 @@ pub struct Watched<T> {
     files: Vec<PathBuf>,
     load: Box<dyn Fn() -> Result<T, Error> + Send + Sync>,
     current: RwLock<Arc<T>>,
-    /// Of the files that `current` was made from.
+    /// The state of the files that `current` was made from.
     fingerprint: RwLock<Fingerprint>,
     created: Instant,
     period: Duration,
@@ -30,7 +30,7 @@ pub struct Watched<T> {
     next_check: AtomicU64,
 }
 
-/// What changes when a file does; nothing where there is no such file.
+/// Facts that change with a file; None for a missing file.
 type Fingerprint = Vec<Option<(SystemTime, u64, u64)>>;
 
 impl<T> Watched<T> {

@@ -20,7 +20,7 @@ pub use response::{is_structured, texts as response_attributes};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parts {
     pub event: Event,
-    /// As a binary-mode body: what `datacontenttype` describes. Empty where the event has no data.
+    /// As a binary-mode body: what `datacontenttype` describes. Empty if the event has no data.
     pub data: Bytes,
 }
 
@@ -122,7 +122,7 @@ pub fn decode(
 /// Reads an HTTP answer as a CloudEvent, in binary or structured mode; `None` if it does not claim to be one.
 ///
 /// # Errors
-/// When it claims to be a CloudEvent and has a defect, however small: whoever reads the reply would meet it.
+/// When it claims to be a CloudEvent and has a defect, however small: the readers of the reply would meet it.
 pub fn decode_response(headers: &HeaderMap, body: &Bytes) -> Result<Option<Parts>, DecodeError> {
     let claimed = response::content_type(headers).filter(|text| media_type::claims_cloudevents(text));
     let (parts, defects) = match claimed {

@@ -13,7 +13,7 @@ use crate::event::{Message, Origin, Properties, Value};
 use crate::publish::Broker;
 
 /// The header, in the members that are needed. Lists and tables in it are no deeper than sources let them be
-/// ([`crate::event::MAX_DEPTH`]); whoever writes such a header by hand is stopped by the depth that JSON may have.
+/// ([`crate::event::MAX_DEPTH`]); for a header that was written by hand, the parser of JSON has a limit of its own.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Original {
@@ -23,7 +23,7 @@ pub(super) struct Original {
     /// The Kafka record had no value.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub null: bool,
-    /// Of the Kafka record, in milliseconds. A topic may give its records the time of the write.
+    /// The Kafka record's time in milliseconds. A topic may give its records the time of the write instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<i64>,
     /// AMQP properties: all, or those that a RabbitMQ letter has not itself.
@@ -78,7 +78,7 @@ impl Original {
         }
     }
 
-    /// The header's value; None where nothing is lost.
+    /// The header's value; None if the target loses nothing.
     pub fn to_header(&self) -> Option<String> {
         if *self == Original::default() {
             return None;
@@ -149,5 +149,5 @@ impl TryFrom<Typed> for Value {
 
 /// The headers as they were.
 pub(super) fn headers(typed: Vec<(String, Typed)>) -> Result<Vec<(String, Value)>, base64::DecodeError> {
-    typed.into_iter().map(|(name, value)| Ok((name, value.try_into()?))).collect()
+    typed.into_iter().map(|(name, value)| Ok((name, Value::try_from(value)?.bounded()))).collect()
 }

@@ -43,7 +43,7 @@ pub enum RestoreError {
 /// Restores the message of a dead letter, as a source handed it over.
 ///
 /// # Errors
-/// When it is no dead letter of ours, or somebody changed the headers that say what it was.
+/// When it is not a dead letter of ours, or its headers about the original were changed.
 pub fn restore(letter: &Message) -> Result<Restored, RestoreError> {
     let text = |name| letter.header(name).and_then(Value::as_text);
     let from = text(ORIGIN).ok_or(RestoreError::NoOrigin)?;

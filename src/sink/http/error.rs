@@ -1,4 +1,4 @@
-//! From the client's errors to what is known about the request.
+//! How far a request came, as the client's errors tell it.
 
 use std::error::Error;
 use std::io;

@@ -21,7 +21,7 @@ const VALUE_BYTES: usize = 1024;
 /// Bytes of the headers of a reply.
 const REPLY_HEAD_BYTES: usize = 64 * 1024;
 
-/// Of an answer that is not a reply: what a person or the next attempt may need.
+/// The kept part of an answer that is not a reply: enough for a person and for the next attempt.
 pub(super) fn excerpt(headers: &HeaderMap, received: &Received) -> Response {
     let names = [CONTENT_TYPE, RETRY_AFTER]
         .into_iter()
@@ -37,7 +37,7 @@ pub(super) fn excerpt(headers: &HeaderMap, received: &Received) -> Response {
     Response { headers: kept, body: Bytes::copy_from_slice(body), truncated }
 }
 
-/// Of an answer that may be published: the event. Headers that do not fit make it a truncated one.
+/// The kept part of an answer that may be published: the event. If its headers do not fit, it counts as truncated.
 pub(super) fn reply(headers: &HeaderMap, received: Received, most: usize) -> Response {
     let is_kept = |name: &HeaderName| {
         [CONTENT_TYPE, CONTENT_ENCODING].contains(name)

@@ -1,4 +1,4 @@
-//! What a client is made from, and what can be wrong with it.
+//! The settings of a client, and their possible mistakes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use crate::config;
 use crate::connect;
 use crate::connect::http::{HeaderSource, TRUST_BUNDLES, Trust};
 
-/// Where SinkBinding mounts the token for a sink that wants one.
+/// The place where SinkBinding mounts the token for a sink that wants one.
 const OIDC_TOKEN: &str = "/oidc/token";
 
-/// What a [`super::Client`] is made from.
+/// Everything that a [`super::Client`] is made from.
 pub struct Settings {
     /// The keys of `sink:`; its `headers` are taken from the next field instead.
     pub sink: config::Sink,
@@ -26,7 +26,7 @@ pub struct Settings {
     pub environment: Environment,
 }
 
-/// What becomes of the worker's answers.
+/// The use of the worker's answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Replies {
     /// They are looked at and dropped.
@@ -36,10 +36,10 @@ pub enum Replies {
     Used,
 }
 
-/// What SinkBinding and the pod's template put around the process.
+/// The variables and files that SinkBinding and the pod's template give to the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Environment {
-    /// `K_SINK`: the address, where the configuration has none.
+    /// `K_SINK`: the address, if the configuration has none.
     pub k_sink: Option<String>,
     /// `K_CA_CERTS`: certificate authorities as PEM text.
     pub k_ca_certs: Option<String>,
@@ -51,7 +51,7 @@ pub struct Environment {
     pub oidc_token: PathBuf,
 }
 
-/// Why there can't be a client.
+/// Why a client cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     #[error("no address: sink.url is not set, and neither is K_SINK (is the SinkBinding ready?)")]
@@ -61,8 +61,8 @@ pub enum BuildError {
 }
 
 impl Environment {
-    /// Takes what `variable` knows (`std::env::var`, in a program), and the paths that SinkBinding uses. An empty
-    /// variable is none: SinkBinding sets some of them so.
+    /// Takes the values of `variable` (`std::env::var`, in a program), and the paths that SinkBinding uses. An empty
+    /// variable counts as missing: SinkBinding sets some of them so.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
         let set = |name| variable(name).filter(|value| !value.is_empty());
         Environment {
@@ -84,7 +84,7 @@ impl Settings {
         }
     }
 
-    /// Headers that no file has a part in.
+    /// The headers that come from no file.
     pub(super) fn fixed_headers(&self) -> Result<HeaderMap, connect::http::Error> {
         let mut headers =
             connect::http::fixed(self.sink.host.as_deref(), self.environment.namespace.as_deref())?;
@@ -95,7 +95,7 @@ impl Settings {
     }
 }
 
-/// The address: the configuration's, else SinkBinding's.
+/// The address from the configuration, else from SinkBinding.
 pub(super) fn url(configured: Option<&str>, k_sink: Option<&str>) -> Result<Url, BuildError> {
     let text = configured.or(k_sink).ok_or(BuildError::NoUrl)?;
     Ok(connect::http::url(text)?)
