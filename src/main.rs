@@ -10,7 +10,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     match longhaul::cli::main() {
         Ok(code) => ExitCode::from(code),
-        // Whoever read our output has left, which is no failure of ours.
+        // The reader of the output has left, which is not a failure.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

@@ -87,7 +87,7 @@ pub(super) fn without_servers(config: &mut config::Config) {
     }
 }
 
-/// A publisher to either broker; what the target leaves out is the source's.
+/// A publisher to either broker. Keys that the target leaves out are the source's.
 pub(super) fn publisher(
     pipeline: &config::Pipeline,
     rabbitmq: Option<&config::RabbitmqTarget>,
@@ -101,7 +101,7 @@ pub(super) fn publisher(
             return Err(BuildError::config(
                 name,
                 "the RabbitMQ target has no url",
-                "write `url` there: the source is no RabbitMQ",
+                "write `url` there: the source is not RabbitMQ",
             ));
         };
         let tls = match (&target.url, of_source) {
@@ -169,7 +169,7 @@ fn cluster(
     Ok(Cluster { bootstrap_servers: servers.to_vec(), options, reread: Some(Arc::new(resolve)) })
 }
 
-/// An address that is read anew at each connect, so that a rotated password is seen.
+/// An address that is read again at each connect, so that a rotated password is seen.
 fn address(url: &Secret) -> connect::rabbitmq::Url {
     let url = url.clone();
     Arc::new(move || url.resolve().map_err(|error| error.to_string()))

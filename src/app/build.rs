@@ -145,7 +145,7 @@ pub fn policy(pipeline: &config::Pipeline) -> Policy {
     }
 }
 
-/// A header's value from the configuration, read anew whenever a file in it changes.
+/// A header's value from the configuration, read again when a file in it changes.
 struct SecretHeader(Secret);
 
 impl HeaderSource for SecretHeader {

@@ -43,7 +43,7 @@ pub(super) fn replicas(config: &Config) -> Result<Option<Replicas>, BuildError> 
     let Some(token) = peers.token.as_ref().or(config.admin.token.as_ref()) else {
         let hint = "write `token` under `admin` or under `peers`";
         return Err(BuildError::whole(
-            "peers: there is no token that the replicas could know each other by",
+            "peers: a token is missing, by which the replicas prove that they belong together",
             hint,
         ));
     };

@@ -118,6 +118,6 @@ pipelines:
         assert!(check(Path::new("/")).2.contains("this is a folder"));
         let (code, _, err) = check_text(b"pipelines:\n  - n\xff");
         assert_eq!(code, 78);
-        assert!(err.starts_with("longhaul.yaml:2:6: this is no UTF-8 text"), "{err}");
+        assert!(err.starts_with("longhaul.yaml:2:6: this is not UTF-8 text"), "{err}");
     }
 }

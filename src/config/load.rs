@@ -17,11 +17,11 @@ use super::{shape, validate};
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub config: Config,
-    /// What may not be meant, for a person to read.
+    /// Settings that may not be meant, for a person to read.
     pub warnings: Mistakes,
 }
 
-/// What this build can do. Part of checking a file, since a file that needs more must not start.
+/// The features of this build. A file that needs more is refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Features {
     pub kafka: bool,
@@ -80,7 +80,7 @@ fn check(document: &Document, features: Features, env: Env<'_>, report: &mut Rep
             validate::check(&config, features, env, report);
             Some(config)
         }
-        // The schema is made from the types, so what passes it can be read. If it ever cannot, say so and stop.
+        // The schema is made from the types, so a tree that fits it can be read. If one cannot, this is the report.
         Err(error) => {
             let help = "compare the file with the output of `longhaul schema`";
             report.at(document.root.range.start, &root, error.to_string(), help);
@@ -89,8 +89,7 @@ fn check(document: &Document, features: Features, env: Env<'_>, report: &mut Rep
     }
 }
 
-/// In a line that is no YAML nobody knows which part is a password: all but the key at its start is kept out of
-/// sight.
+/// In a line that is not YAML, any part may be a password. So only the key at its start is shown.
 fn values_of_line(text: &str, spot: Spot) -> Range {
     let line = text.lines().nth(spot.line.saturating_sub(1)).unwrap_or_default();
     let indented = line.trim_start_matches([' ', '\t', '-']);
@@ -106,7 +105,7 @@ fn not_utf8(file: &str, valid: &[u8]) -> Mistakes {
     let line = text.lines().count().max(1);
     let column = text.lines().next_back().map_or(0, |last| last.chars().count()) + 1;
     let mut report = Report::default();
-    report.at(Spot { line, column }, &Path::default(), "this is no UTF-8 text", "save the file as UTF-8");
+    report.at(Spot { line, column }, &Path::default(), "this is not UTF-8 text", "save the file as UTF-8");
     report.finish(file, "").0
 }
 

@@ -25,7 +25,7 @@ pub const MAX_IN_FLIGHT_MAX: u32 = 10_000;
 #[serde(deny_unknown_fields)]
 #[schemars(title = "longhaul configuration")]
 pub struct Config {
-    /// What to move from where to where; each runs by itself.
+    /// Each pipeline moves items from one queue or topic to one service, independently of the others.
     #[schemars(length(min = 1))]
     pub pipelines: Vec<Pipeline>,
     /// Health, metrics and control over HTTP.
@@ -34,7 +34,7 @@ pub struct Config {
     /// The other replicas of this bridge. They are asked before an item that was redelivered is started again.
     #[serde(default)]
     pub peers: Option<Peers>,
-    /// What happens at SIGTERM.
+    /// The drain after SIGTERM.
     #[serde(default)]
     pub drain: Drain,
 }
@@ -59,10 +59,10 @@ pub struct Pipeline {
     /// How often, when and for how long a failed item is tried again.
     #[serde(default)]
     pub retry: Retry,
-    /// What to do when nobody can tell whether the worker finished (504, connection lost).
+    /// The reaction to an outcome that nobody knows: the worker may have finished or not (504, connection lost).
     #[serde(default)]
     pub on_unknown: OnUnknown,
-    /// What to do with an item that failed for good where no `dead_letter` is configured.
+    /// The reaction to an item that failed for good, if there is no `dead_letter`.
     #[serde(default)]
     pub on_failed: OnFailed,
     /// Where items go that failed for good. They leave the source only after this write is confirmed.
@@ -181,7 +181,7 @@ pub struct KafkaSource {
     /// How long the group waits for a member that died, 1s to 5m. Each restart after a kill waits this long.
     #[serde(default = "defaults::session_timeout")]
     pub session_timeout: Span,
-    /// What to do about a record that holds up its partition's committed offset for long.
+    /// The reaction to a record that holds up its partition's committed offset for long.
     #[serde(default)]
     pub stuck_head: StuckHead,
     /// Further librdkafka options, passed through as they are (`security.protocol`, `sasl.*`, …).
@@ -221,7 +221,7 @@ pub enum Start {
     /// At the oldest record, so that nothing is lost.
     #[default]
     Earliest,
-    /// At the end: what was there before the first start is never read.
+    /// At the end. Records from before the first start are never read.
     Latest,
 }
 
@@ -296,7 +296,7 @@ pub struct Retry {
     pub unknown_backoff: Span,
     /// Worker time that one item may use in all its attempts.
     pub worker_time_budget: Span,
-    /// How long an item may wait for a worker that can't be reached. Such tries cost no attempt.
+    /// How long an item may wait for a worker that cannot be reached. Such tries cost no attempt.
     pub not_started_for: Span,
     /// Interruptions in a row that cost no attempt, 0 to 1000. A worker reports one if it is stopped before it has
     /// finished. Each further one counts as a failed attempt.
@@ -309,7 +309,7 @@ pub struct Retry {
     pub queue: Option<String>,
 }
 
-/// What to do when nobody can tell whether the worker finished.
+/// The reaction to an outcome that nobody knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnUnknown {
@@ -322,7 +322,7 @@ pub enum OnUnknown {
     Hold,
 }
 
-/// What to do with an item that failed for good where no `dead_letter` is configured.
+/// The reaction to an item that failed for good, if there is no `dead_letter`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailed {
@@ -374,7 +374,7 @@ pub struct Event {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
-    /// Address to listen on, such as `0.0.0.0:9090`. Without it there is no admin server.
+    /// Address to listen on, such as `0.0.0.0:9090`. Without this key there is no admin server.
     pub listen: Option<String>,
     /// Bearer token that every change needs, at least 16 characters. Without it only programs on the same machine may
     /// change anything, and no web page.
@@ -393,7 +393,7 @@ pub struct ServerTls {
     pub key_file: PathBuf,
 }
 
-/// What happens at SIGTERM.
+/// The drain after SIGTERM.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Drain {

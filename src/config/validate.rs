@@ -1,4 +1,4 @@
-//! What the values mean, apart and together. Runs on whatever the walk over the tree could keep.
+//! Checks the values, apart and together. Values that the walk over the tree refused are not checked again.
 
 use std::collections::HashMap;
 
@@ -35,7 +35,7 @@ pub(super) fn check(config: &Config, features: Features, env: Env<'_>, report: &
     }
 }
 
-/// What every check needs.
+/// The parts that every check needs.
 struct Context<'a> {
     features: Features,
     env: Env<'a>,

@@ -22,7 +22,7 @@ const KEY: &[u8] = b"longhaul peers: key 1";
 const QUESTION: &[u8] = b"longhaul peers: question 1";
 const ANSWER: &[u8] = b"longhaul peers: answer 1";
 
-/// What the replicas know each other by.
+/// The key that all replicas share.
 pub(super) struct Key(Hmac<Sha256>);
 
 /// A message authentication code.

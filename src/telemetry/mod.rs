@@ -1,4 +1,4 @@
-//! What can be seen from outside: metrics, log lines, and each pipeline's condition.
+//! The view from outside: metrics, log lines, and each pipeline's condition.
 
 mod logging;
 mod metrics;

@@ -91,7 +91,7 @@ pub struct Reply {
     pub rabbitmq: Option<RabbitmqTarget>,
     /// A Kafka topic.
     pub kafka: Option<KafkaTarget>,
-    /// Also publish an answer that is no CloudEvent, with attributes of our own.
+    /// Also publish an answer that is not a CloudEvent, with longhaul's own attributes.
     #[serde(default)]
     pub wrap: bool,
 }

@@ -19,7 +19,7 @@ impl Context<'_> {
     pub(super) fn admin(&mut self, admin: &Admin, path: &Path) {
         if admin.listen.as_ref().is_some_and(|address| address.parse::<SocketAddr>().is_err()) {
             let help = "write an IP address and a port, such as 0.0.0.0:9090 or [::1]:9090";
-            self.report.mistake(&path.key("listen"), "this is no address to listen on", help);
+            self.report.mistake(&path.key("listen"), "this is not an address to listen on", help);
         }
         if let Some(tls) = &admin.tls {
             let path = path.key("tls");

@@ -13,11 +13,11 @@ impl Context<'_> {
         if peers.dns.as_deref().is_some_and(|name| name.contains("://") || !is_host_and_port(name)) {
             let help =
                 "write a name and the port of `admin.listen`, such as longhaul-headless.default.svc:9090";
-            self.report.mistake(&path.key("dns"), "this is no `host:port`", help);
+            self.report.mistake(&path.key("dns"), "this is not `host:port`", help);
         }
         for (index, address) in peers.addresses.iter().enumerate() {
             if !is_base_address(address) {
-                let reason = "this is no address of an admin server";
+                let reason = "this is not the address of an admin server";
                 let help = "write http:// or https://, the host and the port, such as http://10.0.0.7:9090";
                 self.report.mistake(&path.key("addresses").item(index), reason, help);
             }

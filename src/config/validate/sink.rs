@@ -61,7 +61,7 @@ impl Context<'_> {
     fn host(&mut self, host: Option<&str>, path: &Path) {
         if host.is_some_and(|host| host.contains('@') || host.parse::<Authority>().is_err()) {
             let help = "write a host name such as thumbs.default.example.com";
-            self.report.mistake(path, "this is no host name", help);
+            self.report.mistake(path, "this is not a host name", help);
         }
     }
 
@@ -85,7 +85,7 @@ impl Context<'_> {
         const FORM: &str = "write an address such as http://thumbs.default.svc.cluster.local";
         let mut wrong = |reason: &str, help| self.report.mistake(path, format!("{origin}{reason}"), help);
         match Url::parse(given) {
-            Err(_) => wrong("this is no URL", FORM),
+            Err(_) => wrong("this is not a URL", FORM),
             Ok(url) if !matches!(url.scheme(), "http" | "https") => {
                 wrong("the URL starts with neither `http://` nor `https://`", FORM);
             }

@@ -11,7 +11,7 @@ pub(super) const FIELD_MAX: usize = 1024;
 /// Characters that are kept of a message. Ours are short; those of libraries hold outside text.
 pub(super) const MESSAGE_MAX: usize = 2048;
 
-/// Passes text on without what a terminal or a reader of lines would act on, up to a number of characters.
+/// Passes text on, without characters that a terminal or a reader of lines acts on, up to a number of characters.
 pub(super) struct Escaped<W> {
     inner: W,
     left: usize,

@@ -94,7 +94,7 @@ fn k_sink_stands_in_for_the_address() {
         load("f.yaml", &rabbitmq(""), ALL, &|name| (name == "K_SINK").then(|| url.into()))
     };
     assert!(with("http://sink").is_ok());
-    assert!(with("sink").unwrap_err().to_string().contains("the variable K_SINK: this is no URL"));
+    assert!(with("sink").unwrap_err().to_string().contains("the variable K_SINK: this is not a URL"));
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn what_is_declared_and_published_to() {
         ("dead_letter: { rabbitmq: { routing_key: b } }", "one of `queue` or `exchange` must be given"),
         ("dead_letter: { rabbitmq: { queue: a, routing_key: b } }", "a routing key has no use"),
         ("dead_letter: { rabbitmq: , kafka: }", "one of `rabbitmq`, `kafka` or `http` must be given"),
-        ("dead_letter: { http: { url: s } }", "http.url: this is no URL"),
+        ("dead_letter: { http: { url: s } }", "http.url: this is not a URL"),
         (
             "dead_letter: { http: { url: http://s, headers: { Expect: x } } }",
             "queue-proxy turns every failure",
@@ -224,14 +224,14 @@ fn what_this_build_lacks_is_named() {
 #[test]
 fn the_service() {
     for (url, expected) in [
-        ("s", "sink.url: this is no URL"),
+        ("s", "sink.url: this is not a URL"),
         ("ftp://s", "neither `http://` nor `https://`"),
         ("http://u:p@s", "a user or password in the URL would be shown in logs"),
     ] {
         refused(&rabbitmq(&format!("  sink: {{ url: '{url}' }}")), &[expected]);
     }
     refused(&rabbitmq(""), &["sink.url: the key `url` is missing, and the variable K_SINK is not set"]);
-    refused(&sink("host: 'http://x'"), &["sink.host: this is no host name"]);
+    refused(&sink("host: 'http://x'"), &["sink.host: this is not a host name"]);
     refused(
         &sink("reject_on: [403, 200]"),
         &["sink.reject_on[1]: `200` is out of range | write a number from 300 to 599"],
@@ -304,7 +304,7 @@ fn event_and_admin() {
     );
     refused(
         &format!("{}admin: {{ listen: ':9090', token: '' }}", rabbitmq(SINK)),
-        &["admin.listen: this is no address", "the token is empty"],
+        &["admin.listen: this is not an address", "the token is empty"],
     );
     refused(&format!("{}admin: {{ token: \"a\\u00e9\" }}", rabbitmq(SINK)), &["cannot be sent in a header"]);
 }
@@ -321,10 +321,10 @@ fn peers() {
     ] {
         loaded(&with(admin, right));
     }
-    refused(&with(admin, "dns: 'http://a:9090'"), &["peers.dns: this is no `host:port`"]);
+    refused(&with(admin, "dns: 'http://a:9090'"), &["peers.dns: this is not `host:port`"]);
     refused(
         &with(admin, "addresses: ['ftp://a:9090', 'a:9090', 'http://a/path', 'http://u:p@a']"),
-        &["addresses[0]: this is no address", "addresses[1]: ", "addresses[2]: ", "addresses[3]: "],
+        &["addresses[0]: this is not the address", "addresses[1]: ", "addresses[2]: ", "addresses[3]: "],
     );
     refused(&with(admin, "timeout: 1s"), &["one of `dns` or `addresses` must be given"]);
     refused(&with(admin, "dns: 'a:1', timeout: 1m, token: ''"), &["`1m` is out of range", "token is empty"]);
