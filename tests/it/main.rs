@@ -6,6 +6,7 @@ mod admin;
 mod contract;
 mod dead_letter;
 mod faults;
+mod fuzz;
 mod kafka;
 mod kpa;
 mod manifests;
