@@ -19,7 +19,7 @@ test-only PATTERN:
 # The tests that need no broker.
 test-quick:
     cargo test --workspace --lib --bins
-    cargo test --test architecture --test model --test simulation
+    cargo test --workspace --test architecture --test model --test simulation
 
 # Brokers for a shell: `just brokers /tmp/brokers && . /tmp/brokers/env`. Stop them with `just brokers-stop`.
 brokers DIR:

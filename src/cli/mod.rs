@@ -37,8 +37,8 @@ pub struct Cli {
     /// Log lines for people or for machines.
     #[arg(long, env = "LONGHAUL_LOG_FORMAT", value_enum, default_value = "text", global = true)]
     log_format: LogFormat,
-    /// The lowest level that is logged: off, error, warn, info, debug or trace; also by part, such as
-    /// `warn,longhaul=debug`.
+    /// The lowest level that is logged: off, error, warn, info, debug or trace; also by part, such
+    /// as `warn,longhaul=debug`.
     #[arg(long, env = "LONGHAUL_LOG", default_value = "info", global = true)]
     log: LogFilter,
     #[command(subcommand)]

@@ -1,4 +1,5 @@
-//! `longhaul run`: moves items until SIGTERM or SIGINT, then drains. A second signal ends it at once.
+//! `longhaul run`: moves items until SIGTERM or SIGINT, then drains. A second signal ends it at
+//! once.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -26,7 +27,8 @@ pub fn run(file: &Path, err: &mut dyn Write) -> io::Result<u8> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(until_drained(&loaded.config, err));
-    // A broker's client that hangs must not keep the process: all deliveries are settled or given up by now.
+    // A broker's client that hangs must not keep the process: all deliveries are settled or given
+    // up by now.
     runtime.shutdown_background();
     code
 }

@@ -26,7 +26,11 @@ fn events_survive_damage() {
 fn configurations_survive_damage() {
     damaged(
         targets::configuration,
-        &[include_str!("../../config/minimal.yaml"), "a: &a [*a]\n", "pipelines: [{name: x, source: {kafka: {"],
+        &[
+            include_str!("../../config/minimal.yaml"),
+            "a: &a [*a]\n",
+            "pipelines: [{name: x, source: {kafka: {",
+        ],
     );
 }
 
