@@ -32,10 +32,11 @@ brokers-stop DIR:
 demo *ARGS:
     cargo run -- demo {{ARGS}}
 
-# Writes the generated files again: the JSON Schema and docs/configuration.md.
+# Writes the generated files again: the JSON Schema, docs/configuration.md and the snapshots.
 generate:
     cargo run -q -- schema > config/schema.json
     cargo run -q -- schema --markdown > docs/configuration.md
+    INSTA_UPDATE=always cargo test -q --test it snapshots
 
 # `just bench throughput`, `just bench tracker`.
 bench NAME *ARGS:

@@ -15,4 +15,5 @@ mod rabbitmq;
 mod reply;
 mod run;
 mod serve;
+mod snapshots;
 mod support;

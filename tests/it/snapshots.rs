@@ -1,0 +1,85 @@
+//! The words that people and scripts read, as they are now. A change shows up in review as a change of a file below
+//! `tests/it/snapshots`. To accept it: `INSTA_UPDATE=always cargo test --test it snapshots`.
+
+use std::process::Command;
+
+use longhaul::config::{self, Features};
+
+/// The commands that `longhaul help` lists. A new one is added by name, so that its snapshot is not forgotten.
+fn commands() -> Vec<String> {
+    let help = longhaul(&["help"]);
+    let (_, list) = help.split_once("Commands:\n").unwrap();
+    let (list, _) = list.split_once("\n\n").unwrap();
+    let names = list.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    names
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .map(Into::into)
+        .collect()
+}
+
+/// Standard output and error of the program, without any setting from the environment.
+fn longhaul(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_longhaul"))
+        .args(arguments)
+        .env_clear()
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn help_of_every_command() {
+    snapshot("help", &longhaul(&["help"]));
+    for command in commands() {
+        snapshot(&format!("help-{command}"), &longhaul(&["help", &command]));
+    }
+}
+
+#[test]
+fn mistakes_of_a_configuration() {
+    let text = "\
+pipelines:
+  - name: Thumbs
+    source: { rabbitmq: { url: amqp://u:secret@mq, queue: '' } }
+    sink: { url: thumbs, timeout: 30 }
+    max_in_flight: 0
+    retry: { atempts: 3 }
+  - name: files
+    source: { rabbitmq: { url: amqp://mq, queue: a }, kafka: { bootstrap_servers: [], topics: ['^('], group: g } }
+    max_in_flight: 5
+    limits: { item_bytes: 16MB2 }
+admin: { listen: here }
+drain: 4h
+";
+    let features = Features { kafka: true, kafka_tls: true };
+    let mistakes = config::load("longhaul.yaml", text, features, &|_| None).unwrap_err();
+    snapshot("configuration-mistakes", &mistakes.to_string());
+}
+
+#[test]
+fn text_of_a_plan() {
+    let load = [
+        "plan",
+        "--items=200",
+        "--duration=90s±30s",
+        "--max-in-flight=20",
+        "--cold-start=20s",
+        "--price=0.12",
+    ];
+    snapshot(
+        "plan",
+        &longhaul(
+            &[&load[..], &["-f", "deploy/base/worker.yaml", "--try=max-in-flight=50,max-scale=50"]].concat(),
+        ),
+    );
+}
+
+fn snapshot(name: &str, text: &str) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, text));
+}
