@@ -10,6 +10,7 @@
 //! * [`config`], [`telemetry`], [`admin`]: what people write and what they see.
 //! * [`knative`], a crate of its own: Knative's arithmetic, and a service that is scaled by it on this machine.
 //! * [`plan`]: the core and the arithmetic in virtual time: what a backlog will do.
+//! * [`worker`]: the other side: any program as a worker. It uses nothing else of longhaul.
 //! * [`app`]: puts all of it together; [`cli`]: the commands.
 //!
 //! The crate `longhaul-places` reads YAML and knows the place of each mistake; [`config`] stands on it.
@@ -30,5 +31,6 @@ pub mod publish;
 pub mod sink;
 pub mod source;
 pub mod telemetry;
+pub mod worker;
 
 pub use longhaul_knative as knative;

@@ -20,6 +20,7 @@ pub mod resume;
 pub mod run;
 pub mod schema;
 pub mod serve;
+pub mod worker;
 
 /// A duration on the command line, in the syntax of the configuration file.
 fn duration(text: &str) -> Result<Duration, String> {
@@ -67,6 +68,8 @@ enum Command {
     /// Run a Knative Service on this machine: real manifest, one process for each replica, scaled
     /// as Knative scales.
     Serve(serve::Options),
+    /// Run any program as a worker: an HTTP server that starts the command for each item.
+    Worker(Box<worker::Options>),
     #[command(name = guard::GUARD_COMMAND, hide = true)]
     WorkerGuard,
     #[command(name = guard::WORKER_COMMAND, hide = true)]
@@ -94,6 +97,9 @@ struct ConfigFile {
 /// # Errors
 /// If standard output or standard error cannot be written.
 pub fn main() -> io::Result<u8> {
+    if let Some(code) = worker::become_command(&mut io::stderr())? {
+        return Ok(code);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -110,6 +116,10 @@ pub fn main() -> io::Result<u8> {
         }
         Command::Resume(options) => return resume::run(&options, &mut out, &mut err),
         Command::Plan(options) => return plan::run(&options, &mut out, &mut err),
+        Command::Worker(options) => {
+            drop(out);
+            return worker::run(*options, &mut err);
+        }
         Command::WorkerGuard => return serve::worker::watch(),
         Command::WorkerStart { command } => return serve::worker::become_worker(&command, &mut err),
         #[cfg(feature = "kafka")]

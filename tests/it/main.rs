@@ -17,3 +17,4 @@ mod run;
 mod serve;
 mod snapshots;
 mod support;
+mod worker;

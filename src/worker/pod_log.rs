@@ -1,0 +1,53 @@
+//! The shim's own standard output and standard error, which become the pod's log.
+
+use std::io::{self, Write};
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    Out,
+    Err,
+}
+
+/// Writes from a thread of its own: a log reader that stops reading blocks the command, as without the shim, but not the
+/// answers to probes.
+#[derive(Clone, Debug)]
+pub struct PodLog(mpsc::Sender<(Stream, Vec<u8>)>);
+
+impl PodLog {
+    /// The thread ends when the last clone is dropped.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub fn start() -> io::Result<(Self, JoinHandle<()>)> {
+        let (sender, mut chunks) = mpsc::channel::<(Stream, Vec<u8>)>(4);
+        let write = move || {
+            while let Some((stream, bytes)) = chunks.blocking_recv() {
+                // Without a reader the lines are lost, and the item goes on.
+                let _ = match stream {
+                    Stream::Out => whole(&mut io::stdout().lock(), &bytes),
+                    Stream::Err => whole(&mut io::stderr().lock(), &bytes),
+                };
+            }
+        };
+        let thread =
+            std::thread::Builder::new().name("pod-log".to_owned()).stack_size(128 * 1024).spawn(write)?;
+        Ok((PodLog(sender), thread))
+    }
+
+    pub async fn write(&self, stream: Stream, bytes: Vec<u8>) {
+        let _ = self.0.send((stream, bytes)).await;
+    }
+
+    /// A line of the shim itself. It is left out while the log is blocked.
+    pub fn note(&self, text: &str) {
+        let _ = self.0.try_send((Stream::Err, format!("longhaul-worker: {text}\n").into_bytes()));
+    }
+}
+
+fn whole(to: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
+    to.write_all(bytes)?;
+    to.flush()
+}
