@@ -171,7 +171,8 @@ pub struct KafkaSource {
     /// Which records run one at a time and in order.
     #[serde(default)]
     pub order: Order,
-    /// Where to begin in a partition that the group has no committed offset for.
+    /// Where a new group begins. A partition or topic that appears later, or that was deleted and created again,
+    /// always begins at its oldest record.
     #[serde(default)]
     pub start: Start,
     /// Static membership: a name that is unique in the group and comes back after a restart, such as the pod name of
@@ -190,14 +191,14 @@ pub struct KafkaSource {
     pub options: BTreeMap<String, Secret>,
 }
 
-/// The lowest unfinished record of a partition. Those behind it go on meanwhile, up to 900 unfinished at once.
+/// The lowest unfinished record of a partition. The records behind it go on, up to 900 unfinished at once.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StuckHead {
-    /// Age from which it is told of in the log. Its age is always in the metric `longhaul_kafka_head_age_seconds`.
+    /// Age from which it is reported in the log. Its age is always in the metric `longhaul_kafka_head_age_seconds`.
     pub report_after: Span,
-    /// Age from which it is given up: its request is cut, and it goes to `dead_letter` (reason `stalled`), or is held
-    /// or dropped as `on_failed` says. Without this key it is waited for without end.
+    /// How long after its first failed attempt it is given up, unless it runs again: it goes to `dead_letter` (reason
+    /// `stalled`), or is held or dropped as `on_failed` says. Without this key it is waited for without end.
     pub dead_letter_after: Option<Span>,
 }
 
@@ -214,14 +215,15 @@ pub enum Order {
     Partition,
 }
 
-/// Where to begin in a partition without a committed offset.
+/// Where a group without any committed offset begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Start {
     /// At the oldest record, so that nothing is lost.
     #[default]
     Earliest,
-    /// At the end. Records from before the first start are never read.
+    /// At the end: records that were there before the group's first start are never read. Decided once, and
+    /// committed at once, for all partitions of the subscribed topics.
     Latest,
 }
 
