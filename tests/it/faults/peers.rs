@@ -143,7 +143,7 @@ async fn kafka_rebalance_runs_nothing_twice_and_new_records_start_at_once() {
     let first = Longhaul::run(&replica(&backlog.source(), &worker, 120, all[0], &all));
     eventually("all records in flight", async || worker.log().open == 100).await;
     let second = Longhaul::run(&replica(&backlog.source(), &worker, 120, all[1], &all));
-    let partitions = || second.log().matches("partition is up").count();
+    let partitions = || second.log().matches("Partition is up").count();
     eventually("partitions at the second member", async || partitions() >= 4).await;
     assert_eq!(worker.done(), 0, "the rebalance does not wait for running requests");
     // What comes now starts at once, wherever its partition is.
@@ -166,7 +166,7 @@ async fn kafka_replicas_that_stop_together_commit_what_they_finish() {
     let all = ports::<3>();
     let start = |port| Longhaul::run(&replica(&backlog.source(), &worker, 20, port, &all));
     let (mut first, mut second) = (start(all[0]), start(all[1]));
-    let partitions = |one: &Longhaul| one.log().matches("partition is up").count();
+    let partitions = |one: &Longhaul| one.log().matches("Partition is up").count();
     eventually("partitions at both", async || partitions(&first) >= 2 && partitions(&second) >= 2).await;
     backlog.spread(0..20, 4).await;
     eventually("all records in flight", async || worker.log().open == 20).await;
