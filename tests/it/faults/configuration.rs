@@ -1,0 +1,95 @@
+//! Faults of the configuration that the service reports: they cost no item, and the pipeline says why it stands still.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use longhaul::config::QueueKind;
+
+use crate::run::backlog::{Backlog, Kafka, Rabbitmq};
+use crate::run::config;
+use crate::support::eventually;
+use crate::support::process::Longhaul;
+use crate::support::rabbitmq::{self as amqp, Queue};
+use crate::support::worker::Worker;
+
+const ITEMS: usize = 60;
+/// Requests that the service accepts before the credential expires.
+const ACCEPTED: usize = 20;
+
+/// A credential expires in the middle of the work, and is renewed later.
+async fn an_expired_credential(backlog: &impl Backlog, graveyard: &impl Backlog) {
+    backlog.fill((0..ITEMS).map(|number| format!("item {number}").into_bytes())).await;
+    let accepts = Arc::new(AtomicUsize::new(ACCEPTED));
+    let left = accepts.clone();
+    let worker = Worker::with_answer(Duration::from_millis(5), move |_| {
+        let accepted = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if accepted.is_ok() { StatusCode::OK } else { StatusCode::UNAUTHORIZED }.into_response()
+    })
+    .await;
+    let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let more = format!(
+        "    breaker: {{ open: 1s }}\n    dead_letter: {}\nadmin: {{ listen: \"{admin}\" }}\n",
+        graveyard.target()
+    );
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 4, &more));
+    let ready = async || match reqwest::get(format!("http://{admin}/readyz")).await {
+        Ok(answer) => (answer.status(), answer.text().await.unwrap_or_default()),
+        Err(error) => (StatusCode::IM_A_TEAPOT, error.to_string()),
+    };
+    eventually("the reason on /readyz", async || {
+        let (status, text) = ready().await;
+        status == StatusCode::SERVICE_UNAVAILABLE && text.contains("401") && text.contains("sink")
+    })
+    .await;
+    accepts.store(usize::MAX, Ordering::Relaxed);
+    eventually("the broker to be empty", async || backlog.left().await == 0).await;
+    eventually("the pipeline to be ready", async || ready().await.0 == StatusCode::OK).await;
+    assert_eq!(graveyard.left().await, 0, "no item is dead-lettered");
+    assert_eq!(worker.log().started.len(), ITEMS, "every item reached the service");
+    bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_items_outlast_an_expired_credential() {
+    for url in amqp::brokers() {
+        let backlog = Rabbitmq::of(Queue::create(&url, QueueKind::Quorum).await);
+        let graveyard = Rabbitmq::of(Queue::create(&url, QueueKind::Quorum).await);
+        an_expired_credential(&backlog, &graveyard).await;
+        backlog.remove().await;
+        graveyard.remove().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_items_outlast_an_expired_credential() {
+    let (backlog, graveyard) = (Kafka::create().await, Kafka::create().await);
+    an_expired_credential(&backlog, &graveyard).await;
+    backlog.remove().await;
+    graveyard.remove().await;
+}
+
+/// The dead letter's queue is missing from the start, before any item needs it.
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_missing_dead_letter_shows_before_an_item_needs_it() {
+    let url = &amqp::brokers()[0];
+    let backlog = Rabbitmq::of(Queue::create(url, QueueKind::Quorum).await);
+    let worker = Worker::start(Duration::ZERO).await;
+    let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let missing = format!("{}.dead", backlog.name());
+    let more = format!(
+        "    dead_letter: {{ rabbitmq: {{ queue: {missing} }} }}\nadmin: {{ listen: \"{admin}\" }}\n"
+    );
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 4, &more));
+    eventually("the reason on /readyz", async || {
+        let Ok(answer) = reqwest::get(format!("http://{admin}/readyz")).await else { return false };
+        let status = answer.status();
+        let text = answer.text().await.unwrap_or_default();
+        status == StatusCode::SERVICE_UNAVAILABLE && text.contains(&missing) && text.contains("dead_letter")
+    })
+    .await;
+    bridge.stop().await;
+    backlog.remove().await;
+}
