@@ -13,9 +13,6 @@ use futures_util::StreamExt;
 /// What it answers to a body in its n-th attempt, after the work.
 type Answers = Arc<dyn Fn(&[u8], u32) -> Response + Send + Sync>;
 
-/// How long the work on a body takes.
-type Waits = Arc<dyn Fn(&[u8]) -> Duration + Send + Sync>;
-
 pub struct Worker {
     pub url: String,
     log: Arc<Mutex<Log>>,
@@ -58,13 +55,7 @@ impl Worker {
     pub async fn with_attempts(wait: Duration, verdict: fn(&[u8], u32) -> StatusCode) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let answer: Answers = Arc::new(move |body, attempt| verdict(body, attempt).into_response());
-        Worker::serve(listener, Arc::new(move |_| wait), answer)
-    }
-
-    /// Takes as long as the body says, and answers 200.
-    pub async fn with_wait(wait: fn(&[u8]) -> Duration) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Worker::serve(listener, Arc::new(wait), Arc::new(|_, _| StatusCode::OK.into_response()))
+        Worker::serve(listener, wait, answer)
     }
 
     pub fn listen(
@@ -72,15 +63,15 @@ impl Worker {
         wait: Duration,
         answer: impl Fn(&[u8]) -> Response + Send + Sync + 'static,
     ) -> Self {
-        Worker::serve(listener, Arc::new(move |_| wait), Arc::new(move |body, _| answer(body)))
+        Worker::serve(listener, wait, Arc::new(move |body, _| answer(body)))
     }
 
-    fn serve(listener: tokio::net::TcpListener, wait: Waits, answer: Answers) -> Self {
+    fn serve(listener: tokio::net::TcpListener, wait: Duration, answer: Answers) -> Self {
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let log: Arc<Mutex<Log>> = Arc::default();
         let shared = log.clone();
         let router = Router::new()
-            .fallback(move |request: Request| work(shared.clone(), request, wait.clone(), answer.clone()));
+            .fallback(move |request: Request| work(shared.clone(), request, wait, answer.clone()));
         let server = tokio::spawn(async move {
             axum::serve(listener, router).await.unwrap();
         });
@@ -116,7 +107,7 @@ impl Drop for Open {
     }
 }
 
-async fn work(log: Arc<Mutex<Log>>, request: Request, waits: Waits, answers: Answers) -> Response {
+async fn work(log: Arc<Mutex<Log>>, request: Request, wait: Duration, answers: Answers) -> Response {
     let (parts, body) = request.into_parts();
     let mut bytes = Vec::new();
     let mut chunks = body.into_data_stream();
@@ -127,7 +118,6 @@ async fn work(log: Arc<Mutex<Log>>, request: Request, waits: Waits, answers: Ans
     // A dead letter has no such attribute.
     let attempt = parts.headers.get("ce-attempt").map_or(1, |value| value.to_str().unwrap().parse().unwrap());
     let answer = answers(&bytes, attempt);
-    let wait = waits(&bytes);
     let _open = {
         let mut seen = log.lock().unwrap();
         *seen.started.entry(id.clone()).or_default() += 1;
