@@ -165,6 +165,31 @@ fn only_the_shell_and_supervisors_spawn() {
     assert!(broken.is_empty(), "spawned outside of app, bridge, cli and supervisors:\n{}", broken.join("\n"));
 }
 
+/// `items.rs` owns the items and every index over them. Its fields are private, so the compiler keeps all rules away
+/// from them; this test keeps them private, and keeps a second index from appearing elsewhere.
+#[test]
+fn no_rule_of_the_core_writes_to_a_counter_or_an_index() {
+    let core: Vec<Source> =
+        sources().into_iter().filter(|source| source.path.starts_with("delivery/")).collect();
+    let owner = core.iter().find(|source| source.path.ends_with("/items.rs")).unwrap();
+    for name in ["struct Items {", "struct Indexes {"] {
+        let body = owner.code.split(name).nth(1).and_then(|rest| rest.split("\n}").next()).unwrap();
+        assert!(!body.contains("pub"), "the fields of `{name}` are private to items.rs");
+    }
+    let collections = ["BTreeMap<", "BTreeSet<", "HashMap<", "HashSet<", "VecDeque<"];
+    let is_index = |line: &str| {
+        let holds_items = line.contains("ItemId") && !line.contains("fn ") && !line.contains("let ");
+        holds_items && collections.iter().any(|collection| line.contains(collection))
+    };
+    let others = core.iter().filter(|source| !source.path.ends_with("/items.rs"));
+    let broken: Vec<String> = others
+        .flat_map(|source| source.code.lines().map(move |line| (source, line)))
+        .filter(|(_, line)| is_index(line))
+        .map(|(source, line)| format!("{}: {}", source.path, line.trim()))
+        .collect();
+    assert!(broken.is_empty(), "only items.rs holds an index over items:\n{}", broken.join("\n"));
+}
+
 #[test]
 fn unsafe_is_in_one_file_at_most() {
     let with_unsafe: Vec<String> = sources()
