@@ -149,11 +149,12 @@ fn copies_near_the_limit_one_loss_drain_anywhere() {
 }
 
 #[test]
-fn two_replicas_two_losses_drain_anywhere() {
+fn two_replicas_one_loss_drain_anywhere() {
     let twins = twins();
     explore(Setting {
         policy: Policy { peers: true, ..twins.policy.clone() },
         write_faults: 0,
+        losses: 1,
         claims: 2,
         ..twins
     });
