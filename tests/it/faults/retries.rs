@@ -150,7 +150,7 @@ async fn rabbitmq_breaker_is_closed_by_hand() {
     eventually("the breaker to open", async || bridge.log().contains("Breaker open")).await;
     let resume = |token: &str| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_longhaul"));
-        command.args(["resume", "test", "--admin", &format!("http://{admin}"), "--token", token]);
+        command.args(["resume", "test", "--url", &format!("http://{admin}"), "--token", token]);
         command.output().unwrap()
     };
     let refused = resume("wrong");
