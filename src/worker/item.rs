@@ -66,18 +66,22 @@ impl Runner {
     /// Runs the item whose data is in the folder's file.
     pub async fn run(&self, event: &Event, gone: Gone) -> Ending {
         let started = Instant::now();
-        self.log.note(&format!(
-            "Item started id={:?} attempt={}",
-            event.id(),
-            event.get("attempt").unwrap_or("?")
-        ));
-        let progress = self.progress(event);
+        self.log
+            .note(&format!(
+                "Item started id={:?} attempt={}",
+                event.id(),
+                event.get("attempt").unwrap_or("?")
+            ))
+            .await;
+        let progress = self.progress(event).await;
         self.present.set(Said::new(event.id(), progress.as_ref().map(|(progress, _)| progress.clone())));
         let ending =
             if self.settings.serve { self.ask(event, gone).await } else { self.start(event, gone).await };
         let mut ending = ending.unwrap_or_else(|error| Ending::new(Outcome::Failed, error));
         if let Err(error) = self.folder.empty() {
-            self.log.note(&format!("The working directory cannot be emptied error={:?}", error.to_string()));
+            self.log
+                .note(&format!("The working directory cannot be emptied error={:?}", error.to_string()))
+                .await;
         }
         let mut said = self.present.take();
         if self.settings.serve || self.settings.reply.is_some() {
@@ -87,13 +91,15 @@ impl Runner {
         if let Some((progress, task)) = progress {
             progress.finish(task).await;
         }
-        self.log.note(&format!(
-            "Item ended id={:?} outcome={} seconds={:.1} reason={:?}",
-            event.id(),
-            ending.outcome.name(),
-            started.elapsed().as_secs_f64(),
-            ending.reason
-        ));
+        self.log
+            .note(&format!(
+                "Item ended id={:?} outcome={} seconds={:.1} reason={:?}",
+                event.id(),
+                ending.outcome.name(),
+                started.elapsed().as_secs_f64(),
+                ending.reason
+            ))
+            .await;
         ending
     }
 
@@ -208,7 +214,7 @@ impl Runner {
             if !process.has_ended() {
                 return Ok(process);
             }
-            self.log.note("The process has ended between two items and is started again");
+            self.log.note("The process has ended between two items and is started again").await;
             process.finish().await;
         }
         let work = self.folder.work();
@@ -304,12 +310,12 @@ impl Runner {
         Ok(ending)
     }
 
-    fn progress(&self, event: &Event) -> Option<(Progress, tokio::task::JoinHandle<()>)> {
+    async fn progress(&self, event: &Event) -> Option<(Progress, tokio::task::JoinHandle<()>)> {
         let url = event.get("progressurl").filter(|_| self.settings.posts_progress)?;
         match Target::parse(url) {
             Ok(target) => Some(Progress::start(target, self.settings.pod.clone(), self.log.clone())),
             Err(error) => {
-                self.log.note(&format!("Progress is not posted url={url:?} error={error:?}"));
+                self.log.note(&format!("Progress is not posted url={url:?} error={error:?}")).await;
                 None
             }
         }

@@ -44,7 +44,9 @@ mod tree;
 
 /// Open connections. Queue-proxy needs one for the item and few for probes.
 const CONNECTIONS: usize = 64;
-const HEAD_BYTES: usize = 64 * 1024;
+/// More than a bridge sends: an event that it could send must not fail here.
+const HEAD_BYTES: usize = 128 * 1024;
+const HEADERS: usize = 2048;
 /// Until the last answer has reached the client.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
 /// Until the log has the last lines; a blocked log does not keep the shim.
@@ -174,7 +176,7 @@ async fn serve(
     let mut signals = Signals::listen()?;
     let address = SocketAddr::new(settings.host, settings.port);
     let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
-    log.note(&format!("Listening address={}", listener.local_addr()?));
+    log.note(&format!("Listening address={}", listener.local_addr()?)).await;
     let (phase, watched) = watch::channel(Phase::Open);
     let runner = Arc::new(Runner::new(Arc::clone(&settings), program, folder, log.clone(), watched));
     if settings.serve {
@@ -187,8 +189,8 @@ async fn serve(
         () = signals.next() => {}
     }
     let first = if settings.on_stop == OnStop::Interrupt { Phase::Interrupt } else { Phase::Draining };
-    log.note(&format!("Stopping busy={}", requests.is_busy()));
     phase.send_replace(first);
+    log.note(&format!("Stopping busy={}", requests.is_busy())).await;
     let grace = async {
         match settings.grace {
             Some(grace) => tokio::time::sleep(grace).await,
@@ -197,8 +199,8 @@ async fn serve(
     };
     let urge = async {
         tokio::select! {
-            () = grace => log.note("The grace period is over"),
-            () = signals.next() => log.note("A second signal"),
+            () = grace => log.note("The grace period is over").await,
+            () = signals.next() => log.note("A second signal").await,
         }
         phase.send_replace(Phase::Interrupt);
         std::future::pending().await
@@ -284,6 +286,7 @@ async fn connection(stream: TcpStream, requests: Arc<Requests>, mut closing: wat
     let connection = http1::Builder::new()
         .header_read_timeout(None)
         .max_buf_size(HEAD_BYTES)
+        .max_headers(HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {

@@ -2,8 +2,11 @@
 
 use std::io::{self, Write};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+
+const NOTE_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
@@ -41,9 +44,10 @@ impl PodLog {
         let _ = self.0.send((stream, bytes)).await;
     }
 
-    /// A line of the shim itself. It is left out while the log is blocked.
-    pub fn note(&self, text: &str) {
-        let _ = self.0.try_send((Stream::Err, format!("longhaul-worker: {text}\n").into_bytes()));
+    /// A line of the shim itself. It is left out if the log is blocked, because answers do not wait for the log.
+    pub async fn note(&self, text: &str) {
+        let line = format!("longhaul-worker: {text}\n").into_bytes();
+        let _ = tokio::time::timeout(NOTE_WAIT, self.write(Stream::Err, line)).await;
     }
 }
 

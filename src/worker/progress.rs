@@ -190,12 +190,12 @@ async fn post_all(shared: &Shared, target: &Target, log: &PodLog) {
             Ok(StatusCode::NOT_FOUND) => return,
             Ok(status) if status.is_success() => pause = PAUSE,
             Ok(status) => {
-                log.note(&format!("Progress post was refused status={}", status.as_u16()));
+                log.note(&format!("Progress post was refused status={}", status.as_u16())).await;
                 pause = (pause * 2).min(PAUSE_MAX);
             }
             Err(error) => {
                 shared.lock().give_back(post);
-                log.note(&format!("Progress post failed error={error:?}"));
+                log.note(&format!("Progress post failed error={error:?}")).await;
                 pause = (pause * 2).min(PAUSE_MAX);
                 if is_last {
                     return;

@@ -85,3 +85,23 @@ async fn an_unreachable_progress_url_costs_nothing_but_a_second() {
         assert_eq!(answer.status(), 200, "{url}");
     }
 }
+
+#[tokio::test]
+async fn the_command_of_the_large_program_is_the_same() {
+    let mut shim = Shim::start_command(&["--keep-cwd"], &["sh", "-c", "pwd; exit 65"]).await;
+    assert_eq!(shim.item("").await.status, 422);
+    let folder = std::env::current_dir().unwrap();
+    shim.logged(&format!("[item 1] {}\n", folder.display())).await;
+    shim.terminate();
+    assert_eq!(shim.wait().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn an_event_with_many_headers_is_taken() {
+    let shim = Shim::sh(&[], "env | grep -c ^CE_EXTENSION").await;
+    let request = (0..500).fold(shim.post(""), |request, number| {
+        request.header(format!("ce-extension{number}"), "x".repeat(100))
+    });
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    shim.logged("[item 1] 500\n").await;
+}

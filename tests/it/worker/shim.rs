@@ -24,8 +24,20 @@ impl Shim {
     }
 
     pub async fn start(flags: &[&str], command: &[&str]) -> Self {
+        let program = Command::new(env!("CARGO_BIN_EXE_longhaul-worker"));
+        Shim::start_program(program, flags, command).await
+    }
+
+    /// The same with `longhaul worker`.
+    pub async fn start_command(flags: &[&str], command: &[&str]) -> Self {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_longhaul"));
+        program.arg("worker");
+        Shim::start_program(program, flags, command).await
+    }
+
+    async fn start_program(mut program: Command, flags: &[&str], command: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_longhaul-worker"))
+        let mut child = program
             .args(["--host", "127.0.0.1", "--port", "0", "--folder"])
             .arg(folder.path())
             .args(flags)
