@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 use crate::admin;
 use crate::bridge::{Parts, Pipeline, Report};
@@ -126,13 +127,16 @@ impl App {
         let mut running = JoinSet::new();
         for (parts, source) in self.pipelines {
             let drain = drain.clone();
-            running.spawn(async move {
+            // Every log line of the pipeline's tasks and threads names it.
+            let span = tracing::info_span!("pipeline", pipeline = parts.name);
+            let pipeline = async move {
                 match source {
                     AnySource::Rabbitmq(source) => run_pipeline(parts, source, drain).await,
                     #[cfg(feature = "kafka")]
                     AnySource::Kafka(source) => run_pipeline(parts, source, drain).await,
                 }
-            });
+            };
+            running.spawn(pipeline.instrument(span));
         }
         let end = collect(running).await;
         drop(reminder);
@@ -191,13 +195,10 @@ async fn run_pipeline(
     source: impl Source,
     drain: CancellationToken,
 ) -> Result<Report, SourceError> {
-    let name = parts.name.clone();
     let result = Pipeline::run(parts, source, drain).await;
     match &result {
-        Ok(report) => tracing::info!(pipeline = name, cut = report.cut, "Pipeline ended"),
-        Err(error) => {
-            tracing::error!(pipeline = name, %error, hint = error.hint, "Pipeline stopped for good")
-        }
+        Ok(report) => tracing::info!(cut = report.cut, "Pipeline ended"),
+        Err(error) => tracing::error!(%error, help = error.hint, "Pipeline stopped for good"),
     }
     result
 }

@@ -7,6 +7,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use tracing::Instrument;
+
 use super::{Ended, Pipeline, verdict};
 use crate::delivery::{DeliveryId, Epoch, Identity, Input, ItemId};
 use crate::peers::{Claimed, Peers};
@@ -87,11 +89,12 @@ impl Pipeline {
             asking.partitions.insert(epoch, Partition::Asked(Vec::new()));
             let (peers, shared, answers) =
                 (asking.peers.clone(), self.shared.clone(), self.partition_answers.clone());
-            self.tasks.spawn(async move {
+            let question = async move {
                 let offsets = peers.in_flight(&shared.name, &topic, partition).await;
                 // The pipeline holds the receiver.
                 let _ = answers.send(PartitionAnswer { epoch, offsets });
-            });
+            };
+            self.tasks.spawn(question.in_current_span());
         }
     }
 
@@ -101,7 +104,7 @@ impl Pipeline {
         let Some(asked) = asking.partitions.remove(&epoch) else { return };
         if !offsets.is_empty() {
             let count = offsets.len();
-            tracing::info!(pipeline = self.shared.name, %epoch, count, "Other replicas work on records of this partition");
+            tracing::info!(%epoch, count, "Other replicas work on records of this partition");
             asking.partitions.insert(epoch, Partition::Known(offsets));
         }
         for delivery in asking.take_waiting(Some(asked)) {
@@ -135,30 +138,26 @@ impl Pipeline {
         };
         let (peers, shared, ended) = (asking.peers.clone(), self.shared.clone(), self.ended.clone());
         let (identity, name) = (identity.to_string(), self.id(item));
-        self.tasks.spawn(async move {
+        let question = async move {
             let claimed = peers.claim(&shared.name, &id.to_string(), &identity).await;
             let handed = match claimed {
-                Claimed::Finished(json) => verdict::read(json),
+                Claimed::Finished(verdict) => verdict::read(verdict),
                 Claimed::NotYours | Claimed::Unknown => None,
                 Claimed::Gone => {
-                    tracing::warn!(
-                        pipeline = shared.name,
-                        id = name,
-                        "The replica that ran this item is gone; it runs here"
-                    );
+                    tracing::warn!(id = name, "The replica that ran this item is gone; it runs here");
                     None
                 }
             };
             if let Some(handed) = handed {
                 shared.metrics.taken_over.inc();
                 tracing::info!(
-                    pipeline = shared.name,
                     id = name,
                     ?handed,
                     "Item was begun at another replica, which handed its result over"
                 );
             }
             let _ = ended.send(Ended { input: Input::Answered { item, handed }, detail: None });
-        });
+        };
+        self.tasks.spawn(question.in_current_span());
     }
 }

@@ -25,13 +25,7 @@ pub(super) async fn run(shared: &Shared, work: &Work, attempt: Attempt) -> Ended
     shared.metrics.attempt(outcome);
     shared.metrics.duration.observe(seconds);
     if outcome == Outcome::Done {
-        tracing::info!(
-            pipeline = shared.name,
-            id = work.id(shared),
-            attempt = attempt.number,
-            seconds,
-            "Item done"
-        );
+        tracing::info!(id = work.id(shared), attempt = attempt.number, seconds, "Item done");
     }
     let detail = (outcome != Outcome::Done).then(|| answer.detail.clone());
     let is_used =
@@ -47,7 +41,6 @@ async fn send(shared: &Shared, work: &Work, attempt: &Attempt) -> Answer {
     match work.event(shared) {
         Ok(event) => {
             tracing::info!(
-                pipeline = shared.name,
                 id = event.id(),
                 attempt = attempt.number,
                 attempts = shared.attempts,

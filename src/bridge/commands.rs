@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 use super::attempt::{self, Attempt};
 use super::work::{Kept, Work};
@@ -38,7 +39,7 @@ impl Pipeline {
             Command::EndClaim { claim } => self.claims.end(claim),
             Command::Settle { delivery, how, dropped } => {
                 self.shared.metrics.settled(how, dropped);
-                tracing::debug!(pipeline = self.shared.name, %delivery, ?how, "Settling");
+                tracing::debug!(%delivery, ?how, "Settling");
                 self.send(source::Command::Settle { id: delivery, how });
             }
             Command::Note { delivery, attempts } => {
@@ -68,7 +69,6 @@ impl Pipeline {
         }
         self.shared.metrics.adopted.inc();
         tracing::info!(
-            pipeline = self.shared.name,
             id = self.id(item),
             %delivery,
             "Redelivery adopted: its work was begun before"
@@ -99,7 +99,6 @@ impl Pipeline {
                 if let Some(detail) = &ended.detail {
                     self.last_failure = Some(detail.clone());
                     tracing::warn!(
-                        pipeline = self.shared.name,
                         id = self.id(*item),
                         outcome = outcome.label(),
                         seconds = took.as_secs_f64(),
@@ -117,7 +116,6 @@ impl Pipeline {
                     work.explain(error);
                 }
                 tracing::warn!(
-                    pipeline = self.shared.name,
                     id = self.id(*item),
                     error,
                     is_permanent = *written != Written::Failed,
@@ -133,10 +131,11 @@ impl Pipeline {
         let Some(work) = self.work(attempt.item) else { return };
         let (shared, ended) = (self.shared.clone(), self.ended.clone());
         let item = attempt.item;
-        let request = tokio::spawn(async move {
+        let request = async move {
             // The pipeline holds the receiver for as long as it holds this task.
             let _ = ended.send(attempt::run(&shared, &work, attempt).await);
-        });
+        };
+        let request = tokio::spawn(request.in_current_span());
         self.requests.insert(item, AbortOnDropHandle::new(request));
     }
 
@@ -145,9 +144,10 @@ impl Pipeline {
             return self.handle_later(Input::Written { item, written: Written::Failed });
         };
         let (shared, ended) = (self.shared.clone(), self.ended.clone());
-        self.tasks.spawn(async move {
+        let write = async move {
             let _ = ended.send(writes::run(&shared, &work, item, write).await);
-        });
+        };
+        self.tasks.spawn(write.in_current_span());
     }
 
     fn rewrite(&mut self, item: ItemId, mark: Mark, attempts: u32) {
@@ -155,9 +155,10 @@ impl Pipeline {
             return self.handle_later(Input::Rewritten { item, written: Written::Impossible });
         };
         let (shared, ended) = (self.shared.clone(), self.ended.clone());
-        self.tasks.spawn(async move {
+        let write = async move {
             let _ = ended.send(writes::rewrite(&shared, &work, item, mark, attempts).await);
-        });
+        };
+        self.tasks.spawn(write.in_current_span());
     }
 
     /// Answers the core after the present input.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{sleep, timeout};
+use tracing::Instrument;
 
 use super::{Pipeline, Report};
 use crate::delivery::Input;
@@ -21,7 +22,7 @@ impl Pipeline {
     pub(super) fn begin_drain(&mut self) {
         let stats = self.core.stats();
         tracing::info!(
-            pipeline = self.shared.name, running = stats.running, timeout = ?self.drain_timeout,
+            running = stats.running, timeout = ?self.drain_timeout,
             "Draining: nothing new starts, running requests finish"
         );
         self.status.draining();
@@ -38,7 +39,7 @@ impl Pipeline {
         // RabbitMQ keeps from others only what runs here.
         let Some(peers) = self.peers().filter(|_| !self.core.is_prefetched()) else { return };
         let (shared, commands) = (self.shared.clone(), self.port.commands.clone());
-        self.tasks.spawn(async move {
+        let asking = async move {
             loop {
                 sleep(STAY_INTERVAL).await;
                 if peers.somebody_stays(&shared.name).await {
@@ -47,7 +48,8 @@ impl Pipeline {
                     return;
                 }
             }
-        });
+        };
+        self.tasks.spawn(asking.in_current_span());
     }
 
     pub(super) fn is_drained(&self) -> bool {
@@ -67,10 +69,7 @@ impl Pipeline {
         match timeout(CLOSE_TIMEOUT, source.as_mut()).await {
             Ok(ended) => self.source_ended(ended),
             Err(_) => {
-                tracing::warn!(
-                    pipeline = self.shared.name,
-                    "The broker's client did not close in time; leaving it"
-                );
+                tracing::warn!("The broker's client did not close in time; leaving it");
                 source.abort();
                 Ok(Report { cut: self.forgone })
             }
@@ -81,7 +80,6 @@ impl Pipeline {
     pub(super) async fn cut_short(&mut self, source: JoinHandle<Result<(), SourceError>>) -> Report {
         let cut = self.works.len();
         tracing::error!(
-            pipeline = self.shared.name,
             cut,
             "The drain timeout has passed: running requests are cut and their items run again elsewhere; raise drain.timeout"
         );
@@ -89,7 +87,7 @@ impl Pipeline {
         self.tasks.abort_all();
         let closed = self.close(source).await;
         if let Err(error) = closed {
-            tracing::warn!(pipeline = self.shared.name, %error, "The source ended with an error");
+            tracing::warn!(%error, "The source ended with an error");
         }
         Report { cut }
     }

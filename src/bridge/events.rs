@@ -62,7 +62,7 @@ impl Pipeline {
                 self.shared.metrics.sessions_lost.inc();
                 let running = self.core.stats().running;
                 tracing::warn!(
-                    pipeline = self.shared.name, %epoch, reason, running,
+                    %epoch, reason, running,
                     "Session lost; running requests go on and wait for their redelivery"
                 );
                 self.forget_partition(epoch);
@@ -70,7 +70,7 @@ impl Pipeline {
             }
             SourceEvent::Settled { id, settled } => {
                 let stale = settled == Settled::Stale;
-                tracing::debug!(pipeline = self.shared.name, delivery = %id, stale, "Settled");
+                tracing::debug!(delivery = %id, stale, "Settled");
                 if stale {
                     self.shared.metrics.stale_settles.inc();
                 }

@@ -13,6 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 use crate::delivery::{Dispatcher, Effect, Input, ItemId, NoRoom, Policy};
 use crate::event::{Encoder, Message};
@@ -159,7 +160,7 @@ impl Pipeline {
         drain: CancellationToken,
     ) -> Result<Report, SourceError> {
         let (port, link) = link(parts.policy.max_in_flight as usize);
-        let source = tokio::spawn(source.run(link));
+        let source = tokio::spawn(source.run(link).in_current_span());
         let targets = targets::watch(&parts);
         let mut pipeline = Pipeline::new(parts, port);
         let result = pipeline.until_drained(source, drain).await;

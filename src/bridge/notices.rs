@@ -6,14 +6,11 @@ use crate::telemetry::{Problem, ProblemKind};
 
 impl Pipeline {
     pub(super) fn tell(&mut self, notice: Notice) {
-        let pipeline = &self.shared.name;
         match notice {
-            Notice::Held { item, reason } => tracing::error!(
-                pipeline, id = self.id(item), %reason,
+            Notice::Held { item, reason } => tracing::error!(id = self.id(item), %reason,
                 "Item failed for good and is held: it stays with the broker, unsettled"
             ),
             Notice::Retrying { item, delay, attempts } => tracing::info!(
-                pipeline,
                 id = self.id(item),
                 attempt = attempts,
                 attempts = self.shared.attempts,
@@ -23,19 +20,17 @@ impl Pipeline {
             Notice::Copied { item } => {
                 self.shared.metrics.rewritten.inc();
                 tracing::info!(
-                    pipeline,
                     id = self.id(item),
                     "Item copied to its own queue, because its delivery limit was near; its old delivery is acked"
                 );
             }
             Notice::Redundant { delivery } => {
-                tracing::debug!(pipeline, %delivery, "Redundant delivery of an item in hand acked");
+                tracing::debug!(%delivery, "Redundant delivery of an item in hand acked");
             }
             Notice::OrphanExpired { item } => {
                 self.shared.metrics.orphans_expired.inc();
                 self.forgone += usize::from(self.core.is_draining());
                 tracing::warn!(
-                    pipeline,
                     id = self.id(item),
                     "Result discarded, because no redelivery claimed it in time; a redelivered item runs again"
                 );
@@ -43,8 +38,7 @@ impl Pipeline {
             Notice::HandedOver { claim, identity, handed } => {
                 self.shared.metrics.handed_over.inc();
                 let asker = self.claims.asker(claim);
-                tracing::info!(
-                    pipeline, %identity, asker, ?handed,
+                tracing::info!(%identity, asker, ?handed,
                     "Result handed to the replica that was given the item"
                 );
             }
@@ -52,7 +46,7 @@ impl Pipeline {
             Notice::BreakerClosed => {
                 self.shared.metrics.breaker_open.set(0);
                 self.status.clear(ProblemKind::BreakerOpen, "");
-                tracing::info!(pipeline, "Breaker closed: the service works again");
+                tracing::info!("Breaker closed: the service works again");
             }
         }
     }
@@ -72,7 +66,6 @@ impl Pipeline {
             ),
         };
         tracing::warn!(
-            pipeline = self.shared.name,
             cause = cause.label(),
             answer,
             "Breaker open: nothing new starts until a test request succeeds"

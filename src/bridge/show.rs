@@ -50,12 +50,10 @@ impl Pipeline {
         self.status.held_full(no_room == Some(NoRoom::Held));
         match no_room {
             Some(NoRoom::Held) => tracing::error!(
-                pipeline = self.shared.name,
                 held = stats.held,
                 "No new items are taken: too many failed for good and are held; configure dead_letter (or on_failed: drop) and restart"
             ),
             Some(NoRoom::Bytes) => tracing::warn!(
-                pipeline = self.shared.name,
                 bytes = stats.bytes,
                 "No new items are taken: bodies in hand are at limits.held_bytes"
             ),
@@ -71,13 +69,12 @@ impl Pipeline {
         let (ceiling, fell) = (self.core.max_in_flight(), limit < self.limit);
         if fell && self.limit == ceiling {
             tracing::warn!(
-                pipeline = self.shared.name,
                 limit,
                 max_in_flight = ceiling,
                 "Fewer requests at once: the service did not start them all; the limit rises again with time"
             );
         } else if limit == ceiling {
-            tracing::info!(pipeline = self.shared.name, limit, "Back at max_in_flight");
+            tracing::info!(limit, "Back at max_in_flight");
         }
         self.limit = limit;
         self.shared.metrics.in_flight_limit.set(i64::from(limit));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 use super::Parts;
 use crate::publish::{Publisher, dead_letter};
@@ -30,7 +31,7 @@ pub(super) fn watch(parts: &Parts) -> Vec<AbortOnDropHandle<()>> {
         targets.extend(parked.map(|(delay, place)| (format!("retry.queue {delay:?}"), place.clone())));
     }
     let spawn = |(name, publisher)| {
-        AbortOnDropHandle::new(tokio::spawn(probe(name, publisher, parts.status.clone())))
+        AbortOnDropHandle::new(tokio::spawn(probe(name, publisher, parts.status.clone()).in_current_span()))
     };
     targets.into_iter().map(spawn).collect()
 }

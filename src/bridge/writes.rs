@@ -61,7 +61,6 @@ async fn park(
     place.publish(copy(&work.message, work.name(), mark, attempts, Parked(true))).await?;
     shared.metrics.parked.inc();
     tracing::info!(
-        pipeline = shared.name,
         id = work.id(shared),
         seconds = delay.as_secs_f64(),
         "Item parked in the broker until its next attempt"
@@ -92,7 +91,7 @@ async fn dead_letter(
     };
     target.write(&letter, || work.event(shared).cloned()).await?;
     shared.metrics.dead_lettered(reason);
-    tracing::warn!(pipeline = shared.name, id = work.id(shared), %reason, attempts, "Item dead-lettered");
+    tracing::warn!(id = work.id(shared), %reason, attempts, "Item dead-lettered");
     Ok(())
 }
 
@@ -112,6 +111,6 @@ async fn reply(shared: &Shared, work: &Work) -> Result<(), PublishError> {
     let Some(message) = message else { return Ok(()) };
     target.publisher.publish(message).await?;
     shared.metrics.replies.inc();
-    tracing::debug!(pipeline = shared.name, id = work.id(shared), "Reply written");
+    tracing::debug!(id = work.id(shared), "Reply written");
     Ok(())
 }
