@@ -1,4 +1,4 @@
-//! What every source promises, checked on each of them: the fake, RabbitMQ and Kafka.
+//! The promises of every source, checked on each of them: the fake, RabbitMQ and Kafka.
 //!
 //! A source joins by implementing [`Harness`] and by one line of [`contract!`].
 
@@ -136,7 +136,7 @@ async fn a_cut_loses_the_session_once<H: Harness>(harness: H) {
     let second = bridge.up().await;
     assert!(second > first, "{second} is not later than {first}");
 
-    // What was not settled comes again, is known again, and what was acked does not come.
+    // An unsettled item comes again with the same identity. An acked item does not come again.
     let mut again = BTreeMap::new();
     for _ in 0..5 {
         let delivery = bridge.delivery().await;
@@ -166,7 +166,7 @@ async fn a_settle_of_a_lost_session_settles_nothing<H: Harness>(harness: H) {
     bridge.loss().await;
     bridge.up().await;
     let new = bridge.deliveries(2).await;
-    // Tags begin anew in each session: without the epoch these would settle the new deliveries.
+    // Tags start at 1 in each session: without the epoch these would settle the new deliveries.
     for delivery in &old {
         assert_eq!(bridge.settle(delivery.outline.id, Settlement::Ack).await, Settled::Stale);
     }
@@ -218,7 +218,7 @@ async fn stopped_intake_still_settles<H: Harness>(harness: H) {
 async fn close_leaves_nothing_behind<H: Harness>(harness: H) {
     harness.produce(&items(100)).await;
     let mut bridge = Bridge::start(harness.source(100));
-    // In an order of its own, so that whatever batches acks meets gaps, and without waiting for any answer.
+    // In an order of its own, so that code that batches acks meets gaps, and without waiting for any answer.
     let mut held = bridge.deliveries(100).await;
     fastrand::Rng::with_seed(7).shuffle(&mut held);
     for delivery in &held {

@@ -1,4 +1,4 @@
-//! What goes wrong between a broker, the bridge and the service, each with the number that today's tools make of it.
+//! Faults between a broker, the bridge and the service, each with the result that today's tools give.
 
 mod clock;
 mod configuration;

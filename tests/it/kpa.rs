@@ -1,5 +1,6 @@
-//! The autoscaler's arithmetic against recorded decisions of Knative's own code: every file of `tests/fixtures/kpa-traces`, or of the
-//! folder that `LONGHAUL_KPA_TRACES` names, decision for decision.
+//! The autoscaler's arithmetic against recorded decisions of Knative's own code: every file of
+//! `tests/fixtures/kpa-traces`, or of the folder that `LONGHAUL_KPA_TRACES` names, decision for
+//! decision.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use longhaul::knative::kpa::{Autoscaler, Cluster, Config, Time};
 use serde::Deserialize;
 
-/// One recording: the settings, what happened, and what was decided at each tick.
+/// One recording: the settings, the events, and the decision at each tick.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Trace {
@@ -22,7 +23,7 @@ struct Trace {
     decisions: Vec<Decision>,
 }
 
-/// What happened `t` seconds after the base; events of the same moment come in their order.
+/// The event `t` seconds after the base; events of the same moment come in their order.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Event {
@@ -112,7 +113,8 @@ fn decide(autoscaler: &mut Autoscaler, trace: &Trace, t: f64, ready: u32) -> Dec
     }
 }
 
-/// Counts must be equal; the two averages may differ in the digits that a sum in another order changes.
+/// Counts must be equal; the two averages may differ in the digits that a sum in another order
+/// changes.
 fn same(expected: &Decision, got: &Decision) -> bool {
     let close = |a: f64, b: f64| (a - b).abs() <= 1e-9 * a.abs().max(1.0);
     expected.t == got.t

@@ -1,5 +1,5 @@
-//! The files that people start from: every example configuration loads without a mistake, and the limits that are
-//! written in more than one place agree.
+//! The files that people start from: every example configuration loads without a mistake, and the
+//! limits that are written in more than one place agree.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! The planner against what it plans for: recordings of a running control plane, the demo's own measurement, and the numbers that
-//! follow from the arithmetic.
+//! The planner against reality: recordings of a running control plane, the demo's own measurement,
+//! and the numbers that follow from the arithmetic.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -88,8 +88,9 @@ fn with_scale_to_zero_off_one_replica_stays() {
     assert!(run.to_floor.is_some());
 }
 
-/// Five replicas for twenty requests, and fifty seconds for waiting and work of twenty: the first ten are done in two rounds, the
-/// other ten are cut at fifty seconds, five of them at work (as the running control plane did).
+/// Five replicas for twenty requests, and fifty seconds for waiting and work of twenty: the first
+/// ten are done in two rounds, the other ten are cut at fifty seconds, five of them at work (as the
+/// running control plane did).
 #[test]
 fn the_timeout_runs_while_a_request_waits() {
     let mut service = service(&Cluster::default(), &[("max-scale", "5"), ("window", "6s")]);
@@ -137,7 +138,8 @@ fn several_bridges_share_one_queue_and_add_up() {
     assert_eq!((two.drained, two.most_replicas), (one.drained, one.most_replicas));
 }
 
-/// The load that has to be through within ten seconds on one core; it takes a build with optimisation.
+/// The load that has to be through within ten seconds on one core; it takes a build with
+/// optimisation.
 #[test]
 #[cfg_attr(
     debug_assertions,

@@ -17,7 +17,7 @@ use crate::support::within;
 
 const BODY: &[u8] = &[0xff, 0x00, b'\n'];
 
-/// A RabbitMQ item with every kind of header and property, and what it is restored to.
+/// A RabbitMQ item with every kind of header and property, and its restored form.
 fn of_rabbitmq() -> (Message, Restored) {
     let headers = vec![
         ("bool".to_owned(), Value::Bool(true)),
@@ -49,7 +49,7 @@ fn of_rabbitmq() -> (Message, Restored) {
     let origin =
         RabbitmqOrigin { queue: "jobs/eu".to_owned(), properties: properties.clone(), ..Default::default() };
     let mut all = headers.clone();
-    // What an earlier failure and the broker left there is not the item's.
+    // Headers of an earlier failure and of the broker are not the item's.
     all.push(("longhaul-attempts".to_owned(), Value::Int(3)));
     all.push(("knativeerrorcode".to_owned(), Value::Int(500)));
     all.push(("x-delivery-count".to_owned(), Value::Int(3)));
@@ -58,7 +58,7 @@ fn of_rabbitmq() -> (Message, Restored) {
     (message, Restored { from: Place::Rabbitmq { queue: "jobs/eu".to_owned() }, outgoing, left_out: None })
 }
 
-/// A Kafka item with names that repeat and are in no order, and what it is restored to.
+/// A Kafka item with names that repeat and are in no order, and its restored form.
 fn of_kafka() -> (Message, Restored) {
     let value = |bytes: &'static [u8]| Value::Bytes(Bytes::from_static(bytes));
     let headers = vec![

@@ -77,7 +77,7 @@ async fn rabbitmq_items_of_a_lost_connection_are_not_begun_again_by_another_repl
         pair.relay.cut_all();
         assert_eq!(pair.worker.done(), 0, "the second replica took too long to start");
         pair.all_done_once().await;
-        // The queue counts what waits, not what the second replica still has to ack.
+        // The queue counts waiting items, not those that the second replica still has to ack.
         eventually("all results to be handed over", async || {
             pair.second.log().matches("handed its result over").count() == 8
         })
@@ -146,7 +146,7 @@ async fn kafka_rebalance_runs_nothing_twice_and_new_records_start_at_once() {
     let partitions = || second.log().matches("Partition is up").count();
     eventually("partitions at the second member", async || partitions() >= 4).await;
     assert_eq!(worker.done(), 0, "the rebalance does not wait for running requests");
-    // What comes now starts at once, wherever its partition is.
+    // A new record starts at once, in any partition.
     backlog.spread(100..140, 8).await;
     eventually("new records of all partitions", async || worker.log().started.len() == 140).await;
     second.stop().await;
@@ -158,7 +158,7 @@ async fn kafka_rebalance_runs_nothing_twice_and_new_records_start_at_once() {
 }
 
 /// Scaled to zero, or stopped with compose: nobody stays who could take a result over, so each keeps its partitions and
-/// commits what it finishes.
+/// commits the records that it finishes.
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_replicas_that_stop_together_commit_what_they_finish() {
     let backlog = Kafka::with_partitions(4).await;
@@ -176,7 +176,7 @@ async fn kafka_replicas_that_stop_together_commit_what_they_finish() {
         assert!(replica.wait().await.success(), "{}", replica.log());
     }
     assert_eq!(worker.done(), 20, "{}\n{}", first.log(), second.log());
-    // What a new replica starts with is not among them.
+    // The first records of a new replica are not among them.
     let third = start(all[2]);
     backlog.spread(20..24, 4).await;
     eventually("the new records", async || worker.done() == 24).await;

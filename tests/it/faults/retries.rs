@@ -18,7 +18,7 @@ const FAILS: fn(&[u8]) -> StatusCode = |_| StatusCode::INTERNAL_SERVER_ERROR;
 
 /// Killed after each failed attempt, while the next one waits.
 ///
-/// `noted` says when the broker has what it can hold of an attempt.
+/// `noted` tells when the broker has stored all that it can hold about an attempt.
 async fn killed_between_attempts(
     backlog: &impl Backlog,
     graveyard: &impl Backlog,

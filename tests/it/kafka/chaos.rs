@@ -1,4 +1,4 @@
-//! A group whose members join, leave and die all the time: nothing is lost, and what runs twice was in
+//! A group whose members join, leave and die all the time: nothing is lost, and every record that runs twice was in
 //! the hands of a member that was killed, or finished within its last commit interval.
 //!
 //! ```text
@@ -26,10 +26,10 @@ const MAX_IN_FLIGHT: usize = 8;
 /// Records written each second: as many as go through with half of the members away.
 const RATE: usize = 300;
 const BETWEEN_ACTIONS: Duration = Duration::from_secs(5);
-/// What may have finished without its commit: a commit interval, and the time to gather and write it.
+/// The time in which records may have finished without their commit: a commit interval, and the time to gather and write it.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(250);
 /// A member that dies while the group waits for another dead one has this much more that is not committed:
-/// what it did until it stopped taking records. Over twenty kills the sum has room for that.
+/// its work until it stopped taking records. Over twenty kills the sum has room for that.
 const IN_A_REBALANCE: usize = 40;
 const MANY_KILLS: usize = 20;
 
@@ -107,7 +107,7 @@ impl Storm {
             }
         }
         self.until_done(written).await;
-        // Whatever happened, a fresh item goes through.
+        // After all that, a fresh item goes through.
         broker.produce(&broker.name, 0, ["fresh".to_owned()]).await;
         self.until_done(written + 1).await;
         for member in self.members.drain(..).flatten() {

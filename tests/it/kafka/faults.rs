@@ -30,7 +30,7 @@ async fn a_refused_commit_is_made_again() {
     source.close().await;
 }
 
-/// Starting without the map would run again whatever is done behind the base.
+/// Starting without the map would run again every record that is done behind the base.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_waits_for_its_map() {
     let cluster = MockCluster::new(1).unwrap();
@@ -119,7 +119,7 @@ async fn a_release_does_not_wait_for_a_commit_for_ever() {
     first.wait_for(|event| matches!(event, SourceEvent::Lost { .. })).await;
     let waited = asked.elapsed();
     assert!(waited < Duration::from_secs(6), "{waited:?}");
-    // What could not be committed runs again; it is not lost.
+    // A record that could not be committed runs again; it is not lost.
     assert_eq!(offsets(&second.take(1).await), [0]);
     second.close().await;
     first.close().await;

@@ -17,7 +17,7 @@ async fn a_slow_bridge_gets_everything_once_and_in_order() {
     let mut taken = Vec::new();
     for _ in 0..6 {
         taken.extend(source.take(100).await);
-        // Longer than the grace, so that the partition is paused and fetched anew.
+        // Longer than the grace, so that the partition is paused and fetched again.
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
     assert_eq!(offsets(&taken), (0..600).collect::<Vec<_>>());
@@ -104,7 +104,7 @@ async fn the_backlog_counts_every_partition() {
     source.close().await;
 }
 
-/// The age counts from the receipt, whatever was the lowest then.
+/// The age counts from the receipt, also if another record was the lowest then.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_age_of_the_lowest_unfinished_record_is_told() {
     let broker = Broker::real("head");

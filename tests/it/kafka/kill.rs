@@ -1,4 +1,4 @@
-//! A process that is killed without any warning: what runs again, and what is read again.
+//! A process that is killed without any warning: the records that run again, and those that are read again.
 //!
 //! The first record is held, those behind it are finished at 1,000 a second, and then the process dies.
 //! `LONGHAUL_TEST_RECORDS=100000` runs it at full length (two minutes and a half for each case):
@@ -17,7 +17,7 @@ use super::support::{Broker, Relayed, Running, offsets};
 const VICTIM: &str = "LONGHAUL_TEST_VICTIM";
 /// A record's bytes.
 const SIZE: usize = 1024;
-/// What is in the victim's hands when it dies: the record that is held.
+/// The record in the victim's hands when it dies: the one that is held.
 const IN_FLIGHT: u64 = 1;
 /// Short, since the next process waits for it.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(2);
@@ -29,7 +29,7 @@ fn records() -> u64 {
 /// A hand-written bridge runs all of them again, and Confluent's parallel consumer 6 to 7 of 100.
 #[tokio::test(flavor = "multi_thread")]
 async fn while_work_finishes_repeats_what_a_commit_interval_holds() {
-    // 0.35 % of 100,000: that is 0.35 s of the rate, whatever the length of the run.
+    // 0.35 % of 100,000: that is 0.35 s of the rate, for a run of any length.
     recovers("kill", Duration::ZERO, IN_FLIGHT + 350).await;
 }
 
@@ -64,7 +64,7 @@ async fn recovers(test: &str, kill_after: Duration, most_again: u64) {
     let refetched = relay.answered() - before;
     println!("{test}: of {records} done {again} again, {refetched} bytes fetched, first after {waited:?}");
     assert!(again <= most_again, "{again} run again");
-    // 2 % of 100,000 records, which is two fetches of at most 1 MiB, and what the group has to say.
+    // 2 % of 100,000 records, which is two fetches of at most 1 MiB, and the messages of the group.
     let most_refetched = (2 * SIZE as u64 * 1024).max(records * SIZE as u64 / 50) + 64 * 1024;
     assert!(refetched <= most_refetched, "{refetched} bytes fetched");
     assert!(waited < SESSION_TIMEOUT + Duration::from_secs(10), "{waited:?} to the first record");

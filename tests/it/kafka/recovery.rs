@@ -1,4 +1,4 @@
-//! What is remembered across a restart.
+//! The state that survives a restart.
 
 use std::time::Duration;
 

@@ -6,7 +6,7 @@ use longhaul::source::{Command, Settled, SourceEvent};
 
 use super::support::{Broker, Running, offsets, until};
 
-/// Both are well below what is promised: released within 5 s, started elsewhere within 10 s.
+/// Both are well below the promise: released within 5 s, started elsewhere within 10 s.
 const RELEASED_WITHIN: Duration = Duration::from_secs(5);
 const MOVED_WITHIN: Duration = Duration::from_secs(10);
 
@@ -62,7 +62,7 @@ async fn what_ends_while_a_partition_is_given_back_does_not_run_again() {
     first.close().await;
 }
 
-/// What runs for hours holds nobody up: new records start at the new member.
+/// A record that runs for hours holds nobody up: new records start at the new member.
 #[tokio::test(flavor = "multi_thread")]
 async fn long_work_delays_a_release_by_seconds_only() {
     let broker = two_partitions("held-up").await;
@@ -82,7 +82,7 @@ async fn long_work_delays_a_release_by_seconds_only() {
     first.close().await;
 }
 
-/// Told before the first record, so that others can be asked what runs there.
+/// Told before the first record, so that others can be asked for their running records.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_assignment_is_told_before_its_records() {
     let broker = two_partitions("told").await;
@@ -112,7 +112,7 @@ async fn a_drain_leaves_idle_partitions_to_others_at_once() {
     until("the second has all", || second.up().len() == 2).await;
     println!("an idle partition moved {:?} after the drain began", asked.elapsed());
     assert!(asked.elapsed() < RELEASED_WITHIN, "{:?}", asked.elapsed());
-    // It is still there, for what it may have to say.
+    // It is still there, for events that it may still send.
     assert!(first.up().is_empty());
     first.close().await;
     second.close().await;
@@ -159,7 +159,7 @@ async fn a_sole_member_drains_to_the_end_and_leaves_when_another_joins() {
     second.close().await;
 }
 
-/// Where no replica goes on, nobody could take over what runs here, so nobody gets it before it is done.
+/// Where no replica goes on, nobody could take over the running records, so nobody gets them before they are done.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_successor_a_drain_keeps_what_runs() {
     let (mut first, mut second) = two_members("keep").await;

@@ -23,7 +23,7 @@ use crate::support::relay::Relay;
 /// How long anything may take that has to happen.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
-/// A broker under test, with a name of its own for whatever the test creates.
+/// A broker under test, with a name of its own for everything that the test creates.
 #[derive(Clone)]
 pub struct Broker {
     pub bootstrap: String,
@@ -41,7 +41,7 @@ pub struct Relayed {
     _turn: OwnedMutexGuard<()>,
 }
 
-/// A source and the bridge's end of its link. Remembers what it was told.
+/// A source and the bridge's end of its link. Remembers the events that it got.
 pub struct Running {
     pub port: Port,
     pub events: Vec<SourceEvent>,
@@ -243,7 +243,7 @@ impl Running {
         taken
     }
 
-    /// What comes within a time, where nothing is expected.
+    /// The deliveries that come within a time in which none is expected.
     pub async fn anything_within(&mut self, time: Duration) -> Vec<Delivery> {
         let deadline = Instant::now() + time;
         let mut taken = Vec::new();
@@ -302,7 +302,7 @@ impl Running {
         self.ended().await.unwrap();
     }
 
-    /// How the source ended, whoever ended it.
+    /// The end of the source, for any reason.
     pub async fn ended(self) -> Result<(), SourceError> {
         timeout(PATIENCE, self.task).await.expect("the source must end").unwrap()
     }

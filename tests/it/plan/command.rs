@@ -129,7 +129,8 @@ fn mistakes_say_what_to_do() {
     }
 }
 
-/// A variant is what the same manifest through `-f` would be: left out, the start of the answer has 300 s, which bounds longer timeouts.
+/// A variant is what the same manifest through `-f` would be: left out, the start of the answer has
+/// 300 s, which bounds longer timeouts.
 #[test]
 fn a_variant_of_a_timeout_gets_what_knative_makes_of_all_of_them() {
     let folder = tempfile::tempdir().unwrap();
@@ -177,7 +178,8 @@ fn a_variant_wins_over_the_other_spelling_of_its_annotation() {
     assert_eq!(report["scenarios"][1]["most_replicas"]["median"], 2.0, "the manifest has max-scale: 20");
 }
 
-/// Some seeds fail an item for good and hold it, others do not: the table says never, and below is why.
+/// Some seeds fail an item for good and hold it, others do not: the table says never, and below is
+/// why.
 #[test]
 fn a_load_that_drains_with_some_seeds_only_is_explained() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
-//! Replica curves that a running control plane made (real autoscaler, activator and queue-proxy): each file of
-//! `tests/fixtures/curves`, or of the folder that `LONGHAUL_CURVES` names, whose requests all ended well and undisturbed.
+//! Replica curves that a running control plane made (real autoscaler, activator and queue-proxy):
+//! each file of `tests/fixtures/curves`, or of the folder that `LONGHAUL_CURVES` names, whose
+//! requests all ended well and undisturbed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -44,8 +45,8 @@ struct Row(f64, i64, u32, u32, u32, u32, u32, u32, String);
 
 /// Recordings of faults: something was killed, or a client left.
 const DISTURBED: [&str; 4] = ["killed", "abandon", "shrink", "seed-nozero"];
-/// The position of the load relative to the autoscaler's ticks is random, in a recording and in a run. The median of many
-/// runs is compared.
+/// The position of the load relative to the autoscaler's ticks is random, in a recording and in a
+/// run. The median of many runs is compared.
 const SEEDS: u32 = 25;
 /// How far a time may differ: this many seconds, or this share.
 const SECONDS: f64 = 4.0;

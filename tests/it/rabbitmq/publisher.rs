@@ -1,4 +1,4 @@
-//! Confirmed writes: what counts as written, and what never will.
+//! Confirmed writes: those that count as written, and those that never will.
 
 use std::time::Duration;
 
@@ -116,7 +116,7 @@ async fn a_message_that_cannot_be_written_is_for_good() {
     }
 }
 
-/// Small frames of the URI bound only what does not fit into them.
+/// Small frames of the URI bound only messages that do not fit into them.
 #[tokio::test]
 async fn frames_of_the_least_size_take_what_fits() {
     for url in brokers() {

@@ -21,7 +21,7 @@ use crate::support::bridge::Bridge;
 use crate::support::rabbitmq::{self, Queue};
 
 pub trait Backlog: Sized {
-    /// Items that finished and may run again after a kill, beside those in flight: what one commit interval holds.
+    /// Items that finished and may run again after a kill, beside those in flight: the items of one commit interval.
     const UNCOMMITTED: u32;
 
     async fn create() -> Self;
@@ -157,7 +157,7 @@ impl Backlog for Kafka {
 
     fn source(&self) -> String {
         let Broker { bootstrap, name } = &self.0;
-        // A record of 1 MiB and its envelope are over what is fetched at once by default; librdkafka grows with it.
+        // A record of 1 MiB and its envelope are more than one fetch takes by default; librdkafka grows with it.
         format!("{{ kafka: {{ bootstrap_servers: [\"{bootstrap}\"], topics: [{name}], group: {name} }} }}")
     }
 

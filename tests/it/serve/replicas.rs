@@ -67,7 +67,8 @@ async fn one_replica_stays_where_scale_to_zero_is_off() {
     serve.stop().await;
 }
 
-/// What is desired for so many requests in flight at a target utilization of 70, 80, 90 and 100 %; measured with the real autoscaler.
+/// The desired replicas for this many requests in flight at a target utilization of 70, 80, 90 and
+/// 100 %; measured with the real autoscaler.
 const DESIRED: [(usize, [u64; 4]); 6] = [
     (1, [2, 2, 2, 1]),
     (3, [5, 4, 4, 3]),
@@ -90,8 +91,8 @@ async fn a_steady_load_settles_at_the_load_over_the_utilization() {
         // A whole window and some more.
         tokio::time::sleep(Duration::from_secs(80) / 20).await;
         for (serve, in_flight, desired, held) in runs {
-            // At the edge of a second two reports may fall into one, and a decision see some more than there are: it is the
-            // usual one that counts.
+            // At the edge of a second two reports may fall into one, and a decision see some more
+            // than there are: it is the usual one that counts.
             let mut seen: HashMap<u64, u32> = HashMap::new();
             for _ in 0..10 {
                 *seen.entry(serve.replicas().await["desired"].as_u64().unwrap()).or_default() += 1;
@@ -176,7 +177,8 @@ async fn a_replica_that_is_stopped_is_let_alone_then_asked_then_killed() {
     let manifest = Manifest::one_at_a_time().spec("timeoutSeconds: 60").cluster("stable-window", "6s");
     let deaf =
         [vec!["sh".into(), "-c".into(), "trap '' TERM; exec \"$0\" \"$@\"".into()], worker::words()].concat();
-    // Knative waits 30 s for requests that are still on their way; what then hears no SIGTERM ends with its grace, 60 s.
+    // Knative waits 30 s for requests that are still on their way; a worker that ignores SIGTERM
+    // then ends with its grace, 60 s.
     for (words, seconds) in [(worker::words(), 30.0), (deaf, 60.0)] {
         let serve = Serve::start(&manifest, &scaled(&[]), &words).await;
         serve.until("it is ready", |now| now["ready"] == 1).await;

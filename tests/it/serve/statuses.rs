@@ -1,4 +1,5 @@
-//! Every answer of Knative's own that `serve` can give, over the wire: the rows of what a client of Knative can see.
+//! Every answer of Knative's own that `serve` can give, over the wire: a test for each kind of
+//! answer that a client of Knative can see.
 
 use std::time::{Duration, Instant};
 
@@ -77,7 +78,7 @@ async fn the_time_runs_from_the_arrival_and_ends_what_waits_and_what_runs() {
     assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(8), "{took:?}");
     // The slot is free at once, although the deaf worker still sleeps.
     assert_eq!(serve.ask("/status/200", "").await.0, 200);
-    // What has begun to answer ends as if it were complete; only its last words tell.
+    // An answer that has begun ends as if it were complete; only its last line tells.
     let streamed = within("the stream", serve.post("/stream/2000")).await.unwrap();
     assert!(streamed.starts_with("HTTP/1.1 200 OK\r\n"), "{streamed}");
     assert!(streamed.ends_with("1\r\na\r\n19\r\nactivator request timeout\r\n0\r\n\r\n"), "{streamed}");

@@ -21,7 +21,7 @@ pub struct Serve {
     _folder: tempfile::TempDir,
 }
 
-/// What a service is, in the words of its manifest.
+/// A service, in the words of its manifest.
 #[derive(Clone, Default)]
 pub struct Manifest {
     /// Lines of the revision's spec, such as `timeoutSeconds: 5`.
@@ -127,7 +127,7 @@ impl Serve {
         Serve { child, address, admin, output, _folder: folder }
     }
 
-    /// The exit code of one that refuses to start, and what it says.
+    /// The exit code of a `serve` that refuses to start, and its error.
     pub async fn refused(manifest: &Manifest) -> (Option<i32>, String) {
         let folder = tempfile::tempdir().unwrap();
         manifest.write(folder.path());
@@ -138,7 +138,7 @@ impl Serve {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
-    /// What the workers wrote, with the names of their replicas.
+    /// The output of the workers, with the names of their replicas.
     pub fn output(&self) -> Vec<String> {
         self.output.lock().unwrap().clone()
     }

@@ -1,6 +1,7 @@
-//! A worker that does what its path says, in a process of its own: this test binary once more.
+//! A worker that obeys the path of the request, in a process of its own: this test binary once
+//! more.
 //!
-//! By hand on bare sockets, because most of what it does no server library lets anyone do.
+//! It uses bare sockets, because no server library allows most of these faults.
 
 #![allow(clippy::exit, clippy::zombie_processes, reason = "it is killed, and dies when it is told to")]
 
@@ -26,7 +27,7 @@ fn runs_where_a_port_is_given() {
     }
     let mut pids = vec![std::process::id()];
     if std::env::var("FORKS").is_ok() {
-        // What a worker has started has to end with it.
+        // The children of a worker have to end with it.
         let child = Command::new("sleep").arg("1000").spawn().unwrap();
         pids.push(child.id());
     }

@@ -17,7 +17,7 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// Starts what `longhaul run` would start with this configuration and no environment.
+    /// Starts the same parts as `longhaul run` with this configuration and an empty environment.
     pub async fn start(config: &str) -> Self {
         let nothing = |_: &str| None;
         let loaded = config::load("test.yaml", config, Features::BUILD, &nothing)

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::within;
 
-/// A running source and what it said so far.
+/// A running source and its events so far.
 pub struct Bridge {
     port: Port,
     task: JoinHandle<Result<(), SourceError>>,
@@ -54,7 +54,7 @@ impl Bridge {
         assert!(next.is_err(), "nothing may be handed over now, but got {next:?}");
     }
 
-    /// After `IntakeStopped`: what was on its way to the bridge before it.
+    /// After `IntakeStopped`: the deliveries that were on their way to the bridge before it.
     pub fn leftover(&mut self) -> Vec<Delivery> {
         std::iter::from_fn(|| self.port.deliveries.try_recv().ok()).collect()
     }

@@ -32,7 +32,7 @@ struct Passed {
     answered: AtomicU64,
 }
 
-/// What the relay does with its connections.
+/// The behaviour of the relay towards its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Bytes go both ways.
@@ -103,7 +103,7 @@ impl Relay {
         self.passed.answered.load(Ordering::Relaxed)
     }
 
-    /// Waits until nothing more is on its way: what was said before has arrived.
+    /// Waits until nothing more is on its way: all earlier bytes have arrived.
     pub async fn quiet(&self) {
         let passed = || self.passed.asked.load(Ordering::Relaxed) + self.answered();
         within("nothing passes the relay", async {
@@ -187,7 +187,7 @@ async fn link(
                 () = copy(client_read, &mut server_write, mode, &passed.asked) => return,
                 () = grown(control, |control| control.junk) => {}
             }
-            // No frame of AMQP, nor the start of one. What the client says after it no longer matters.
+            // No frame of AMQP, nor the start of one. Later bytes of the client do not matter.
             let _ = server_write.write_all(&[0xff; 64]).await;
             std::future::pending().await
         } => {}

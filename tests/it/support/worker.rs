@@ -1,4 +1,4 @@
-//! A service that takes any number of items at once, and remembers what it was asked.
+//! A service that takes any number of items at once, and remembers its requests.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 
-/// What it answers to a body in its n-th attempt, after the work.
+/// The answer to a body in its n-th attempt, after the work.
 type Answers = Arc<dyn Fn(&[u8], u32) -> Response + Send + Sync>;
 
 pub struct Worker {

@@ -1,4 +1,4 @@
-//! A service that remembers every run: of what, for whom, from when to when.
+//! A service that remembers every run: its record, its member, its start and its end.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -65,7 +65,7 @@ impl Worker {
         runs.values().flatten().filter(|run| run.is_in_hand(member, since, until)).count()
     }
 
-    /// Prints what ran twice although it was in no killed member's hands, and tells how much that is.
+    /// Prints the records that ran twice although no killed member had them, and returns their number.
     pub fn unexplained(&self, kills: &[(usize, Instant, Instant)], margin: Duration) -> usize {
         let mut unexplained = 0;
         for (id, runs) in self.runs.lock().unwrap().iter().filter(|(_, runs)| runs.len() > 1) {
