@@ -44,8 +44,8 @@ impl Cluster {
         Some((find("sasl.username")?, find("sasl.password")?))
     }
 
-    /// The configuration of one client. The user's options win over `defaults`; `owned` wins over both,
-    /// because the guarantees depend on it.
+    /// The configuration of one client. The user's options win over `defaults`; `owned` wins over
+    /// both, because the guarantees depend on it.
     pub fn client(&self, defaults: &[(&str, String)], owned: &[(&str, String)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("client.id", "longhaul");
@@ -85,8 +85,8 @@ pub fn creation_error(error: &KafkaError) -> String {
     }
 }
 
-/// Passes a line of librdkafka on. The owner of the client reports connection failures, once for each
-/// change and not once for each try, so their lines are for debugging only.
+/// Passes a line of librdkafka on. The owner of the client reports connection failures, once for
+/// each change and not once for each try, so their lines are for debugging only.
 pub fn log(level: i32, facility: &str, message: &str) {
     let is_connection = matches!(facility, "FAIL" | "ERROR" | "BRKMAIN");
     // The severities of syslog.

@@ -1,5 +1,5 @@
-//! Confirmed writes to a Kafka topic: acks from all in-sync replicas, idempotent, bounded in number,
-//! bytes and time.
+//! Confirmed writes to a Kafka topic: acks from all in-sync replicas, idempotent, bounded in
+//! number, bytes and time.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -28,8 +28,8 @@ const PROBE: Duration = Duration::from_secs(5);
 /// Writes to one topic. Cheap to share; connects at the first write, and again without end.
 pub struct Publisher {
     topic: String,
-    /// Replaced after a fatal error, which an idempotent producer does not survive, and when the credentials
-    /// have changed.
+    /// Replaced after a fatal error, which an idempotent producer does not survive, and when the
+    /// credentials have changed.
     current: Mutex<Current>,
 }
 
@@ -159,7 +159,8 @@ fn create(cluster: &Cluster) -> Result<Producer, PublishError> {
         ("queue.buffering.max.kbytes", "131072".to_owned()),
         // The limit of the broker is the one that counts.
         ("message.max.bytes", "100000000".to_owned()),
-        // A missing topic is reported soon, not after 30 s, and found soon once it is there, not after 5 min.
+        // A missing topic is reported soon, not after 30 s, and found soon once it is there, not
+        // after 5 min.
         ("topic.metadata.propagation.max.ms", "5000".to_owned()),
         ("topic.metadata.refresh.interval.ms", "5000".to_owned()),
     ];
@@ -167,8 +168,8 @@ fn create(cluster: &Cluster) -> Result<Producer, PublishError> {
         ("acks", "all".to_owned()),
         ("enable.idempotence", "true".to_owned()),
         ("message.timeout.ms", TIMEOUT.as_millis().to_string()),
-        // A topic's max.message.bytes limits a batch, not a message: a message that fits alone must not be
-        // refused because of its neighbours.
+        // A topic's max.message.bytes limits a batch, not a message: a message that fits alone must
+        // not be refused because of its neighbours.
         ("batch.num.messages", "1".to_owned()),
     ];
     cluster
@@ -184,8 +185,9 @@ fn size(outgoing: &Outgoing) -> usize {
     outgoing.body.len() + outgoing.key.as_ref().map_or(0, |key| key.len()) + headers
 }
 
-/// Kafka's header values are bytes: text and bytes go as they are, numbers as decimal text, and values without
-/// a plain text (lists, tables) as their debug text, which loses nothing that a person would look for.
+/// Kafka's header values are bytes: text and bytes go as they are, numbers as decimal text, and
+/// values without a plain text (lists, tables) as their debug text, which loses nothing that a
+/// person would look for.
 fn headers(headers: &[(String, Value)]) -> OwnedHeaders {
     let start = OwnedHeaders::new_with_capacity(headers.len());
     headers.iter().fold(start, |all, (name, value)| {

@@ -28,7 +28,8 @@ impl Context<'_> {
             self.topic(topic, &at);
         }
         self.not_empty(&path.key("instance_id"), source.instance_id.as_deref());
-        // Below a second a pause of the machine costs the membership; brokers refuse less than 6s by default.
+        // Below a second a pause of the machine costs the membership; brokers refuse less than 6s
+        // by default.
         self.range(
             &path.key("session_timeout"),
             source.session_timeout,
@@ -169,8 +170,8 @@ impl Context<'_> {
         }
     }
 
-    /// Credentials and certificates do nothing without a protocol that uses them: the client would connect in
-    /// plain text.
+    /// Credentials and certificates do nothing without a protocol that uses them: the client would
+    /// connect in plain text.
     fn security(&mut self, given: &BTreeMap<String, Secret>, all: &BTreeMap<String, Secret>, path: &Path) {
         let protocol = match all.get("security.protocol").map(|value| value.resolve_with(self.env)) {
             Some(Ok(protocol)) => protocol.to_ascii_lowercase(),
@@ -193,8 +194,8 @@ impl Context<'_> {
         }
     }
 
-    /// A dead letter or reply that another pipeline reads, whose own dead letter or reply comes back, would go round
-    /// without end.
+    /// A dead letter or reply that another pipeline reads, whose own dead letter or reply comes
+    /// back, would go round without end.
     pub(super) fn kafka_cycles(&mut self, pipelines: &[Pipeline], path: &Path) {
         let feeds = |from: usize, to: usize| -> Option<&'static str> {
             let source = pipelines[to].source.kafka.as_ref()?;

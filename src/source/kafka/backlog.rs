@@ -1,7 +1,7 @@
 //! The number of records that wait in the topics.
 //!
-//! With work of hours the partitions are paused nearly always, and a paused partition does not learn where
-//! the log ends; so the ends are asked for, in one request that does not block.
+//! With work of hours the partitions are paused nearly always, and a paused partition does not
+//! learn where the log ends; so the ends are asked for, in one request that does not block.
 
 use std::time::{Duration, Instant};
 

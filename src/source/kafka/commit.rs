@@ -1,18 +1,20 @@
 //! When to commit, and what the answer means.
 //!
-//! The first change after a quiet time is committed within [`GATHER`], later ones every [`INTERVAL`],
-//! all changed partitions in one request: a crash repeats the items in flight plus one interval.
-//! At most one request is under way, because librdkafka keeps a commit while the coordinator is away and
-//! sends it with the generation that it has by then; a queue of them could overwrite the map of the
-//! next owner. A refused commit changes nothing: the partition stays dirty and is committed again.
+//! The first change after a quiet time is committed within [`GATHER`], later ones every
+//! [`INTERVAL`], all changed partitions in one request: a crash repeats the items in flight plus
+//! one interval. At most one request is under way, because librdkafka keeps a commit while the
+//! coordinator is away and sends it with the generation that it has by then; a queue of them could
+//! overwrite the map of the next owner. A refused commit changes nothing: the partition stays dirty
+//! and is committed again.
 //!
-//! A broker may refuse one partition (a topic that we may not read any more) and take the others, so a
-//! refusal belongs to its [`Partition`](super::partition::Partition). Only a request that failed as a
-//! whole delays the next request.
+//! A broker may refuse one partition (a topic that we may not read any more) and take the others,
+//! so a refusal belongs to its [`Partition`](super::partition::Partition). Only a request that
+//! failed as a whole delays the next request.
 //!
-//! A broker answers one request of a connection after the other, so a member that waits to join again
-//! cannot commit for as long as the group waits for a dead member. Work that finishes then is lost if we
-//! die, so a partition starts nothing new while its finished work waits for a commit for long.
+//! A broker answers one request of a connection after the other, so a member that waits to join
+//! again cannot commit for as long as the group waits for a dead member. Work that finishes then is
+//! lost if we die, so a partition starts nothing new while its finished work waits for a commit for
+//! long.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -106,8 +108,8 @@ impl Committer {
         self.dirty_since = None;
     }
 
-    /// Finds the parts that an answer belongs to. None when it is the answer to a commit that was given
-    /// up as failed: nobody waits for that one.
+    /// Finds the parts that an answer belongs to. None when it is the answer to a commit that was
+    /// given up as failed: nobody waits for that one.
     pub fn answered(&mut self, entries: &[Entry]) -> Option<Vec<Part>> {
         let under_way = self.under_way.take_if(|under_way| {
             let found = |part: &Part| {
@@ -153,7 +155,8 @@ pub fn is_passing(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// Refusals that concern one partition, also when the broker gives them for each partition of a request.
+/// Refusals that concern one partition, also when the broker gives them for each partition of a
+/// request.
 pub fn is_of_partition(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::{
         InvalidCommitOffsetSize, OffsetMetadataTooLarge, TopicAuthorizationFailed, UnknownTopicOrPartition,

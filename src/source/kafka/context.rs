@@ -1,5 +1,5 @@
-//! The context of librdkafka's consumer. [`raw::poll`](super::raw::poll) serves its events, so only the
-//! log and the end of the consumer come here.
+//! The context of librdkafka's consumer. [`raw::poll`](super::raw::poll) serves its events, so only
+//! the log and the end of the consumer come here.
 
 use rdkafka::bindings::rd_kafka_resp_err_t as Response;
 use rdkafka::config::RDKafkaLogLevel;

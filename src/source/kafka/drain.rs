@@ -1,12 +1,12 @@
 //! A planned stop: the partitions go to other members.
 //!
-//! Requests may run for hours after the intake stopped, and nobody else can have a partition as long as
-//! we are in the group. So if another replica can be given the results, we leave the group as soon as
-//! another member is there: the waiting records are then started elsewhere within seconds, and the running
-//! requests continue here without a session. A sole member stays and commits to the end, because nobody
-//! would gain by its leaving. A member whose running work would run again elsewhere stays too, since no
-//! other replica could ask for it. (Some partitions alone cannot be given up: the group would hand them out
-//! to us again.)
+//! Requests may run for hours after the intake stopped, and nobody else can have a partition as
+//! long as we are in the group. So if another replica can be given the results, we leave the group
+//! as soon as another member is there: the waiting records are then started elsewhere within
+//! seconds, and the running requests continue here without a session. A sole member stays and
+//! commits to the end, because nobody would gain by its leaving. A member whose running work would
+//! run again elsewhere stays too, since no other replica could ask for it. (Some partitions alone
+//! cannot be given up: the group would hand them out to us again.)
 
 use std::time::{Duration, Instant};
 

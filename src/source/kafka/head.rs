@@ -1,8 +1,8 @@
 //! The head of a partition: its lowest unfinished record.
 //!
-//! The committed offset waits for the head; the records behind it go on. When it is stuck for long, the
-//! map of the finished records behind it grows, and retention may delete it from the log. The process
-//! still has its body then, but a restart would not.
+//! The committed offset waits for the head; the records behind it go on. When it is stuck for long,
+//! the map of the finished records behind it grows, and retention may delete it from the log. The
+//! process still has its body then, but a restart would not.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -33,8 +33,9 @@ pub struct Heads {
 #[derive(Debug, Default)]
 pub struct Head {
     ages: Ages,
-    /// When the first attempt at a record failed in this session. A record that never started, or that runs
-    /// for the first time, is not here: it does not wait for anything that could be given up.
+    /// When the first attempt at a record failed in this session. A record that never started, or
+    /// that runs for the first time, is not here: it does not wait for anything that could be given
+    /// up.
     failed: BTreeMap<i64, Instant>,
     /// Where the log ended when that was last asked for.
     log_end: i64,
@@ -192,13 +193,15 @@ impl Worker {
                 tracing::warn!(id = %partition.place.id(base), age = ?look.age, behind = next - base - 1,
                     "A record has been unfinished for long: the committed offset waits for it, and the records behind it go on");
             }
-            // Only an item that was tried can be given up; the core keeps one that runs again by now.
+            // Only an item that was tried can be given up; the core keeps one that runs again by
+            // now.
             if give_up_after.is_some_and(|after| look.failing_for.is_some_and(|time| time >= after)) {
                 given_up.push(DeliveryId { epoch: partition.place.epoch, tag: base.cast_unsigned() });
             }
         }
         self.send(SourceEvent::HeadAge(oldest));
-        // Repeated each second until it is done: the bridge may have been asking another replica for it.
+        // Repeated each second until it is done: the bridge may have been asking another replica
+        // for it.
         given_up.into_iter().for_each(|id| self.send(SourceEvent::Stuck { id }));
         // Nobody has to prevent the loss of young heads.
         if now >= self.heads.ask_at && oldest >= RETENTION_INTERVAL {

@@ -98,7 +98,8 @@ impl Health {
         if self.reason.is_empty() { "no answer yet" } else { &self.reason }
     }
 
-    /// Takes librdkafka's statistics in; None when they are unreadable, else whether a broker is up.
+    /// Takes librdkafka's statistics in; None when they are unreadable, else whether a broker is
+    /// up.
     fn statistics(&mut self, json: &[u8], now: Instant) -> Option<bool> {
         let read: Statistics = match serde_json::from_slice(json) {
             Ok(read) => read,

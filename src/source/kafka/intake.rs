@@ -1,16 +1,16 @@
 //! The way of records from `poll` to the bridge, and when to stop fetching.
 //!
-//! The bridge takes a delivery when a slot is free, so its channel is full most of the time. Pausing a
-//! partition makes librdkafka forget its prefetched records and fetch them again later, which would cost
-//! more than short work itself; not polling costs nothing, but nobody may stop polling for long. So a few
-//! records are kept ahead. When those fill up, polling stops for at most [`GRACE`]. If that was not enough,
-//! polling continues, and each partition with its share or more of the records is paused until it has half
-//! of its share.
+//! The bridge takes a delivery when a slot is free, so its channel is full most of the time.
+//! Pausing a partition makes librdkafka forget its prefetched records and fetch them again later,
+//! which would cost more than short work itself; not polling costs nothing, but nobody may stop
+//! polling for long. So a few records are kept ahead. When those fill up, polling stops for at most
+//! [`GRACE`]. If that was not enough, polling continues, and each partition with its share or more
+//! of the records is paused until it has half of its share.
 //!
-//! Every session has a lane, and the lanes take turns: a partition with many records does not delay the
-//! only record of another one. That record may also be behind the many in librdkafka's queue, which is one
-//! for all partitions. So when the end of that queue was not seen for [`BLIND`], the full lanes are
-//! paused as well, which drops their prefetched records from the queue.
+//! Every session has a lane, and the lanes take turns: a partition with many records does not delay
+//! the only record of another one. That record may also be behind the many in librdkafka's queue,
+//! which is one for all partitions. So when the end of that queue was not seen for [`BLIND`], the
+//! full lanes are paused as well, which drops their prefetched records from the queue.
 
 use std::collections::{HashMap, VecDeque};
 use std::task::{Context, Poll};
@@ -94,8 +94,8 @@ impl Intake {
         self.records += 1;
     }
 
-    /// Hands over as much as the bridge has room for, one record of each lane in turn. A lane that `waits`
-    /// keeps its records. `context` is woken when there is more room.
+    /// Hands over as much as the bridge has room for, one record of each lane in turn. A lane that
+    /// `waits` keeps its records. `context` is woken when there is more room.
     pub fn hand_over(&mut self, context: &mut Context<'_>, mut waits: impl FnMut(Epoch) -> bool) {
         let mut skipped = 0;
         while skipped < self.turns.len() {
@@ -153,8 +153,8 @@ impl Intake {
         }
     }
 
-    /// Takes nothing new from now on, and returns the records that were kept ahead: they stay incomplete, and
-    /// come again elsewhere.
+    /// Takes nothing new from now on, and returns the records that were kept ahead: they stay
+    /// incomplete, and come again elsewhere.
     pub fn stop(&mut self) -> impl Iterator<Item = Delivery> + use<> {
         self.flow = Flow::Stopped;
         (self.records, self.bytes) = (0, 0);

@@ -13,8 +13,9 @@ use crate::source::Link;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Worker {
-    /// Ends all sessions and leaves the group. Nothing is committed here. Sessions that are closed as asked
-    /// are not reported as lost. Returns the bridge's end of the source, for another client.
+    /// Ends all sessions and leaves the group. Nothing is committed here. Sessions that are closed
+    /// as asked are not reported as lost. Returns the bridge's end of the source, for another
+    /// client.
     pub(super) fn leave(mut self) -> Option<Link> {
         // A consumer that closes waits for this answer for ever.
         self.finish_release();
@@ -28,9 +29,9 @@ impl Worker {
     }
 }
 
-/// Dropping a consumer leaves the group and waits until that is done, which has been seen to take for
-/// ever; so another thread does it, and is left behind when it takes too long. The process ends soon
-/// after anyway, and the group notices by itself.
+/// Dropping a consumer leaves the group and waits until that is done, which has been seen to take
+/// for ever; so another thread does it, and is left behind when it takes too long. The process ends
+/// soon after anyway, and the group notices by itself.
 fn destroy(consumer: Arc<Consumer>) {
     let (done, finished) = mpsc::channel();
     let destroyer = thread::Builder::new().name("kafka-leave".to_owned()).spawn(move || {

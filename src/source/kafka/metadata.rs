@@ -3,17 +3,19 @@
 //! ```text
 //! k1. base64url( version | flags | crc32 | log | varint base | varint length | entries )
 //! ```
-//! `log` is the id of the topic in 16 bytes, because a topic that is deleted and created again has other
-//! records at the same offsets; 0 means that the broker has no ids. The entries name the records of
-//! `base..base + length` that are *not* done, so that the cost follows the number of unfinished records
-//! and not the length of the window. Each entry is a varint of the gap to the one before (to the base for
-//! the first), and its failed attempts in one byte if any record has some. If a plain bitmap is shorter,
-//! it takes the place of the gaps. Kafka takes 4,096 characters (`offset.metadata.max.bytes`);
-//! [`Tracker::admits`](super::tracker::Tracker::admits) keeps the map below that, so nothing is stripped.
+//! `log` is the id of the topic in 16 bytes, because a topic that is deleted and created again has
+//! other records at the same offsets; 0 means that the broker has no ids. The entries name the
+//! records of `base..base + length` that are *not* done, so that the cost follows the number of
+//! unfinished records and not the length of the window. Each entry is a varint of the gap to the
+//! one before (to the base for the first), and its failed attempts in one byte if any record has
+//! some. If a plain bitmap is shorter, it takes the place of the gaps. Kafka takes 4,096 characters
+//! (`offset.metadata.max.bytes`);
+//! [`Tracker::admits`](super::tracker::Tracker::admits) keeps the map below that, so nothing is
+//! stripped.
 //!
-//! The text carries its own base and a checksum, because other tools move offsets without the metadata
-//! or the metadata without the offset. A text that does not fit is refused, and the partition then starts
-//! without a map: records may run again, none is skipped.
+//! The text carries its own base and a checksum, because other tools move offsets without the
+//! metadata or the metadata without the offset. A text that does not fit is refused, and the
+//! partition then starts without a map: records may run again, none is skipped.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -100,7 +102,8 @@ pub fn encode(log: Log, snapshot: &Snapshot) -> String {
     text
 }
 
-/// Reads the metadata of a committed offset. Missing metadata means that there is no map, and is not an error.
+/// Reads the metadata of a committed offset. Missing metadata means that there is no map, and is
+/// not an error.
 ///
 /// # Errors
 /// When the text is not a map for exactly this offset; [`Refused`] says why.

@@ -1,15 +1,16 @@
 //! Kafka topics, read as a member of a consumer group. Records of a partition run in parallel and
 //! finish in any order.
 //!
-//! [`thread`] owns librdkafka's consumer and is the only one that touches it; everything else here is
-//! a part of it with one job. The way of a record: `poll` → [`partition`] (is it done? is there room in the
-//! [`tracker`]?) → [`intake`] → the bridge → [`settle`] → the tracker again → [`commit`], with the map
-//! of the unfinished records in the [`metadata`]. [`start`] reads it back, [`rebalance`] starts and ends
-//! partitions; [`release`] and [`drain`] give them away. [`topics`] notices a topic that was created again,
-//! and [`health`] reports problems.
+//! [`thread`] owns librdkafka's consumer and is the only one that touches it; everything else here
+//! is a part of it with one job. The way of a record: `poll` → [`partition`] (is it done? is there
+//! room in the
+//! [`tracker`]?) → [`intake`] → the bridge → [`settle`] → the tracker again → [`commit`], with the
+//! map of the unfinished records in the [`metadata`]. [`start`] reads it back, [`rebalance`] starts
+//! and ends partitions; [`release`] and [`drain`] give them away. [`topics`] notices a topic that
+//! was created again, and [`health`] reports problems.
 //!
-//! Each assignment of a partition is a session with an epoch of its own, so a settle that comes back
-//! late finds no session and changes nothing (guarantee G7).
+//! Each assignment of a partition is a session with an epoch of its own, so a settle that comes
+//! back late finds no session and changes nothing (guarantee G7).
 
 mod backlog;
 mod commit;
@@ -71,7 +72,8 @@ impl super::Source for Source {
         let span = tracing::Span::current();
         let spawned = thread.spawn(move || {
             let _in_span = span.enter();
-            // Fails only when `run` was dropped; the thread then ends because the bridge has ended, too.
+            // Fails only when `run` was dropped; the thread then ends because the bridge has ended,
+            // too.
             let _ = ended.send(thread::run(self.settings, link));
         });
         let died = |what: String| SourceError { what, hint: "restart longhaul".to_owned() };

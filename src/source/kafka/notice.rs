@@ -56,7 +56,8 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topic {
     pub name: String,
-    /// Each topic has its own id, also when it is created again under the same name. None before Kafka 2.8.
+    /// Each topic has its own id, also when it is created again under the same name. None before
+    /// Kafka 2.8.
     pub id: Option<u128>,
     pub partitions: Vec<i32>,
     /// Whether this user may read it. None when the broker does not say.

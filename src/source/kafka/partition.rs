@@ -12,7 +12,8 @@ use crate::source::Delivery;
 
 /// Runs of done records longer than this are jumped over instead of fetched and dropped.
 const SKIP: i64 = 1000;
-/// More than a commit takes that is answered, and all that a crash may repeat besides the items in flight.
+/// More than a commit takes that is answered, and all that a crash may repeat besides the items in
+/// flight.
 const LATE: Duration = Duration::from_millis(300);
 /// How often a record that cannot be decoded is tried again.
 const DECODE_AGAIN: Duration = Duration::from_secs(5);
@@ -22,10 +23,11 @@ const LONGEST_REFUSAL: Duration = Duration::from_secs(10);
 pub struct Partition {
     pub place: Place,
     pub head: Head,
-    /// Whether librdkafka was told to pause it. Pausing drops prefetched records, and resuming a partition
-    /// that is not paused misbehaves, so both happen on transitions only.
+    /// Whether librdkafka was told to pause it. Pausing drops prefetched records, and resuming a
+    /// partition that is not paused misbehaves, so both happen on transitions only.
     pub paused: bool,
-    /// None until the first record, if the group has no committed offset: it begins at the oldest record.
+    /// None until the first record, if the group has no committed offset: it begins at the oldest
+    /// record.
     tracker: Option<Tracker>,
     /// The offset polled last. librdkafka hands out rising offsets, also across pauses and seeks.
     last: Option<i64>,
@@ -33,7 +35,8 @@ pub struct Partition {
     idle: usize,
     /// Nothing more is taken: the group wants it back.
     retired: bool,
-    /// Records that the tracker did not admit. Pausing bounds them to the records of one turn of the loop.
+    /// Records that the tracker did not admit. Pausing bounds them to the records of one turn of
+    /// the loop.
     held_back: VecDeque<Delivery>,
     /// Acked, with the change of the map that contains it, until a commit of that change was taken.
     unproven: VecDeque<(u64, u64)>,
@@ -99,7 +102,8 @@ impl Partition {
         }
     }
 
-    /// Takes a record in. `log_bounds` gives start and end of the log, as the first fetch told them.
+    /// Takes a record in. `log_bounds` gives start and end of the log, as the first fetch told
+    /// them.
     pub fn take(&mut self, record: &Record<'_>, log_bounds: impl FnOnce() -> Option<(i64, i64)>) -> Taken {
         if self.retired {
             return Taken::Skipped;
@@ -134,8 +138,8 @@ impl Partition {
         taken
     }
 
-    /// Everything below `end` was polled. The offsets that did not come are markers of transactions, or aborted.
-    /// False when that cannot be true of the log that we know.
+    /// Everything below `end` was polled. The offsets that did not come are markers of
+    /// transactions, or aborted. False when that cannot be true of the log that we know.
     pub fn reached(&mut self, end: i64) -> bool {
         let polled_to = self.last.map_or(0, |last| last + 1);
         if end < polled_to || self.tracker.as_ref().is_some_and(|tracker| end < tracker.base()) {
@@ -242,7 +246,8 @@ impl Partition {
         self.refusal.map(|refusal| refusal.again_at)
     }
 
-    /// Makes a change whose commit will show that the group still knows us. False when there is nothing to commit.
+    /// Makes a change whose commit will show that the group still knows us. False when there is
+    /// nothing to commit.
     pub fn prove(&mut self) -> bool {
         let Some(tracker) = &mut self.tracker else { return false };
         tracker.touch();
@@ -267,7 +272,8 @@ impl Partition {
         self.idle += 1;
     }
 
-    /// librdkafka cannot decode the record at this offset: nothing more comes before it is tried again.
+    /// librdkafka cannot decode the record at this offset: nothing more comes before it is tried
+    /// again.
     pub fn cannot_decode(&mut self, offset: i64, now: Instant) {
         self.undecodable = Some(Undecodable { offset, again_at: now + DECODE_AGAIN });
     }
@@ -331,8 +337,8 @@ impl Partition {
         unread + tracker.awaited() as u64 + self.held_back.len() as u64
     }
 
-    /// Drops a map with offsets that the log does not have: it belongs to a log that was deleted or cut
-    /// short, and would make new records count as done.
+    /// Drops a map with offsets that the log does not have: it belongs to a log that was deleted or
+    /// cut short, and would make new records count as done.
     fn doubt_map(&mut self, log_end: i64) {
         let Some(tracker) = &self.tracker else { return };
         // Negative: not known.

@@ -1,9 +1,9 @@
 //! Partitions come and go.
 //!
-//! An assigned partition starts only after its log was identified and its committed offset *and* map were
-//! read, in one request, so that both are of the same commit. Until then it waits: started without its map,
-//! it would run again everything that finished behind the base. The reading is bounded, and is tried again
-//! without end.
+//! An assigned partition starts only after its log was identified and its committed offset *and*
+//! map were read, in one request, so that both are of the same commit. Until then it waits: started
+//! without its map, it would run again everything that finished behind the base. The reading is
+//! bounded, and is tried again without end.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,7 +54,8 @@ impl Waiting {
 impl Worker {
     pub fn assigned(&mut self, partitions: &[Entry], now: Instant) {
         self.set_reachable(true);
-        // A group that has joined while no topic matched any pattern has decided: every topic appears later.
+        // A group that has joined while no topic matched any pattern has decided: every topic
+        // appears later.
         if partitions.is_empty() && self.sessions.is_empty() && self.settings.plain_topics().next().is_none()
         {
             self.start_is_decided = true;
@@ -117,7 +118,8 @@ impl Worker {
     }
 
     /// The group takes partitions back. A planned release is put off a little, see
-    /// [`release`](super::release); lost partitions may have another owner already, so they end at once.
+    /// [`release`](super::release); lost partitions may have another owner already, so they end at
+    /// once.
     pub fn revoked(&mut self, partitions: &[Entry], lost: bool, now: Instant) {
         self.waiting.partitions.retain(|(topic, number)| {
             !partitions.iter().any(|entry| (&entry.topic, entry.partition) == (topic, *number))
@@ -143,7 +145,8 @@ impl Worker {
                 self.end(&partition, reason);
             }
         }
-        // librdkafka keeps a partition paused across assignments: when it came back, nothing would be fetched.
+        // librdkafka keeps a partition paused across assignments: when it came back, nothing would
+        // be fetched.
         if paused.count() > 0
             && let Err(error) = self.consumer.resume(&paused)
         {
@@ -154,7 +157,8 @@ impl Worker {
         }
     }
 
-    /// The log of a partition went back to an earlier offset: its session ends, and a new one knows nothing.
+    /// The log of a partition went back to an earlier offset: its session ends, and a new one knows
+    /// nothing.
     pub fn renew(&mut self, topic: &str, partition: i32, offset: i64) {
         tracing::warn!(
             topic,
@@ -165,7 +169,8 @@ impl Worker {
         self.replace(topic, partition, None, None, "the log went back to an earlier offset");
     }
 
-    /// Another log has taken the place of the one that this session reads: it is read from its beginning.
+    /// Another log has taken the place of the one that this session reads: it is read from its
+    /// beginning.
     pub fn change_log(&mut self, topic: &str, partition: i32, id: u128, now: Instant) {
         tracing::warn!(
             topic,
@@ -175,7 +180,8 @@ impl Worker {
         let log = Log { id, is_replacement: true };
         self.replace(topic, partition, Some(log), Some(start::new_log()), "the topic was created again");
         self.committer.touch(now);
-        // Waits until it is done: before that, events of the old position would count for the new session.
+        // Waits until it is done: before that, events of the old position would count for the new
+        // session.
         if self.consumer.seek(topic, partition, Offset::Beginning, SEEK).is_err() {
             let again = || -> KafkaResult<()> {
                 let mut list = TopicPartitionList::new();

@@ -47,7 +47,8 @@ impl Place {
             key: record.key.map(Bytes::copy_from_slice),
             timestamp: record.timestamp,
             is_null: record.payload.is_none(),
-            // The event ids of a topic's only log are those of Knative's source; a later log needs others.
+            // The event ids of a topic's only log are those of Knative's source; a later log needs
+            // others.
             incarnation: self.log.is_replacement.then(|| format!("{:08x}", self.log.id >> 96)),
         };
         let body = record.payload.map(Bytes::copy_from_slice).unwrap_or_default();
@@ -98,8 +99,8 @@ fn headers(record: &Record<'_>) -> Vec<(String, Value)> {
     record.headers.iter().map(|(name, bytes)| (name.clone(), value(bytes))).collect()
 }
 
-/// Tells records apart that have the same place in two logs which we cannot tell apart. Each part is preceded by
-/// its length, so that no two records give the same bytes.
+/// Tells records apart that have the same place in two logs which we cannot tell apart. Each part
+/// is preceded by its length, so that no two records give the same bytes.
 fn content(record: &Record<'_>) -> Digest {
     let mut hasher = Sha256::new();
     hasher.update(record.timestamp.unwrap_or(i64::MIN).to_be_bytes());

@@ -1,9 +1,10 @@
 //! Giving partitions back as planned: to a member that joined, or to all others at a drain.
 //!
-//! The group waits for our answer, and polling goes on meanwhile, so the release is put off a little:
-//! no record is taken any more, requests that are about to end may end, and finished work is committed, so
-//! that the next owner does not run it again. Requests that run longer continue as orphans. The wait is
-//! short because the group stands still in it: a member that joins then gets nothing before we have answered.
+//! The group waits for our answer, and polling goes on meanwhile, so the release is put off a
+//! little: no record is taken any more, requests that are about to end may end, and finished work
+//! is committed, so that the next owner does not run it again. Requests that run longer continue as
+//! orphans. The wait is short because the group stands still in it: a member that joins then gets
+//! nothing before we have answered.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,8 @@ use rdkafka::consumer::Consumer as _;
 use super::thread::Worker;
 use crate::source::SourceEvent;
 
-/// How long running requests may go on before their partitions are given up, since nothing new is taken.
+/// How long running requests may go on before their partitions are given up, since nothing new is
+/// taken.
 const RUN_OUT: Duration = Duration::from_secs(2);
 /// The longest that a release is put off, for a broker that does not answer commits.
 const LONGEST: Duration = Duration::from_secs(5);
@@ -24,7 +26,8 @@ pub struct Release {
 }
 
 impl Worker {
-    /// Takes nothing more from these partitions, and gives them back when that costs nothing, or in time.
+    /// Takes nothing more from these partitions, and gives them back when that costs nothing, or in
+    /// time.
     pub fn begin_release(&mut self, partitions: Vec<(String, i32)>, now: Instant) {
         for (topic, number) in &partitions {
             let Some(partition) = self.sessions.find(topic, *number) else { continue };

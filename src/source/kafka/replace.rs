@@ -1,8 +1,8 @@
 //! A client that cannot continue is replaced by a new one.
 //!
-//! The usual reason is a second member with the same `instance_id`, which fences the first one. Which of the
-//! two is right cannot be known here: in a rolling restart it is the new one, and the old one is closed soon.
-//! So the new client waits, longer each time.
+//! The usual reason is a second member with the same `instance_id`, which fences the first one.
+//! Which of the two is right cannot be known here: in a rolling restart it is the new one, and the
+//! old one is closed soon. So the new client waits, longer each time.
 
 use std::collections::HashMap;
 use std::sync::Arc;

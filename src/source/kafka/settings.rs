@@ -31,8 +31,8 @@ pub struct Settings {
     pub stuck_head_report_after: Duration,
     /// How long after its first failed attempt it is given up, if it ever is.
     pub stuck_head_dead_letter_after: Option<Duration>,
-    /// The bound on the memory of the whole pipeline, `limits.held_bytes`. The queues of librdkafka take a
-    /// small part of it.
+    /// The bound on the memory of the whole pipeline, `limits.held_bytes`. The queues of librdkafka
+    /// take a small part of it.
     pub held_bytes: u64,
     /// Shows that the poll thread works.
     pub pulse: Option<Arc<Pulse>>,
@@ -85,8 +85,9 @@ impl Settings {
         ];
         let mut owned = vec![
             ("group.id", self.group.clone()),
-            // For a committed offset that the log does not have any more. The key `start` is for partitions without a
-            // committed offset; `latest` here would skip everything that is left of the log.
+            // For a committed offset that the log does not have any more. The key `start` is for
+            // partitions without a committed offset; `latest` here would skip everything that is
+            // left of the log.
             ("auto.offset.reset", "earliest".to_owned()),
             // Offsets are committed by hand, with their maps.
             ("enable.auto.commit", "false".to_owned()),
@@ -111,8 +112,8 @@ impl Settings {
         self.cluster.client(&defaults, &owned)
     }
 
-    /// With `group.protocol: consumer` (KIP-848) the broker decides these settings, and librdkafka refuses
-    /// them. It is always cooperative.
+    /// With `group.protocol: consumer` (KIP-848) the broker decides these settings, and librdkafka
+    /// refuses them. It is always cooperative.
     fn uses_consumer_protocol(&self) -> bool {
         let asked = |(name, value): &(String, String)| name == "group.protocol" && value == "consumer";
         self.cluster.options.iter().any(asked)

@@ -21,8 +21,8 @@ const REFUSED: Duration = Duration::from_secs(2);
 const UNCONFIRMED: Duration = Duration::from_secs(8);
 
 impl Worker {
-    /// An ack makes the offset done. A return leaves it as it is: the next session hands it out again, here
-    /// or elsewhere.
+    /// An ack makes the offset done. A return leaves it as it is: the next session hands it out
+    /// again, here or elsewhere.
     pub fn settle(&mut self, id: DeliveryId, how: Settlement, now: Instant) {
         let Some(partition) = self.sessions.get(id.epoch) else {
             return self.send(SourceEvent::Settled { id, settled: Settled::Stale });
@@ -57,8 +57,8 @@ impl Worker {
         }
     }
 
-    /// Finds out whether the group still knows us: it takes commits of its members only. A member that was
-    /// given up, and has not noticed yet, gets no answer before it loses the session.
+    /// Finds out whether the group still knows us: it takes commits of its members only. A member
+    /// that was given up, and has not noticed yet, gets no answer before it loses the session.
     pub fn prove(&mut self, epoch: Epoch, now: Instant) {
         // The loss of an earlier session was reported already.
         let Some(partition) = self.sessions.get(epoch) else { return };
@@ -69,8 +69,8 @@ impl Worker {
         }
     }
 
-    /// When the next commit is due. None while no broker can be reached, because librdkafka would keep
-    /// the commit and send it in another generation.
+    /// When the next commit is due. None while no broker can be reached, because librdkafka would
+    /// keep the commit and send it in another generation.
     pub fn commit_due(&self) -> Option<Instant> {
         self.committer.due().filter(|_| self.health.is_reachable())
     }
@@ -187,7 +187,8 @@ impl Worker {
         }
     }
 
-    /// Reports finished work that waits for its commit for long, while no partition is refused by itself.
+    /// Reports finished work that waits for its commit for long, while no partition is refused by
+    /// itself.
     pub fn look_at_commits(&mut self, now: Instant) {
         let waiting = self.sessions.iter().filter(|partition| partition.commit_again_at().is_none());
         let longest = waiting.filter_map(|partition| partition.unconfirmed_for(now)).max();

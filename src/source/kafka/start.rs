@@ -1,11 +1,11 @@
 //! Where an assigned partition begins.
 //!
-//! A committed offset counts only for the log that its metadata names: a topic that was deleted and created
-//! again is another log, and begins at its beginning. Without a committed offset a partition begins at its
-//! beginning too. `start: latest` is therefore decided once for the whole group: a member that finds no
-//! committed offset in any partition of the subscribed topics commits the present ends of all of them before
-//! it starts. From then on every partition has an offset, and a partition or topic that appears later has
-//! none and loses nothing.
+//! A committed offset counts only for the log that its metadata names: a topic that was deleted and
+//! created again is another log, and begins at its beginning. Without a committed offset a
+//! partition begins at its beginning too. `start: latest` is therefore decided once for the whole
+//! group: a member that finds no committed offset in any partition of the subscribed topics commits
+//! the present ends of all of them before it starts. From then on every partition has an offset,
+//! and a partition or topic that appears later has none and loses nothing.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -170,7 +170,8 @@ fn begin(committed: &Entry, id: u128) -> Ready {
     Ready { topic: topic.clone(), partition: *partition, log, offset, tracker }
 }
 
-/// The tracker of a log that has taken the place of another one. Its first commit replaces the old log's.
+/// The tracker of a log that has taken the place of another one. Its first commit replaces the old
+/// log's.
 pub fn new_log() -> Tracker {
     let mut tracker = Tracker::new(0);
     tracker.touch();
@@ -184,8 +185,8 @@ enum Restored {
     OtherLog,
 }
 
-/// Base and map of a committed offset. A map that cannot be trusted is left out, and the records that
-/// finished behind the base run again.
+/// Base and map of a committed offset. A map that cannot be trusted is left out, and the records
+/// that finished behind the base run again.
 fn restore(committed: &Entry, log: u128) -> Restored {
     let Entry { topic, partition, offset, metadata, .. } = committed;
     if *offset < 0 {

@@ -2,12 +2,13 @@
 //!
 //! One loop does everything: commands, events of librdkafka, records, commits. It blocks on the
 //! broker only for the bounded reading of committed offsets (see [`start`](super::start)), and
-//! never sleeps for longer than [`NAP`], so that rebalances are always answered in time. Between turns
-//! it is parked; a record, a command or room in the bridge's channel wakes it: all three wake the same
+//! never sleeps for longer than [`NAP`], so that rebalances are always answered in time. Between
+//! turns it is parked; a record, a command or room in the bridge's channel wakes it: all three wake
+//! the same
 //! [`Waker`], which unparks the thread.
 //!
-//! A client that meets a fatal error is replaced. Its sessions are lost, as with any lost connection: running
-//! requests continue, and wait for their redelivery.
+//! A client that meets a fatal error is replaced. Its sessions are lost, as with any lost
+//! connection: running requests continue, and wait for their redelivery.
 
 use std::collections::HashMap;
 use std::rc::Rc;

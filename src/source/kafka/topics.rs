@@ -1,6 +1,6 @@
-//! Regular questions for the topics: whether they exist, whether we may read them, and whether one was created
-//! again under the same name. librdkafka continues at the old offset in such a topic, which would skip the
-//! records below it.
+//! Regular questions for the topics: whether they exist, whether we may read them, and whether one
+//! was created again under the same name. librdkafka continues at the old offset in such a topic,
+//! which would skip the records below it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -178,7 +178,8 @@ impl Worker {
             return;
         }
         for pattern in patterns {
-            // librdkafka's dialect differs in details; a pattern that this engine does not know matches.
+            // librdkafka's dialect differs in details; a pattern that this engine does not know
+            // matches.
             let matches = regex::Regex::new(&pattern)
                 .map_or(true, |pattern| names.iter().any(|name| pattern.is_match(name)));
             if matches {

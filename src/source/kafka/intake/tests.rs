@@ -91,7 +91,8 @@ fn lanes_take_turns() {
     assert_eq!(epochs, [1, 2, 3, 1, 1]);
 }
 
-/// A full lane is paused, so that records behind its own in the queue can be polled; the others are not paused.
+/// A full lane is paused, so that records behind its own in the queue can be polled; the others are
+/// not paused.
 #[test]
 fn only_full_lanes_are_paused() {
     let (mut intake, _bridge, start) = filled(1, AHEAD);

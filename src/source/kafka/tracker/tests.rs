@@ -5,7 +5,8 @@ use super::*;
 
 const LOG: metadata::Log = metadata::Log { id: u128::MAX, is_replacement: true };
 
-/// Sequences for each property; `LONGHAUL_TEST_SEQUENCES` asks for more (a million take half a minute).
+/// Sequences for each property; `LONGHAUL_TEST_SEQUENCES` asks for more (a million take half a
+/// minute).
 fn sequences() -> u64 {
     std::env::var("LONGHAUL_TEST_SEQUENCES").ok().and_then(|text| text.parse().ok()).unwrap_or(30_000)
 }
@@ -95,8 +96,8 @@ fn retention_past_the_base_forgets_what_is_gone() {
     assert!(tracker.is_dirty());
 }
 
-/// A head that was stuck until retention took it, and far more behind it: without room for what is left in the log the partition
-/// would stand still for good.
+/// A head that was stuck until retention took it, and far more behind it: without room for what is
+/// left in the log the partition would stand still for good.
 #[test]
 fn what_is_gone_takes_no_room() {
     let mut tracker = Tracker::restore(10, 20, &[(10, 0)]);
@@ -227,7 +228,8 @@ fn the_text_fits_whatever_is_admitted() {
     }
 }
 
-/// Markers of transactions and aborted records never come; the end of the log shows that they were passed.
+/// Markers of transactions and aborted records never come; the end of the log shows that they were
+/// passed.
 #[test]
 fn a_reached_end_moves_the_base_past_offsets_that_never_come() {
     let mut tracker = Tracker::new(5);
