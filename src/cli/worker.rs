@@ -1,4 +1,5 @@
-//! `longhaul worker`: any program as a worker. The small program `longhaul-worker` is the same command alone.
+//! `longhaul worker`: any program as a worker. The small program `longhaul-worker` is the same
+//! command alone.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -24,27 +25,31 @@ pub struct Options {
     /// How the command gets the item's data.
     #[arg(long, env = "LONGHAUL_INPUT", value_enum, default_value = "stdin")]
     input: InputKind,
-    /// The command stays alive: it reads one JSON line for each item and writes one JSON line with the `outcome`.
+    /// The command stays alive: it reads one JSON line for each item and writes one JSON line with
+    /// the `outcome`.
     #[arg(long, env = "LONGHAUL_SERVE", conflicts_with_all = ["exit", "reply"])]
     serve: bool,
-    /// The outcome of an exit code, such as `65=reject`: done, reject, retry, interrupted or failed. May be repeated.
+    /// The outcome of an exit code, such as `65=reject`: done, reject, retry, interrupted or
+    /// failed. May be repeated.
     #[arg(long, env = "LONGHAUL_EXIT", value_name = "CODE=OUTCOME", value_delimiter = ',', value_parser = exit_code)]
     exit: Vec<(i32, Outcome)>,
-    /// The file with the reply in JSON, relative to the item's working directory. Without it the last JSON line of standard
-    /// output is the reply.
+    /// The file with the reply in JSON, relative to the item's working directory. Without it the
+    /// last JSON line of standard output is the reply.
     #[arg(long, env = "LONGHAUL_REPLY", value_name = "FILE")]
     reply: Option<PathBuf>,
-    /// The command starts in the present working directory. Without it the command starts in the item's own, which
-    /// CE_WORK_DIR names in both cases.
+    /// The command starts in the present working directory. Without it the command starts in the
+    /// item's own, which CE_WORK_DIR names in both cases.
     #[arg(long, env = "LONGHAUL_KEEP_CWD")]
     keep_cwd: bool,
-    /// The folder in which the items' working directory is made [default: the folder for temporary files]
+    /// The folder in which the items' working directory is made [default: the folder for temporary
+    /// files]
     #[arg(long, env = "LONGHAUL_FOLDER", value_name = "FOLDER")]
     folder: Option<PathBuf>,
     /// What SIGTERM means for the running item.
     #[arg(long, env = "LONGHAUL_ON_STOP", value_enum, default_value = "finish")]
     on_stop: OnStop,
-    /// The longest wait for the running item after SIGTERM; then it is interrupted [default: no limit]
+    /// The longest wait for the running item after SIGTERM; then it is interrupted [default: no
+    /// limit]
     #[arg(long, env = "LONGHAUL_GRACE", value_name = "DURATION", value_parser = super::duration)]
     grace: Option<Duration>,
     /// What a lost client means for the running item.
@@ -102,8 +107,8 @@ pub fn main() -> io::Result<u8> {
     }
 }
 
-/// The worker starts its own program for each item, and that process becomes the command here. `None` if this process was
-/// started in another way.
+/// The worker starts its own program for each item, and that process becomes the command here.
+/// `None` if this process was started in another way.
 ///
 /// # Errors
 /// If `err` cannot be written.

@@ -14,7 +14,8 @@ use serde_json::value::RawValue;
 pub struct Event(BTreeMap<String, String>);
 
 impl Event {
-    /// The attributes of a request in binary mode. A request that is not a CloudEvent has only its content type.
+    /// The attributes of a request in binary mode. A request that is not a CloudEvent has only its
+    /// content type.
     pub fn binary(headers: &HeaderMap) -> Self {
         let mut attributes = BTreeMap::new();
         for (name, value) in headers {

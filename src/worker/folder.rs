@@ -5,20 +5,23 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Two folders below one root: `work` is the command's, `data` holds the body. Both are emptied after the item.
+/// Two folders below one root: `work` is the command's, `data` holds the body. Both are emptied
+/// after the item.
 #[derive(Debug)]
 pub struct Folder {
     root: PathBuf,
 }
 
 impl Folder {
-    /// Creates the folders below `base`. The name contains the process id, so two shims do not share one.
+    /// Creates the folders below `base`. The name contains the process id, so two shims do not
+    /// share one.
     ///
     /// # Errors
     /// If they cannot be created.
     pub fn create(base: &Path) -> io::Result<Self> {
         let root = base.join(format!("longhaul-worker-{}", std::process::id()));
-        // A shim with the same process id may have been killed, for example in the container before this one.
+        // A shim with the same process id may have been killed, for example in the container before
+        // this one.
         remove(&root)?;
         let folder = Folder { root };
         DirBuilder::new().mode(0o700).recursive(true).create(&folder.root)?;

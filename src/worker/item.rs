@@ -149,7 +149,8 @@ impl Runner {
         let (sender, answer) = oneshot::channel();
         let mut answer = Some(answer);
         self.present.lock().answer = Some(sender);
-        // The pipe is written while the process is watched: a process that does not read can still be stopped.
+        // The pipe is written while the process is watched: a process that does not read can still
+        // be stopped.
         let stdin = process.stdin.take();
         let write = tokio::spawn(async move {
             let mut stdin = stdin?;

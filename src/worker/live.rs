@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 use super::event::Event;
 use super::outcome::{Body, Ending, Outcome};
 
-/// The line that ends an item: a JSON object with an `outcome`. Other JSON lines are log lines, so that a log line never
-/// ends an item.
+/// The line that ends an item: a JSON object with an `outcome`. Other JSON lines are log lines, so
+/// that a log line never ends an item.
 #[derive(Debug, Deserialize)]
 pub struct Answer {
     outcome: String,
@@ -38,7 +38,8 @@ impl Answer {
     }
 }
 
-/// The event in structured mode, with `work_dir`, and with `data_file` in place of the data if that stays in the file.
+/// The event in structured mode, with `work_dir`, and with `data_file` in place of the data if that
+/// stays in the file.
 ///
 /// # Errors
 /// If the line cannot be built.

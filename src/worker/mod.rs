@@ -1,4 +1,5 @@
-//! `longhaul worker`: an HTTP server that runs a command for each item, so that any program is a Knative worker.
+//! `longhaul worker`: an HTTP server that runs a command for each item, so that any program is a
+//! Knative worker.
 //!
 //! * [`requests`]: probes, and the one place for an item.
 //! * [`item`]: one item from its start to its answer; [`live`]: the lines of a process that stays.
@@ -6,7 +7,8 @@
 //! * [`output`], [`pod_log`], [`progress`]: where the lines of the command go.
 //! * [`event`], [`folder`], [`outcome`]: what an item brings, where it works, how it ends.
 //!
-//! Everything here is also the small program `longhaul-worker`, so it uses nothing else of longhaul.
+//! Everything here is also the small program `longhaul-worker`, so it uses nothing else of
+//! longhaul.
 
 use std::ffi::OsString;
 use std::io;
@@ -275,8 +277,9 @@ impl Connections {
     }
 }
 
-/// Keep-alive without an idle timeout: queue-proxy reuses a connection at the moment at which a server with a timeout closes it,
-/// and the item fails with EOF (knative/serving#12414). The client closes connections, the shim never does before it stops.
+/// Keep-alive without an idle timeout: queue-proxy reuses a connection at the moment at which a
+/// server with a timeout closes it, and the item fails with EOF (knative/serving#12414). The client
+/// closes connections, the shim never does before it stops.
 async fn connection(stream: TcpStream, requests: Arc<Requests>, mut closing: watch::Receiver<bool>) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {

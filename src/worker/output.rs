@@ -1,4 +1,5 @@
-//! The lines of the command: to the pod log, to the progress posts, and what they mean for the item.
+//! The lines of the command: to the pod log, to the progress posts, and what they mean for the
+//! item.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +11,8 @@ use super::live::Answer;
 use super::pod_log::{PodLog, Stream};
 use super::progress::Progress;
 
-/// The longest line that is kept whole; longer ones are split. A reply on standard output fits into it.
+/// The longest line that is kept whole; longer ones are split. A reply on standard output fits into
+/// it.
 pub const LINE_BYTES: usize = 256 * 1024;
 /// How much of standard error a failure quotes.
 const TAIL_BYTES: usize = 1024;
@@ -31,7 +33,8 @@ pub struct Said {
     pub answer: Option<oneshot::Sender<Answer>>,
 }
 
-/// The place where the readers of a process find the present item. A process with `--serve` has many, one after the other.
+/// The place where the readers of a process find the present item. A process with `--serve` has
+/// many, one after the other.
 #[derive(Clone, Debug, Default)]
 pub struct Present(Arc<Mutex<Said>>);
 
@@ -152,7 +155,8 @@ impl Present {
     }
 }
 
-/// Adds the line to a chunk of the pod log. JSON has no prefix, so that log collectors still parse it.
+/// Adds the line to a chunk of the pod log. JSON has no prefix, so that log collectors still parse
+/// it.
 fn show(shown: &mut Vec<u8>, prefix: &str, line: &[u8]) {
     if !line.starts_with(b"{") {
         shown.extend_from_slice(prefix.as_bytes());

@@ -14,8 +14,8 @@ pub enum Stream {
     Err,
 }
 
-/// Writes from a thread of its own: a log reader that stops reading blocks the command, as without the shim, but not the
-/// answers to probes.
+/// Writes from a thread of its own: a log reader that stops reading blocks the command, as without
+/// the shim, but not the answers to probes.
 #[derive(Clone, Debug)]
 pub struct PodLog(mpsc::Sender<(Stream, Vec<u8>)>);
 
@@ -44,7 +44,8 @@ impl PodLog {
         let _ = self.0.send((stream, bytes)).await;
     }
 
-    /// A line of the shim itself. It is left out if the log is blocked, because answers do not wait for the log.
+    /// A line of the shim itself. It is left out if the log is blocked, because answers do not wait
+    /// for the log.
     pub async fn note(&self, text: &str) {
         let line = format!("longhaul-worker: {text}\n").into_bytes();
         let _ = tokio::time::timeout(NOTE_WAIT, self.write(Stream::Err, line)).await;

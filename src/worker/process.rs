@@ -1,7 +1,8 @@
 //! Starting the command, and leaving no process behind.
 //!
-//! The shim is the sub-reaper of everything that it starts: a process whose parent has ended becomes the shim's child, and
-//! stays in sight even if it has left the session. So the end of an item can end all of them.
+//! The shim is the sub-reaper of everything that it starts: a process whose parent has ended
+//! becomes the shim's child, and stays in sight even if it has left the session. So the end of an
+//! item can end all of them.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -25,7 +26,8 @@ pub const BECOME: &str = "worker-become-command";
 pub const NO_PROGRAM: u8 = 127;
 
 const SWEEP_PAUSE: Duration = Duration::from_millis(5);
-/// Until the kernel has ended what was killed. Only a process in an uninterruptible wait needs longer.
+/// Until the kernel has ended what was killed. Only a process in an uninterruptible wait needs
+/// longer.
 const SWEEP_ROUNDS: usize = 1000;
 /// Until the readers have passed on the last lines.
 const LAST_LINES: Duration = Duration::from_secs(5);
@@ -109,7 +111,8 @@ impl Program {
 
 /// Becomes the command in a session of its own. Comes back only with an error.
 ///
-/// The kernel kills the command when the shim is killed. That needs no `unsafe` here, because this process sets it for itself.
+/// The kernel kills the command when the shim is killed. That needs no `unsafe` here, because this
+/// process sets it for itself.
 pub fn become_command(arguments: &[OsString]) -> io::Error {
     let [parent, path, name, rest @ ..] = arguments else { return io::Error::other("there is no command") };
     #[cfg(target_os = "linux")]
@@ -151,7 +154,8 @@ impl Process {
         self.ended.is_some()
     }
 
-    /// To the whole session's group; a command that has not reached its session yet gets the signal itself.
+    /// To the whole session's group; a command that has not reached its session yet gets the signal
+    /// itself.
     pub fn signal(&self, signal: Signal) {
         let Some(pid) = Pid::from_raw(self.pid).filter(|_| self.ended.is_none()) else { return };
         if kill_process_group(pid, signal).is_err() {

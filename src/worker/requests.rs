@@ -18,7 +18,8 @@ use super::{InputKind, Phase};
 
 const PROBE: HeaderName = HeaderName::from_static("k-network-probe");
 const PROBE_HASH: HeaderName = HeaderName::from_static("k-network-hash");
-/// How long the rest of a body is read that nobody needs. A client that still writes would lose the answer to a reset.
+/// How long the rest of a body is read that nobody needs. A client that still writes would lose the
+/// answer to a reset.
 const DISCARD: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -124,7 +125,8 @@ impl Requests {
             if ending.outcome == Outcome::Interrupted && is_stopping {
                 requests.was_cut.store(true, Ordering::Relaxed);
             }
-            // The answer is on its way before the place is free: the next item may follow at once, and a stop waits for both.
+            // The answer is on its way before the place is free: the next item may follow at once,
+            // and a stop waits for both.
             drop(place);
             let _ = done.send(ending);
         });

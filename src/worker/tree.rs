@@ -63,7 +63,8 @@ fn all() -> Vec<Entry> {
     pids.filter_map(|pid| parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)).collect()
 }
 
-/// The name of the program stands in brackets and may contain anything, so the rest is counted from the last bracket.
+/// The name of the program stands in brackets and may contain anything, so the rest is counted from
+/// the last bracket.
 fn parse(stat: &str) -> Option<Entry> {
     let pid = stat.split(' ').next()?.parse().ok()?;
     let rest: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
