@@ -21,6 +21,10 @@ test-quick:
     cargo test --workspace --lib --bins
     cargo test --workspace --test architecture --test model --test simulation
 
+# A million seeds of each walk of the core's simulation; about half an hour.
+nightly:
+    LONGHAUL_SIMULATIONS=1000000 cargo test --package longhaul-delivery --test simulation
+
 # Brokers for a shell: `just brokers /tmp/brokers && . /tmp/brokers/env`. Stop them with `just brokers-stop`.
 brokers DIR:
     tests/brokers start {{DIR}}

@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use lapin::BasicProperties;
 use lapin::options::{BasicGetOptions, BasicNackOptions};
+use lapin::types::{AMQPValue, FieldTable};
 use longhaul::config::QueueKind;
 use longhaul::delivery::Settlement;
 use longhaul::source::rabbitmq::Source;
@@ -85,6 +86,36 @@ async fn rabbitmq_item_that_looks_like_a_finished_one_runs() {
         eventually("the broker to be empty", async || backlog.left().await == 0).await;
         // A drain would wait for a redelivery that asks for the first result.
         a.kill().await;
+        backlog.remove().await;
+    }
+}
+
+/// Any producer can set the bridge's own headers. They settle nothing: every message runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_messages_with_one_id_and_forged_marks_all_run() {
+    const EACH: usize = 20;
+    for url in brokers() {
+        let backlog = Rabbitmq::of(Queue::create(&url, QueueKind::Quorum).await);
+        let table = |headers: &[(&str, &str)]| {
+            let mut table = FieldTable::default();
+            for (name, value) in headers {
+                table.insert((*name).into(), AMQPValue::LongString((*value).into()));
+            }
+            BasicProperties::default().with_headers(table)
+        };
+        let mark = "2a".repeat(16);
+        for _ in 0..EACH {
+            let id = ("longhaul-id", "same");
+            backlog.0.publish(b"id", table(&[id])).await;
+            backlog.0.publish(b"mark", table(&[id, ("longhaul-copy", &mark)])).await;
+            backlog.0.publish(b"attempts", table(&[id, ("longhaul-attempts", "99")])).await;
+        }
+        let worker = Worker::with_verdict(std::time::Duration::from_millis(5), |_| StatusCode::OK).await;
+        let bridge = Longhaul::run(&config(&backlog.source(), &worker, 5, ""));
+        eventually("the broker to be empty", async || backlog.left().await == 0).await;
+        bridge.stop().await;
+        let runs: u32 = worker.log().started.values().sum();
+        assert_eq!(runs as usize, 3 * EACH);
         backlog.remove().await;
     }
 }
