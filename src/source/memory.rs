@@ -1,8 +1,9 @@
 //! A queue in memory that keeps the whole contract of [`Source`](super::Source). Only tests use it.
 //!
-//! It behaves like a RabbitMQ queue because that is the stricter broker: it bounds what is unsettled, hands an
-//! item over again with the redelivered flag set, and forgets every tag when its session is cut. The contract
-//! test that the real brokers pass is run on it as well, so that a test built on it says something about them.
+//! The queue behaves like a RabbitMQ queue, because RabbitMQ is the stricter broker: it bounds the
+//! unsettled items, hands an item over again with the redelivered flag, and forgets every tag when
+//! it loses the session. The contract test that the real brokers pass runs on this queue too. So a
+//! test that uses this queue says something about the brokers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,15 +20,16 @@ pub struct Source {
     max_in_flight: usize,
 }
 
-/// The queue itself, seen from outside: what a producer and an operator of a broker can do.
+/// The queue itself, with the operations of a producer and of an operator.
 #[derive(Clone, Default)]
 pub struct Handle {
     state: Arc<Mutex<State>>,
-    /// Wakes the source. `Notify` keeps one permit, so a change while the source is busy is not missed.
+    /// The wake-up of the source. `Notify` keeps one permit, so the source does not miss a change
+    /// while it is busy.
     changed: Arc<Notify>,
 }
 
-/// Where the items are.
+/// The number of items in each place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub ready: usize,
@@ -37,9 +39,9 @@ pub struct Counts {
 
 #[derive(Default)]
 struct State {
-    /// By number of arrival, so that a returned item is again where it was.
+    /// Items by number of arrival. A returned item gets its old place again.
     ready: BTreeMap<u64, Item>,
-    /// By tag of the present session.
+    /// Unsettled items by their tag in the present session.
     unacked: BTreeMap<u64, Item>,
     acked: usize,
     pushed: u64,
@@ -50,24 +52,25 @@ struct Item {
     number: u64,
     identity: Identity,
     message: Arc<Message>,
-    /// Times it was handed over and came back, as `x-delivery-count` of a quorum queue.
+    /// The number of returns, like `x-delivery-count` of a quorum queue.
     returns: u32,
 }
 
-/// How a session ended.
+/// The end of a session.
 enum Ended {
     Cut,
     Closed,
 }
 
-/// An empty queue, and a source that has at most `max_in_flight` of its items unsettled.
+/// Returns an empty queue, and a source that has at most `max_in_flight` of its items unsettled.
 pub fn queue(max_in_flight: usize) -> (Source, Handle) {
     let queue = Handle::default();
     (queue.source(max_in_flight), queue)
 }
 
 impl Handle {
-    /// A source of this queue. One at a time: a second one would need sessions of its own.
+    /// Returns a source of this queue. A queue has one source at a time: a second source would need
+    /// sessions of its own.
     pub fn source(&self, max_in_flight: usize) -> Source {
         Source { queue: self.clone(), max_in_flight }
     }
@@ -78,7 +81,7 @@ impl Handle {
         self.push_as(identity, message);
     }
 
-    /// Appends an item with this identity, so that several can be alike byte for byte.
+    /// Appends an item with this identity, so that several items can be equal byte for byte.
     pub fn push_as(&self, identity: Identity, message: Message) {
         let mut state = self.state();
         let number = state.pushed;
@@ -88,7 +91,7 @@ impl Handle {
         self.changed.notify_one();
     }
 
-    /// Cuts the connection: the session is lost and what was not settled goes back to the queue.
+    /// Cuts the connection: the session is lost, and its unsettled items go back to the queue.
     pub fn cut(&self) {
         self.state().cut = true;
         self.changed.notify_one();
@@ -189,8 +192,8 @@ impl Source {
     }
 }
 
-/// After a cut with the intake stopped: nothing can be settled, and a new session would only take again what
-/// nobody wants.
+/// Waits for the end after a cut with the intake stopped. Nothing can be settled, and a new session
+/// would only take items that the bridge would return.
 async fn idle(link: &mut Link) {
     while let Some(command) = link.commands.recv().await {
         match command {
@@ -230,7 +233,7 @@ impl State {
         Some(Delivery { outline, message })
     }
 
-    /// False when the tag is unknown, as one that was settled before.
+    /// Returns false if the tag is unknown, for example because it was settled before.
     fn settle(&mut self, tag: u64, how: Settlement) -> bool {
         let Some(item) = self.unacked.remove(&tag) else { return false };
         match how {

@@ -1,10 +1,13 @@
-//! Where items come from: one contract, kept by `rabbitmq`, `kafka` and the in-memory fake.
+//! The contract of a source of items. The sources `rabbitmq` and `kafka` and the in-memory fake
+//! keep it.
 //!
-//! A source runs as a task (or thread) of its own and talks to the bridge over a [`link`]: deliveries
-//! and events one way, [`Command`]s the other. Two channels lead to the bridge on purpose. Deliveries
-//! are taken only when there is room for them, so their channel is the back-pressure; events (a
-//! session came up, was lost, a settle was sent) are always taken, and always before the next delivery,
-//! so that the bridge never mistakes a delivery of a lost session for one of the present session.
+//! A source runs as a task or a thread of its own and talks to the bridge over a [`link`]. The
+//! source sends deliveries and events; the bridge sends [`Command`]s.
+//!
+//! Two channels lead to the bridge. The bridge takes a delivery only when it has room, so the
+//! channel of deliveries is the back-pressure. The bridge always takes events (a session came up, a
+//! session was lost, a settle was sent), and takes them before the next delivery. So the bridge
+//! never mistakes a delivery of a lost session for one of the present session.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,24 +24,24 @@ pub mod kafka;
 pub mod memory;
 pub mod rabbitmq;
 
-/// A broker connection that yields items and settles them, reconnecting by itself for ever.
+/// A broker connection that yields items and settles them. It reconnects by itself without end.
 pub trait Source: Send + 'static {
-    /// Runs until [`Command::Close`] has been carried out, the bridge has dropped its [`Port`], or the
-    /// source cannot go on.
+    /// Runs until it has carried out [`Command::Close`], the bridge has dropped its [`Port`], or
+    /// the source cannot go on.
     ///
     /// # Errors
-    /// Only what no reconnect can mend, such as refused credentials before the first session came up.
+    /// Returns only faults that no reconnect can fix, such as a wrong URL.
     fn run(self, link: Link) -> impl Future<Output = Result<(), SourceError>> + Send;
 }
 
-/// An item, handed over.
+/// One handing-over of an item, with its message.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     pub outline: Outline,
     pub message: Arc<Message>,
 }
 
-/// A Kafka partition that was given to us.
+/// A Kafka partition that the group assigned to this replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
     pub epoch: Epoch,
@@ -48,88 +51,98 @@ pub struct Assignment {
     pub partition: i32,
 }
 
-/// What a source tells the bridge, apart from deliveries.
+/// A report of a source to the bridge. Deliveries have a channel of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceEvent {
-    /// A session came up. Sent before its first delivery.
+    /// A session came up. The source sends this before the session's first delivery.
     Up { epoch: Epoch },
-    /// Partitions whose sessions just came up, before any of their records: the time to ask who else
-    /// works on them. Kafka only.
+    /// The sessions of these partitions just came up. The source sends this before any of their
+    /// records, so that the bridge can ask the other replicas for their work on these partitions.
+    /// Kafka only.
     Assigned(Vec<Assignment>),
-    /// A session will be lost within seconds, as planned: no delivery of it should be started any more,
-    /// and what runs can still be settled until then. A delivery that is not started is best returned
-    /// at once, since the release waits for what is in the bridge's hands. Kafka only.
+    /// The session will be lost within seconds, as planned. The bridge starts none of its
+    /// deliveries any more, and can still settle the running ones until then. The release waits for
+    /// the deliveries in the bridge's hands, so the bridge returns those that have not started at
+    /// once. Kafka only.
     Releasing { epoch: Epoch },
-    /// A session is gone: none of its deliveries can be settled any more, and the broker will hand
-    /// over again what was not settled. Sent once for each `Up`.
+    /// The session is gone: none of its deliveries can be settled any more, and the broker hands
+    /// the unsettled items over again. The source sends this once for each `Up`.
     Lost { epoch: Epoch, reason: String },
-    /// What became of a [`Command::Settle`]; exactly one for each, unless the session is lost first.
+    /// The result of a [`Command::Settle`]. The source sends exactly one for each command, unless
+    /// the session is lost first.
     Settled { id: DeliveryId, settled: Settled },
-    /// The broker has shown that it knows of these acks: none of these deliveries comes back. Need not be sent for
-    /// items that cannot be told from others.
+    /// The broker has shown that it has these acks, so none of these deliveries comes back. A
+    /// source may omit this for items without a unique identity.
     Proven(Vec<DeliveryId>),
     /// The answer to [`Command::Prove`]: the session is alive.
     Alive { epoch: Epoch },
-    /// Whether the broker can be reached at all, for readiness and metrics.
+    /// The broker can be reached, or not. Readiness and metrics show this.
     Connected(bool),
-    /// Items in the broker that were not handed over yet, as far as it tells.
+    /// The number of items that the broker has not handed over yet, if the broker tells it.
     Backlog(u64),
-    /// This delivery holds its partition's committed offset up for longer than the configuration allows. Kafka only.
+    /// This delivery has held back its partition's committed offset for longer than the
+    /// configuration allows. Kafka only.
     Stuck { id: DeliveryId },
-    /// How long the oldest of the records that hold up a partition's committed offset has been in our
-    /// hands; zero without any. Kafka only.
+    /// The age of the oldest record in our hands that holds back a partition's committed offset;
+    /// zero without such a record. Kafka only.
     HeadAge(Duration),
     /// The source does not progress. The problem stays until `Solved` names its kind and subject.
     Problem(Problem),
     /// The problem of this kind and subject is solved.
     Solved { kind: ProblemKind, subject: String },
-    /// After [`Command::StopIntake`]: no delivery will follow, in any session.
+    /// The source has stopped its intake: no delivery follows in any session. Answers
+    /// [`Command::StopIntake`].
     IntakeStopped,
 }
 
-/// Whether a settle could still reach the broker.
+/// Tells whether a settle could still reach the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// Handed to the broker. AMQP answers no ack, so this is not yet proof.
+    /// The source handed the settle to the broker. AMQP does not answer an ack, so this is not
+    /// proof yet.
     Sent,
-    /// The session was already gone: the item will come again. Counted, never an error.
+    /// The session was already gone, so the item will come again. This is counted and is not an
+    /// error.
     Stale,
 }
 
-/// What the bridge asks of a source.
+/// A request of the bridge to a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     Settle {
         id: DeliveryId,
         how: Settlement,
     },
-    /// An attempt was made and failed; a source that can persist the count does (Kafka's committed
-    /// metadata), others ignore it.
+    /// An attempt was made and failed. A source that can persist the count does so (Kafka in the
+    /// committed metadata); other sources ignore this.
     Note {
         id: DeliveryId,
         attempts: u32,
     },
-    /// Ask the broker whether this session is still one of its own; answered by `Alive`, or by `Lost`.
+    /// Ask the broker whether it still knows this session. The source answers with `Alive` or
+    /// `Lost`.
     Prove {
         epoch: Epoch,
     },
-    /// Take nothing new; what was handed over can still be settled. Answered by `IntakeStopped`.
+    /// Take no new deliveries. The deliveries in hand can still be settled. The source answers with
+    /// `IntakeStopped`.
     StopIntake,
-    /// Another replica goes on, and can have the result of what runs here: leave the work to it as soon as the broker
-    /// knows it too, instead of keeping it to the end. Sent after `StopIntake`. Kafka only: RabbitMQ's items are not
-    /// kept from others.
+    /// Another replica continues, and can take the results of the requests that run here. Leave the
+    /// work to that replica as soon as the broker knows it too. The bridge sends this after
+    /// `StopIntake`. Kafka only: RabbitMQ already gives other replicas every item that is not in
+    /// hand here.
     LeaveToOthers,
-    /// Finish: flush what was settled, then leave the broker and return from `run`.
+    /// Flush the settled deliveries, leave the broker, and return from `run`.
     Close,
 }
 
-/// Why a source gave up for good.
+/// The reason why a source gave up for good.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 pub struct SourceError {
-    /// What is wrong, lower case, with the broker's own words.
+    /// The fault, in lower case, with the broker's own words.
     pub what: String,
-    /// What to do about it.
+    /// The way to fix the fault.
     pub hint: String,
 }
 
@@ -147,10 +160,10 @@ pub struct Link {
     pub commands: mpsc::UnboundedReceiver<Command>,
 }
 
-/// Connects a source and a bridge. `ahead` is how many deliveries may wait in between.
+/// Connects a source and a bridge. At most `ahead` deliveries wait between them.
 ///
 /// Events and commands need no bound of their own: there are at most a few for each delivery in the
-/// bridge's hands, and those are bounded.
+/// bridge's hands, and these deliveries are bounded.
 pub fn link(ahead: usize) -> (Port, Link) {
     let (delivery_sender, deliveries) = mpsc::channel(ahead.max(1));
     let (event_sender, events) = mpsc::unbounded_channel();

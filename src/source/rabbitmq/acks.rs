@@ -1,43 +1,45 @@
-//! Which acks go to the broker together, and when.
+//! Decides which acks go to the broker in one frame, and when.
 //!
-//! One frame acks every delivery up to a tag, so those that lie below the lowest unsettled one go in one; each that lies
-//! above it needs a frame of its own. Every frame is work for RabbitMQ, and to a quorum queue a command in its log. So
-//! acks wait a moment for others, and for the request that is in their way. Mostly it is not far behind: requests end
-//! nearly in the order in which they began.
+//! One frame can ack every delivery up to a tag. So all acks below the lowest unsettled tag share a
+//! frame. Each ack above it needs a frame of its own. Every frame is work for RabbitMQ, and a
+//! quorum queue writes a command to its log for it. So acks wait a moment for other acks, and for
+//! the running request with a lower tag. That request mostly ends soon: requests end nearly in the
+//! order in which they began.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long an ack waits for others. Short beside any work, and long beside the time between two items where frames are
-/// worth saving.
+/// The time that an ack waits for other acks. It is short beside any work. It is long beside the
+/// time between two items, if there are enough frames to be worth saving.
 const LINGER: Duration = Duration::from_millis(3);
 
-/// So many acks within [`LINGER`] come only from many items in flight whose work takes next to no time.
+/// This number of acks within [`LINGER`] only occurs with many items in flight and very short work.
 const MANY: usize = 16;
 
-/// How long so many wait. On a machine with more to do than it can, a request may end that long after those that began
-/// with it.
+/// The time that [`MANY`] acks wait. On an overloaded machine, a request may end this much later
+/// than the requests that began with it.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// The deliveries of one session.
 pub(super) struct Acks {
-    /// Neither acked nor returned, nor about to be.
+    /// Tags that are not acked or returned, and whose settle is not decided.
     unsettled: BTreeSet<u64>,
-    /// To be acked.
+    /// Tags with an ack to write.
     waiting: BTreeSet<u64>,
-    /// Since when.
+    /// The time at which the first waiting ack arrived.
     since: Option<Instant>,
     prefetch: usize,
 }
 
-/// What one frame acks: the last of these tags, and where they are several, all up to it.
+/// The tags that one frame acks. A frame with several tags acks all tags up to the last one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Frame(pub BTreeSet<u64>);
 
 impl Acks {
-    /// `prefetch` bounds what is neither acked nor returned.
+    /// Creates the state for a channel. `prefetch` bounds the deliveries that are neither acked nor
+    /// returned.
     pub(super) fn new(prefetch: u16) -> Self {
         let (unsettled, waiting) = (BTreeSet::new(), BTreeSet::new());
         Acks { unsettled, waiting, since: None, prefetch: prefetch.into() }
@@ -51,26 +53,28 @@ impl Acks {
         self.unsettled.contains(&tag)
     }
 
-    /// Has the delivery acked in time.
+    /// Records an ack to write within a bounded time.
     pub(super) fn ack(&mut self, tag: u64, now: Instant) {
         self.unsettled.remove(&tag);
         self.waiting.insert(tag);
         self.since.get_or_insert(now);
     }
 
-    /// Leaves the delivery to a frame that returns it, which has to be written before any ack from here.
+    /// Removes a delivery that another frame returns. That frame must be written before any ack
+    /// from here.
     pub(super) fn give_up(&mut self, tag: u64) {
         self.unsettled.remove(&tag);
     }
 
-    /// When to write [`all`](Self::all).
+    /// Returns the time at which to write [`all`](Self::all).
     pub(super) fn due(&self) -> Option<Instant> {
         let patience = if self.waiting.len() < MANY { LINGER } else { PATIENCE };
         self.since.map(|since| since + patience)
     }
 
-    /// What is to be written now: one frame, if it acks a sixth of what is still out, so that the broker goes on handing
-    /// over long before the work runs out; or all, if they keep it from handing over most of what it may.
+    /// Returns the ack frames to write now. One frame is worth it as soon as it covers a sixth of
+    /// the unsettled deliveries, so that the broker hands over more items before the work runs out.
+    /// If the waiting acks fill most of the prefetch, all of them are written.
     pub(super) fn worth(&mut self, now: Instant) -> Vec<Frame> {
         let enough = (self.unsettled.len() / 6).max(1);
         if self.waiting.range(..self.lowest_unsettled()).nth(enough - 1).is_some() {
@@ -81,7 +85,7 @@ impl Acks {
         if self.waiting.len() > self.prefetch * 3 / 4 { self.all() } else { Vec::new() }
     }
 
-    /// All that wait.
+    /// Returns the frames for all waiting acks.
     pub(super) fn all(&mut self) -> Vec<Frame> {
         self.since = None;
         let together = self.together();
@@ -89,17 +93,19 @@ impl Acks {
         together.into_iter().chain(alone).collect()
     }
 
-    /// What lies below everything that is unsettled.
+    /// Returns the frame for the waiting acks below the lowest unsettled tag.
     ///
-    /// Every tag up to the last of those was delivered here (tags come in order) and is acked by it or settled by an
-    /// earlier frame, so the frame acks nothing that nobody asked for.
+    /// The broker hands tags over in order, so every tag up to the last of these was delivered
+    /// here. This frame acks it, or an earlier frame settled it. So the frame acks no delivery that
+    /// must stay unsettled.
     fn together(&mut self) -> Option<Frame> {
         let above = self.waiting.split_off(&self.lowest_unsettled());
         let below = std::mem::replace(&mut self.waiting, above);
         (!below.is_empty()).then_some(Frame(below))
     }
 
-    /// No delivery has the last of all numbers.
+    /// Returns the lowest unsettled tag, or the largest number without one. No delivery has the
+    /// largest number.
     fn lowest_unsettled(&self) -> u64 {
         self.unsettled.first().copied().unwrap_or(u64::MAX)
     }

@@ -1,5 +1,5 @@
-//! How many items wait in the queue, and how many consumers it has. Asked on a channel of its own: a failed question
-//! closes the channel it was asked on.
+//! Asks for the number of items in the queue and the number of its consumers. A failed question
+//! closes its channel, so the questions have a channel of their own.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -13,12 +13,13 @@ use super::others::Others;
 use crate::connect::rabbitmq::{Connection, Error, answer, table};
 use crate::source::SourceEvent;
 
-/// Between two questions. Another consumer that comes and goes in between is not seen.
+/// The time between two questions. A consumer that comes and goes between two questions is not
+/// seen.
 const PERIOD: Duration = Duration::from_millis(250);
-/// The backlog is told once in so many answers.
+/// The source reports the backlog once in this number of answers.
 const TOLD_EVERY: u32 = 20;
 
-/// What the broker tells about a queue.
+/// The broker's numbers for a queue.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Count {
     pub ready: u32,
@@ -26,7 +27,7 @@ pub(super) struct Count {
 }
 
 /// # Errors
-/// When the queue is gone, or the broker does not answer.
+/// Returns an error if the queue is gone, or if the broker does not answer.
 pub(super) async fn count(channel: &Channel, queue: &str) -> Result<Count, Error> {
     let name = table::short("queue name", queue)?;
     let passive = QueueDeclareOptions::default().passive();
@@ -35,8 +36,8 @@ pub(super) async fn count(channel: &Channel, queue: &str) -> Result<Count, Error
     Ok(Count { ready: answer.message_count(), consumers: answer.consumer_count() })
 }
 
-/// Tells the bridge now and every few seconds, for as long as the session lives. A failure here does not end the
-/// session; the consuming channel notices by itself when the connection is gone.
+/// Reports the backlog to the bridge now and every few seconds, until the session ends. A failure
+/// here does not end the session: the consuming channel notices a lost connection by itself.
 pub(super) async fn watch(
     connection: &Connection,
     queue: &str,
@@ -60,7 +61,7 @@ async fn report(
     let channel = connection.channel().await?;
     for number in 0u32.. {
         let counted = count(&channel, queue).await?;
-        // The session's own consumer is one of them.
+        // The session's own consumer is one of the consumers.
         others.counted(counted.consumers.saturating_sub(1), queue);
         if number % TOLD_EVERY == 0 {
             let _ = events.send(SourceEvent::Backlog(counted.ready.into()));

@@ -1,8 +1,10 @@
-//! The delivery limit: after so many returns a quorum queue drops an item to its dead-letter exchange, or without a trace
-//! if it has none. Lost connections and ack timeouts count as returns.
+//! The delivery limit. After this number of returns a quorum queue moves an item to its dead-letter
+//! exchange, or drops the item silently if it has none. Lost connections and ack timeouts count as
+//! returns.
 //!
-//! RabbitMQ does not tell its consumers the limit. If neither the configuration nor the declared queue states it, the
-//! default of RabbitMQ 4 is assumed on every server: a copy that was not needed does no harm.
+//! RabbitMQ does not tell its consumers the limit. If neither the configuration nor the declared
+//! queue states it, longhaul assumes the default of RabbitMQ 4 on every server. A copy that was not
+//! needed does no harm.
 
 use crate::config::Declare;
 
@@ -11,18 +13,18 @@ const DEFAULT: i64 = 20;
 /// A copy of an item is written this many returns before the last one.
 const MARGIN: i64 = 2;
 
-/// The number of returns at which a copy of an item is written; none where the queue drops nothing.
+/// The number of returns at which a copy of an item is written; none if the queue drops no items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limit(Option<u32>);
 
 impl Limit {
-    /// `said` is the configuration's word.
+    /// Computes the limit. `said` is the limit in the configuration.
     pub(super) fn of(declare: Option<&Declare>, said: Option<u32>) -> Self {
         let declared = declare.and_then(|declare| declare.arguments.get("x-delivery-limit"));
         let declared = declared.and_then(serde_json::Value::as_i64);
         let limit = declared.or(said.map(i64::from)).unwrap_or(DEFAULT);
         match limit {
-            // No bound, or one that the first return is over: a copy would fare no better.
+            // The queue has no bound, or drops the item at its first return. A copy would not help.
             ..=0 => Limit(None),
             1..=3 => Limit(Some(1)),
             _ => Limit(u32::try_from(limit - MARGIN).ok()),

@@ -1,4 +1,4 @@
-//! From lapin's delivery to ours: the complete message, and the identity of the item.
+//! Converts lapin's delivery: it makes the complete message and the identity of the item.
 
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ pub(super) struct Reader {
     epoch: Epoch,
     queue: String,
     limit: Limit,
-    /// The queue's, which is part of each item's identity: cluster, virtual host and name.
+    /// The identity of the queue: cluster, virtual host and name. It is part of each item's
+    /// identity.
     prefix: Sha256,
 }
 
@@ -32,7 +33,7 @@ impl Reader {
         Reader { epoch, queue: place[2].to_owned(), limit, prefix: digest.0 }
     }
 
-    /// `shared` is left to the session, which knows the other consumers.
+    /// Converts a delivery. The session sets `shared`, because it knows the other consumers.
     pub(super) fn delivery(&self, from: lapin::message::Delivery) -> Delivery {
         let headers = from.properties.headers().as_ref().map(table::headers).unwrap_or_default();
         let message = Message {
@@ -64,8 +65,8 @@ impl Reader {
             kept_bytes: message.kept_bytes() as u64,
             order_key: None,
             near_limit: self.limit.is_near(returns(&message)),
-            // Another replica may have had it before, or may have the original of a copy. The bridge knows whether there
-            // are replicas to ask.
+            // Another replica may have had this item before, or may have the original of a copy.
+            // The bridge knows whether there are replicas to ask.
             ask_peers: from.redelivered || identity.is_unique(),
             shared: false,
             identity,
@@ -73,11 +74,11 @@ impl Reader {
         Delivery { outline, message: Arc::new(message) }
     }
 
-    /// The mark of a copy that the bridge wrote, and a digest of everything that the broker hands over unchanged each
-    /// time.
+    /// Returns the mark of a copy that the bridge wrote, and a digest of all parts that the broker
+    /// hands over unchanged each time.
     ///
-    /// A `message_id` or a `longhaul-id` is part of the digest and not an identity by itself: producers need not keep them
-    /// unique.
+    /// A `message_id` or a `longhaul-id` is part of the digest. It is not an identity by itself,
+    /// because producers need not keep it unique.
     fn identity(&self, message: &Message) -> Identity {
         let mark = message.own_header(own::COPY).and_then(Value::as_text).and_then(Mark::parse);
         let content = self.content(message, mark.is_some());
@@ -94,14 +95,16 @@ impl Reader {
         if let Origin::Rabbitmq(origin) = &message.origin {
             digest.properties(&origin.properties);
         }
-        // The copy's own name, and the original's: the copy keeps it in a header of its own.
+        // These headers are the copy's own name and the original's name. The copy keeps the latter
+        // in a header of its own.
         let (id, ignored) = if is_copy { (own::COPIED_ID, own::ID) } else { (own::ID, "") };
         digest.value(message.header(id).unwrap_or(&Value::Null));
         for (name, value) in &message.headers {
             let is = |other: &str| name.eq_ignore_ascii_case(other);
-            // `x-` headers are the broker's: counts and histories that change with each delivery.
+            // The broker writes the `x-` headers. They hold counts and histories, which change with
+            // each delivery.
             let is_brokers = name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("x-"));
-            // Orders to the broker, which a copy does not repeat.
+            // `CC` and `BCC` are orders to the broker. A copy does not repeat them.
             let is_order = matches!(name.as_str(), "CC" | "BCC");
             if !is_brokers && !is_order && ![id, ignored, own::ATTEMPTS, own::COPY].into_iter().any(is) {
                 digest.bytes(name.as_bytes());
@@ -114,8 +117,8 @@ impl Reader {
     }
 }
 
-/// Our own count, which survives a trip through another queue; else the broker's, which counts every return and so is
-/// an upper bound only.
+/// Returns the attempts made before. Our own count survives a trip through another queue. The
+/// broker's count includes every return, so it is only an upper bound.
 fn attempts_before(message: &Message) -> u32 {
     let is_copy = message.header(own::COPY).and_then(Value::as_text).and_then(Mark::parse).is_some();
     let ours = if is_copy { message.own_header(own::ATTEMPTS) } else { None };
@@ -126,8 +129,8 @@ fn attempts_before(message: &Message) -> u32 {
     }
 }
 
-/// How often the queue took the item back, where it counts that. From RabbitMQ 4.3 on a returned delivery does not count,
-/// and a lost connection does.
+/// Returns how often the item went back to the queue, if the queue counts returns. From RabbitMQ
+/// 4.3 on, a lost connection counts and a returned delivery does not.
 fn returns(message: &Message) -> u32 {
     match message.header("x-delivery-count") {
         Some(Value::Int(count)) => u32::try_from(*count).unwrap_or(0),
@@ -135,7 +138,8 @@ fn returns(message: &Message) -> u32 {
     }
 }
 
-/// Hashes fields so that no two lists of fields look the same: each with its kind and its length.
+/// Hashes each field with its kind and its length, so that two different lists of fields have
+/// different inputs.
 struct Fields(Sha256);
 
 impl Fields {
@@ -145,7 +149,8 @@ impl Fields {
     }
 
     fn properties(&mut self, properties: &Properties) {
-        // Neither the expiration, which a broker may remove, nor the properties that a copy cannot keep.
+        // The digest omits the expiration, which a broker may remove, and the properties that a
+        // copy cannot keep.
         let texts = [
             &properties.message_id,
             &properties.content_type,

@@ -1,8 +1,9 @@
-//! Items from a RabbitMQ queue, over one session after another.
+//! Takes items from a RabbitMQ queue, in one session after another.
 //!
-//! The supervisor here opens sessions, each with a new epoch, and waits between them; [`session`] is the life of one.
-//! A session ends with its channel: the broker then gives back everything that it has not seen settled, so nothing of
-//! a session is worth keeping, and a new connection repairs everything.
+//! The supervisor opens the sessions, each with a new epoch, and waits between them. [`session`]
+//! contains the life of one session. A session ends with its channel. The broker then requeues
+//! every delivery that it has not seen settled. So no state of a session is worth keeping, and a
+//! new connection repairs every fault.
 
 mod acks;
 mod backlog;
@@ -29,28 +30,31 @@ use problems::Problems;
 use session::{Ended, Session};
 use topology::Kind;
 
-/// A session that lasted this long was a sound one: the next wait starts from the shortest again. A shorter one may
-/// have been ended by the very item that comes first again, and each round counts against a delivery limit.
+/// After a session of at least this length, the next wait is the shortest one again. A shorter
+/// session may have been ended by the item that comes first again. Each such round counts against a
+/// delivery limit.
 const SOUND_SESSION: Duration = Duration::from_secs(30);
 
-/// After bytes that lapin cannot read. Every session that meets them returns its items, and each return counts against
-/// their delivery limit: at 20, the default of RabbitMQ 4, quick retries would have them dropped.
+/// The wait after bytes that lapin cannot read. Every session that meets such bytes returns its
+/// items, and each return counts against their delivery limit. The default of RabbitMQ 4 is 20, so
+/// quick retries would make the queue drop them.
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(300);
 
-/// What to consume, and how.
+/// The queue to consume, and the options of the consumer.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub connection: rabbitmq::Settings,
     pub queue: String,
-    /// Create the queue; without it a missing queue is waited for.
+    /// The queue to create. Without it, longhaul waits for a missing queue.
     pub declare: Option<Declare>,
-    /// The prefetch: more is never unsettled.
+    /// The prefetch: the largest number of unsettled deliveries.
     pub max_in_flight: u16,
-    /// How many returns the queue allows, where that is known.
+    /// The number of returns that the queue allows, if it is known.
     pub delivery_limit: Option<u32>,
-    /// How long an item may stay unsettled, for the brokers that take a consumer's word for it.
+    /// The longest time that an item may stay unsettled. Only some brokers take this from the
+    /// consumer.
     pub ack_timeout: Duration,
-    /// The replicas ask each other about redelivered items.
+    /// Whether the replicas ask each other about redelivered items.
     pub peers: bool,
 }
 
@@ -59,30 +63,32 @@ pub struct Source {
     settings: Settings,
     epoch: Epoch,
     intake: Intake,
-    /// Of the queue, while it is known to be the same queue.
+    /// The type of the queue. It is kept while the queue is known to be the same.
     kind: Option<Kind>,
     others: Arc<Others>,
-    /// The last session met bytes that lapin cannot read: one item at a time until a session was sound.
+    /// Whether the last session met bytes that lapin cannot read. The next sessions then take one
+    /// item at a time, until a session was long enough.
     careful: bool,
 }
 
-/// The link without its commands, which are also answered while there is no session.
+/// The link without its commands. The supervisor also answers commands while there is no session.
 struct Port {
     deliveries: mpsc::Sender<Delivery>,
     events: mpsc::UnboundedSender<SourceEvent>,
     commands: mpsc::UnboundedReceiver<Command>,
 }
 
-/// What a session is for.
+/// The purpose of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Intake {
     Open,
-    /// For what was in hand before, and comes again. Whatever else comes is not given back before the session's end: it would
-    /// come at once again, and each time count against its delivery limit.
+    /// The session takes the items that were in hand before and come again. It keeps all other
+    /// deliveries until its end: a returned delivery would come again at once, and each return
+    /// counts against its delivery limit.
     OnlyReturns,
 }
 
-/// What the bridge wants of a source that has no session.
+/// The bridge's wish for a source that has no session.
 #[derive(PartialEq, Eq)]
 enum Told {
     StopIntake,
@@ -90,7 +96,8 @@ enum Told {
 }
 
 impl Settings {
-    /// `name` is shown by the broker's management; `url` makes the AMQP URI again for each connection.
+    /// Creates a source. The broker's management shows `name`. `url` makes the AMQP URI again for
+    /// each connection.
     pub fn new(config: &RabbitmqSource, url: rabbitmq::Url, max_in_flight: u32, name: &str) -> Self {
         Settings {
             connection: rabbitmq::Settings { url, tls: config.tls.clone(), name: name.to_owned() },
@@ -114,7 +121,7 @@ impl Source {
     /// Opens the next session.
     ///
     /// # Errors
-    /// Faults that only another configuration file solves.
+    /// Returns faults that only a change of the configuration fixes.
     async fn open(&mut self, problems: &mut Problems) -> Result<Option<Session>, SourceError> {
         let mut settings = self.settings.clone();
         if self.careful {
@@ -147,7 +154,7 @@ impl Source {
             self.careful = true;
         }
         if matches!(error, Error::Cancelled) {
-            // Maybe it was deleted, and the next one of this name is of another type.
+            // The queue may have been deleted. The next queue of this name may have another type.
             self.kind = None;
         }
     }
@@ -165,7 +172,8 @@ impl super::Source for Source {
                     if told == Told::Close {
                         return Ok(());
                     }
-                    // What runs on can only be acked in a session in which it is handed over again.
+                    // A running item can only be acked in a session in which the broker hands it
+                    // over again.
                     self.intake = Intake::OnlyReturns;
                     continue;
                 }
@@ -193,7 +201,8 @@ impl super::Source for Source {
             }
             let wait = waits.next().unwrap_or_default().max(least);
             let pause = async {
-                // What is left of the old session must go before the broker hands its items over again.
+                // The rest of the old session must end before the broker hands its items over
+                // again.
                 if let Some(connection) = closing {
                     connection.close().await;
                 }
@@ -213,7 +222,8 @@ impl super::Source for Source {
     }
 }
 
-/// 200 ms at first, doubled up to 5 s, each longer by up to its own length, for ever.
+/// Returns the waits between sessions: 200 ms at first, doubled up to 5 s, each longer by up to its
+/// own length, without end.
 fn waits() -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(200))
@@ -223,7 +233,7 @@ fn waits() -> ExponentialBackoff {
         .build()
 }
 
-/// Answers commands while there is no session, until one of them is about the source itself.
+/// Answers commands while there is no session, until a command concerns the source itself.
 async fn told(
     commands: &mut mpsc::UnboundedReceiver<Command>,
     events: &mpsc::UnboundedSender<SourceEvent>,

@@ -1,13 +1,14 @@
-//! Whether another consumer takes items from the queue.
+//! Finds out whether another consumer takes items from the queue.
 //!
-//! An item without a unique identity looks like every other item of the same bytes. While this process is the queue's
-//! only consumer, a redelivery with the bytes of a running item is that item. Once another consumer was there, it may
-//! have finished that item, and the redelivery may be a later item of the same bytes: then it must run (rule D1).
+//! An item without a unique identity looks like every other item of the same bytes. While this
+//! process is the queue's only consumer, a redelivery with the bytes of a running item is that
+//! item. Another consumer may have finished that item. The redelivery may then be a later item of
+//! the same bytes, so it must run (rule D1).
 //!
-//! The broker tells how many consumers a queue has, and not whose they are. After a lost connection one of them may be
-//! the consumer of that connection, until the broker notices its loss. Until then a second consumer proves nothing, and
-//! the count is asked for again when it matters: an item of the lost connection comes back only after its consumer is
-//! gone.
+//! The broker tells the number of a queue's consumers, but not their connections. After a lost
+//! connection, one of them may be the consumer of that connection, until the broker notices the
+//! loss. Until then a second consumer proves nothing. The source asks for the count again when a
+//! redelivery arrives: an item of the lost connection comes back only after its consumer is gone.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -24,23 +25,23 @@ pub(super) struct Others(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// Another consumer was there once.
+    /// Whether another consumer was seen once.
     seen: bool,
-    /// Until when the consumer of a lost connection may be counted.
+    /// The time until which the count may include the consumer of a lost connection.
     stale_until: Option<Instant>,
 }
 
-/// What is known about a redelivered item.
+/// The knowledge about a redelivered item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shared {
     Yes,
     No,
-    /// The count must be asked for.
+    /// The source must ask for the count.
     Unclear,
 }
 
 impl Others {
-    /// The number of consumers besides the session's own.
+    /// Takes the number of consumers other than the session's own.
     pub(super) fn counted(&self, others: u32, queue: &str) {
         let mut state = self.state();
         match (others, state.stale_until) {
@@ -58,7 +59,8 @@ impl Others {
     }
 
     pub(super) fn lost(&self, error: &Error) {
-        // A channel that the broker closes has no consumer any more. In all other cases the broker may not know.
+        // If the broker closed the channel, the channel's consumer is gone. In all other cases the
+        // broker may not know of the loss.
         let is_told = error.code().is_some() || matches!(error, Error::Cancelled | Error::Closed);
         if !is_told {
             self.state().stale_until = Some(Instant::now() + STALE);

@@ -1,4 +1,4 @@
-//! The problem that keeps a queue from being consumed, as the bridge is told about it.
+//! Reports the problem that keeps a queue from being consumed.
 
 use tokio::sync::mpsc;
 
@@ -6,7 +6,7 @@ use crate::connect::rabbitmq::Error;
 use crate::source::SourceEvent;
 use crate::telemetry::{Problem, ProblemKind};
 
-/// At most one problem is open: a session comes up, or one thing is in its way.
+/// The open problem. There is at most one: a session comes up, or one fault prevents it.
 pub(super) struct Problems {
     queue: String,
     events: mpsc::UnboundedSender<SourceEvent>,
@@ -18,14 +18,14 @@ impl Problems {
         Problems { queue: queue.to_owned(), events, open: None }
     }
 
-    /// The bridge logs a new problem, and repeats it while it lasts.
+    /// Reports a problem. The bridge logs a new problem, and repeats it while it lasts.
     pub(super) fn raise(&mut self, error: &Error) {
         let refusal = error.refusal();
         if self.open.is_some_and(|open| open != refusal.kind) {
             self.solved();
         }
         self.open = Some(refusal.kind);
-        // The connection may be open, but nothing is consumed.
+        // The connection may be open, but no item is consumed.
         self.send(SourceEvent::Connected(false));
         self.send(SourceEvent::Problem(Problem {
             kind: refusal.kind,
@@ -41,7 +41,7 @@ impl Problems {
         }
     }
 
-    /// The bridge may be gone, which `run` notices by its own means.
+    /// Sends an event. If the bridge is gone, `run` notices that by itself.
     pub(super) fn send(&self, event: SourceEvent) {
         let _ = self.events.send(event);
     }

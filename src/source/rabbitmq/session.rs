@@ -1,8 +1,9 @@
-//! One session: a connection, a channel and a consumer, from the first delivery to the loss or the goodbye.
+//! One session: a connection, a channel and a consumer, from the first delivery to the loss or the
+//! close.
 //!
-//! One loop does it all, so that what is written to the broker is written in the order in which it was decided. It
-//! never waits for room in the bridge while something is to be settled, and it reads no delivery ahead of the one that
-//! waits: the prefetch bounds what can pile up in lapin, which has no bound of its own.
+//! One loop does all the work, so that frames are written in the order of the decisions. The loop
+//! never waits for room in the bridge while there are settles to write. It reads no delivery while
+//! another one waits for room. lapin's own buffer has no bound, so the prefetch bounds it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,15 +26,17 @@ use crate::delivery::{Epoch, Settlement};
 use crate::event::Value;
 use crate::source::{Command, Delivery, SourceEvent};
 
-/// Commands taken in one go; acks among them may share a frame.
+/// The number of commands taken at once. Acks among them may share a frame.
 const COMMANDS_AT_ONCE: usize = 256;
-/// How often the channel is looked at while it has no consumer, whose end would tell that it is closed.
+/// The interval of the checks whether the channel is closed. They are needed while there is no
+/// consumer, because the end of a consumer would show it.
 const LOOK: Duration = Duration::from_secs(1);
-/// Bound of the wait for the reason of a failed settle, which is there already or never comes.
+/// The bound of the wait for the reason of a failed settle. The reason is there at once, or never
+/// arrives.
 const VERDICT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Bound of a question about other consumers while a delivery waits for the answer.
+/// The bound of a question about other consumers. A delivery waits for the answer.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(2);
-/// RabbitMQ keeps this time in a timer, which has a limit.
+/// The longest ack timeout. RabbitMQ keeps it in a timer, which has a limit.
 const ACK_TIMEOUT_MAX: Duration = Duration::from_secs(45 * 24 * 3600);
 
 pub(super) struct Session {
@@ -41,7 +44,7 @@ pub(super) struct Session {
     subscription: Subscription,
 }
 
-/// The consuming channel and what is out on it.
+/// The consuming channel and its unsettled deliveries.
 struct Subscription {
     epoch: Epoch,
     channel: Channel,
@@ -49,35 +52,36 @@ struct Subscription {
     settler: Settler,
     reader: Reader,
     others: Arc<Others>,
-    /// For questions about the queue.
+    /// The channel for questions about the queue.
     asking: Channel,
-    /// Read from the consumer, and waiting for room in the bridge.
+    /// The delivery that waits for room in the bridge.
     waiting: Option<Delivery>,
-    /// Whether there is a consumer to read deliveries from, of whatever kind.
+    /// Whether the session has a consumer to read deliveries from.
     reading: bool,
-    /// Of what is still to come; what was handed over may be given back at once if this was open then.
+    /// The intake for deliveries from now on. A delivery that arrived while the intake was open may
+    /// be returned at once.
     intake: Intake,
 }
 
-/// How a session ended.
+/// The end of a session.
 pub(super) enum Ended {
-    /// As the bridge wished.
+    /// The bridge ended the session.
     Closed,
     Lost {
         error: Error,
-        /// Of the next session.
+        /// The intake of the next session.
         intake: Intake,
     },
 }
 
-/// Why the loop was left.
+/// The reason why the loop ended.
 enum Left {
     Close,
     Lost(Error),
 }
 
 impl Session {
-    /// `kind` is the queue's, where it is known already.
+    /// Opens a session. `kind` is the type of the queue, if it is known already.
     pub(super) async fn open(
         settings: &Settings,
         epoch: Epoch,
@@ -135,8 +139,8 @@ impl Session {
         }
         let asking = connection.channel().await?;
         others.counted(backlog::count(&asking, &settings.queue).await?.consumers, &settings.queue);
-        // From 4.3 on a quorum queue takes a consumer's word for the time that an item may stay unsettled. Older ones ignore
-        // it, and other queues refuse it.
+        // From 4.3 on, a quorum queue takes the longest unsettled time from its consumer. Older
+        // versions ignore this argument, and other queues refuse it.
         let is_told = connection.server().is_at_least(4, 3) && matches!(kind, Kind::Quorum | Kind::Unknown);
         let arguments = ack_timeout(settings.ack_timeout)?;
         let arguments = if is_told { arguments } else { FieldTable::default() };
@@ -153,7 +157,8 @@ impl Session {
         self.subscription.epoch
     }
 
-    /// Runs to the end. The connection is given back where it was lost, for the caller to close: the news come first.
+    /// Runs to the end. If the session was lost, returns the connection for the caller to close,
+    /// because the caller must report the loss first.
     pub(super) async fn run(mut self, port: &mut Port, settings: &Settings) -> (Ended, Connection) {
         let events = port.events.clone();
         let others = Arc::clone(&self.subscription.others);
@@ -204,7 +209,8 @@ impl Subscription {
                         return Left::Lost(Error::Closed);
                     }
                 }
-                // Not fused: after `None` it would pend for ever, so both ends of it leave the loop.
+                // The stream is not fused: after `None` it would wait without end. So both ends of
+                // the stream leave the loop.
                 next = self.consumer.next(), if self.reading && self.waiting.is_none() => {
                     if let Some(left) = self.read(next, port, settings).await {
                         return left;
@@ -214,7 +220,7 @@ impl Subscription {
         }
     }
 
-    /// Hands over what came, and what has come behind it, until there is no more room.
+    /// Hands over the deliveries that have arrived, until the bridge has no more room.
     async fn read(
         &mut self,
         next: Option<lapin::Result<lapin::message::Delivery>>,
@@ -278,7 +284,8 @@ impl Subscription {
         delivery
     }
 
-    /// A settle that fails says only that the channel is closed; what closed it comes through the consumer.
+    /// Returns the reason of a failed settle. The failure itself only shows that the channel is
+    /// closed; the reason comes through the consumer.
     async fn cause(&mut self, failed: Error) -> Error {
         let verdict = async {
             loop {
@@ -295,8 +302,8 @@ impl Subscription {
         }
     }
 
-    /// Cancels the consumer. What was on its way goes to the bridge all the same, which may know it and gives the rest back;
-    /// where it has no room, it is given back here.
+    /// Cancels the consumer. Deliveries that are on their way still go to the bridge, which may
+    /// know their items and returns the others. If the bridge has no room, they are returned here.
     async fn stop_intake(&mut self, port: &Port, settings: &Settings) -> Result<(), Error> {
         if self.intake == Intake::OnlyReturns {
             return Ok(());
@@ -306,7 +313,8 @@ impl Subscription {
         let cancel = self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
         answer("basic.cancel", cancel).await?;
         let mut unseen: Vec<Delivery> = self.waiting.take().into_iter().collect();
-        // What was sent before the broker's answer, and then the end of the stream.
+        // The broker's answer follows all deliveries that were sent before it; then the stream
+        // ends.
         while let Some(delivery) = answer("the end of the deliveries", next(&mut self.consumer)).await? {
             unseen.push(self.received(settings, delivery).await);
         }
@@ -319,8 +327,8 @@ impl Subscription {
         Ok(())
     }
 
-    /// Writes what is still to be written and closes the channel. The broker's answer to that proves that it has seen
-    /// every settle before it.
+    /// Writes the remaining settles and closes the channel. The broker's answer proves that it has
+    /// seen every settle before it.
     async fn goodbye(&mut self, events: &mpsc::UnboundedSender<SourceEvent>) -> Result<(), Error> {
         self.settler.flush();
         while let Some(Ok(answers)) = self.settler.written().await {
@@ -334,7 +342,7 @@ async fn next(consumer: &mut Consumer) -> lapin::Result<Option<lapin::message::D
     consumer.next().await.transpose()
 }
 
-/// Whether another consumer may have finished an item that looks like this one.
+/// Returns whether another consumer may have finished an item of the same identity.
 async fn is_shared(others: &Others, asking: &Channel, queue: &str, redelivered: bool) -> bool {
     if redelivered && others.shared() == Shared::Unclear {
         match tokio::time::timeout(COUNT_TIMEOUT, backlog::count(asking, queue)).await {
@@ -356,7 +364,8 @@ async fn consume(
     arguments: FieldTable,
 ) -> Result<(Channel, Consumer), Error> {
     let channel = connection.channel().await?;
-    // Before the consumer, as it holds for new ones only; never global, which quorum queues refuse.
+    // The prefetch holds for new consumers only, so it is set before the consumer. It is not
+    // global, because quorum queues refuse that.
     let prefetch = channel.basic_qos(settings.max_in_flight, BasicQosOptions { global: false });
     answer("basic.qos", prefetch).await?;
     let queue = table::short("queue name", &settings.queue)?;

@@ -1,11 +1,14 @@
-//! Settles of one session: which deliveries are out, and what is being written about them.
+//! The settles of one session: the unsettled deliveries, and the frames that are being written for
+//! them.
 //!
-//! Written through the channel and not through lapin's `Acker`, for two reasons. An acker spawns a task for each ack,
-//! which costs more than the ack. And tasks overtake each other: an ack for many that arrives before the ack of one of
-//! them makes that one unknown to the broker, which closes the channel for it.
+//! Settles are written through the channel and not through lapin's `Acker`, for two reasons. An
+//! acker spawns a task for each ack, which costs more than the ack. And tasks overtake each other:
+//! if an ack for many deliveries arrives first, a later ack for one of them is unknown to the
+//! broker, which then closes the channel.
 //!
-//! No answer exists for an ack. Where it matters whether one counted, because the item could be told from all others
-//! if it came back, the next synchronous answer on the same channel is its proof: a `basic.qos` that changes nothing.
+//! The broker does not answer an ack. An item with a unique identity would be recognised if it came
+//! back, so the proof of its ack matters. The proof is the next synchronous answer on the same
+//! channel: a `basic.qos` that changes nothing.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -23,31 +26,32 @@ use crate::connect::rabbitmq::Error;
 use crate::delivery::{DeliveryId, Epoch, Outline, Settlement};
 use crate::source::{Settled, SourceEvent};
 
-/// Bound of one write. A connection that takes none for this long is as good as lost.
+/// The bound of one write. A connection that takes no bytes for this long counts as lost.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct Settler {
     epoch: Epoch,
     channel: Channel,
     acks: Acks,
-    /// Of the unsettled, those whose acks are to be proven.
+    /// The unsettled tags whose acks need proof.
     to_prove: BTreeSet<u64>,
-    /// Acked, and not proven.
+    /// The deliveries whose acks were written and are not proven yet.
     unproven: Vec<DeliveryId>,
-    /// A proof is under way.
+    /// Whether a proof is under way.
     proving: bool,
     prefetch: u16,
     intake: Intake,
-    /// Handed to lapin and not yet on the wire, or not yet answered. No longer than the prefetch allows.
+    /// The writes that lapin has and that are not on the wire or not answered yet. The prefetch
+    /// bounds their number.
     writes: FuturesUnordered<Write>,
 }
 
-/// What one frame settles, once it is on the wire; or why the session is lost.
+/// The settles of one frame that is on the wire, or the reason for the loss of the session.
 type Written = Result<Vec<SourceEvent>, Error>;
 type Write = Pin<Box<dyn Future<Output = Written> + Send>>;
 
 impl Settler {
-    /// `prefetch` is the channel's, which a proof sets once more.
+    /// Creates the state. `prefetch` is the channel's value; a proof sets the same value again.
     pub(super) fn new(epoch: Epoch, channel: Channel, prefetch: u16, intake: Intake) -> Self {
         Settler {
             epoch,
@@ -69,16 +73,17 @@ impl Settler {
         }
     }
 
-    /// Settles within a moment. The answer is given at once only where there is nothing to write: a delivery of another
-    /// session, one that was settled before, or one that the end of the session gives back.
+    /// Settles a delivery within a moment. Returns the answer at once only if there is no frame to
+    /// write: for a delivery of another session, one that was settled before, or one that the end
+    /// of the session returns.
     pub(super) fn settle(&mut self, id: DeliveryId, how: Settlement) -> Option<SourceEvent> {
-        // On a channel that is closed nothing leaves this process.
+        // A closed channel sends no frame.
         let known = id.epoch == self.epoch && self.acks.is_unsettled(id.tag);
         if !known || !self.channel.status().connected() {
             return Some(SourceEvent::Settled { id, settled: Settled::Stale });
         }
         if how == Settlement::Return && self.intake == Intake::OnlyReturns {
-            // It stays unsettled: one frame for many acks would take it along otherwise.
+            // The delivery stays unsettled. Otherwise a frame for many acks would ack it too.
             return Some(SourceEvent::Settled { id, settled: Settled::Sent });
         }
         match how {
@@ -88,7 +93,7 @@ impl Settler {
         None
     }
 
-    /// Hands lapin the acks that are [worth](Acks::worth) it.
+    /// Hands lapin the ack frames that are [worth](Acks::worth) writing now.
     pub(super) fn flush_if_worth(&mut self) {
         let frames = self.acks.worth(Instant::now());
         self.write_acks(frames);
@@ -107,7 +112,8 @@ impl Settler {
         self.prove();
     }
 
-    /// The answers of the next write that ended; `None` when none is under way and no ack waits. Cancel safe.
+    /// Returns the answers of the next write that ended, or `None` if no write is under way and no
+    /// ack waits. Cancel safe.
     pub(super) async fn written(&mut self) -> Option<Written> {
         let written = loop {
             let Some(due) = self.acks.due() else { break self.writes.next().await };
@@ -126,15 +132,16 @@ impl Settler {
         written
     }
 
-    /// Answers `Alive` once the broker has answered, or lets the session end because it does not.
+    /// Answers `Alive` after the broker has answered. If the broker does not answer, the session
+    /// ends.
     pub(super) fn prove_alive(&mut self, epoch: Epoch) {
-        // The loss of an earlier session was told already.
+        // The loss of an earlier session was reported already.
         if epoch == self.epoch {
             self.round_trip(SourceEvent::Alive { epoch });
         }
     }
 
-    /// Has the broker answer behind all acks that were written so far.
+    /// Asks the broker for an answer that follows all acks written so far.
     fn prove(&mut self) {
         if !self.proving && !self.unproven.is_empty() {
             self.proving = true;
@@ -163,7 +170,8 @@ impl Settler {
 
     fn nack(&mut self, tag: u64) {
         let channel = self.channel.clone();
-        // Nack, never reject: from RabbitMQ 4.3 on only a reject counts against the delivery limit.
+        // Nack is used and not reject: from RabbitMQ 4.3 on, only a reject counts against the
+        // delivery limit.
         let options = BasicNackOptions { multiple: false, requeue: true };
         let write = async move { channel.basic_nack(tag, options).await };
         self.acks.give_up(tag);
@@ -189,8 +197,8 @@ impl Settler {
             }
         }
         .boxed();
-        // Polled once here, which is what puts the frame into lapin's queue: so the order of frames is the order of
-        // these calls, and not the order in which a set of futures happens to be polled.
+        // The first poll puts the frame into lapin's queue. It happens here, so that the frames
+        // have the order of these calls and not the order in which a set polls its futures.
         match write.as_mut().now_or_never() {
             Some(written) => self.writes.push(std::future::ready(written).boxed()),
             None => self.writes.push(write),

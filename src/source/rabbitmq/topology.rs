@@ -1,4 +1,5 @@
-//! The queue and its bindings: created where the configuration asks for it, waited for otherwise.
+//! The queue and its bindings. They are created if the configuration asks for it; otherwise
+//! longhaul waits for them.
 
 use std::time::Duration;
 
@@ -10,21 +11,21 @@ use crate::config::{Declare, QueueKind};
 use crate::connect::rabbitmq::{Connection, Error, answer, table};
 use crate::event::Value;
 
-/// Between two looks for something that is missing.
+/// The time between two checks for a missing queue or exchange.
 const PERIOD: Duration = Duration::from_secs(3);
 
-/// The type of a queue, as far as its consumers must know it.
+/// The type of a queue. Its consumers need only these types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Quorum,
     Classic,
     Stream,
-    /// Of another type, or of a server that is not RabbitMQ.
+    /// The queue has another type, or the server is not RabbitMQ.
     Unknown,
 }
 
-/// Returns when the queue is there. A missing queue or exchange is reported and waited for without end: a person or an
-/// operator is about to create it, and nothing is lost meanwhile.
+/// Returns when the queue exists. If the queue or an exchange is missing, reports that and waits
+/// without end: a person or an operator may create it later, and no item is lost meanwhile.
 pub(super) async fn ensure(
     connection: &Connection,
     settings: &Settings,
@@ -41,14 +42,14 @@ pub(super) async fn ensure(
 
 /// Asks for the type of the queue.
 ///
-/// No method of AMQP tells it. But RabbitMQ refuses a consumer argument that the queue's type does not know, and names the
-/// type in the refusal. Only streams know this argument.
+/// No method of AMQP tells the type. But RabbitMQ refuses a consumer argument that the queue's type
+/// does not support, and names the type in the refusal. Only streams support this argument.
 pub(super) async fn kind(connection: &Connection, queue: &str) -> Result<Kind, Error> {
     if connection.server().product.as_deref() != Some("RabbitMQ") {
         return Ok(Kind::Unknown);
     }
     let channel = connection.channel().await?;
-    // A stream wants a prefetch. The consumer of a stream ends with the channel.
+    // A stream requires a prefetch. The consumer of a stream ends with the channel.
     answer("basic.qos", channel.basic_qos(1, BasicQosOptions { global: false })).await?;
     let arguments = table::table(&[("x-stream-offset".to_owned(), Value::Text("next".to_owned()))])?;
     let options = BasicConsumeOptions::default();
@@ -70,7 +71,8 @@ pub(super) async fn kind(connection: &Connection, queue: &str) -> Result<Kind, E
     }
 }
 
-/// A negative delivery limit is no limit from RabbitMQ 4.0 on. Before, it is below any count of returns.
+/// Refuses a negative delivery limit on an old server. From RabbitMQ 4.0 on it means "no limit".
+/// Before, every count of returns is above it.
 pub(super) fn check_limit(connection: &Connection, declare: Option<&Declare>) -> Result<(), Error> {
     let limit = declare.and_then(|declare| declare.arguments.get("x-delivery-limit"));
     let is_negative = limit.and_then(serde_json::Value::as_i64).is_some_and(|limit| limit < 0);
@@ -82,7 +84,8 @@ pub(super) fn check_limit(connection: &Connection, declare: Option<&Declare>) ->
     }
 }
 
-/// On a channel of its own, because the broker closes the one on which it reports something missing.
+/// Tries once, on a channel of its own, because the broker closes the channel on which it reports a
+/// missing queue.
 async fn attempt(connection: &Connection, queue: &str, declare: Option<&Declare>) -> Result<(), Error> {
     let channel = connection.channel().await?;
     let name = table::short("queue name", queue)?;
@@ -104,7 +107,8 @@ async fn attempt(connection: &Connection, queue: &str, declare: Option<&Declare>
     Ok(())
 }
 
-/// As the file has them; an `x-queue-type` among them wins over `type`, as it names kinds that `type` does not know.
+/// Returns the arguments of the file. An `x-queue-type` argument takes precedence over `type`,
+/// because it can name types that `type` does not know.
 fn arguments(declare: &Declare) -> Result<FieldTable, table::TooLong> {
     let kind = match declare.kind {
         QueueKind::Quorum => "quorum",
