@@ -171,6 +171,7 @@ impl Dispatcher {
 impl Item {
     /// Charges an ended attempt.
     fn count(&mut self, now: super::Time, outcome: Outcome, took: Duration, answer_bytes: u64) {
+        self.is_tried = true;
         self.answer_bytes = answer_bytes;
         if outcome.counts_as_attempt() {
             self.attempts += 1;

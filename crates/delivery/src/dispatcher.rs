@@ -159,9 +159,9 @@ impl Dispatcher {
         }
         // An orphan does not count: it waits for a redelivery, which must be taken to adopt it. Another delivery
         // that comes instead waits for a slot. A retry does not count either, so that the retries of one partition
-        // keep no other partition's record out.
+        // keep no other partition's record out, and neither does an item that waits for another of its key.
         let owned = counts.running - counts.running_orphans;
-        (owned.saturating_add(counts.fresh) >= self.limit.current()).then_some(NoRoom::Slots)
+        (owned.saturating_add(self.items.fresh()) >= self.limit.current()).then_some(NoRoom::Slots)
     }
 
     /// Whether deliveries are taken now. RabbitMQ's prefetch bounds the deliveries that it hands over, so all of

@@ -23,6 +23,8 @@ pub(super) struct Item {
     pub message_bytes: u64,
     /// Memory of its worker's latest answer, in bytes.
     pub answer_bytes: u64,
+    /// Whether this process has made an attempt at it.
+    pub is_tried: bool,
     /// Counted attempts so far.
     pub attempts: u32,
     /// Time that workers spent on it in all counted attempts.
@@ -168,6 +170,7 @@ impl Item {
             group,
             message_bytes: 0,
             answer_bytes: 0,
+            is_tried: false,
             attempts: 0,
             worker_time: Duration::ZERO,
             not_started: None,

@@ -25,7 +25,9 @@ struct Indexes {
     /// Items by the identities under which a delivery of them may arrive; of equals the oldest first.
     expected: BTreeSet<(Identity, ItemId)>,
     /// Items that may start, oldest first in each group.
-    ready: BTreeMap<Group, BTreeSet<ItemId>>,
+    ready: BTreeMap<Group, BTreeMap<ItemId, Tried>>,
+    /// The items in `ready` that were not tried here yet.
+    fresh: u32,
     /// The unfinished items of each key, in the order in which they may run.
     lanes: BTreeMap<OrderKey, BTreeSet<(Rank, ItemId)>>,
     /// When to look at an item again.
@@ -40,6 +42,10 @@ enum Rank {
     Waiting,
 }
 
+/// Whether this process has made an attempt at the item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Tried(bool);
+
 /// Sums over all items.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Counts {
@@ -47,8 +53,6 @@ pub(super) struct Counts {
     pub running: u32,
     /// The open requests of items without a delivery.
     pub running_orphans: u32,
-    /// Items that wait for a slot and have not been tried yet.
-    pub fresh: u32,
     pub held: u32,
     /// Orphans that wait for a redelivery with their decision made.
     pub decided: u32,
@@ -148,7 +152,12 @@ impl Items {
         let ready = &self.indexes.ready;
         let after = ready.range((Bound::Excluded(last), Bound::Unbounded)).next();
         let (group, ids) = after.or_else(|| ready.first_key_value())?;
-        Some((*group, *ids.first()?))
+        Some((*group, *ids.first_key_value()?.0))
+    }
+
+    /// Items that only wait for a slot and have not been tried here yet.
+    pub fn fresh(&self) -> u32 {
+        self.indexes.fresh
     }
 
     /// The first item whose timer is due.
@@ -204,11 +213,11 @@ impl Items {
     fn place_in_queue(&mut self, id: ItemId) {
         let Some(item) = self.by_id.get(&id) else { return };
         let is_ready = item.doing() == Some(Doing::Ready) && self.indexes.is_first_of_key(id, item);
-        let group = item.group;
+        let (group, tried) = (item.group, Tried(item.is_tried));
+        self.indexes.not_ready(group, id);
         if is_ready {
-            self.indexes.ready.entry(group).or_default().insert(id);
-        } else {
-            self.indexes.not_ready(group, id);
+            self.indexes.ready.entry(group).or_default().insert(id, tried);
+            self.indexes.fresh += u32::from(!tried.0);
         }
     }
 }
@@ -270,7 +279,9 @@ impl Indexes {
 
     fn not_ready(&mut self, group: Group, id: ItemId) {
         if let Some(ids) = self.ready.get_mut(&group) {
-            ids.remove(&id);
+            if ids.remove(&id) == Some(Tried(false)) {
+                self.fresh -= 1;
+            }
             if ids.is_empty() {
                 self.ready.remove(&group);
             }
@@ -328,7 +339,6 @@ impl Item {
         Counts {
             running: one(is_running),
             running_orphans: one(is_running && !is_live),
-            fresh: one(self.doing() == Some(Doing::Ready) && !self.has_history()),
             held: one(matches!(self.doing(), Some(Doing::Held { .. }))),
             decided: one(is_decided),
             remembered: one(is_remembered),
@@ -343,7 +353,6 @@ impl AddAssign for Counts {
     fn add_assign(&mut self, other: Counts) {
         self.running += other.running;
         self.running_orphans += other.running_orphans;
-        self.fresh += other.fresh;
         self.held += other.held;
         self.decided += other.decided;
         self.remembered += other.remembered;
@@ -357,7 +366,6 @@ impl SubAssign for Counts {
     fn sub_assign(&mut self, other: Counts) {
         self.running -= other.running;
         self.running_orphans -= other.running_orphans;
-        self.fresh -= other.fresh;
         self.held -= other.held;
         self.decided -= other.decided;
         self.remembered -= other.remembered;

@@ -214,3 +214,35 @@ fn parked_one_loss_drain_anywhere() {
     let twins = twins();
     explore(Setting { policy: Policy { park: true, ..twins.policy.clone() }, losses: 1, ..twins });
 }
+
+/// The records of one key wait for its first one. They take no slot away from other keys.
+#[test]
+fn records_that_wait_for_their_key_leave_room_for_others() {
+    use longhaul_delivery::{
+        DeliveryId, Digest, Dispatcher, Epoch, Identity, Input, NoRoom, OrderKey, Outline, Time,
+    };
+    let mut core = Dispatcher::new(Policy { max_in_flight: 2, prefetched: false, ..policy() });
+    let mut effects = Vec::new();
+    let mut receive = |core: &mut Dispatcher, tag: u64, key: u128| {
+        let outline = Outline {
+            id: DeliveryId { epoch: Epoch(1), tag },
+            identity: Identity::Content(Digest([tag as u8; 16])),
+            redelivered: false,
+            attempts_before: 0,
+            body_bytes: 1,
+            kept_bytes: 1,
+            order_key: Some(OrderKey(key)),
+            near_limit: false,
+            ask_peers: false,
+            shared: false,
+        };
+        core.handle(Time::ZERO, Input::Received(outline), &mut effects);
+    };
+    core.handle(Time::ZERO, Input::SessionUp(Epoch(1)), &mut Vec::new());
+    for tag in 0..5 {
+        receive(&mut core, tag, 7);
+    }
+    assert_eq!((core.stats().running, core.stats().blocked_by_key, core.no_room()), (1, 4, None));
+    receive(&mut core, 5, 8);
+    assert_eq!((core.stats().running, core.no_room()), (2, Some(NoRoom::Slots)));
+}
