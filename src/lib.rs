@@ -1,21 +1,25 @@
-//! longhaul turns a RabbitMQ queue or a Kafka topic into long HTTP requests to a Knative Service, one
-//! item a replica. README.md says what it promises; this is the map of the code, in reading order.
+//! longhaul turns a RabbitMQ queue or a Kafka topic into long HTTP requests to a Knative Service,
+//! one item a replica. README.md contains its guarantees. This page is the map of the code, in
+//! reading order.
 //!
-//! * [`delivery`]: the pure core that decides what happens to each item. Start here.
-//! * [`bridge`]: the async shell around it: one task a pipeline, the core's hands and ears.
-//! * [`source`], [`sink`], [`publish`]: where items come from, where they go, where failed ones end.
-//! * [`event`]: from a broker's message to a CloudEvent.
-//! * [`connect`]: how brokers and servers are reached.
-//! * [`peers`]: other replicas of this bridge, and what runs there.
-//! * [`config`], [`telemetry`], [`admin`]: what people write and what they see.
-//! * [`knative`], a crate of its own: Knative's arithmetic, and a service that is scaled by it on this machine.
-//! * [`plan`]: the core and the arithmetic in virtual time: what a backlog will do.
-//! * [`worker`]: the other side: any program as a worker. It uses nothing else of longhaul.
-//! * [`app`]: puts all of it together; [`cli`]: the commands.
+//! * [`delivery`]: the pure core, which decides about each item. Start here.
+//! * [`bridge`]: the async shell around the core, one task for each pipeline.
+//! * [`source`], [`sink`], [`publish`]: the sources of items, the services that they go to, and the
+//!   targets of failed items.
+//! * [`event`]: converts a broker's message to a CloudEvent.
+//! * [`connect`]: connections to brokers and servers.
+//! * [`peers`]: the other replicas of this bridge, and the items that they run.
+//! * [`config`], [`telemetry`], [`admin`]: the configuration, the log and metrics, and the admin
+//!   server.
+//! * [`knative`], a crate of its own: Knative's arithmetic, and a local service that is scaled by
+//!   it.
+//! * [`plan`]: runs the core and the arithmetic in virtual time, to predict the way of a backlog.
+//! * [`worker`]: the other side: runs any program as a worker. It uses no other module of longhaul.
+//! * [`app`]: builds and runs all parts; [`cli`]: the commands.
 //!
-//! The crate `longhaul-places` reads YAML and knows the place of each mistake; [`config`] stands on it.
+//! The crate `longhaul-places` reads YAML and knows the place of each mistake; [`config`] uses it.
 //!
-//! Who may know whom is checked by `tests/architecture`.
+//! `tests/architecture` checks the allowed dependencies between modules.
 
 pub mod admin;
 pub mod app;

@@ -18,7 +18,8 @@ struct Readiness {
     reasons: Vec<Reason>,
 }
 
-/// The process is alive while its loops run. An outage of a broker or a service is no reason to restart it.
+/// The process is alive while its loops run. An outage of a broker or a service is not a
+/// reason to restart it.
 pub(super) async fn livez(State(view): State<Arc<View>>) -> Response {
     let wedged = view.pipelines.iter().flat_map(|status| {
         status.wedged().into_iter().map(|problem| format!("{}: {}\n", status.name, problem.text))
@@ -30,9 +31,11 @@ pub(super) async fn livez(State(view): State<Arc<View>>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, wedged).into_response()
 }
 
-/// Ready while every pipeline takes items and makes progress. Otherwise all reasons, as text or as JSON.
+/// Ready while every pipeline takes items and makes progress. Otherwise all reasons, as text or as
+/// JSON.
 ///
-/// A service that is down for a short time does not make the bridge unready: the bridge waits for it.
+/// A service that is down for a short time does not make the bridge unready: the bridge waits for
+/// it.
 pub(super) async fn readyz(State(view): State<Arc<View>>, headers: HeaderMap) -> Response {
     let reasons: Vec<Reason> = view.pipelines.iter().flat_map(|status| status.reasons()).collect();
     let ready = reasons.is_empty();
@@ -107,6 +110,6 @@ mod tests {
         assert!(reason["since"].as_str().is_some_and(|since| since.ends_with('Z')), "{reason}");
         assert_eq!(reason["help"], "create it");
         let alive = livez(State(view)).await;
-        assert_eq!(alive.status(), 200, "an outage is no reason to restart");
+        assert_eq!(alive.status(), 200, "an outage is not a reason to restart");
     }
 }

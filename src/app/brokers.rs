@@ -1,4 +1,4 @@
-//! Sources and publishers from the configuration.
+//! Makes sources and publishers from the configuration.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(super) fn source(pipeline: &config::Pipeline, peers: bool) -> Result<AnySour
         let shown = format!("longhaul {name} (consume)");
         let url = address(&rabbitmq.url);
         let mut settings = source::rabbitmq::Settings::new(rabbitmq, url, pipeline.max_in_flight, &shown);
-        // An item may wait that long before it starts, and then run that long.
+        // An item may wait that long before it starts, and may then run that long.
         settings.ack_timeout = pipeline.sink.timeout.get() + pipeline.retry.not_started_for.get();
         settings.peers = peers;
         return Ok(AnySource::Rabbitmq(source::rabbitmq::Source::new(settings)));
@@ -49,8 +49,8 @@ pub(super) fn source(pipeline: &config::Pipeline, peers: bool) -> Result<AnySour
     }
 }
 
-/// Where copies of a RabbitMQ queue's items are written, and parked. Kafka needs neither: it counts no returns, and a
-/// record that waits holds no slot.
+/// Makes the targets of copies and parked items of a RabbitMQ queue. Kafka needs no copies, because
+/// it counts no returns and a waiting record holds no slot.
 pub(super) fn copies(pipeline: &config::Pipeline) -> Result<Option<Copies>, BuildError> {
     let Some(source) = &pipeline.source.rabbitmq else { return Ok(None) };
     let name = format!("longhaul {} (copies)", pipeline.name);
@@ -62,7 +62,8 @@ pub(super) fn copies(pipeline: &config::Pipeline) -> Result<Option<Copies>, Buil
     if let Some(prefix) = &pipeline.retry.queue {
         for delay in copy::steps(pipeline.retry.backoff.get(), pipeline.retry.backoff_max.get()) {
             let place =
-                // Named after its purpose, so that pipelines with the same prefix have queues of their own.
+                // The name contains the source queue, so that pipelines with the same prefix have
+                // different queues.
                 publisher.parking(&format!("{prefix}.{}.{delay:?}", source.queue), delay, &source.queue).map_err(|error| {
                     BuildError::config(&pipeline.name, error, "choose a shorter name for retry.queue")
                 })?;
@@ -72,7 +73,8 @@ pub(super) fn copies(pipeline: &config::Pipeline) -> Result<Option<Copies>, Buil
     Ok(Some(Copies { queue: Arc::new(publisher), parked }))
 }
 
-/// Takes out the addresses of Kafka's brokers: librdkafka connects as soon as a producer is made.
+/// Removes the addresses of Kafka's brokers, because librdkafka connects as soon as a producer is
+/// made.
 pub(super) fn without_servers(config: &mut config::Config) {
     for pipeline in &mut config.pipelines {
         let targets = [
@@ -87,7 +89,7 @@ pub(super) fn without_servers(config: &mut config::Config) {
     }
 }
 
-/// A publisher to either broker. Keys that the target leaves out are the source's.
+/// Makes a publisher to either broker. Keys that the target omits are taken from the source.
 pub(super) fn publisher(
     pipeline: &config::Pipeline,
     rabbitmq: Option<&config::RabbitmqTarget>,
@@ -138,7 +140,7 @@ fn kafka_publisher(
     let name = &pipeline.name;
     let of_source = pipeline.source.kafka.as_ref().filter(|_| target.bootstrap_servers.is_empty());
     let servers = of_source.map_or(&target.bootstrap_servers, |source| &source.bootstrap_servers);
-    // The same cluster wants the same credentials, unless the target says otherwise.
+    // The same cluster needs the same credentials, unless the target sets others.
     let mut all = of_source.map(|source| source.options.clone()).unwrap_or_default();
     all.retain(|option, _| ["security.", "sasl.", "ssl."].iter().any(|prefix| option.starts_with(prefix)));
     all.extend(target.options.clone());
@@ -148,7 +150,7 @@ fn kafka_publisher(
     Ok(Arc::new(publisher))
 }
 
-/// A cluster whose options can be read again, so that a rotated password is used.
+/// Makes a cluster whose options can be read again, so that a rotated password is used.
 #[cfg(feature = "kafka")]
 fn cluster(
     pipeline: &str,
@@ -169,7 +171,7 @@ fn cluster(
     Ok(Cluster { bootstrap_servers: servers.to_vec(), options, reread: Some(Arc::new(resolve)) })
 }
 
-/// An address that is read again at each connect, so that a rotated password is seen.
+/// Makes an address that is read again at each connect, so that a rotated password is used.
 fn address(url: &Secret) -> connect::rabbitmq::Url {
     let url = url.clone();
     Arc::new(move || url.resolve().map_err(|error| error.to_string()))

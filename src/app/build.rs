@@ -1,4 +1,4 @@
-//! From the configuration to the parts of a pipeline.
+//! Makes the parts of a pipeline from the configuration.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,12 +15,15 @@ use crate::publish::{self, Broker, dead_letter};
 use crate::sink::http::{Client, Environment, HeaderSource, Replies, Settings};
 use crate::telemetry::{Metrics, Status};
 
-/// Verdicts that are kept for redeliveries: at least this many, and ten for each slot.
+/// The least number of verdicts that are kept for redeliveries; it is ten for each slot if that is
+/// more.
 const ORPHANS_MIN: u32 = 20_000;
-/// A redelivery normally comes within seconds of the reconnect; a broker may be away for hours.
+/// The age at which a kept verdict is dropped. A redelivery normally comes within seconds of the
+/// reconnect, but a broker may be away for hours.
 const ORPHAN_AGE: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
-/// The working limit is back at `max_in_flight` after at most twenty of these.
+/// The time of one step of the working limit. The limit is back at `max_in_flight` after at most
+/// twenty steps.
 const LIMIT_STEP: std::time::Duration = std::time::Duration::from_secs(1);
 
 pub(super) fn parts(
@@ -103,7 +106,7 @@ fn dead_letter(
     Ok(dead_letter::Target::Http(Arc::new(client)))
 }
 
-/// The core's rules for a pipeline.
+/// Returns the core's rules for a pipeline.
 pub fn policy(pipeline: &config::Pipeline) -> Policy {
     let (retry, limits) = (&pipeline.retry, &pipeline.limits);
     Policy {
@@ -145,7 +148,7 @@ pub fn policy(pipeline: &config::Pipeline) -> Policy {
     }
 }
 
-/// A header's value from the configuration, read again when a file in it changes.
+/// A header's value from the configuration. It is read again when a file in it changes.
 struct SecretHeader(Secret);
 
 impl HeaderSource for SecretHeader {

@@ -1,4 +1,5 @@
-//! Changes by people over HTTP: `POST /api/v1/pipelines/NAME/resume`. [`Guard`] decides who may change something.
+//! Changes by people over HTTP: `POST /api/v1/pipelines/NAME/resume`. [`Guard`] decides who may
+//! make a change.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -18,13 +19,13 @@ use crate::admin::{Guard, Known, accept};
 use crate::bridge::Control;
 use crate::config::Secret;
 
-/// Changes that may wait for a pipeline.
+/// The number of changes that may wait for a pipeline.
 const WAITING: usize = 16;
 
-/// How long a pipeline may take to carry a change out.
+/// The time that a pipeline has to carry a change out.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The routes, and the pipelines that they lead to.
+/// The routes, and the pipelines that receive the changes.
 #[derive(Default)]
 pub(super) struct Controls {
     pipelines: HashMap<String, mpsc::Sender<Control>>,
@@ -44,7 +45,7 @@ impl Controls {
         Controls { pipelines: HashMap::new(), guard: Guard::new(token) }
     }
 
-    /// The changes of this pipeline.
+    /// Returns the changes of this pipeline.
     pub fn of(&mut self, pipeline: &str) -> mpsc::Receiver<Control> {
         let (sender, receiver) = mpsc::channel(WAITING);
         self.pipelines.insert(pipeline.to_owned(), sender);
@@ -66,7 +67,7 @@ async fn resume(
     let Some(pipeline) = controls.pipelines.get(&name) else {
         let mut names: Vec<&str> = controls.pipelines.keys().map(String::as_str).collect();
         names.sort_unstable();
-        let reason = format!("there is no pipeline of this name; there is {}\n", names.join(", "));
+        let reason = format!("there is no pipeline of this name; the pipelines are {}\n", names.join(", "));
         return Err((StatusCode::NOT_FOUND, reason));
     };
     let (was_open, answer) = oneshot::channel();

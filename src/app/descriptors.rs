@@ -1,8 +1,9 @@
-//! File descriptors: how many the configuration needs, and how many the process may have.
+//! Compares the file descriptors that the configuration needs with the limit of the process.
 //!
-//! Every running request, broker connection and admin connection takes one. Without a free descriptor a request does not
-//! start, a probe gets no answer and a lost broker connection does not come back. So the soft limit, often 1,024, is
-//! raised to the hard limit at the start, and a configuration that does not fit is refused.
+//! Every running request, broker connection and admin connection takes one descriptor. Without a
+//! free descriptor a request does not start, a probe gets no answer and a lost broker connection
+//! does not come back. So the soft limit, often 1,024, is raised to the hard limit at the start,
+//! and a configuration that needs more is refused.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -10,34 +11,35 @@ use super::error::BuildError;
 use crate::admin;
 use crate::config::Config;
 
-/// For the runtime, log, files that are read again, and name lookups.
+/// Descriptors for the runtime, the log, files that are read again, and name lookups.
 const BASE: u64 = 128;
 
-/// For a pipeline's connections to its brokers. A Kafka client has a connection and two pipes for each broker.
+/// Descriptors for a pipeline's connections to its brokers. A Kafka client has a connection and two
+/// pipes for each broker.
 const PER_PIPELINE: u64 = 64;
 
-/// First questions to other replicas, which are asked for a redelivered item.
+/// Descriptors for first questions to other replicas about redelivered items.
 const QUESTIONS: u64 = 256;
 
-/// Connections from other replicas, each of which may wait for an item that runs here.
+/// The largest number of connections from other replicas. Each may wait for an item that runs here.
 const KNOWN_MAX: u64 = 4096;
 
-/// Admin connections of other replicas and operators.
+/// Returns the number of admin connections of other replicas and operators.
 pub(super) fn known_connections(config: &Config) -> usize {
     let wanted = if config.peers.is_some() { 2 * in_flight(config) } else { 0 };
     usize::try_from(wanted.clamp(16, KNOWN_MAX)).unwrap_or(usize::MAX)
 }
 
-/// The descriptors that the configuration needs at most.
+/// Returns the largest number of descriptors that the configuration needs.
 pub fn needed(config: &Config) -> u64 {
     let admin = if config.admin.listen.is_some() { admin::STRANGERS + known_connections(config) } else { 0 };
-    // An item that another replica is asked for has no request.
+    // An item that is asked for at another replica has no request.
     let questions = if config.peers.is_some() { QUESTIONS } else { 0 };
     let pipelines = PER_PIPELINE * config.pipelines.len() as u64;
     BASE + pipelines + in_flight(config) + admin as u64 + questions
 }
 
-/// Raises the soft limit to the hard limit. Returns the limit; none if there is none.
+/// Raises the soft limit to the hard limit. Returns the new limit, or `None` without a limit.
 pub fn raise_limit() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
@@ -52,7 +54,7 @@ pub fn raise_limit() -> Option<u64> {
 }
 
 /// # Errors
-/// If the configuration needs more descriptors than the process may have.
+/// Returns an error if the configuration needs more descriptors than the process may have.
 pub(super) fn check(config: &Config, limit: Option<u64>) -> Result<(), BuildError> {
     let needed = needed(config);
     match limit {

@@ -1,4 +1,4 @@
-//! Why the bridge cannot be built from its configuration.
+//! The reasons why the bridge cannot be built from its configuration.
 
 use std::fmt::Display;
 use std::io;
@@ -12,12 +12,12 @@ pub struct BuildError {
     help: String,
 }
 
-/// Where the cause lies.
+/// The place of the cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BuildErrorKind {
     /// The configuration must change.
     Config,
-    /// The machine does not give what the configuration asks for, such as a port.
+    /// The machine does not provide a resource of the configuration, such as a port.
     Unavailable,
 }
 
@@ -26,12 +26,12 @@ impl BuildError {
         Self::whole(format!("pipeline {pipeline}: {reason}"), help)
     }
 
-    /// A part that belongs to no pipeline.
+    /// Returns the error of a part that does not belong to a pipeline.
     pub(super) fn whole(reason: impl Display, help: &str) -> Self {
         BuildError { kind: BuildErrorKind::Config, reason: reason.to_string(), help: help.to_owned() }
     }
 
-    /// What the machine does not give.
+    /// Returns the error of a resource that the machine does not provide.
     pub(super) fn unavailable(reason: impl Display, help: &str) -> Self {
         BuildError { kind: BuildErrorKind::Unavailable, reason: reason.to_string(), help: help.to_owned() }
     }

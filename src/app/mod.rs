@@ -1,7 +1,8 @@
-//! The only place that knows every part. It builds them from the configuration, starts them and stops them in order.
+//! The only module that depends on every part. It builds the parts from the configuration, starts
+//! them, and stops them in order.
 //!
-//! The admin server is bound before an item is taken from a broker, and answers until the last pipeline has ended, so that
-//! a drain can be watched.
+//! The admin server is bound before an item is taken from a broker. It answers until the last
+//! pipeline has ended, so that a drain can be watched.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,7 @@ pub use build::policy;
 use control::Controls;
 pub use error::{BuildError, BuildErrorKind};
 
-/// Everything that `run` starts.
+/// The parts that `run` starts.
 pub struct App {
     pipelines: Vec<(Parts, AnySource)>,
     metrics: Arc<Metrics>,
@@ -45,7 +46,7 @@ struct Built {
     requests: axum::Router,
 }
 
-/// Either broker's source.
+/// The source of either broker.
 enum AnySource {
     Rabbitmq(crate::source::rabbitmq::Source),
     #[cfg(feature = "kafka")]
@@ -68,22 +69,22 @@ impl AnySource {
     }
 }
 
-/// How everything ended.
+/// The end of all pipelines.
 #[derive(Debug)]
 pub enum End {
-    /// Nothing was lost or cut.
+    /// No work was lost or cut.
     Drained,
     /// The work of this many items was cut short.
     Cut(usize),
-    /// A broker refused for good.
+    /// A source gave up for good.
     Refused(SourceError),
 }
 
 impl App {
-    /// Builds all parts. Connects to nothing, but binds the admin server.
+    /// Builds all parts and binds the admin server. Opens no other connection.
     ///
     /// # Errors
-    /// The first part that cannot be built.
+    /// Returns the first part that cannot be built.
     pub async fn build(config: &Config, env: Env<'_>) -> Result<Self, BuildError> {
         let Built { pipelines, metrics, tls, requests } =
             build(config, env).map_err(|mut errors| errors.remove(0))?;
@@ -99,8 +100,9 @@ impl App {
         Ok(App { pipelines, metrics, admin, requests })
     }
 
-    /// Builds all parts as [`App::build`] does, and drops them: everything that [`App::build`] would refuse, without a
-    /// broker or a port. The second list is what this machine lacks, and another may have.
+    /// Builds all parts like [`App::build`], without a broker or a port, and drops them. Returns
+    /// all errors that [`App::build`] would return. The second list contains the resources that
+    /// this machine lacks; another machine may have them.
     pub fn check(config: &Config, env: Env<'_>) -> (Vec<BuildError>, Vec<BuildError>) {
         let mut offline = config.clone();
         brokers::without_servers(&mut offline);
@@ -108,12 +110,13 @@ impl App {
         (errors, descriptors::check(config, descriptors::raise_limit()).err().into_iter().collect())
     }
 
-    /// The counters that the parts count with.
+    /// Returns the counters of the parts.
     pub fn metrics(&self) -> Arc<Metrics> {
         self.metrics.clone()
     }
 
-    /// Runs until every pipeline has ended: after `drain` is cancelled, or because its broker refused.
+    /// Runs until every pipeline has ended, because `drain` was cancelled or because its source
+    /// gave up.
     pub async fn run(self, drain: CancellationToken) -> End {
         let statuses: Vec<Arc<Status>> =
             self.pipelines.iter().map(|(parts, _)| parts.status.clone()).collect();
@@ -127,7 +130,7 @@ impl App {
         let mut running = JoinSet::new();
         for (parts, source) in self.pipelines {
             let drain = drain.clone();
-            // Every log line of the pipeline's tasks and threads names it.
+            // The span puts the pipeline's name on every log line of its tasks and threads.
             let span = tracing::info_span!("pipeline", pipeline = parts.name);
             let pipeline = async move {
                 match source {
@@ -142,14 +145,14 @@ impl App {
         drop(reminder);
         stop_admin.cancel();
         if let Some(admin) = admin {
-            // An open connection to the admin server is no reason to stay.
+            // An open connection to the admin server must not delay the end.
             let _ = tokio::time::timeout(Duration::from_secs(1), admin).await;
         }
         end
     }
 }
 
-/// All parts, or everything that cannot be built; then there is at least one error.
+/// Builds all parts. Otherwise returns all errors, at least one.
 fn build(config: &Config, env: Env<'_>) -> Result<Built, Vec<BuildError>> {
     let metrics = Arc::new(Metrics::new());
     let (mut pipelines, mut errors) = (Vec::new(), Vec::new());
@@ -203,7 +206,7 @@ async fn run_pipeline(
     result
 }
 
-/// The worst of all ends: a pipeline that was refused outweighs one that was cut.
+/// Returns the worst of all ends: a source that gave up counts as worse than cut work.
 async fn collect(mut running: JoinSet<Result<Report, SourceError>>) -> End {
     let mut cut = 0;
     let mut refused = None;

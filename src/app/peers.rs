@@ -1,4 +1,4 @@
-//! Questions of other replicas, passed on to the pipeline that they are about.
+//! Passes the questions of other replicas to the pipeline that they concern.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,36 +14,36 @@ use crate::bridge::{self, Asker, Question, When};
 use crate::config::{Config, Pipeline, Secret, Tls};
 use crate::peers::{self, Answer, Claim, Discovery, InFlight, Instance, Peers, Release, Status, Stay};
 
-/// Questions that may wait for a pipeline. Each is answered in microseconds.
+/// The number of questions that may wait for a pipeline. Each is answered in microseconds.
 const QUESTIONS: usize = 1024;
 
-/// How much longer than `sink.timeout` another replica may say that it runs an item. It began the request before it was
-/// asked.
+/// Another replica may say that it runs an item for `sink.timeout` and this much longer. It began
+/// the request before it was asked.
 const PATIENCE_MARGIN: Duration = Duration::from_secs(60);
 
 /// The asking side for the pipelines, and the answering side for the other replicas.
 pub(super) struct Replicas {
     pub router: Router,
     client: Arc<Peers>,
-    /// Where each pipeline hears the questions about it.
+    /// The channel on which each pipeline receives its questions.
     questions: HashMap<String, mpsc::Receiver<Question>>,
 }
 
 impl Replicas {
-    /// The share of one pipeline, once.
+    /// Takes the share of one pipeline. Each share exists once.
     pub fn of(&mut self, pipeline: &str) -> Option<bridge::Replicas> {
         let questions = self.questions.remove(pipeline)?;
         Some(bridge::Replicas { peers: Arc::clone(&self.client), questions })
     }
 }
 
-/// None where the configuration names no other replicas.
+/// Makes the shares, or `None` if the configuration names no other replicas.
 pub(super) fn replicas(config: &Config) -> Result<Option<Replicas>, BuildError> {
     let Some(peers) = &config.peers else { return Ok(None) };
     let Some(token) = peers.token.as_ref().or(config.admin.token.as_ref()) else {
         let hint = "write `token` under `admin` or under `peers`";
         return Err(BuildError::whole(
-            "peers: a token is missing, by which the replicas prove that they belong together",
+            "peers: the token is missing with which the replicas prove that they belong together",
             hint,
         ));
     };
@@ -76,7 +76,7 @@ pub(super) fn replicas(config: &Config) -> Result<Option<Replicas>, BuildError> 
         pipelines.insert(pipeline.name.clone(), sender);
         questions.insert(pipeline.name.clone(), receiver);
     }
-    // One connection may wait for each answer; some are left for operators.
+    // One connection may wait for each answer. The remaining connections are for operators.
     let questions_max = descriptors::known_connections(config) * 3 / 4;
     let router = peers::router(Arc::new(Answerer { pipelines }), instance, token, questions_max);
     Ok(Some(Replicas { client: Arc::new(client), router, questions }))
@@ -91,7 +91,7 @@ struct Answerer {
 }
 
 impl Answerer {
-    /// None where the pipeline is not here, or has ended.
+    /// Passes a question on. Returns `None` if the pipeline does not exist here, or has ended.
     async fn put<T>(
         &self,
         pipeline: &str,

@@ -1,4 +1,5 @@
-//! The questions of other replicas: numbers their claims for the core, and passes its answers on.
+//! Answers the questions of other replicas: numbers their claims for the core, and passes the
+//! core's answers on.
 
 use std::collections::HashMap;
 
@@ -8,7 +9,7 @@ use super::{Pipeline, verdict};
 use crate::delivery::{ClaimId, Identity, Input, Standing};
 use crate::peers::Status;
 
-/// A question of another replica, as the admin server passes it on.
+/// A question of another replica. The admin server passes it on.
 #[derive(Debug)]
 pub enum Question {
     Claim { asker: Asker, identity: String, answer: oneshot::Sender<Status>, when: When },
@@ -17,14 +18,14 @@ pub enum Question {
     Stay { answer: oneshot::Sender<bool> },
 }
 
-/// The delivery of a replica that a result is for.
+/// The delivery of another replica that needs a result.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Asker {
     pub instance: String,
     pub delivery: String,
 }
 
-/// When a claim on a running item is to be answered.
+/// The time at which a claim on a running item is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     Now,
@@ -36,7 +37,7 @@ pub enum When {
 pub(super) struct Claims {
     by_asker: HashMap<Asker, ClaimId>,
     waiting: HashMap<ClaimId, Waiting>,
-    /// Claims whose result has just been sent. The core hears of them next.
+    /// Claims whose result was just sent. They are reported to the core next.
     pub(super) fetched: Vec<ClaimId>,
     latest: u64,
 }
@@ -71,7 +72,7 @@ impl Pipeline {
 }
 
 impl Claims {
-    /// The number of this asker's claim. The same asker always has the same one.
+    /// Returns the number of this asker's claim. The same asker always gets the same number.
     fn ask(&mut self, asker: Asker, when: When, answer: oneshot::Sender<Status>) -> ClaimId {
         let claim = *self.by_asker.entry(asker.clone()).or_insert_with(|| {
             self.latest += 1;
@@ -111,7 +112,7 @@ impl Claims {
         }
     }
 
-    /// The replica that made the claim, for people.
+    /// Returns the name of the replica that made the claim, for people.
     pub(super) fn asker(&self, claim: ClaimId) -> String {
         self.waiting.get(&claim).map(|waiting| waiting.asker.instance.clone()).unwrap_or_default()
     }

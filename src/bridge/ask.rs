@@ -1,8 +1,9 @@
-//! The asking side of several replicas: before a redelivered item starts here, the others are asked for it.
+//! Asks the other replicas for a redelivered item before it starts here.
 //!
-//! A RabbitMQ item is asked for by itself. Kafka says of no record that it was handed out before, so the others are
-//! asked once for each partition that is assigned, which of its offsets are in their hands; its records wait for that
-//! answer, and only those offsets are then asked for.
+//! A RabbitMQ item is asked for by itself. Kafka does not tell whether a record was handed out
+//! before. So the other replicas are asked once for each assigned partition, which of its offsets
+//! are in their hands. The partition's records wait for that answer, and only those offsets are
+//! then asked for.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::delivery::{DeliveryId, Epoch, Identity, Input, ItemId};
 use crate::peers::{Claimed, Peers};
 use crate::source::{Assignment, Delivery};
 
-/// Who is asked, and what was asked.
+/// The other replicas, and the open questions.
 pub(super) struct Asking {
     peers: Arc<Peers>,
     partitions: HashMap<Epoch, Partition>,
@@ -24,7 +25,7 @@ pub(super) struct Asking {
 
 enum Partition {
     Asked(Vec<Delivery>),
-    /// Offsets that others work on, or have finished and not committed.
+    /// The offsets that other replicas run, or have finished and not committed.
     Known(BTreeSet<i64>),
 }
 
@@ -39,7 +40,7 @@ impl Asking {
         Asking { peers, partitions: HashMap::new(), waiting: 0 }
     }
 
-    /// Marks a delivery that another replica is to be asked for, or keeps it until that is known.
+    /// Marks a delivery that may run at another replica, or keeps it until that is known.
     fn sort(&mut self, mut delivery: Delivery) -> Option<Delivery> {
         let Identity::Record { offset, .. } = delivery.outline.identity else { return Some(delivery) };
         match self.partitions.get_mut(&delivery.outline.id.epoch) {
@@ -62,17 +63,17 @@ impl Asking {
 }
 
 impl Pipeline {
-    /// The other replicas, where there may be any.
+    /// Returns the other replicas, if there may be any.
     pub(super) fn peers(&self) -> Option<Arc<Peers>> {
         self.asking.as_ref().map(|asking| Arc::clone(&asking.peers))
     }
 
-    /// Whether no more records may be kept for an answer.
+    /// Returns whether no more records may be kept for an answer.
     pub(super) fn waits_for_peers(&self) -> bool {
         self.asking.as_ref().is_some_and(|asking| asking.waiting >= self.core.max_in_flight() as usize)
     }
 
-    /// The delivery, where it can go to the core now.
+    /// Returns the delivery if it can go to the core now.
     pub(super) fn sort(&mut self, mut delivery: Delivery) -> Option<Delivery> {
         match &mut self.asking {
             Some(asking) => asking.sort(delivery),
@@ -91,7 +92,7 @@ impl Pipeline {
                 (asking.peers.clone(), self.shared.clone(), self.partition_answers.clone());
             let question = async move {
                 let offsets = peers.in_flight(&shared.name, &topic, partition).await;
-                // The pipeline holds the receiver.
+                // The pipeline keeps the receiver, so this cannot fail.
                 let _ = answers.send(PartitionAnswer { epoch, offsets });
             };
             self.tasks.spawn(question.in_current_span());
@@ -112,7 +113,7 @@ impl Pipeline {
         }
     }
 
-    /// Nothing of this session is of use any more.
+    /// Drops the answer and the waiting records of a session that is over.
     pub(super) fn forget_partition(&mut self, epoch: Epoch) {
         if let Some(asking) = &mut self.asking {
             let gone = asking.partitions.remove(&epoch);
@@ -120,7 +121,7 @@ impl Pipeline {
         }
     }
 
-    /// What still waits for an answer goes to the core, which gives it back in a drain.
+    /// Hands the waiting records to the core, which returns them in a drain.
     pub(super) fn stop_waiting(&mut self) {
         let Some(asking) = &mut self.asking else { return };
         let all = std::mem::take(&mut asking.partitions);
@@ -131,7 +132,7 @@ impl Pipeline {
         }
     }
 
-    /// Asks the others for an item, and waits for its end where one of them runs it.
+    /// Asks the other replicas for an item, and waits for its end if one of them runs it.
     pub(super) fn ask(&mut self, item: ItemId, id: DeliveryId, identity: &Identity) {
         let Some(asking) = &self.asking else {
             return self.handle_later(Input::Answered { item, handed: None });
@@ -144,7 +145,7 @@ impl Pipeline {
                 Claimed::Finished(verdict) => verdict::read(verdict),
                 Claimed::NotYours | Claimed::Unknown => None,
                 Claimed::Gone => {
-                    tracing::warn!(id = name, "The replica that ran this item is gone; it runs here");
+                    tracing::warn!(id = name, "The replica that ran this item is gone; the item runs here");
                     None
                 }
             };

@@ -1,4 +1,4 @@
-//! One attempt: encode the event (once for each item), send it, and report its end.
+//! Makes one attempt: encodes the event (once for each item), sends it, and reports its end.
 
 use tokio::time::Instant;
 
@@ -15,7 +15,7 @@ pub(super) struct Attempt {
     pub redelivered: bool,
 }
 
-/// Sends the request and waits for its end, however long that takes.
+/// Sends the request and waits for its end, without a bound of its own.
 pub(super) async fn run(shared: &Shared, work: &Work, attempt: Attempt) -> Ended {
     let began = Instant::now();
     let answer = send(shared, work, &attempt).await;
@@ -49,7 +49,7 @@ async fn send(shared: &Shared, work: &Work, attempt: &Attempt) -> Answer {
             let (headers, body) = event.for_attempt(attempt.number, Redelivered(attempt.redelivered));
             shared.sink.send(Request { headers, body }).await
         }
-        // No attempt will ever make an event of it.
+        // The message cannot be encoded, so another attempt would not help.
         Err(error) => Answer {
             outcome: Outcome::Rejected,
             status: None,

@@ -50,7 +50,8 @@ impl Pipeline {
         }
     }
 
-    /// Tells the source. A source that has ended does nothing any more, and the loop notices its end.
+    /// Sends a command to the source. A source that has ended ignores it, and the loop notices its
+    /// end.
     fn send(&self, command: source::Command) {
         let _ = self.port.commands.send(command);
     }
@@ -83,7 +84,7 @@ impl Pipeline {
         };
     }
 
-    /// The item, if its message is here.
+    /// Returns the item, if its message is here.
     fn work(&self, item: ItemId) -> Option<Arc<Work>> {
         match self.works.get(&item)? {
             Kept::Whole(work) => Some(work.clone()),
@@ -91,7 +92,7 @@ impl Pipeline {
         }
     }
 
-    /// Tells the core that a task ended.
+    /// Reports the end of a task to the core.
     pub(super) fn ended(&mut self, ended: Ended) {
         match &ended.input {
             Input::Completed { item, outcome, took, .. } => {
@@ -132,7 +133,7 @@ impl Pipeline {
         let (shared, ended) = (self.shared.clone(), self.ended.clone());
         let item = attempt.item;
         let request = async move {
-            // The pipeline holds the receiver for as long as it holds this task.
+            // The pipeline keeps the receiver for as long as it keeps this task.
             let _ = ended.send(attempt::run(&shared, &work, attempt).await);
         };
         let request = tokio::spawn(request.in_current_span());
@@ -161,13 +162,13 @@ impl Pipeline {
         self.tasks.spawn(write.in_current_span());
     }
 
-    /// Answers the core after the present input.
+    /// Queues an input for the core. It follows the present input.
     pub(super) fn handle_later(&mut self, input: Input) {
-        // The pipeline holds the receiver.
+        // The pipeline keeps the receiver, so this cannot fail.
         let _ = self.ended.send(Ended { input, detail: None });
     }
 
-    /// The item's name for people: the id of its event.
+    /// Returns the item's name for people: the id of its event.
     pub(super) fn id(&self, item: ItemId) -> String {
         self.work(item).map_or_else(|| "(message not kept)".to_owned(), |work| work.id(&self.shared))
     }

@@ -1,4 +1,4 @@
-//! The end of a pipeline: a planned stop, one that took too long, or a source that gave up.
+//! The end of a pipeline: a planned stop, a stop that took too long, or a source that gave up.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use super::{Pipeline, Report};
 use crate::delivery::Input;
 use crate::source::{Command, SourceError};
 
-/// How long a source may take to leave its broker once everything is settled.
+/// The time that a source has to leave its broker after all items are settled.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often the other replicas are asked whether one of them goes on; also how long before the first time, since
-/// replicas that are all told to stop hear of it one after the other.
+/// The time between two questions whether another replica continues, and before the first question.
+/// Replicas that are all told to stop learn of it one after the other.
 const STAY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Pipeline {
@@ -26,24 +26,25 @@ impl Pipeline {
             "Draining: nothing new starts, running requests finish"
         );
         self.status.draining();
-        // A source that has ended can't be told, and its end is noticed by itself.
+        // A source that has ended ignores this, and the loop notices its end.
         let _ = self.port.commands.send(Command::StopIntake);
         self.handle(Input::Drain);
         self.stop_waiting();
         self.look_for_a_successor();
     }
 
-    /// Leaves the work to the other replicas once one of them says that it goes on. Where all of them are told to stop,
-    /// each keeps what it has to the end: nobody would be there to take a result over, and it would be lost.
+    /// Leaves the work to the other replicas after one of them says that it continues. If all
+    /// replicas are told to stop, each keeps its work to the end: no replica would take a result
+    /// over, and the result would be lost.
     fn look_for_a_successor(&mut self) {
-        // RabbitMQ keeps from others only what runs here.
+        // With RabbitMQ, only the running items are kept from other replicas.
         let Some(peers) = self.peers().filter(|_| !self.core.is_prefetched()) else { return };
         let (shared, commands) = (self.shared.clone(), self.port.commands.clone());
         let asking = async move {
             loop {
                 sleep(STAY_INTERVAL).await;
                 if peers.somebody_stays(&shared.name).await {
-                    // A source that has ended leaves nothing.
+                    // A source that has ended has nothing to leave.
                     let _ = commands.send(Command::LeaveToOthers);
                     return;
                 }
@@ -59,7 +60,7 @@ impl Pipeline {
             && self.port.deliveries.is_empty()
     }
 
-    /// Leaves the broker. Everything is settled by now, so that nothing is lost if it takes too long.
+    /// Leaves the broker. All items are settled by now, so nothing is lost if this takes too long.
     pub(super) async fn close(
         &mut self,
         source: JoinHandle<Result<(), SourceError>>,
@@ -76,7 +77,7 @@ impl Pipeline {
         }
     }
 
-    /// Ends what still runs. Its items stay with the broker, unsettled.
+    /// Cuts the running requests. Their items stay with the broker, unsettled.
     pub(super) async fn cut_short(&mut self, source: JoinHandle<Result<(), SourceError>>) -> Report {
         let cut = self.works.len();
         tracing::error!(

@@ -1,4 +1,4 @@
-//! What a source reports and hands over, on its way to the core.
+//! Passes the source's events and deliveries to the core.
 
 use tokio::time::Instant;
 
@@ -7,12 +7,12 @@ use crate::delivery::{Input, Reason};
 use crate::source::{Delivery, Settled, SourceEvent};
 
 impl Pipeline {
-    /// Whether a delivery can be taken in now.
+    /// Returns whether a delivery can be taken now.
     pub(super) fn takes(&self) -> bool {
         self.core.is_draining() || (self.core.takes() && !self.waits_for_peers())
     }
 
-    /// This delivery and those behind it, for as long as there is room.
+    /// Takes this delivery and those behind it, as long as there is room.
     pub(super) fn deliveries(&mut self, first: Delivery) {
         self.delivery(first);
         for _ in 1..BATCH {
@@ -24,8 +24,8 @@ impl Pipeline {
         }
     }
 
-    /// Everything that the source reported is looked at before a delivery, so that a delivery of a
-    /// session that is known to be lost is recognised.
+    /// Takes one delivery. All events of the source are handled first, so that a delivery of a lost
+    /// session is recognised.
     fn delivery(&mut self, delivery: Delivery) {
         self.shared.metrics.received.inc();
         if delivery.outline.redelivered {
@@ -34,7 +34,7 @@ impl Pipeline {
         self.take_in(delivery);
     }
 
-    /// For a delivery that was counted before.
+    /// Passes on a delivery that was counted before.
     pub(super) fn take_in(&mut self, delivery: Delivery) {
         self.events();
         let Some(delivery) = self.sort(delivery) else { return };
@@ -43,7 +43,7 @@ impl Pipeline {
         self.incoming = None;
     }
 
-    /// What the source has reported by now.
+    /// Handles the events that the source has reported by now.
     pub(super) fn events(&mut self) {
         while let Ok(event) = self.port.events.try_recv() {
             self.event(event);
@@ -105,7 +105,7 @@ impl Pipeline {
             Control::Resume { was_open } => {
                 let is_open = self.shared.metrics.breaker_open.get() != 0;
                 self.handle(Input::Resume);
-                // A person who has left needs no answer.
+                // The person who asked may have left, and then needs no answer.
                 let _ = was_open.send(is_open);
             }
         }

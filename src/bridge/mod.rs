@@ -1,7 +1,7 @@
 //! The async shell of a pipeline: feeds the pure core, carries out its effects, drains.
 //!
-//! One task runs [`Pipeline::run`] and owns the core; requests and writes run in tasks of their own and
-//! report back over one channel. No rule is here: `delivery` decides, and this
+//! One task runs [`Pipeline::run`] and owns the core. Requests and writes run in their own tasks
+//! and report back over one channel. This module contains no rule: `delivery` decides, and this
 //! module carries out its commands.
 
 use std::collections::HashMap;
@@ -41,14 +41,15 @@ pub use answer::{Asker, Question, When};
 use ask::{Asking, PartitionAnswer};
 use work::Kept;
 
-/// Ended requests, or deliveries, that are handled before the loop looks at everything else. That costs more than one of
-/// them.
+/// The number of ended requests, or deliveries, that the loop handles before it checks everything
+/// else. That check costs more than one of them.
 const BATCH: usize = 64;
 
-/// How often the loop wakes up without an event: to show that it is alive, and to look for a lack of progress.
+/// The time after which the loop wakes up without an event. It then shows that it is alive, and
+/// checks for a lack of progress.
 const TICK: Duration = Duration::from_secs(5);
 
-/// Everything that a pipeline is made of.
+/// The parts of a pipeline.
 pub struct Parts {
     pub name: String,
     pub policy: Policy,
@@ -56,15 +57,15 @@ pub struct Parts {
     pub sink: Arc<dyn Sink>,
     pub dead_letter: Option<dead_letter::Target>,
     pub reply: Option<reply::Target>,
-    /// Where items are written anew; none where the broker has no use for it (Kafka).
+    /// The targets of copies; `None` if the broker needs no copies (Kafka).
     pub copies: Option<Copies>,
-    /// The other replicas, and what they ask.
+    /// The other replicas and their questions; `None` without peers.
     pub replicas: Option<Replicas>,
-    /// What people ask of it while it runs.
+    /// The requests of people while the pipeline runs.
     pub control: Option<mpsc::Receiver<Control>>,
     pub metrics: PipelineMetrics,
     pub status: Arc<Status>,
-    /// How long running requests may go on after a drain began.
+    /// The time that running requests have after the start of a drain.
     pub drain_timeout: Duration,
 }
 
@@ -75,14 +76,14 @@ pub struct Replicas {
     pub questions: mpsc::Receiver<Question>,
 }
 
-/// What a person can ask of a running pipeline.
+/// A request of a person to a running pipeline.
 #[derive(Debug)]
 pub enum Control {
-    /// Close the breaker, and say whether it was open.
+    /// Close the breaker, and answer whether it was open.
     Resume { was_open: oneshot::Sender<bool> },
 }
 
-/// How a pipeline ended.
+/// The end of a pipeline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Items whose work was cut short, or that could not be settled in time.
@@ -96,16 +97,17 @@ pub struct Pipeline {
     port: Port,
     /// The messages of the items in the core's hands.
     works: HashMap<ItemId, Kept>,
-    /// The delivery that the core is looking at, until it says what becomes of it.
+    /// The message of the delivery that the core is handling, until the core decides where it
+    /// belongs.
     incoming: Option<Arc<Message>>,
     effects: Vec<Effect>,
-    /// Open requests. One that is dropped is cut.
+    /// The open requests. Dropping a handle cuts its request.
     requests: HashMap<ItemId, AbortOnDropHandle<()>>,
-    /// Writes, and questions to other replicas.
+    /// The running writes and questions to other replicas.
     tasks: JoinSet<()>,
     ended: mpsc::UnboundedSender<Ended>,
     endings: mpsc::UnboundedReceiver<Ended>,
-    /// The asking side of several replicas, and the answering one.
+    /// The asking side and the answering side of the protocol between replicas.
     asking: Option<Asking>,
     partition_answers: mpsc::UnboundedSender<PartitionAnswer>,
     partitions_answered: mpsc::UnboundedReceiver<PartitionAnswer>,
@@ -116,18 +118,18 @@ pub struct Pipeline {
     status: Arc<Status>,
     drain_timeout: Duration,
     intake_stopped: bool,
-    /// Work that ended in the drain, too late to be settled.
+    /// The number of items whose work ended in the drain, too late to be settled.
     forgone: usize,
     /// The detail of the latest attempt that failed.
     last_failure: Option<String>,
-    /// When an item made progress last.
+    /// The time at which an item last made progress.
     progress: Instant,
     no_room: Option<NoRoom>,
-    /// The working limit that was shown last.
+    /// The working limit that was logged last.
     limit: u32,
 }
 
-/// What request and write tasks need of their pipeline.
+/// The parts of a pipeline that its request and write tasks need.
 struct Shared {
     /// The pipeline's name, for log lines.
     name: String,
@@ -141,19 +143,19 @@ struct Shared {
     metrics: PipelineMetrics,
 }
 
-/// A task's last word.
+/// The report of a task that ended.
 struct Ended {
     input: Input,
-    /// For people, where something went wrong.
+    /// The detail of a fault, for people.
     detail: Option<String>,
 }
 
 impl Pipeline {
-    /// Starts `source` and moves its items until `drain` is cancelled and everything is settled, or
-    /// `drain_timeout` has passed since.
+    /// Starts `source` and moves its items until `drain` is cancelled and all items are settled, or
+    /// until `drain_timeout` has passed since the cancellation.
     ///
     /// # Errors
-    /// When the source gave up for good.
+    /// Returns an error if the source gave up for good.
     pub async fn run(
         parts: Parts,
         source: impl Source,
@@ -251,7 +253,7 @@ impl Pipeline {
                 _ = tick.tick() => self.tick(),
                 delivery = self.port.deliveries.recv(), if self.takes() => match delivery {
                     Some(delivery) => self.deliveries(delivery),
-                    // The source is ending; its join handle says how.
+                    // The source is ending. Its join handle gives the reason.
                     None => return self.source_ended((&mut source).await),
                 },
             }
@@ -263,7 +265,7 @@ impl Pipeline {
         }
     }
 
-    /// Gives the core an input and carries out what it answers.
+    /// Gives the core an input and carries out the effects.
     fn handle(&mut self, input: Input) {
         let mut next = Some(input);
         while let Some(input) = next {
@@ -278,7 +280,7 @@ impl Pipeline {
     }
 }
 
-/// The next message, or never where nobody sends any.
+/// Returns the next message. Waits without end if there is no channel.
 async fn next<T>(messages: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
     match messages {
         Some(messages) => messages.recv().await,
@@ -286,7 +288,7 @@ async fn next<T>(messages: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
     }
 }
 
-/// Waits for a time, or for ever where there is none.
+/// Waits for a time. Waits without end if there is none.
 async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,

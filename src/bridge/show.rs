@@ -1,4 +1,4 @@
-//! What people see of a pipeline: metrics, readiness, and a line where something changes.
+//! Shows the state of a pipeline: metrics, readiness, and a log line for each change.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use super::Pipeline;
 use crate::delivery::NoRoom;
 use crate::telemetry::{Problem, ProblemKind};
 
-/// Items wait, and none of them made progress for this long: a person should look.
+/// The time without progress of waiting items after which the pipeline counts as stalled.
 const STALLED: Duration = Duration::from_secs(600);
 
 impl Pipeline {
-    /// Shows that the loop is alive, and looks for a lack of progress.
+    /// Shows that the loop is alive, and checks for a lack of progress.
     pub(super) fn tick(&mut self) {
         self.status.beat();
         let stats = self.core.stats();
@@ -34,7 +34,7 @@ impl Pipeline {
         });
     }
 
-    /// Brings metrics and readiness up to date.
+    /// Updates metrics and readiness.
     pub(super) fn show(&mut self) {
         let stats = self.core.stats();
         self.shared.metrics.in_flight.set(i64::from(stats.running));
@@ -55,13 +55,13 @@ impl Pipeline {
             ),
             Some(NoRoom::Bytes) => tracing::warn!(
                 bytes = stats.bytes,
-                "No new items are taken: bodies in hand are at limits.held_bytes"
+                "No new items are taken: the messages in hand are at limits.held_bytes"
             ),
             _ => {}
         }
     }
 
-    /// Says once that the working limit fell, and that it is back.
+    /// Logs once that the working limit fell, and once that it is back.
     pub(super) fn show_limit(&mut self, limit: u32) {
         if limit == self.limit {
             return;
@@ -71,10 +71,10 @@ impl Pipeline {
             tracing::warn!(
                 limit,
                 max_in_flight = ceiling,
-                "Fewer requests at once: the service did not start them all; the limit rises again with time"
+                "The working limit fell: the service did not start all requests; the limit rises again with time"
             );
         } else if limit == ceiling {
-            tracing::info!(limit, "Back at max_in_flight");
+            tracing::info!(limit, "The working limit is back at max_in_flight");
         }
         self.limit = limit;
         self.shared.metrics.in_flight_limit.set(i64::from(limit));

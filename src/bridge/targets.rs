@@ -1,4 +1,5 @@
-//! Watches the targets of dead letters, replies and retries, so that a missing one shows before an item needs it.
+//! Watches the targets of dead letters, replies and retries, so that a missing one shows before an
+//! item needs it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// A target that does not answer a probe for this long counts as unwritable.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// One task for each target. They end with the returned handles.
+/// Starts one task for each target. The tasks end with the returned handles.
 pub(super) fn watch(parts: &Parts) -> Vec<AbortOnDropHandle<()>> {
     let mut targets: Vec<(String, Arc<dyn Publisher>)> = Vec::new();
     if let Some(dead_letter::Target::Broker(_, publisher)) = &parts.dead_letter {

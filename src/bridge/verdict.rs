@@ -1,4 +1,5 @@
-//! The result that one replica hands to another: the core's `Handed` as the wire format's `Verdict`, and back.
+//! Converts the result that one replica hands to another: the core's `Handed` to the wire format's
+//! `Verdict`, and back.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ pub(super) fn write(handed: Handed) -> Verdict {
     }
 }
 
-/// None if this version does not know the verdict: the item then runs here.
+/// Returns `None` if this version does not know the verdict. The item then runs here.
 pub(super) fn read(verdict: Verdict) -> Option<Handed> {
     Some(match verdict {
         Verdict::Done => Handed::Done,

@@ -9,7 +9,8 @@ use crate::sink::Answer;
 /// An item with its message.
 pub(super) struct Work {
     pub message: Arc<Message>,
-    /// The event is made at the first attempt and kept, so that every attempt has the same id (guarantee G5).
+    /// The event is made at the first attempt and kept, so that every attempt has the same id
+    /// (guarantee G5).
     event: OnceLock<EncodedEvent>,
     /// The id of an item that arrived without one.
     fresh_id: OnceLock<String>,
@@ -17,14 +18,15 @@ pub(super) struct Work {
     answer: Mutex<Option<Answer>>,
 }
 
-/// The part of an item that is kept while it waits for a redelivery, which brings its message again.
+/// The part of an item that is kept while it waits for a redelivery, which brings its message
+/// again.
 #[derive(Default)]
 pub(super) struct Rest {
     fresh_id: OnceLock<String>,
     answer: Option<Answer>,
 }
 
-/// What the shell has of an item.
+/// The part of an item that the shell keeps.
 pub(super) enum Kept {
     Whole(Arc<Work>),
     Rest(Box<Rest>),
@@ -35,19 +37,19 @@ impl Work {
         Work::continued(message, Rest::default())
     }
 
-    /// The item with the message of its redelivery.
+    /// Returns the item with the message of its redelivery.
     pub fn continued(message: Arc<Message>, rest: Rest) -> Self {
         Work { message, event: OnceLock::new(), fresh_id: rest.fresh_id, answer: Mutex::new(rest.answer) }
     }
 
-    /// The rest that stays without the message. `None` if nothing of it is needed.
+    /// Returns the part that stays without the message, or `None` if no part of it is needed.
     pub fn rest(&self, keep_answer: bool) -> Option<Rest> {
         let answer = self.answer().filter(|_| keep_answer);
         let is_needed = answer.is_some() || self.fresh_id.get().is_some();
         is_needed.then(|| Rest { fresh_id: self.fresh_id.clone(), answer })
     }
 
-    /// The event's id.
+    /// Returns the event's id.
     pub fn id(&self, shared: &Shared) -> String {
         match self.event.get() {
             Some(event) => event.id().to_owned(),
@@ -55,7 +57,8 @@ impl Work {
         }
     }
 
-    /// The `longhaul-id` of the item's copies: its own one if it has one, else a fresh one.
+    /// Returns the `longhaul-id` for the item's copies: the item's own one if it has one, otherwise
+    /// a fresh one.
     pub fn name(&self) -> &str {
         self.message.own_header(own::ID).and_then(Value::as_text).unwrap_or_else(|| self.fresh_id())
     }
@@ -64,7 +67,7 @@ impl Work {
         self.fresh_id.get_or_init(|| uuid::Uuid::new_v4().to_string())
     }
 
-    /// The event's attribute `source`; empty before the first attempt.
+    /// Returns the event's attribute `source`. It is empty before the first attempt.
     pub fn source(&self) -> String {
         self.event.get().map(|event| event.source().to_owned()).unwrap_or_default()
     }
@@ -77,14 +80,15 @@ impl Work {
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
     }
 
-    /// Puts the reason of a failed write in the place of the answer's own line: the dead letter shows it.
+    /// Replaces the detail of the answer with the reason of a failed write, which the dead letter
+    /// then shows.
     pub fn explain(&self, detail: &str) {
         if let Some(answer) = &mut *self.answer.lock().unwrap_or_else(PoisonError::into_inner) {
             detail.clone_into(&mut answer.detail);
         }
     }
 
-    /// The event, encoded now if it was not before.
+    /// Returns the event, and encodes it at the first call.
     pub fn event(&self, shared: &Shared) -> Result<&EncodedEvent, String> {
         if let Some(event) = self.event.get() {
             return Ok(event);
@@ -96,7 +100,7 @@ impl Work {
     }
 }
 
-/// The memory of an answer, in bytes.
+/// Returns the memory of an answer, in bytes.
 pub(super) fn kept_bytes(answer: &Answer) -> u64 {
     let response = answer.response.as_ref().map_or(0, |response| {
         let headers: usize =

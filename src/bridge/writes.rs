@@ -1,4 +1,4 @@
-//! Dead letters and replies: what is written, and what the core hears of it.
+//! Makes dead letters, replies and copies, writes them, and reports the result to the core.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use crate::publish::dead_letter::Letter;
 use crate::publish::reply::Answer;
 use crate::publish::{PublishError, PublishErrorKind};
 
-/// Writes what `write` asks for and waits until it is confirmed.
+/// Writes the message of `write` and waits for the confirm.
 pub(super) async fn run(shared: &Shared, work: &Work, item: ItemId, write: Write) -> Ended {
     let result = match write {
         Write::DeadLetter { reason, attempts } => dead_letter(shared, work, reason, attempts).await,
@@ -21,7 +21,7 @@ pub(super) async fn run(shared: &Shared, work: &Work, item: ItemId, write: Write
     Ended { input: Input::Written { item, written }, detail }
 }
 
-/// Writes a copy of the item to its own queue and waits until it is confirmed.
+/// Writes a copy of the item to its own queue and waits for the confirm.
 pub(super) async fn rewrite(shared: &Shared, work: &Work, item: ItemId, mark: Mark, attempts: u32) -> Ended {
     let result = match &shared.copies {
         Some(copies) => {
@@ -95,7 +95,7 @@ async fn dead_letter(
     Ok(())
 }
 
-/// Publishes the worker's answer where it is a reply.
+/// Publishes the worker's answer if it is a reply.
 async fn reply(shared: &Shared, work: &Work) -> Result<(), PublishError> {
     let (Some(target), Some(answer)) = (&shared.reply, work.answer()) else { return Ok(()) };
     let (Some(response), Some(status)) = (&answer.response, answer.status) else { return Ok(()) };

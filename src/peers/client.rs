@@ -20,7 +20,8 @@ use crate::config::Tls;
 use crate::connect::http::{self as connect, Trust, Watched};
 use crate::delivery::lease::{PAUSE, POLL, TRIES};
 
-/// First questions to all peers that are under way at once. It bounds the memory that strangers' answers can take.
+/// First questions to all peers that are under way at once. It bounds the memory that strangers'
+/// answers can take.
 const AT_ONCE: usize = 256;
 
 /// Characters of a refusal that are kept for the log.
@@ -36,10 +37,12 @@ pub struct Peers {
     patience: HashMap<String, Duration>,
     plain: reqwest::Client,
     tls: Tls,
-    /// A client for each address over TLS, since its certificate is for the name and not for the address.
+    /// A client for each address over TLS, since its certificate is for the name and not for the
+    /// address.
     secured: Mutex<BTreeMap<Address, Arc<Watched<reqwest::Client>>>>,
     asking: Semaphore,
-    /// Addresses that did not answer the last question. Each is logged once, and not once for every item.
+    /// Addresses that did not answer the last question. Each is logged once, and not once for every
+    /// item.
     silent: Mutex<BTreeSet<Address>>,
 }
 
@@ -53,8 +56,8 @@ pub struct Settings {
     pub tls: Tls,
     /// How long a peer may take for its first answer, and to be connected to.
     pub timeout: Duration,
-    /// How much longer the first answer to a claim may take: a peer that has the item may first have to find out whether
-    /// its session is alive.
+    /// How much longer the first answer to a claim may take: a peer that has the item may first
+    /// have to find out whether its session is alive.
     pub proof: Duration,
     /// How long each pipeline waits for an item that a peer runs: longer than any request takes.
     pub patience: HashMap<String, Duration>,
@@ -105,11 +108,13 @@ impl Peers {
         Ok(peers)
     }
 
-    /// Asks all others at once for an item that was redelivered here. If one of them has it, waits for its end, at most as
-    /// long as the pipeline's patience. `delivery` is unique among all of this replica's deliveries.
+    /// Asks all others at once for an item that was redelivered here. If one of them has it, waits
+    /// for its end, at most as long as the pipeline's patience. `delivery` is unique among all of
+    /// this replica's deliveries.
     ///
-    /// Returns within twice the timeout if no peer has it and all answer at once. If the future is dropped, a peer may have
-    /// reserved the result: call [`release`](Self::release) then, or ask again.
+    /// Returns within twice the timeout if no peer has it and all answer at once. If the future is
+    /// dropped, a peer may have reserved the result: call [`release`](Self::release) then, or ask
+    /// again.
     pub async fn claim(&self, pipeline: &str, delivery: &str, identity: &str) -> Claimed {
         let claim = Claim {
             pipeline: pipeline.to_owned(),
@@ -142,7 +147,8 @@ impl Peers {
         }
     }
 
-    /// The offsets of a partition that any other replica works on, or has finished and not committed.
+    /// The offsets of a partition that any other replica works on, or has finished and not
+    /// committed.
     pub async fn in_flight(&self, pipeline: &str, topic: &str, partition: i32) -> BTreeSet<i64> {
         let question = Question::InFlight(InFlight {
             pipeline: pipeline.to_owned(),
@@ -158,15 +164,16 @@ impl Peers {
         offsets.flatten().collect()
     }
 
-    /// Whether any other replica goes on with the pipeline. A replica that does not answer does not count.
+    /// Whether any other replica goes on with the pipeline. A replica that does not answer does not
+    /// count.
     pub async fn somebody_stays(&self, pipeline: &str) -> bool {
         let question = Question::Stay(Stay { pipeline: pipeline.to_owned(), asker: self.instance.clone() });
         let (heard, _) = self.put_to_all(&question, self.timeout).await;
         heard.iter().any(|heard| heard.reply.answer == Answer::Staying)
     }
 
-    /// Tells all others that this delivery needs no result. A replica that cannot be told finds out by itself that nobody
-    /// asks any more.
+    /// Tells all others that this delivery needs no result. A replica that cannot be told finds out
+    /// by itself that nobody asks any more.
     pub async fn release(&self, pipeline: &str, delivery: &str) {
         let addresses = self.discovery.addresses(self.timeout).await;
         self.release_at(addresses, pipeline, delivery).await;
@@ -254,7 +261,8 @@ impl Peers {
                     Answer::Finished { verdict } => return Claimed::Finished(verdict),
                     Answer::NotYours => return Claimed::NotYours,
                     Answer::Running => failures = 0,
-                    // It does not know the item any more, or this is no answer to a claim.
+                    // The replica does not know the item any more, or the answer is not about a
+                    // claim.
                     _ => return Claimed::Gone,
                 },
                 Err(silent) => {

@@ -1,14 +1,16 @@
-//! Copies of an item for its own queue: written again before the broker's delivery limit takes it, or parked until its
-//! next attempt is due.
+//! Copies of an item for its own queue. A copy is written before the broker's delivery limit drops
+//! the item, or is parked until the next attempt is due.
 //!
-//! A copy is the message as it was, with headers of ours: the name of the item, the attempts made so far, which the
-//! broker's own count of returns does not survive, and the mark by which the bridge knows its own copies.
+//! A copy is the unchanged message with headers of ours: the name of the item, the attempts so far
+//! (a copy starts with a new count of returns at the broker), and the mark by which the bridge
+//! recognises its own copies.
 //!
-//! * The broker's bookkeeping is left out. RabbitMQ takes an `x-death` that it reads for its own, sees a cycle in the second
-//!   trip through a parking queue, and drops the message without a word.
-//! * `CC` and `BCC` are left out: they have had their effect.
-//! * Priority is kept. The expiration starts again with each copy that goes back at once; a parked copy has none, because
-//!   the wait would end early and the broker removes it at the end of the wait anyway.
+//! * The broker's own headers are left out. RabbitMQ would take an old `x-death` for its own, see a
+//!   cycle on the second trip through a parking queue, and drop the message silently.
+//! * `CC` and `BCC` are left out: the broker has carried them out already.
+//! * The priority is kept. The expiration starts again with each copy that goes back at once. A
+//!   parked copy has none: it could end the wait early, and the broker removes it at the end of the
+//!   wait anyway.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,30 +19,32 @@ use super::{Outgoing, Publisher, is_bookkeeping};
 use crate::delivery::Mark;
 use crate::event::{Message, Origin, Properties, Value, own};
 
-/// Where copies go.
+/// The targets of copies.
 #[derive(Clone)]
 pub struct Copies {
-    /// Back to the queue that the item came from.
+    /// The queue that the item came from.
     pub queue: Arc<dyn Publisher>,
-    /// Where waits are parked, by length, shortest first; empty where they are spent in memory.
+    /// The parking queues by length of the wait, shortest first. The list is empty if waits are
+    /// spent in memory.
     pub parked: Vec<(Duration, Arc<dyn Publisher>)>,
 }
 
-/// Whether the copy is parked, and not put back to be handed over at once.
+/// Whether the copy is parked, or goes back to its queue at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Parked(pub bool);
 
 impl Copies {
-    /// The place from which an item comes back after `delay` or the next longer step, else after the longest.
+    /// Returns the parking queue with the wait `delay` or the next longer wait; otherwise the
+    /// longest.
     pub fn parked_for(&self, delay: Duration) -> Option<&Arc<dyn Publisher>> {
         let step = self.parked.iter().find(|(step, _)| *step >= delay);
         step.or(self.parked.last()).map(|(_, publisher)| publisher)
     }
 }
 
-/// The message to write.
+/// Makes the message to write.
 pub fn copy(message: &Message, name: &str, mark: Mark, attempts: u32, parked: Parked) -> Outgoing {
-    // The original's own name stays part of the content, even where it is not the name of the item.
+    // The original's own name stays part of the content, also if it is not the name of the item.
     let original = if message.header(own::COPY).is_some() { own::COPIED_ID } else { own::ID };
     let original = message.header(original).cloned();
     let is_replaced = |name: &str| {
@@ -63,7 +67,7 @@ pub fn copy(message: &Message, name: &str, mark: Mark, attempts: u32, parked: Pa
     Outgoing { body: message.body.clone(), headers, properties, ..Outgoing::default() }
 }
 
-/// The steps of a wait that starts at `first` and doubles up to `most`.
+/// Returns the steps of a wait that starts at `first` and doubles up to `most`.
 pub fn steps(first: Duration, most: Duration) -> Vec<Duration> {
     let mut steps = vec![first.min(most)];
     while let Some(last) = steps.last().filter(|last| **last < most && !last.is_zero()) {

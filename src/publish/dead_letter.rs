@@ -1,8 +1,8 @@
 //! The dead letter of an item that failed for good: the item itself, with headers that say why.
 //!
-//! To a broker the body is the original one and not the event made of it, so that a redrive needs to undo nothing. A
-//! service gets the event, as Knative's deadLetterSink does. The `knativeerror*` names are those of Knative's dead
-//! letter events, for consumers that know them already.
+//! To a broker the body is the original one and not the event made of it, so that a redrive needs
+//! to undo nothing. A service gets the event, as Knative's deadLetterSink does. The `knativeerror*`
+//! names are those of Knative's dead letter events, for consumers that know them already.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -28,14 +28,16 @@ const ORIGINAL_HEADER: &str = "longhaul-original";
 /// Marks a last-resort letter, and names the parts of the item that are not in it.
 const LEFT_OUT_HEADER: &str = "longhaul-left-out";
 
-/// Bytes of the worker's answer that go along, counted before they are encoded; Knative's own bound.
+/// Bytes of the worker's answer that go along, counted before they are encoded; Knative's own
+/// bound.
 const DATA_BYTES: usize = 1024;
 
 /// Characters of the line for people; headers must fit into one frame of the broker.
 const DETAIL_CHARS: usize = 1024;
 
-/// How old the time of a letter's record may be, in milliseconds. Kafka deletes by that time, so that a letter with the time
-/// of an old record could be gone before anybody reads it; and it refuses a time that is far ahead.
+/// How old the time of a letter's record may be, in milliseconds. Kafka deletes by that time, so
+/// that a letter with the time of an old record could be gone before anybody reads it; and it
+/// refuses a time that is far ahead.
 const RECORD_AGE_MILLIS: i64 = 24 * 3600 * 1000;
 
 /// Where a pipeline's dead letters go.
@@ -66,13 +68,14 @@ pub struct Letter {
 }
 
 impl Target {
-    /// Writes the letter and returns only when it is confirmed. `event` makes the CloudEvent that the worker got, for
-    /// targets that want one. If the target can never accept the letter, a last-resort letter is written: the body, the id
-    /// and the reason, and as much of the rest as fits.
+    /// Writes the letter and returns only when it is confirmed. `event` makes the CloudEvent that
+    /// the worker got, for targets that want one. If the target can never accept the letter, a
+    /// last-resort letter is written: the body, the id and the reason, and as much of the rest as
+    /// fits.
     ///
     /// # Errors
-    /// When the write is not confirmed, as [`Publisher::publish`] has it. An error that is not transient means that not
-    /// even the body alone can be written; it says why.
+    /// When the write is not confirmed, as [`Publisher::publish`] has it. An error that is not
+    /// transient means that not even the body alone can be written; it says why.
     pub async fn write(
         &self,
         letter: &Letter,

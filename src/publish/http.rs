@@ -35,8 +35,8 @@ pub struct Client {
 
 /// Everything that a [`Client`] is made from.
 ///
-/// The token that SinkBinding mounts is not among it: it is made out to the sink, so that another receiver would refuse
-/// it, or could use it.
+/// The token that SinkBinding mounts is not among it: it is made out to the sink, so that another
+/// receiver would refuse it, or could use it.
 pub struct Settings {
     /// The keys of `http:`; its `headers` are taken from the next field instead.
     pub target: config::HttpTarget,
@@ -107,7 +107,8 @@ impl Client {
             // hyper leaves the length out then; some servers answer 411 to a POST without one.
             headers.try_insert(CONTENT_LENGTH, HeaderValue::from_static("0"))?;
         }
-        // reqwest and hyper add Accept, User-Agent, Host and Content-Length: a full map makes them panic.
+        // reqwest and hyper add Accept, User-Agent, Host and Content-Length: a full map makes them
+        // panic.
         headers.try_reserve(8)?;
         *request.headers_mut() = headers;
         *request.body_mut() = Some(body.into());
@@ -127,8 +128,8 @@ impl Client {
     }
 }
 
-/// Whether a later try of the same message can succeed. A wrong address, a missing right or a redirect is a mistake in the
-/// configuration: the message stays until it is corrected.
+/// Whether a later try of the same message can succeed. A wrong address, a missing right or a
+/// redirect is a mistake in the configuration: the message stays until it is corrected.
 fn kind(status: StatusCode) -> PublishErrorKind {
     match status.as_u16() {
         413 | 414 | 431 => PublishErrorKind::TooLarge,

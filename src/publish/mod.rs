@@ -1,4 +1,5 @@
-//! Confirmed writes: dead letters and replies. Nothing counts as written before the broker says so.
+//! Confirmed writes: dead letters, replies and copies. A message only counts as written after the
+//! broker's confirm.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,11 +16,13 @@ pub mod kafka;
 pub mod rabbitmq;
 pub mod reply;
 
-/// Writes a message somewhere and returns only when it is confirmed there.
+/// A target. It writes a message and returns after the confirm.
 pub trait Publisher: Send + Sync + 'static {
+    /// Writes a message.
+    ///
     /// # Errors
-    /// When the write is not confirmed. The message may have been written all the same; the caller
-    /// keeps the item and may write it again.
+    /// Returns an error if the write is not confirmed. The message may have been written all the
+    /// same. The caller keeps the item and may write it again.
     fn publish(
         &self,
         outgoing: Outgoing,
@@ -28,36 +31,38 @@ pub trait Publisher: Send + Sync + 'static {
     /// Checks that the target exists and accepts writes, without a write of an item.
     ///
     /// # Errors
-    /// When a write would fail now, with the reason.
+    /// Returns the reason why a write would fail now.
     fn probe(&self) -> Pin<Box<dyn Future<Output = Result<(), PublishError>> + Send + '_>> {
         Box::pin(async { Ok(()) })
     }
 }
 
-/// The kind of broker that is written to. Each has other places for attributes, types and keys.
+/// The kind of a target's broker. Each kind has other places for attributes, types and keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broker {
     Rabbitmq,
     Kafka,
 }
 
-/// A message to write, free of any broker's types.
+/// A message to write, without any types of a broker.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outgoing {
     pub body: Bytes,
-    /// A Kafka record without a value (a tombstone); `body` is then empty.
+    /// Whether this is a Kafka record without a value (a tombstone). `body` is then empty.
     pub is_null: bool,
     pub headers: Vec<(String, Value)>,
-    /// The Kafka record key; RabbitMQ has none.
+    /// The key of the Kafka record. RabbitMQ has none.
     pub key: Option<Bytes>,
-    /// The Kafka record's time in milliseconds since the Unix epoch; None for the time of the write.
+    /// The time of the Kafka record in milliseconds since the Unix epoch; `None` for the time of
+    /// the write.
     pub timestamp_millis: Option<i64>,
-    /// The AMQP properties; Kafka has no place for them.
+    /// The AMQP properties. Kafka has no place for them.
     pub properties: Properties,
 }
 
-/// Headers that RabbitMQ writes on a message that it hands over or dead-letters. Written back, a count would be taken for
-/// one of the queue that the message is written to, and a death for a cycle: RabbitMQ then drops the message in silence.
+/// Returns whether RabbitMQ writes this header on a message that it hands over or dead-letters. If
+/// such a header were written back, RabbitMQ would take its count for the count of the target
+/// queue. It would take a death for a cycle, and drop the message silently.
 fn is_bookkeeping(name: &str) -> bool {
     const NAMES: [&str; 6] = [
         "x-death",
@@ -72,7 +77,7 @@ fn is_bookkeeping(name: &str) -> bool {
     NAMES.iter().any(|its| name.eq_ignore_ascii_case(its)) || STARTS.iter().any(starts)
 }
 
-/// Why a write was not confirmed.
+/// The reason why a write was not confirmed.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 pub struct PublishError {
@@ -80,10 +85,10 @@ pub struct PublishError {
     pub kind: PublishErrorKind,
 }
 
-/// Whether another write of the same message can succeed.
+/// Tells whether another write of the same message can succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishErrorKind {
-    /// A later write may succeed: the target is away, full or missing.
+    /// A later write may succeed: the target is unreachable, full or missing.
     Transient,
     /// The target never accepts a message of this size. A smaller one may fit.
     TooLarge,

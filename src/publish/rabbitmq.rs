@@ -1,8 +1,10 @@
 //! Confirmed writes to a RabbitMQ queue or exchange.
 //!
-//! On a connection of its own: a broker short of memory blocks connections that publish, and a blocked connection
-//! would hold the acks of a consumer too. One channel in confirm mode, on which any number of writes are under way at
-//! once. Everything but a plain confirm is an error, an unroutable message in particular, which the broker confirms as well.
+//! Writes have a connection of their own: a broker that is short of memory blocks connections that
+//! publish, and a blocked connection would also hold the acks of a consumer. They share one channel
+//! in confirm mode, on which any number of writes run at once. Every answer but a plain confirm is
+//! an error. In particular, the broker also confirms an unroutable message, and that is an error
+//! too.
 
 mod probe;
 
@@ -22,43 +24,46 @@ use crate::config::RabbitmqTarget;
 use crate::connect::rabbitmq::{self, Connection, Error, answer, table};
 use crate::event::{Properties, Value};
 
-/// Bound of one write, confirm included. Quorum queues confirm in milliseconds; a blocked connection never does.
+/// The bound of one write with its confirm. Quorum queues confirm in milliseconds; a blocked
+/// connection never confirms.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
-/// Delivery mode of a message that survives a restart of the broker.
+/// The delivery mode of a message that survives a restart of the broker.
 const PERSISTENT: u8 = 2;
-/// What a content header frame needs besides properties and headers: the frame itself, class, size and flags, and the
-/// length of the headers.
+/// The bytes of a content header frame besides properties and headers: the frame itself, class,
+/// size and flags, and the length of the headers.
 const HEADER_FRAME: usize = 8 + 14 + 4;
 
-/// Writes to one place, connecting when there is something to write.
+/// A publisher to one queue or exchange. It connects at the first write.
 pub struct Publisher {
     connection: rabbitmq::Settings,
     exchange: String,
     routing_key: String,
-    /// The arguments of a queue that is ours.
+    /// The arguments of a queue that longhaul creates.
     declare: Option<FieldTable>,
-    /// The queue that is ours has these arguments, or will be created with them.
+    /// Whether our queue is known to have these arguments, or will be created with them.
     is_checked: AtomicBool,
     link: Arc<Mutex<Option<Arc<Link>>>>,
-    /// The largest body that the broker takes, once it has refused a larger one.
+    /// The largest body that the broker accepts. It is known after the broker has refused a larger
+    /// one.
     body_max: Arc<AtomicU64>,
 }
 
-/// What a broker's confirm says about an unroutable message.
+/// The broker's word about the route of a confirmed message.
 enum Routed {
     Yes,
-    /// Confirmed, and dropped.
+    /// The broker confirmed the message and dropped it.
     Nowhere(String),
 }
 
-/// Shared by all writes under way on it; hung up when the last of them lets go.
+/// A connection and its channel. All running writes share the link; the last of them closes it.
 struct Link {
     connection: Connection,
     channel: Channel,
 }
 
 impl Publisher {
-    /// To an exchange with a routing key, or to a queue by name through the default exchange.
+    /// Returns a publisher to an exchange with a routing key, or to a queue by name through the
+    /// default exchange.
     pub fn new(connection: rabbitmq::Settings, target: &RabbitmqTarget) -> Self {
         let (exchange, routing_key) = match (&target.exchange, &target.queue) {
             (Some(exchange), _) => (exchange.clone(), target.routing_key.clone().unwrap_or_default()),
@@ -75,13 +80,14 @@ impl Publisher {
         }
     }
 
-    /// To a queue, from which each message goes on to `back_to` after `delay`. It is created when the first message comes.
-    /// Shares this publisher's connection.
+    /// Returns a publisher to a queue from which each message moves to `back_to` after `delay`. The
+    /// queue is created with the first message. The publisher shares the connection of `self`.
     ///
-    /// A quorum queue, and at least once: out of a classic one RabbitMQ dead-letters without a confirm.
+    /// The queue is a quorum queue with at-least-once dead-lettering: RabbitMQ dead-letters from a
+    /// classic queue without a confirm.
     ///
     /// # Errors
-    /// A name that AMQP can't hold.
+    /// Returns an error for a name that AMQP cannot hold.
     pub fn parking(&self, queue: &str, delay: Duration, back_to: &str) -> Result<Self, PublishError> {
         table::short("queue name", queue).map_err(never)?;
         let text = |text: &str| Value::Text(text.to_owned());
@@ -106,17 +112,17 @@ impl Publisher {
         })
     }
 
-    /// Says goodbye to the broker. Writes may follow; they connect again.
+    /// Closes the connection. A later write connects again.
     pub async fn close(&self) {
         if let Some(link) = self.link.lock().await.take().and_then(Arc::into_inner) {
             link.connection.close().await;
         }
     }
 
-    /// A queue of ours that is missing is created, and then written to.
+    /// Writes to the queue. A missing queue of ours is created first.
     async fn publish_to_queue(&self, outgoing: Outgoing) -> Result<(), PublishError> {
         if self.declare.is_some() && !self.is_checked.load(Ordering::Relaxed) {
-            // A queue of this name that dead-letters elsewhere would lose the message.
+            // A queue of this name that dead-letters to another place would lose the message.
             self.check_place().await?;
             self.is_checked.store(true, Ordering::Relaxed);
         }
@@ -155,13 +161,15 @@ impl Publisher {
         }
         let (body, body_max) = (outgoing.body.len(), self.body_max.load(Ordering::Relaxed));
         if body as u64 > body_max {
-            // Refused here: a refusal by the broker closes the channel for all other writes too.
+            // The body is refused here, because a refusal by the broker closes the channel for all
+            // other writes too.
             return Err(PublishError::too_large(format!(
-                "a body of {body} bytes is larger than the {body_max} that the broker takes"
+                "a body of {body} bytes is larger than the broker's limit of {body_max}"
             )));
         }
         let writing = async {
-            // Mandatory: otherwise the broker confirms a message that no queue takes, and drops it.
+            // The message is mandatory. Otherwise the broker confirms a message that no queue
+            // takes, and drops it.
             let options = BasicPublishOptions { mandatory: true, immediate: false };
             link.channel.basic_publish(exchange, key, options, &outgoing.body, properties).await?.await
         };
@@ -179,7 +187,8 @@ impl Publisher {
             }
             Ok(Err(error)) => Err(self.failed(&Error::from(error), body)),
             Err(_) => {
-                // lapin keeps the frames of a blocked connection: leave it, so that what is given up does not pile up.
+                // lapin keeps the frames of a blocked connection. A new link is used, so that
+                // given-up frames do not pile up.
                 self.leave(&link).await;
                 Err(transient(format!(
                     "no confirm within {CONFIRM_TIMEOUT:?} (is RabbitMQ short of memory or disk?)"
@@ -188,7 +197,8 @@ impl Publisher {
         }
     }
 
-    /// The open link, or a new one. Connecting has its bounds, so the lock is never held for long.
+    /// Returns the open link, or a new one. Connecting is bounded, so the lock is never held for
+    /// long.
     async fn link(&self) -> Result<Arc<Link>, Error> {
         let mut link = self.link.lock().await;
         if let Some(open) = link.as_ref().filter(|link| link.is_open()) {
@@ -203,7 +213,7 @@ impl Publisher {
         Ok(opened)
     }
 
-    /// Uses this link no more, unless somebody left it before.
+    /// Stops using this link, unless another write did so before.
     async fn leave(&self, left: &Arc<Link>) {
         let mut link = self.link.lock().await;
         if link.as_ref().is_some_and(|link| Arc::ptr_eq(link, left)) {
@@ -211,7 +221,8 @@ impl Publisher {
         }
     }
 
-    /// A fault closes the channel for all that is under way on it, so it must not be taken for this message's own.
+    /// Returns the error of this write. A fault closes the channel for all running writes, so it
+    /// must not be taken for a fault of this message.
     fn failed(&self, error: &Error, body: usize) -> PublishError {
         let error_text = error.to_string();
         match size_limit(&error_text) {
@@ -254,14 +265,15 @@ impl super::Publisher for Publisher {
     }
 }
 
-/// The limit in `message size N is larger than configured max size M`, the broker's words with its code 406.
+/// Returns the limit in the broker's words for code 406: `message size N is larger than configured
+/// max size M`.
 fn size_limit(text: &str) -> Option<u64> {
     let (_, rest) = text.split_once("larger than configured max size ")?;
     let digits = rest.split(|character: char| !character.is_ascii_digit()).next()?;
     digits.parse().ok()
 }
 
-/// Bytes that the properties take in a frame without the headers, or a little more.
+/// Returns the bytes that the properties take in a frame without the headers, or a little more.
 fn size(properties: &Properties) -> usize {
     let texts = [
         &properties.content_type,
@@ -274,13 +286,14 @@ fn size(properties: &Properties) -> usize {
         &properties.app_id,
         &properties.cluster_id,
     ];
-    // Delivery mode, priority and timestamp.
+    // The bytes of delivery mode, priority and timestamp.
     let numbers = 1 + 1 + 8;
     numbers + texts.into_iter().flatten().map(|text| 1 + text.len()).sum::<usize>()
 }
 
 fn properties(outgoing: &Outgoing) -> Result<BasicProperties, PublishError> {
-    // `CC` and `BCC` are orders to the broker to send copies elsewhere. The broker has carried them out already.
+    // `CC` and `BCC` are orders to the broker to send copies elsewhere. The broker has carried them
+    // out already.
     let is_order = |name: &str| matches!(name, "CC" | "BCC");
     let headers: Vec<(String, Value)> =
         outgoing.headers.iter().filter(|(name, _)| !is_order(name)).cloned().collect();
@@ -298,7 +311,8 @@ fn properties(outgoing: &Outgoing) -> Result<BasicProperties, PublishError> {
         message_id,
         timestamp,
         kind,
-        // The broker compares it with the user of the connection, and refuses any other name.
+        // The broker compares the user ID with the user of the connection, and refuses any other
+        // name.
         user_id: _,
         app_id,
         cluster_id,
@@ -333,7 +347,7 @@ fn transient(what: String) -> PublishError {
     PublishError::transient(what)
 }
 
-/// This message can never be written there.
+/// Returns the error for a message that can never be written to this target.
 fn never(what: impl ToString) -> PublishError {
     PublishError::impossible(what.to_string())
 }

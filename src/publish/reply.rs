@@ -1,6 +1,8 @@
-//! The worker's answer as a message: a CloudEvent in the form in which the worker wrote it, or any answer wrapped as one.
+//! The worker's answer as a message: a CloudEvent in the form in which the worker wrote it, or any
+//! answer wrapped as one.
 //!
-//! Kafka: the CloudEvents Kafka binding 1.0.2. AMQP: as the AMQP 1.0 binding has it, since there is none for 0-9-1.
+//! Kafka: the CloudEvents Kafka binding 1.0.2. AMQP: as the AMQP 1.0 binding has it, since there is
+//! none for 0-9-1.
 
 use std::sync::Arc;
 
@@ -70,8 +72,9 @@ impl Target {
     /// The message to write; None if the answer is not a reply.
     ///
     /// # Errors
-    /// When the answer is a reply, and only the beginning of it was kept, or it is not an event that its reader could
-    /// read. No later write can succeed; the item and its answer must not be lost.
+    /// When the answer is a reply, and only the beginning of it was kept, or it is not an event
+    /// that its reader could read. No later write can succeed; the item and its answer must not be
+    /// lost.
     pub fn message(&self, answer: &Answer<'_>) -> Result<Option<Outgoing>, PublishError> {
         // Knative's data plane contract: the body of a 202 must not be taken for a reply.
         if answer.status == StatusCode::ACCEPTED.as_u16() {
@@ -120,7 +123,8 @@ impl Target {
                 return Err(PublishError::impossible(what));
             }
         }
-        // An event of our own, and the same one however often the item is run and the answer is written.
+        // An event of our own, and the same one however often the item is run and the answer is
+        // written.
         let id = format!("{}/reply", answer.event_id);
         let attributes = [
             ("specversion", "1.0"),

@@ -63,7 +63,7 @@ async fn a_missing_queue_makes_the_bridge_unready_with_the_reason() {
     assert!(json["reasons"][0]["since"].is_string() && json["reasons"][0]["help"].is_string(), "{json}");
     assert!(
         get(admin, "/livez", "*/*").await.starts_with("HTTP/1.1 200"),
-        "an outage is no reason to restart"
+        "an outage is not a reason to restart"
     );
     bridge.stop().await;
 }

@@ -150,13 +150,14 @@ impl Dispatcher {
         }
     }
 
-    /// The state of an item that may only be kept. It blocks its key for as long as nobody decides about it.
+    /// The state of an item that may only be kept. It blocks its key for as long as nobody decides
+    /// about it.
     pub(super) fn held(&self, item: &Item, reason: Reason) -> Doing {
         if self.draining { self.returned(item) } else { Doing::Held { reason } }
     }
 
-    /// Fails an item whose record holds up its partition. A running item goes on. So does one that was never tried:
-    /// it waits for a slot, which is not its fault.
+    /// Fails an item whose record holds up its partition. A running item goes on. So does one that
+    /// was never tried: it waits for a slot, which is not its fault.
     pub(super) fn give_up(&mut self, delivery: DeliveryId, reason: Reason, effects: &mut Vec<Effect>) {
         let Some(id) = self.items.of_delivery(delivery) else { return };
         let Some(item) = self.items.get(id) else { return };

@@ -1,5 +1,5 @@
-//! The circuit breaker: stops requests to a service that only fails, so that a burst of failures does not move a
-//! whole queue into the dead letter.
+//! The circuit breaker: stops requests to a service that only fails, so that a burst of failures
+//! does not move a whole queue into the dead letter.
 
 use std::time::Duration;
 
@@ -78,8 +78,8 @@ impl Breaker {
         }
     }
 
-    /// Takes the outcome of a request. Requests that began before the breaker opened do not move it: only the
-    /// probe shows the present state of the service.
+    /// Takes the outcome of a request. Requests that began before the breaker opened do not move
+    /// it: only the probe shows the present state of the service.
     pub fn ended(&mut self, now: Time, item: ItemId, outcome: Outcome) {
         match self.state {
             State::Closed { failures } => self.state = self.after(now, failures, outcome),
@@ -95,7 +95,7 @@ impl Breaker {
         }
     }
 
-    /// Closes the breaker, whatever was seen so far.
+    /// Closes the breaker and forgets the failures so far.
     pub fn close(&mut self) {
         self.state = State::Closed { failures: 0 };
     }

@@ -1,7 +1,9 @@
-//! Between replicas: an item that was redelivered to one replica while its request still runs at another.
+//! Between replicas: an item that was redelivered to one replica while its request still runs at
+//! another.
 //!
-//! The replica that was handed the item *asks* before it starts anything. The replica that began the work is the
-//! *owner*. It answers a claim with one of four standings, and a claim passes through these states:
+//! The replica that was handed the item *asks* before it starts anything. The replica that began
+//! the work is the *owner*. It answers a claim with one of four standings, and a claim passes
+//! through these states:
 //!
 //! ```text
 //!  Doubted ──► Pledged ──► Handed ──► over          (the asker fetched the result)
@@ -9,8 +11,9 @@
 //!     └► Closed   └──┴── orphan again               (released, or not asked for within the lease)
 //! ```
 //!
-//! Handing over is a move: a claimed item is no orphan any more, so its result goes to the claimant and nowhere else.
-//! The broker hands an item to one replica at a time. So a later asker replaces an earlier one, which may be dead.
+//! A handed-over item moves: it is not an orphan any more, so only the claimant gets its result. The
+//! broker hands an item to one replica at a time. So a later asker replaces an earlier one, which
+//! may be dead.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,7 +47,8 @@ enum State {
     Pledged(ItemId),
     /// The claimant has received this result, or will with its next question.
     Handed(ItemId, Handed),
-    /// The final answer does not depend on an item any more. It is kept so that a repeated question gets the same.
+    /// The final answer does not depend on an item any more. It is kept so that a repeated question
+    /// gets the same.
     Closed(Standing),
 }
 
@@ -134,7 +138,8 @@ impl Dispatcher {
             Place::Live { delivery, name, .. } if name == identity => Some(delivery.epoch),
             _ => None,
         });
-        // The broker gave the item to another replica: perhaps this session is dead, and nobody has noticed.
+        // The broker gave the item to another replica: perhaps this session is dead, and nobody has
+        // noticed.
         live.map_or(State::Closed(Standing::Unknown), State::Doubted)
     }
 
@@ -165,7 +170,8 @@ impl Dispatcher {
         same.find(|(_, claim)| is_open(claim)).map(|(other, _)| *other)
     }
 
-    /// Ends an earlier claim, because its asker does not have the delivery any more. Its item is an orphan again.
+    /// Ends an earlier claim, because its asker does not have the delivery any more. Its item is an
+    /// orphan again.
     pub(super) fn reclaim(&mut self, identity: &Identity, effects: &mut Vec<Effect>) -> Option<ItemId> {
         let earlier = self.earlier(identity)?;
         let (State::Pledged(item) | State::Handed(item, _)) = self.claims.by_id.get(&earlier)?.state else {
@@ -186,8 +192,8 @@ impl Dispatcher {
         }
     }
 
-    /// Gives the decision about an item to the replica that claimed it. A reply is written first, because it cannot
-    /// travel.
+    /// Gives the decision about an item to the replica that claimed it. A reply is written first,
+    /// because it cannot travel.
     pub(super) fn hand_over(
         &mut self,
         id: ItemId,
@@ -387,7 +393,8 @@ impl Dispatcher {
         }
     }
 
-    /// Records of a partition whose work was begun here: another replica has to claim them before it runs them.
+    /// Records of a partition whose work was begun here: another replica has to claim them before
+    /// it runs them.
     pub fn offsets_in_hand(&self, of_topic: &str, of_partition: i32) -> Vec<i64> {
         let offset = |name: &Identity| match name {
             Identity::Record { topic, partition, offset, .. }

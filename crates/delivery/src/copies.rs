@@ -1,13 +1,16 @@
-//! Copies: an item near its queue's delivery limit is written to that queue again, and a parked item to another.
+//! Copies: an item near its queue's delivery limit is written to that queue again, and a parked
+//! item to another.
 //!
-//! Each copy carries a fresh [`Mark`], so a delivery of it is never taken for another one. From the start of the write
-//! the item *expects* a delivery with this mark. Three events follow, in any order:
+//! Each copy carries a fresh [`Mark`], so a delivery of it is never taken for another one. From the
+//! start of the write the item *expects* a delivery with this mark. Three events follow, in any
+//! order:
 //!
-//! * The write is confirmed. The old delivery is redundant and is acked; the item continues as an orphan, and the
-//!   copy's delivery adopts it.
-//! * The copy's delivery arrives while the item has another one. One of the two is redundant and is acked.
-//! * Neither is certain (the confirm was lost). The item keeps expecting the mark, also after it is done, so that a
-//!   copy that arrives late is acked and does not run again.
+//! * The write is confirmed. The old delivery is redundant and is acked; the item continues as an
+//!   orphan, and the copy's delivery adopts it.
+//! * The copy's delivery arrives while the item has another one. One of the two is redundant and is
+//!   acked.
+//! * Neither is certain (the confirm was lost). The item keeps expecting the mark, also after it is
+//!   done, so that a copy that arrives late is acked and does not run again.
 //!
 //! A redundant delivery whose ack is on its way is a [`Spare`].
 
@@ -17,7 +20,8 @@ use super::policy;
 use super::protocol::{Command, Effect, Notice, Write, Written};
 use super::session::{DeliveryId, Epoch, Identity, Mark, Outline, Settlement};
 
-/// Unconfirmed copies of one item. Further writes use the last mark again: if two of those arrive, one runs.
+/// Unconfirmed copies of one item. Further writes use the last mark again: if two of those arrive,
+/// one runs.
 const MARKS_MAX: usize = 16;
 
 /// A redundant delivery whose ack is on its way.
@@ -105,8 +109,8 @@ impl Dispatcher {
         }
     }
 
-    /// A copy with this mark is in the queue, so the present delivery is redundant: it is acked, and the item waits
-    /// for the copy.
+    /// A copy with this mark is in the queue, so the present delivery is redundant: it is acked,
+    /// and the item waits for the copy.
     fn detach(&mut self, id: ItemId, mark: Mark, effects: &mut Vec<Effect>) {
         let Some(item) = self.items.get(id) else { return };
         let Place::Live { delivery, name, doing } = &item.place else { return };
@@ -127,12 +131,14 @@ impl Dispatcher {
         self.detach(id, mark, effects);
     }
 
-    /// A delivery arrived for an item that has one. Both are in the broker, so one of them is redundant.
+    /// A delivery arrived for an item that has one. Both are in the broker, so one of them is
+    /// redundant.
     pub(super) fn redundant(&mut self, id: ItemId, outline: &Outline, effects: &mut Vec<Effect>) {
         let Some(item) = self.items.get(id) else { return };
         let Place::Live { delivery, name, doing } = &item.place else { return };
         let is_settled = matches!(doing, Doing::Settling(_) | Doing::Acked);
-        // The old delivery is near the limit, and the new one is a copy that was written to replace it.
+        // The old delivery is near the limit, and the new one is a copy that was written to replace
+        // it.
         let replaces = match (&outline.identity, item.copy) {
             (Identity::Copy { .. }, Rewrite::Writing { mark }) => *name != name.copy(mark),
             (Identity::Copy { .. }, Rewrite::Wait { .. } | Rewrite::Impossible) => true,

@@ -89,8 +89,9 @@ impl Dispatcher {
         }
     }
 
-    /// Takes one input and appends its effects. Call it for each input in the order in which things happened. The
-    /// results of [`Dispatcher::poll_timeout`] and [`Dispatcher::no_room`] may change with each call.
+    /// Takes one input and appends its effects. Call it for each input in the order in which things
+    /// happened. The results of [`Dispatcher::poll_timeout`] and [`Dispatcher::no_room`] may change
+    /// with each call.
     pub fn handle(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
         self.now = self.now.max(now);
         let was_closed = self.breaker.is_closed();
@@ -131,16 +132,16 @@ impl Dispatcher {
         super::invariants::check(self).unwrap_or_else(|broken| panic!("invariant broken: {broken}"));
     }
 
-    /// Returns the next time at which [`Dispatcher::handle`] should be called with [`Input::Timer`], if no other
-    /// input comes before. The value may change with each input.
+    /// Returns the next time at which [`Dispatcher::handle`] should be called with
+    /// [`Input::Timer`], if no other input comes before. The value may change with each input.
     pub fn poll_timeout(&self) -> Option<Time> {
         let all =
             [self.items.next_timer(), self.breaker.timeout(), self.limit.timeout(), self.claims.timeout()];
         all.into_iter().flatten().min()
     }
 
-    /// Returns why no delivery should be taken now, or `None` if one may be. A delivery that is taken all the same
-    /// is kept until there is a slot.
+    /// Returns why no delivery should be taken now, or `None` if one may be. A delivery that is
+    /// taken all the same is kept until there is a slot.
     pub fn no_room(&self) -> Option<NoRoom> {
         let counts = self.items.counts();
         let bounds = &self.policy.bounds;
@@ -157,15 +158,17 @@ impl Dispatcher {
         if !self.breaker.is_closed() && (!self.breaker.may_start() || is_probe_waiting) {
             return Some(NoRoom::Breaker);
         }
-        // An orphan does not count: it waits for a redelivery, which must be taken to adopt it. Another delivery
-        // that comes instead waits for a slot. A retry does not count either, so that the retries of one partition
-        // keep no other partition's record out, and neither does an item that waits for another of its key.
+        // An orphan does not count: it waits for a redelivery, which must be taken to adopt it.
+        // Another delivery that comes instead waits for a slot. A retry does not count either, so
+        // that the retries of one partition keep no other partition's record out, and neither does
+        // an item that waits for another of its key.
         let owned = counts.running - counts.running_orphans;
         (owned.saturating_add(self.items.fresh()) >= self.limit.current()).then_some(NoRoom::Slots)
     }
 
-    /// Whether deliveries are taken now. RabbitMQ's prefetch bounds the deliveries that it hands over, so all of
-    /// them are taken: one that is near its delivery limit must be seen, whether it may start or not.
+    /// Whether deliveries are taken now. RabbitMQ's prefetch bounds the deliveries that it hands
+    /// over, so all of them are taken: one that is near its delivery limit must be seen, whether it
+    /// may start or not.
     pub fn takes(&self) -> bool {
         self.policy.prefetched || self.no_room().is_none()
     }

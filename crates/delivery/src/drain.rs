@@ -1,5 +1,5 @@
-//! The planned stop (guarantee G4): nothing new starts, the items that did not start are returned, and open requests
-//! continue to their end.
+//! The planned stop (guarantee G4): nothing new starts, the items that did not start are returned,
+//! and open requests continue to their end.
 
 use super::dispatcher::Dispatcher;
 use super::item::{Doing, ItemId, Keep, Place};
@@ -18,8 +18,9 @@ impl Dispatcher {
         self.hasten_claims();
     }
 
-    /// Whether anybody may still ask for an orphan in a drain: another replica; or RabbitMQ, which hands over again
-    /// the deliveries of a lost session, and for certain those that were never settled.
+    /// Whether anybody may still ask for an orphan in a drain: another replica; or RabbitMQ, which
+    /// hands over again the deliveries of a lost session, and for certain those that were never
+    /// settled.
     pub(super) fn may_be_asked_for(&self, keep: Keep) -> bool {
         self.policy.peers || (self.policy.prefetched && (keep.owed || self.sessions.is_empty()))
     }

@@ -1,5 +1,5 @@
-//! The invariants that hold after every input. They are written once; the model, the simulation and every debug build
-//! check them.
+//! The invariants that hold after every input. They are written once; the model, the simulation and
+//! every debug build check them.
 
 use std::fmt;
 
@@ -19,8 +19,8 @@ impl fmt::Display for Broken {
     }
 }
 
-/// Checks the state alone. Rules that need history (no ack without its reason, no second run) are checked by the
-/// harnesses that keep one.
+/// Checks the state alone. Rules that need history (no ack without its reason, no second run) are
+/// checked by the harnesses that keep one.
 ///
 /// # Errors
 /// The first invariant that does not hold.

@@ -13,8 +13,9 @@ pub struct ItemId(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Item {
     pub place: Place,
-    /// Identities under which another delivery of this item may still arrive: that of a lost delivery, and those
-    /// of copies that were written or may have been. One delivery uses one of them up.
+    /// Identities under which another delivery of this item may still arrive: that of a lost
+    /// delivery, and those of copies that were written or may have been. One delivery uses one of
+    /// them up.
     pub expected: Vec<Identity>,
     pub redelivered: bool,
     pub order_key: Option<OrderKey>,
@@ -38,7 +39,8 @@ pub(super) struct Item {
     pub copy: Rewrite,
 }
 
-/// Where an item is: under a delivery that can be settled, without one, or promised to another replica.
+/// Where an item is: under a delivery that can be settled, without one, or promised to another
+/// replica.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Place {
     /// It has a delivery of a living session, which arrived under this identity.
@@ -47,7 +49,8 @@ pub(super) enum Place {
     Orphan { doing: Left, keep: Keep },
     /// Another replica waits for its result.
     Claimed { by: ClaimId, doing: Left },
-    /// Another replica was given its result. The item is kept for as long as that replica may ask again.
+    /// Another replica was given its result. The item is kept for as long as that replica may ask
+    /// again.
     Handed { to: ClaimId, decision: Decision, spent: bool },
 }
 
@@ -120,7 +123,7 @@ pub(super) enum Decision {
 pub(super) struct Keep {
     /// `None` keeps it without a limit in time: it runs, or its copy waits in the queue.
     pub until: Option<Time>,
-    /// Its work ended after its delivery was lost. Without a redelivery that work was in vain.
+    /// Its work ended after its delivery was lost. Without a redelivery that work is wasted.
     pub owed: bool,
 }
 
@@ -180,8 +183,8 @@ impl Item {
         }
     }
 
-    /// Whether the item has used a worker, waited for one, or may have a copy, so that a record of it is worth
-    /// keeping.
+    /// Whether the item has used a worker, waited for one, or may have a copy, so that a record of
+    /// it is worth keeping.
     pub fn has_history(&self) -> bool {
         self.attempts > 0 || self.interruptions > 0 || self.not_started.is_some() || !self.expected.is_empty()
     }
@@ -210,7 +213,7 @@ impl Item {
         )
     }
 
-    /// The write that is under way, wherever the item is.
+    /// The write that is under way, in any place of the item.
     pub fn writing(&self) -> Option<Write> {
         match self.place {
             Place::Live { doing: Doing::Writing(write), .. }

@@ -1,8 +1,8 @@
 //! The owner of all items and of every index over them.
 //!
-//! [`Items::edit`] is the only way to change an item. Each index is a function of the item ([`Item::entries`]):
-//! `edit` compares it before and after the change, and moves the item where it now belongs. No rule touches an
-//! index or a counter.
+//! [`Items::edit`] is the only way to change an item. Each index is a function of the item
+//! ([`Item::entries`]): `edit` compares it before and after the change, and moves the item where it
+//! now belongs. No rule touches an index or a counter.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{AddAssign, Bound, SubAssign};
@@ -22,7 +22,8 @@ pub(super) struct Items {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Indexes {
     deliveries: BTreeMap<DeliveryId, ItemId>,
-    /// Items by the identities under which a delivery of them may arrive; of equals the oldest first.
+    /// Items by the identities under which a delivery of them may arrive; of equals the oldest
+    /// first.
     expected: BTreeSet<(Identity, ItemId)>,
     /// Items that may start, oldest first in each group.
     ready: BTreeMap<Group, BTreeMap<ItemId, Tried>>,
@@ -76,8 +77,8 @@ struct Entries {
 }
 
 impl Items {
-    /// Changes an item and moves it to where it now belongs in every index. Returns `None` for an item that is
-    /// not known.
+    /// Changes an item and moves it to where it now belongs in every index. Returns `None` for an
+    /// item that is not known.
     pub fn edit<R>(&mut self, id: ItemId, change: impl FnOnce(&mut Item) -> R) -> Option<R> {
         let item = self.by_id.get_mut(&id)?;
         let before = item.entries();
@@ -294,7 +295,8 @@ impl Item {
         Entries { delivery: self.delivery(), lane: self.lane(), timers: self.timers(), counts: self.counts() }
     }
 
-    /// The identities by which a delivery finds this item. A claimed item belongs to the replica that claimed it.
+    /// The identities by which a delivery finds this item. A claimed item belongs to the replica
+    /// that claimed it.
     fn names(&self) -> &[Identity] {
         match self.place {
             Place::Live { .. } | Place::Orphan { .. } => &self.expected,
@@ -302,8 +304,8 @@ impl Item {
         }
     }
 
-    /// An unfinished item blocks its key. A decided orphan does not: its redelivery would have to overtake the
-    /// others otherwise.
+    /// An unfinished item blocks its key. A decided orphan does not: its redelivery would have to
+    /// overtake the others otherwise.
     fn lane(&self) -> Option<(OrderKey, Rank)> {
         let is_in = match self.place {
             Place::Live { doing, .. } => !matches!(doing, Doing::Settling(_) | Doing::Acked),

@@ -1,11 +1,12 @@
 //! The pure core: decides what happens to each item, and performs nothing itself.
 //!
-//! It contains no async code, clock, randomness or I/O, and uses `std` only. The shell (`bridge`) tells the
-//! [`Dispatcher`] about each event with [`Dispatcher::handle`] and carries out the [`Command`]s that it returns. Time
-//! is an argument, and [`Dispatcher::poll_timeout`] says when to call again. The same code therefore runs in
-//! production, in the exhaustive model (`tests/model.rs`), in the seeded simulation (`tests/simulation.rs`) and in
-//! virtual time (`plan`). The same inputs at the same times always give the same effects, so a log of inputs can be
-//! replayed.
+//! It contains no async code, clock, randomness or I/O, and uses `std` only. The shell (`bridge`)
+//! tells the [`Dispatcher`] about each event with [`Dispatcher::handle`] and carries out the
+//! [`Command`]s that it returns. Time is an argument, and [`Dispatcher::poll_timeout`] says when to
+//! call again. The same code therefore runs in production, in the exhaustive model
+//! (`tests/model.rs`), in the seeded simulation (`tests/simulation.rs`) and in virtual time
+//! (`plan`). The same inputs at the same times always give the same effects, so a log of inputs can
+//! be replayed.
 //!
 //! The way of one item:
 //!
@@ -16,11 +17,12 @@
 //!                    (retry)           WriteWait       Held           (failed for good, no target to write to)
 //! ```
 //!
-//! When its session is lost, an item becomes an *orphan*: an open request continues, and any other decision is kept
-//! until a redelivery of the same item adopts it (`place::Orphan`). A replica that was given the item may claim it.
+//! When its session is lost, an item becomes an *orphan*: an open request continues, and any other
+//! decision is kept until a redelivery of the same item adopts it (`place::Orphan`). A replica that
+//! was given the item may claim it.
 //!
-//! Read in this order: `dispatcher` (entry point), `receive`, `attempt`, `write`, `settle`, `lost`; then `items` (the
-//! owner of all indexes), `copies` and `claims`.
+//! Read in this order: `dispatcher` (entry point), `receive`, `attempt`, `write`, `settle`, `lost`;
+//! then `items` (the owner of all indexes), `copies` and `claims`.
 
 mod attempt;
 mod breaker;

@@ -1,8 +1,9 @@
-//! The working limit: the number of requests that may be open while the service does not start all of them.
+//! The working limit: the number of requests that may be open while the service does not start all
+//! of them.
 //!
-//! Knative answers "not started" if its queue is full or no replica comes up. More requests at the same rate help
-//! nobody, so the limit falls by the share that was refused. It rises with time and not with each answer, because
-//! answers that take hours would keep it down for days.
+//! Knative answers "not started" if its queue is full or no replica comes up. More requests at the
+//! same rate help nobody, so the limit falls by the share that was refused. It rises with time and
+//! not with each answer, because answers that take hours would keep it down for days.
 
 use std::time::Duration;
 
@@ -52,7 +53,8 @@ impl Limit {
         if self.step.is_zero() {
             return;
         }
-        // The service was offered one request more than are running. A limit above that has no effect.
+        // The service was offered one request more than are running. A limit above that has no
+        // effect.
         let base = self.current.min(running.saturating_add(1)).max(1);
         let ends = now.saturating_add(self.step);
         let window = self.window.get_or_insert(Window { ends, base, started: 0, refused: 0 });

@@ -7,8 +7,9 @@ use super::protocol::{Command, Effect, Notice, Time, Write};
 use super::session::{Epoch, Identity};
 
 impl Dispatcher {
-    /// Returns the items that did not start, while the broker still hears that. An item with a history becomes an
-    /// orphan with the session, so that its next owner need not begin from the start.
+    /// Returns the items that did not start, while the broker still hears that. An item with a
+    /// history becomes an orphan with the session, so that its next owner need not begin from the
+    /// start.
     pub(super) fn session_ending(&mut self, epoch: Epoch, effects: &mut Vec<Effect>) {
         if self.sessions.get(&epoch) != Some(&Session::Live) {
             return;
@@ -40,7 +41,8 @@ impl Dispatcher {
         let Place::Live { name, doing, .. } = &item.place else { return };
         let left = left_of(*doing, item, self.now);
         let is_settled = matches!(doing, Doing::Settling(_) | Doing::Acked);
-        // Nobody knows whether the ack counted. Equal bytes are not proof that a delivery is this one.
+        // Nobody knows whether the ack counted. Equal bytes are not proof that a delivery is this
+        // one.
         if !is_settled || name.is_unique() {
             self.items.edit(id, Item::expect_own_name);
         }
@@ -133,7 +135,8 @@ impl Dispatcher {
     }
 }
 
-/// The state of an item after the loss of its delivery. `None` means that nothing of it is worth keeping.
+/// The state of an item after the loss of its delivery. `None` means that nothing of it is worth
+/// keeping.
 fn left_of(doing: Doing, item: &Item, now: Time) -> Option<Left> {
     Some(match doing {
         // These end by themselves.

@@ -1,9 +1,9 @@
-//! What became of an attempt, and why an item was given up.
+//! The classes of an attempt's end, and the reasons to give an item up.
 
 use std::fmt;
 use std::time::Duration;
 
-/// The class of a request's ending. What each status or error becomes is decided by `sink::classify`.
+/// The class of a request's end. `sink::classify` decides the class of each status and error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Outcome {
     /// The work is done.
@@ -16,8 +16,8 @@ pub enum Outcome {
     Rejected,
     /// The request was sent and nobody can tell how it ended; the worker may still be running.
     Unknown,
-    /// The answer concerns the configuration of the bridge and not the item: refused credentials, a redirect,
-    /// a refused client certificate. The breaker opens and the item stays.
+    /// The answer concerns the configuration of the bridge and not the item: refused credentials, a
+    /// redirect, a refused client certificate. The breaker opens and the item stays.
     Misconfigured,
     /// The worker was stopped before it finished, through no fault of the item.
     Interrupted,
@@ -61,7 +61,8 @@ pub enum Reason {
     Unknown,
     /// The body is over `limits.item_bytes`.
     TooLarge,
-    /// A Kafka record held its partition's committed offset up for longer than `stuck_head.dead_letter_after`.
+    /// A Kafka record held its partition's committed offset up for longer than
+    /// `stuck_head.dead_letter_after`.
     Stalled,
 }
 
@@ -76,7 +77,7 @@ impl Reason {
         Reason::Stalled,
     ];
 
-    /// The reason that is written so.
+    /// The reason with this text.
     pub fn parse(text: &str) -> Option<Self> {
         Reason::ALL.into_iter().find(|reason| reason.as_str() == text)
     }

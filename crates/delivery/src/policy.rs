@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::item::ItemId;
 use super::session::Mark;
 
-/// Everything that the core is told once.
+/// The core's settings. The core gets them once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {
     /// Most requests at once, at least 1.
@@ -21,16 +21,17 @@ pub struct Policy {
     pub prefetched: bool,
     /// Whether there may be other replicas that ask for our orphans.
     pub peers: bool,
-    /// How long the working limit takes to rise by one step of twenty after requests could not be started;
-    /// zero keeps it at `max_in_flight`.
+    /// How long the working limit takes to rise by one step of twenty after requests could not be
+    /// started; zero keeps it at `max_in_flight`.
     pub limit_step: Duration,
-    /// Items in a row that were not started or rejected before the breaker opens; 0 switches it off.
+    /// Items in a row that were not started or rejected before the breaker opens; 0 switches it
+    /// off.
     pub breaker_failures: u32,
     /// How long the breaker stays open before a probe.
     pub breaker_open: Duration,
     pub bounds: Bounds,
-    /// A random number of this process. It varies the jitter, so that replicas do not retry in step, and it makes
-    /// the marks of copies unguessable.
+    /// A random number of this process. It varies the jitter, so that replicas do not retry in
+    /// step, and it makes the marks of copies unguessable.
     pub seed: u128,
 }
 
@@ -55,7 +56,7 @@ pub enum OnUnknown {
     Hold,
 }
 
-/// What an item that failed for good comes to.
+/// The reaction to an item that failed for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OnFailed {
     /// Written to the configured dead letter, then acked.
@@ -66,7 +67,7 @@ pub enum OnFailed {
     Drop,
 }
 
-/// Bounds on what is kept (guarantee G9).
+/// Bounds on the kept items (guarantee G9).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Bounds {
     /// The largest body, in bytes.
@@ -89,7 +90,8 @@ impl Policy {
     pub(super) fn backoff(&self, item: ItemId, failures: u32) -> Duration {
         let wait = doubled(self.retry.backoff, failures, self.retry.backoff_max);
         if self.park {
-            // Exactly the length of a parking queue; a little more would make it the next longer one.
+            // The wait is exactly the length of a parking queue. A little more would select the
+            // next longer queue.
             return wait;
         }
         self.jittered(wait, item, failures).min(self.retry.backoff_max)
@@ -100,8 +102,8 @@ impl Policy {
         self.jittered(doubled(WRITE_BACKOFF.0, failures, WRITE_BACKOFF.1), item, failures)
     }
 
-    /// Varies `wait` by up to a quarter either way. A hash takes the place of a random source, so that
-    /// the core stays a function of its inputs.
+    /// Varies `wait` by up to a quarter either way. A hash takes the place of a random source, so
+    /// that the core stays a function of its inputs.
     fn jittered(&self, wait: Duration, item: ItemId, failures: u32) -> Duration {
         let hash = splitmix64(self.seed as u64 ^ splitmix64(item.0) ^ u64::from(failures));
         let thousandths = 750 + (hash % 501) as u32;

@@ -14,8 +14,8 @@ pub type Time = Duration;
 pub enum Input {
     /// A session came up; its deliveries follow.
     SessionUp(Epoch),
-    /// A session will be lost within seconds, as planned: nothing of it starts any more, and the items that did
-    /// not start are returned.
+    /// A session will be lost within seconds, as planned: nothing of it starts any more, and the
+    /// items that did not start are returned.
     SessionEnding(Epoch),
     /// A session is gone and its deliveries cannot be settled any more.
     SessionLost(Epoch),
@@ -23,28 +23,30 @@ pub enum Input {
     SessionAlive(Epoch),
     /// The broker handed an item over.
     Received(Outline),
-    /// The request of [`Command::Dispatch`] ended after `took`. `answer_bytes` of its answer are kept.
+    /// The request of [`Command::Dispatch`] ended after `took`. `answer_bytes` of its answer are
+    /// kept.
     Completed { item: ItemId, outcome: Outcome, took: Duration, answer_bytes: u64 },
     /// The write of [`Command::Write`] ended.
     Written { item: ItemId, written: Written },
     /// The write of [`Command::Rewrite`] ended.
     Rewritten { item: ItemId, written: Written },
-    /// The broker's client took the settlement of [`Command::Settle`], or its session was already gone.
+    /// The broker's client took the settlement of [`Command::Settle`], or its session was already
+    /// gone.
     Settled { delivery: DeliveryId, stale: bool },
     /// The broker has shown that it knows of the ack: this delivery never comes back.
     Proven { delivery: DeliveryId },
-    /// The question of [`Command::Ask`] was answered: the result that another replica handed over, or `None` if
-    /// the item runs nowhere else.
+    /// The question of [`Command::Ask`] was answered: the result that another replica handed over,
+    /// or `None` if the item runs nowhere else.
     Answered { item: ItemId, handed: Option<Handed> },
-    /// Another replica was handed this item and asks for the work that was begun here, for the first time or
-    /// again.
+    /// Another replica was handed this item and asks for the work that was begun here, for the
+    /// first time or again.
     Claim { claim: ClaimId, identity: Identity },
     /// The replica that made the claim has received its result.
     Fetched { claim: ClaimId },
     /// The replica that made the claim does not need it any more.
     Released { claim: ClaimId },
-    /// A Kafka record has held up its partition's committed offset for too long. A running item, and one that
-    /// was never tried, is left alone.
+    /// A Kafka record has held up its partition's committed offset for too long. A running item,
+    /// and one that was never tried, is left alone.
     GiveUp { delivery: DeliveryId, reason: Reason },
     /// A person says that the service works again: the breaker closes.
     Resume,
@@ -66,9 +68,11 @@ pub enum Effect {
 /// Something for the shell to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
-    /// An item is in the core's hands under this name. The shell keeps its message until `Release` or `Forget`.
+    /// An item is in the core's hands under this name. The shell keeps its message until `Release`
+    /// or `Forget`.
     Admit { item: ItemId, delivery: DeliveryId },
-    /// The delivery belongs to `item`, which is known already. The shell keeps the message if it has none.
+    /// The delivery belongs to `item`, which is known already. The shell keeps the message if it
+    /// has none.
     Adopt { item: ItemId, delivery: DeliveryId },
     /// Send the request; answered by exactly one [`Input::Completed`].
     Dispatch { item: ItemId, attempt: u32, redelivered: bool },
@@ -76,14 +80,16 @@ pub enum Command {
     Cancel { item: ItemId },
     /// Write the item; answered by exactly one [`Input::Written`].
     Write { item: ItemId, write: Write },
-    /// Write a copy of the item to its own queue, with this mark; answered by exactly one [`Input::Rewritten`].
+    /// Write a copy of the item to its own queue, with this mark; answered by exactly one
+    /// [`Input::Rewritten`].
     Rewrite { item: ItemId, mark: Mark, attempts: u32 },
     /// Ask the other replicas for the item; answered by exactly one [`Input::Answered`].
     Ask { item: ItemId, delivery: DeliveryId, identity: Identity },
     /// Ask the broker whether it knows the session; answered by [`Input::SessionAlive`] or
     /// [`Input::SessionLost`].
     Prove { epoch: Epoch },
-    /// Tell the replica that made the claim where it stands. `Running` is followed by another answer.
+    /// Tell the replica that made the claim where it stands. `Running` is followed by another
+    /// answer.
     Answer { claim: ClaimId, standing: Standing },
     /// The claim is over: its number is never used again.
     EndClaim { claim: ClaimId },
@@ -119,8 +125,8 @@ pub enum Notice {
     Redundant {
         delivery: DeliveryId,
     },
-    /// An orphan was given up, because there were too many or it was too old. Its item runs again when the
-    /// broker hands it over.
+    /// An orphan was given up, because there were too many or it was too old. Its item runs again
+    /// when the broker hands it over.
     OrphanExpired {
         item: ItemId,
     },

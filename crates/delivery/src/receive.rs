@@ -1,4 +1,5 @@
-//! Deliveries that arrive: new items, redeliveries of items that were begun before, and redundant copies.
+//! Deliveries that arrive: new items, redeliveries of items that were begun before, and redundant
+//! copies.
 
 use super::dispatcher::{Dispatcher, Session};
 use super::item::{Decision, Doing, End, Item, ItemId, Left, Place, Rewrite};
@@ -24,11 +25,11 @@ impl Dispatcher {
         }
     }
 
-    /// The oldest item that this delivery belongs to. Its expected identity is used up, so that an equal delivery
-    /// finds the next item, or none (guarantee G3).
+    /// The oldest item that this delivery belongs to. Its expected identity is used up, so that an
+    /// equal delivery finds the next item, or none (guarantee G3).
     fn expecting(&mut self, outline: &Outline, effects: &mut Vec<Effect>) -> Option<ItemId> {
-        // Equal bytes are not proof. A delivery that was never handed over before is a new item, and so is one that
-        // another consumer may have enqueued, finished and returned (rule D1).
+        // Equal bytes are not proof. A delivery that was never handed over before is a new item,
+        // and so is one that another consumer may have enqueued, finished and returned (rule D1).
         if !outline.identity.is_unique() && (outline.shared || !outline.redelivered) {
             return None;
         }
@@ -68,9 +69,9 @@ impl Dispatcher {
 
     /// Takes a new item in hand.
     fn admit(&mut self, outline: &Outline, effects: &mut Vec<Effect>) {
-        // RabbitMQ's count of returns is an upper bound of the attempts, and any producer can set a header. So an
-        // item without a unique identity always gets a run (guarantee G6). The bridge's own copies and Kafka's
-        // committed metadata are exact.
+        // RabbitMQ's count of returns is an upper bound of the attempts, and any producer can set a
+        // header. So an item without a unique identity always gets a run (guarantee G6). The
+        // bridge's own copies and Kafka's committed metadata are exact.
         let most = self.policy.retry.attempts;
         let is_exact = outline.identity.is_unique();
         let attempts = outline.attempts_before.min(if is_exact { most } else { most.saturating_sub(1) });

@@ -1,12 +1,12 @@
-//! Who handed an item over, and how we know it again when it comes back.
+//! The session and the delivery of an item, and the identity by which a redelivery is recognised.
 
 use std::fmt;
 use std::sync::Arc;
 
 /// One connection to RabbitMQ, or one assignment of one Kafka partition.
 ///
-/// Epochs are never reused within a process, so that whatever comes back late names the session it
-/// belongs to and can be told from the present one (guarantee G7).
+/// Epochs are never reused within a process. So every late message names its own session and can be
+/// told from the present one (guarantee G7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
@@ -27,23 +27,24 @@ pub enum Settlement {
     Return,
 }
 
-/// A digest of the content that survives a redelivery: body, key, stable properties and headers, and the
-/// queue or topic. Two deliveries of one item have the same digest; two different items never do, unless
-/// they are equal byte for byte.
+/// A digest of the content that survives a redelivery: body, key, stable properties and headers,
+/// and the queue or topic. Two deliveries of one item have the same digest; two different items
+/// never do, unless they are equal byte for byte.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 16]);
 
-/// The random mark of one copy that the bridge wrote. Nobody else can guess it, and no two copies share it.
+/// The random mark of one copy that the bridge wrote. Nobody else can guess it, and no two copies
+/// share it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mark(pub [u8; 16]);
 
-/// One log of records: a topic that was deleted and created again is another log, and so is the topic of
-/// the same name in another cluster.
+/// One log of records: a topic that was deleted and created again is another log, and so is the
+/// topic of the same name in another cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId(pub u128);
 
-/// The properties by which a redelivery is recognised. Each variant covers the content, so that a name
-/// alone never settles an item (rule D1).
+/// The properties by which a redelivery is recognised. Each variant covers the content, so that a
+/// name alone never settles an item (rule D1).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Identity {
     /// A Kafka record. No other record of the same log has its offset.
@@ -112,33 +113,35 @@ impl Identity {
     }
 }
 
-/// What the core knows of a delivery; the message itself stays in the shell.
+/// The core's knowledge of a delivery. The message itself stays in the shell.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Outline {
     pub id: DeliveryId,
     pub identity: Identity,
-    /// The broker says that it handed this item over before. Always false for Kafka, which does not know.
+    /// The broker says that it handed this item over before. Always false for Kafka, which does not
+    /// know.
     pub redelivered: bool,
     /// Attempts that earlier processes made, as far as the broker could tell us.
     pub attempts_before: u32,
     /// Size of the body in bytes. `limits.item_bytes` bounds it.
     pub body_bytes: u64,
-    /// All memory that the message takes, in bytes: body, key, headers and their overhead. It counts against
-    /// `limits.held_bytes` (rule D3).
+    /// All memory that the message takes, in bytes: body, key, headers and their overhead. It
+    /// counts against `limits.held_bytes` (rule D3).
     pub kept_bytes: u64,
     /// Items of one key run one at a time and in order of arrival; none is ordered against nothing.
     pub order_key: Option<OrderKey>,
-    /// The broker drops the item after a few more returns: it is written anew to its queue.
+    /// The broker drops the item after a few more returns, so the bridge writes a copy to its
+    /// queue.
     pub near_limit: bool,
     /// Another replica may be at work on it: that one is asked before anything starts here.
     pub ask_peers: bool,
-    /// Another consumer may have finished an equal item. A delivery without a unique identity is then a new
-    /// item, because it cannot be told from that one (rule D1).
+    /// Another consumer may have finished an equal item. A delivery without a unique identity is
+    /// then a new item, because it cannot be told from that one (rule D1).
     pub shared: bool,
 }
 
-/// Items that share one place in the broker, such as a Kafka partition. Groups take turns, so that a long backlog
-/// of one delays no other.
+/// Items that share one place in the broker, such as a Kafka partition. Groups take turns, so that
+/// a long backlog of one delays no other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Group(pub u64);
 
@@ -146,7 +149,7 @@ pub struct Group(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OrderKey(pub u128);
 
-/// As one replica tells another; [`Identity::parse`] reads it.
+/// Writes the text that one replica sends to another; [`Identity::parse`] reads it.
 impl fmt::Display for Identity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -159,7 +162,7 @@ impl fmt::Display for Identity {
     }
 }
 
-/// Exactly 32 hexadecimal digits.
+/// Writes exactly 32 hexadecimal digits.
 fn bits(hex: &str) -> Option<u128> {
     let is_hex = hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
     u128::from_str_radix(hex, 16).ok().filter(|_| is_hex)

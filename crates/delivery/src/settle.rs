@@ -1,4 +1,4 @@
-//! Settlements: acks, returns, and the doubt about an ack of which nobody knows whether it counted.
+//! Settlements: acks, returns, and acks with an unknown result.
 
 use super::dispatcher::Dispatcher;
 use super::item::{Decision, Doing, End, Item, Place};
@@ -16,8 +16,8 @@ impl End {
 }
 
 impl Dispatcher {
-    /// The state of an item that is returned to the broker. While a copy of it is being written it waits: a
-    /// returned item with a copy would be in the queue twice.
+    /// The state of an item that is returned to the broker. While a copy of it is being written it
+    /// waits: a returned item with a copy would be in the queue twice.
     pub(super) fn returned(&self, item: &Item) -> Doing {
         if item.is_rewriting() { Doing::Stopped } else { Doing::Settling(End::Return) }
     }
@@ -41,9 +41,11 @@ impl Dispatcher {
                 self.enter(id, Doing::Acked, effects);
                 effects.push(Effect::Do(Command::Release { item: id, keep_answer: false }));
             }
-            // An item without a unique identity could not be recognised after its ack. Only its copies can.
+            // An item without a unique identity could not be recognised after its ack. Only its
+            // copies can.
             (End::Ack | End::Drop, false) => self.finish(id, effects),
-            // The ack did not leave this process: the item comes back for certain, and its work is done.
+            // The ack did not leave this process: the item comes back for certain, and its work is
+            // done.
             (End::Ack | End::Drop, true) => {
                 self.items.edit(id, Item::expect_own_name);
                 self.finish(id, effects);
@@ -62,7 +64,8 @@ impl Dispatcher {
         }
     }
 
-    /// The item is done and its delivery gone. It is remembered if another delivery of it may arrive.
+    /// The item is done and its delivery gone. It is remembered if another delivery of it may
+    /// arrive.
     fn finish(&mut self, id: super::ItemId, effects: &mut Vec<Effect>) {
         if self.items.get(id).is_some_and(|item| item.expected.is_empty()) {
             return self.forget(id, effects);

@@ -32,7 +32,8 @@ impl Dispatcher {
         if let Write::Park { mark, .. } = write
             && matches!(written, Written::Confirmed | Written::TooLarge | Written::Impossible)
         {
-            // A confirmed copy is the item from now on, and comes back as a new one. A refused copy never comes.
+            // A confirmed copy replaces the item, and comes back as a new item. A refused copy
+            // never comes.
             self.items.edit(id, |item| item.unexpect_copy(mark));
         }
         if written == Written::Failed {

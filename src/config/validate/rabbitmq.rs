@@ -138,7 +138,7 @@ fn parameters(uri: &Url) -> Result<(), Refusal> {
             "connection_timeout" => {
                 (value.parse::<u64>().is_ok(), "write milliseconds, as in ?connection_timeout=10000")
             }
-            // 0 is no bound. A session opens several channels.
+            // 0 means no bound. A session opens several channels.
             "channel_max" => (
                 value.parse::<u16>().is_ok_and(|count| count == 0 || count >= 8),
                 "write at least ?channel_max=8, or remove it",

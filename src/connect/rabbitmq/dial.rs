@@ -1,8 +1,8 @@
 //! Finds the address of a broker that answers.
 //!
-//! A name may have several addresses, and each of them may refuse, or take the connection and keep silent. So they are
-//! tried side by side, each a moment after the one before, up to the server's greeting. The first that greets wins, and
-//! the others are closed.
+//! A name may have several addresses. Each address may refuse a connection, or accept it and stay
+//! silent. So the addresses are tried side by side up to the server's greeting, each a moment after
+//! the one before. The first address that greets wins, and the other connections are closed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,23 +23,24 @@ use super::{Error, FRAME_MAX};
 
 /// The protocol header of AMQP 0-9-1.
 pub(super) const HELLO: &[u8] = b"AMQP\x00\x00\x09\x01";
-/// How long one address has before the next is tried beside it.
+/// The time that one address has before the next address is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(1500);
-/// Bound of everything up to the greeting, of all addresses together; the URI may set another one up to a minute.
+/// The bound of all steps up to the greeting, for all addresses together. The URI may set another
+/// bound of at most a minute.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const TIMEOUT_MAX: u64 = 60_000;
-/// Far more than any greeting.
+/// The largest greeting, in bytes. Real greetings are far smaller.
 const GREETING_MAX: usize = 64 * 1024;
 
 /// A connection to an address that greeted.
 pub(super) struct Dialed {
     pub stream: ReadableStream,
-    /// Hangs up when it is dropped.
+    /// The guard, which shuts the socket down when it is dropped.
     pub guard: Guard,
 }
 
 /// # Errors
-/// What went wrong at the last address.
+/// Returns the fault of the last address.
 pub(super) async fn dial(uri: &AMQPUri, tls: &OwnedTLSConfig) -> Result<Dialed, Error> {
     let dialing = async {
         let name = (uri.authority.host.as_str(), uri.authority.port);
@@ -85,7 +86,7 @@ async fn attempt(address: SocketAddr, uri: &AMQPUri, tls: &OwnedTLSConfig) -> Re
     Ok(Dialed { stream, guard })
 }
 
-/// The server's first frame.
+/// Reads the server's first frame.
 async fn greeting(socket: &mut Socket) -> Result<Vec<u8>, Error> {
     socket.write_all(HELLO).await?;
     socket.flush().await?;
@@ -116,7 +117,7 @@ async fn greeting(socket: &mut Socket) -> Result<Vec<u8>, Error> {
     Ok(read)
 }
 
-/// A peer that does not speak TLS answers the handshake with its own protocol.
+/// Explains a failed handshake: a peer that does not speak TLS answers with its own protocol.
 fn without_tls(error: io::Error) -> Error {
     let text = error.to_string();
     if text.contains("InvalidContentType") || text.contains("corrupt message") {

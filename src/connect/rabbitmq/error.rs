@@ -1,4 +1,4 @@
-//! What can go wrong with a broker, and how a person can help.
+//! The faults of a connection to a broker, and the help for each.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,10 +8,10 @@ use lapin::ErrorKind;
 
 use crate::telemetry::ProblemKind;
 
-/// Why a connection, or something on it, failed.
+/// The reason why a connection, or an operation on it, failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("the URL cannot be put together: {0}")]
+    #[error("the URL cannot be built: {0}")]
     Secret(String),
     #[error("the URL is not an AMQP URI")]
     Uri,
@@ -41,7 +41,7 @@ pub enum Error {
     Amqp(#[from] lapin::Error),
 }
 
-/// How a person can help.
+/// The class of a fault, and the help for a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub kind: ProblemKind,
@@ -49,7 +49,7 @@ pub struct Refusal {
 }
 
 impl Error {
-    /// AMQP's reply code, where the broker sent one.
+    /// Returns AMQP's reply code, if the broker sent one.
     pub fn code(&self) -> Option<u16> {
         match self {
             Error::Amqp(error) => match error.kind() {
@@ -60,18 +60,19 @@ impl Error {
         }
     }
 
-    /// Whether the broker sent bytes that lapin cannot read. The [`readable`](super::readable) stream leaves no known
-    /// message that does this.
+    /// Returns whether the broker sent bytes that lapin cannot read. The
+    /// [`readable`](super::readable) stream leaves no known message that does this.
     pub fn is_unreadable(&self) -> bool {
         matches!(self, Error::Amqp(error) if matches!(error.kind(), ErrorKind::ParsingError(_)))
     }
 
-    /// Whether only a change of the configuration file helps. Everything else may pass, or be repaired at the broker.
+    /// Returns whether only a change of the configuration file helps. Other faults may pass, or can
+    /// be fixed at the broker.
     pub fn is_final(&self) -> bool {
         matches!(self, Error::Unlimited(_) | Error::TooLong(_))
     }
 
-    /// The class of the problem, and the help.
+    /// Returns the class of the problem and the help.
     pub fn refusal(&self) -> Refusal {
         use ProblemKind::{Configuration, SourceMissing, SourceRefused, SourceUnreachable, Undecodable};
         let text = self.to_string();
@@ -90,7 +91,7 @@ impl Error {
             (Error::TooLong(_), _) => (Configuration, "write a shorter name"),
             (Error::Unlimited(_), _) => (
                 Configuration,
-                "write a large number such as 1000000; -1 is no limit from RabbitMQ 4.0 on only",
+                "write a large number such as 1000000; -1 means no limit only from RabbitMQ 4.0 on",
             ),
             (Error::Stream(_), _) => {
                 (SourceRefused, "consume a quorum or classic queue that is bound to the same exchange")
@@ -100,7 +101,7 @@ impl Error {
             }
             (_, Some(403)) if text.contains("exclusive") => (
                 SourceRefused,
-                "stop the consumer that has the queue for itself; longhaul continues when it is gone",
+                "stop the consumer with exclusive use of the queue; longhaul continues when it is gone",
             ),
             (_, Some(403)) if text.contains("ogin") => {
                 (SourceRefused, "check user name and password in the URL, and that the user exists")
@@ -118,7 +119,7 @@ impl Error {
             ),
             (_, Some(530)) => (
                 SourceRefused,
-                "check the virtual host in the URL (/%2f or nothing is the default one, / alone is none) and the user's right to it",
+                "check the virtual host in the URL (/%2f or no path is the default one, / alone is an empty name) and the user's permission for it",
             ),
             (_, Some(406)) => (SourceRefused, "make declare agree with the existing queue, or leave it out"),
             _ if self.is_unreadable() => {
@@ -132,7 +133,7 @@ impl Error {
     }
 }
 
-/// The broker's own words, without lapin's frame around them.
+/// Returns the broker's own words, without lapin's text around them.
 fn words(error: &lapin::Error) -> String {
     match error.kind() {
         ErrorKind::ProtocolError(error) => format!("{} ({})", error.get_message(), error.get_id()),

@@ -1,6 +1,7 @@
-//! The stream of bytes from a broker, frame by frame, on its way to lapin.
+//! Passes the stream of bytes from a broker to lapin, frame by frame.
 //!
-//! Methods and content headers are read as a whole and made [`readable`]; bodies and heartbeats go on as they come.
+//! Methods and content headers are read as a whole and made [`readable`]. Bodies and heartbeats
+//! pass in the pieces in which they arrive.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -8,27 +9,29 @@ use std::sync::{Arc, OnceLock};
 use super::readable;
 use super::server::Server;
 
-/// Type, channel and size of a frame.
+/// The bytes of a frame's head: type, channel and size.
 pub(super) const FRAME_HEAD: usize = 7;
-/// Behind the payload of each frame.
+/// The bytes behind the payload of each frame.
 const FRAME_END: usize = 1;
 const METHOD: u8 = 1;
 const CONTENT_HEADER: u8 = 2;
-/// connection.tune: class and method, the largest number of channels, and then the largest frame.
+/// The start of connection.tune: class and method. The largest number of channels and the largest
+/// frame follow.
 const TUNE: &[u8] = &[0, 10, 0, 30];
-/// Where the largest frame stands in it.
+/// The place of the largest frame in connection.tune.
 const TUNE_FRAME_MAX: std::ops::Range<usize> = 6..10;
-/// AMQP's lower bound of the largest frame.
+/// AMQP's lower bound of the largest frame, in bytes.
 const FRAME_MIN: u32 = 4096;
-/// A server adds headers of its own to a message, and sends a header that has become larger than a frame all the same.
-/// Above this bound it cannot be a message.
+/// The largest frame that is read as a whole, in bytes. A server adds its own headers to a message,
+/// and also sends a header that has become larger than a frame. Above this bound a frame cannot be
+/// a message.
 const HELD_MAX: usize = 4 * 1024 * 1024;
 
 /// Reads frames and writes readable ones.
 pub(super) struct Frames {
-    /// The part of the present frame that is not written yet: its head, or all of it.
+    /// The part of the present frame that is not written yet: its head, or the whole frame.
     held: Vec<u8>,
-    /// Bytes that are still to be passed on as they are.
+    /// The number of bytes to pass on unchanged.
     passing: usize,
     /// The largest frame that lapin reads, in bytes.
     frame_max: u32,
@@ -36,20 +39,20 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// `frame_max` is the largest frame that this side allows.
+    /// Creates a reader. `frame_max` is the largest frame that this side allows.
     pub(super) fn new(frame_max: u32) -> Self {
         Frames { held: Vec::new(), passing: 0, frame_max, server: Arc::default() }
     }
 
-    /// What the server tells about itself in its first frame.
+    /// Returns the server's properties from its first frame.
     pub(super) fn server(&self) -> Arc<OnceLock<Server>> {
         Arc::clone(&self.server)
     }
 
-    /// Takes bytes as they come and appends readable ones.
+    /// Takes bytes as they arrive and appends readable bytes.
     ///
     /// # Errors
-    /// A frame that is larger than allowed.
+    /// Returns an error for a frame that is larger than allowed.
     pub(super) fn read(&mut self, mut from: &[u8], to: &mut Vec<u8>) -> io::Result<()> {
         while !from.is_empty() {
             if self.passing > 0 {
@@ -73,7 +76,7 @@ impl Frames {
         Ok(())
     }
 
-    /// How many bytes to hold before the next decision.
+    /// Returns the number of bytes to hold before the next decision.
     fn wanted(&self) -> io::Result<usize> {
         if self.held.len() < FRAME_HEAD {
             return Ok(FRAME_HEAD);
@@ -122,7 +125,8 @@ impl Frames {
     }
 }
 
-/// The largest frame that both sides allow. Where the server offers no bound or a larger one, lapin reads this side's.
+/// Returns the largest frame that both sides allow. If the server offers no bound or a larger one,
+/// lapin uses this side's bound.
 fn agreed(offered: &mut [u8], allowed: u32) -> u32 {
     let mut bytes = [0; 4];
     bytes.copy_from_slice(offered);

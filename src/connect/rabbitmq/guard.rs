@@ -1,14 +1,15 @@
-//! Hangs up a socket that lapin owns.
+//! Shuts down a socket that lapin owns.
 //!
-//! lapin reads and writes on a thread of its own, which ends with its socket only. When a handshake is given up, or a
-//! close is not answered, that thread would stay for as long as the peer keeps silent: one leaked thread for each try.
-//! So a second handle of the same socket is kept here, and shut down.
+//! lapin reads and writes on its own thread, which ends only with its socket. If a handshake is
+//! given up, or a close is not answered, that thread would live for as long as the peer is silent.
+//! Each try would leak one thread. So the guard keeps a second handle of the same socket, and shuts
+//! the socket down.
 
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 
-/// Hangs up when it is dropped.
+/// A socket that is shut down when the guard is dropped.
 pub(super) struct Guard(TcpStream);
 
 impl Guard {
@@ -19,7 +20,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // An error means that it is closed already.
+        // An error means that the socket is closed already.
         let _ = self.0.shutdown(Shutdown::Both);
     }
 }

@@ -1,8 +1,8 @@
-//! One AMQP 0-9-1 connection: address, credentials and certificates are read again for each, so that a rotated
-//! password or certificate needs no restart, and every step has a bound.
+//! One AMQP 0-9-1 connection. Address, credentials and certificates are read again for each
+//! connection, so a rotated password or certificate needs no restart. Every step has a bound.
 //!
-//! lapin's own recovery stays off: it hides where one session ends and the next begins, and it hangs on a channel
-//! that the broker closed.
+//! lapin's own recovery stays off: it hides the border between two sessions, and it hangs on a
+//! channel that the broker closed.
 
 mod dial;
 mod error;
@@ -28,27 +28,29 @@ use guard::Guard;
 pub use server::Server;
 use stream::Handover;
 
-/// Bound of the AMQP handshake after the greeting. The broker may have to ask an authentication backend meanwhile.
+/// The bound of the AMQP handshake after the greeting. The broker may ask an authentication backend
+/// meanwhile.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bound of every request that the broker answers: declare, qos, consume, cancel, close.
+/// The bound of every request that the broker answers: declare, qos, consume, cancel, close.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Seconds, where the URI names none. The broker's own 60 would notice a dead peer after two minutes.
+/// The heartbeat in seconds, if the URI names none. With the broker's own 60 s, a dead peer would
+/// be noticed after two minutes.
 const HEARTBEAT: u16 = 10;
-/// The largest frame in bytes, where the server allows more; RabbitMQ's own default is an eighth of it. lapin takes 64
-/// times as much memory for each connection.
+/// The largest frame in bytes, if the server allows more. RabbitMQ's own default is an eighth of
+/// it. lapin takes 64 times as much memory for each connection.
 const FRAME_MAX: u32 = 1024 * 1024;
 
-/// How to reach a broker.
+/// The address of a broker, and the way to reach it.
 #[derive(Clone)]
 pub struct Settings {
-    /// Makes the AMQP URI, secrets included; called for each connection.
+    /// The function that makes the AMQP URI with its secrets. It is called for each connection.
     pub url: Url,
     pub tls: Tls,
-    /// What the broker's management shows as the connection's name.
+    /// The connection's name in the broker's management.
     pub name: String,
 }
 
-/// Makes the AMQP URI, or says which secret cannot be read.
+/// A function that makes the AMQP URI, or names the secret that cannot be read.
 pub type Url = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
 
 /// An open connection.
@@ -63,16 +65,17 @@ impl Settings {
     /// Opens a connection.
     ///
     /// # Errors
-    /// See [`Error::refusal`]. None of them shows the password.
+    /// Returns the errors of [`Error::refusal`]. None of them shows the password.
     pub async fn connect(&self) -> Result<Connection, Error> {
         self.open(self.uri()?).await
     }
 
-    /// Opens a connection on which messages are received. Frames are as large as the server wants: it sends headers that
-    /// are larger than `frame_max` all the same, which would end every session.
+    /// Opens a connection that receives messages. Its frames are as large as the server wants. The
+    /// server also sends headers that are larger than `frame_max`, and these would end every
+    /// session.
     ///
     /// # Errors
-    /// As [`connect`](Self::connect).
+    /// Returns the errors of [`connect`](Self::connect).
     pub async fn connect_to_consume(&self) -> Result<Connection, Error> {
         let mut uri = self.uri()?;
         uri.query.frame_max = None;
@@ -96,7 +99,8 @@ impl Settings {
         let handover = Handover::new(dialed.stream);
         let open = async move |_, _| handover.take();
         let opening = lapin::Connection::connector(uri, stream::runtime(), open, properties);
-        // Dropped before it ends, the guard closes the socket: lapin's thread would wait for ever on a silent peer.
+        // If this future is dropped early, the guard closes the socket. Otherwise lapin's thread
+        // would wait without end for a silent peer.
         let opened = timeout(HANDSHAKE_TIMEOUT, opening).await;
         let amqp = opened.map_err(|_| Error::Silent("the AMQP handshake", HANDSHAKE_TIMEOUT))??;
         Ok(Connection { amqp, guard, server, virtual_host })
@@ -112,7 +116,7 @@ impl Connection {
         self.amqp.status().connected()
     }
 
-    /// What the server tells about itself.
+    /// Returns the properties that the server tells about itself.
     pub fn server(&self) -> Server {
         self.server.get().cloned().unwrap_or_default()
     }
@@ -121,12 +125,13 @@ impl Connection {
         &self.virtual_host
     }
 
-    /// The largest frame, in bytes; a message's headers and properties must fit into one.
+    /// Returns the largest frame in bytes. A message's headers and properties must fit into one
+    /// frame.
     pub fn frame_max(&self) -> usize {
         self.amqp.configuration().frame_max() as usize
     }
 
-    /// Says goodbye, and hangs up even where the broker does not answer.
+    /// Closes the connection, and shuts the socket down even if the broker does not answer.
     pub async fn close(self) {
         if self.is_open() {
             let _ = answer("connection.close", self.amqp.close(200, "OK".into())).await;
@@ -135,7 +140,7 @@ impl Connection {
     }
 }
 
-/// Awaits what the broker has to answer, with a bound.
+/// Awaits the broker's answer, with a bound.
 pub async fn answer<T>(
     what: &'static str,
     request: impl Future<Output = lapin::Result<T>>,
@@ -146,15 +151,16 @@ pub async fn answer<T>(
     }
 }
 
-/// Reads an AMQP URI. The parser's own errors may repeat the text, and the password with it, so they are dropped.
+/// Reads an AMQP URI. The parser's own errors may repeat the text with its password, so they are
+/// dropped.
 fn parse(text: &str) -> Result<AMQPUri, Error> {
     let url = url::Url::parse(text).map_err(|_| Error::Uri)?;
     let mut uri: AMQPUri = text.parse().map_err(|_| Error::Uri)?;
-    // lapin's parser knows names only and would take localhost for an IPv6 address.
+    // lapin's parser only supports host names, and would replace an IPv6 address with localhost.
     if let Some(url::Host::Ipv6(address)) = url.host() {
         uri.authority.host = address.to_string();
     }
-    // 0 would switch them off, and a connection that falls silent would never be noticed.
+    // A heartbeat of 0 would switch heartbeats off, and a silent connection would never be noticed.
     uri.query.heartbeat = Some(uri.query.heartbeat.filter(|seconds| *seconds > 0).unwrap_or(HEARTBEAT));
     Ok(uri)
 }

@@ -1,16 +1,20 @@
 //! Makes messages readable for lapin.
 //!
-//! A producer may write bytes that are not UTF-8 into a property, a routing key or the name of a header, and may nest a
-//! header value as deep as a frame is large. lapin ends the connection at the first, and exhausts the stack of its thread
-//! at the second, which ends the process. The broker would hand over the same message again in each session, and return
-//! its neighbours each time. So the bytes are changed before lapin reads them:
+//! A producer may write bytes that are not UTF-8 into a property, a routing key or the name of a
+//! header. It may also nest a header value as deep as a frame is large. At the former, lapin ends
+//! the connection. At the latter, lapin exhausts the stack of its thread, which ends the process.
+//! The broker would hand over the same message again in each session, and return its neighbours
+//! each time. So the bytes are changed before lapin reads them:
 //!
 //! * In a short string, each byte that is not UTF-8 becomes `%XX`.
-//! * A header value that is nested too deep, or that contains such a name, becomes its own AMQP encoding as bytes.
-//! * Headers that have no structure at all become one header with these bytes.
-//! * If a server's own headers have made a message's headers larger than a frame, the largest values are cut.
+//! * A header value that is nested too deep, or that contains such a name, becomes its own AMQP
+//!   encoding as bytes.
+//! * Headers without a valid structure become one header with these bytes.
+//! * If a server's own headers have made a message's headers larger than a frame, the largest
+//!   values are cut.
 //!
-//! The first three lose nothing, and the message still runs. A header lists the places.
+//! The first three changes lose nothing, and the message still runs. A header lists the changed
+//! places.
 
 use std::fmt::Write as _;
 
@@ -19,22 +23,25 @@ use sha2::{Digest, Sha256};
 use super::server::take;
 use crate::event::MAX_DEPTH;
 
-/// Lists the changed places of a message.
+/// The header that lists the changed places of a message.
 pub const UNREADABLE: &str = "longhaul-unreadable";
-/// Contains the headers of a message whose headers have no structure.
+/// The header with the headers of a message whose headers have no valid structure.
 const RAW_HEADERS: &str = "longhaul-raw-headers";
-/// Contains the properties and headers of a message whose properties have no structure.
+/// The header with the properties and headers of a message whose properties have no valid
+/// structure.
 const RAW_PROPERTIES: &str = "longhaul-raw-properties";
 
-/// AMQP's bound of a short string.
+/// AMQP's bound of a short string, in bytes.
 const SHORT_MAX: usize = 255;
-/// Headers that do not fit into a frame are tried with values of at most so many bytes. The last bound leaves numbers whole.
+/// Bounds of a header value, in bytes. Headers that do not fit into a frame are cut to each bound
+/// in turn. The last bound leaves numbers whole.
 const VALUE_MAX: [usize; 4] = [usize::MAX, 16 * 1024, 1024, 64];
-/// Bound of the list of places.
+/// The bound of the list of changed places.
 const PLACES_MAX: usize = 1024;
-/// Class, weight and body size, before the property flags.
+/// The bytes of class, weight and body size, which come before the property flags.
 const HEADER_START: usize = 12;
-/// The bits of the property flags, first property first. Bit 0 announces more flags, which no server sends.
+/// The bits of the property flags, first property first. Bit 0 announces more flags, which no
+/// server sends.
 const PROPERTIES: [(&str, Form); 14] = [
     ("content_type", Form::Short),
     ("content_encoding", Form::Short),
@@ -51,10 +58,10 @@ const PROPERTIES: [(&str, Form); 14] = [
     ("app_id", Form::Short),
     ("cluster_id", Form::Short),
 ];
-/// The place of the headers among them.
+/// The place of the headers among the properties.
 const HEADERS: usize = 2;
 
-/// How a property or an argument is encoded.
+/// The encoding of a property or an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     Short,
@@ -62,11 +69,11 @@ enum Form {
     Fixed(usize),
 }
 
-/// A property as it lies in the frame: a short string or a table without its length.
+/// A property as encoded in the frame: a short string or a table, without its length.
 type Found<'a> = Option<(&'a [u8], Form)>;
 
-/// The payload of a content header to read in place of this one; none where lapin can read it. `most` is the largest
-/// payload that lapin takes.
+/// Returns the payload of a content header that replaces this one, or `None` if lapin can read this
+/// one. `most` is the largest payload that lapin takes.
 pub(super) fn content_header(payload: &[u8], most: usize) -> Option<Vec<u8>> {
     let Some(properties) = properties(payload) else {
         return Some(unstructured(payload, most));
@@ -83,11 +90,12 @@ pub(super) fn content_header(payload: &[u8], most: usize) -> Option<Vec<u8>> {
     Some(made.find(|made| made.len() <= most).unwrap_or_else(|| unstructured(payload, most)))
 }
 
-/// The arguments of a method to read in place of these; none where lapin can read them.
+/// Returns the arguments of a method that replace these, or `None` if lapin can read these.
 pub(super) fn method(payload: &[u8]) -> Option<Vec<u8>> {
     let id = payload.get(..4)?;
     let forms: &[Form] = match (u16::from_be_bytes([id[0], id[1]]), u16::from_be_bytes([id[2], id[3]])) {
-        // connection.close and channel.close: the server cuts a long text, maybe within a character.
+        // connection.close and channel.close: the server cuts a long text, possibly within a
+        // character.
         (10, 50) | (20, 40) => &[Form::Fixed(2), Form::Short],
         // connection.blocked, basic.cancel
         (10, 60) | (60, 30) => &[Form::Short],
@@ -137,12 +145,12 @@ fn properties(payload: &[u8]) -> Option<[Found<'_>; PROPERTIES.len()]> {
     rest.is_empty().then_some(found)
 }
 
-/// `value_max` bounds the bytes of each header value.
+/// Rewrites the payload. `value_max` bounds the bytes of each header value.
 fn rewritten(payload: &[u8], properties: &[Found<'_>], value_max: usize) -> Vec<u8> {
     let mut places = String::new();
     let mut table = Vec::new();
     let mut other = Vec::new();
-    // The list of places stands in the headers, which come third.
+    // The list of changed places is a header, and the headers are the third property.
     let mut before_headers = Vec::new();
     let mut flags = 0x8000u16 >> HEADERS;
     for (index, found) in properties.iter().enumerate() {
@@ -188,7 +196,8 @@ fn headers(table: &mut Vec<u8>, bytes: &[u8], places: &mut String, value_max: us
             put_bytes(table, &shown, &value[..value.len().min(value_max)]);
         }
         if value.len() > value_max {
-            // Two messages that differ behind the cut are different messages.
+            // Two messages that differ behind the cut are different messages, so the digest tells
+            // them apart.
             note(places, &format!("header {shown} (cut, digest {})", digest(value)));
         } else if !is_kept || std::str::from_utf8(name).is_err() {
             note(places, &format!("header {shown}"));
@@ -196,7 +205,7 @@ fn headers(table: &mut Vec<u8>, bytes: &[u8], places: &mut String, value_max: us
     }
 }
 
-/// All properties and headers as one header, as far as they fit.
+/// Returns all properties and headers as one header, as far as they fit.
 fn unstructured(payload: &[u8], most: usize) -> Vec<u8> {
     let start = payload.get(..HEADER_START).unwrap_or(&[0; HEADER_START]);
     let raw = payload.get(HEADER_START..).unwrap_or_default();
@@ -210,7 +219,7 @@ fn unstructured(payload: &[u8], most: usize) -> Vec<u8> {
     all
 }
 
-/// A header: its name, and its value with the octet of its type.
+/// A header: its name, and its value after the octet of its type.
 struct Entry<'a> {
     name: &'a [u8],
     value: &'a [u8],
@@ -222,7 +231,8 @@ impl Entry<'_> {
     }
 }
 
-/// The entries of a table; an error, and then no more, where the next one has no structure.
+/// Returns the entries of a table. After an entry without a valid structure it returns an error and
+/// ends.
 fn entries(table: &[u8]) -> impl Iterator<Item = Result<Entry<'_>, ()>> {
     let mut rest = table;
     std::iter::from_fn(move || {
@@ -256,7 +266,7 @@ enum Layout {
     Table,
 }
 
-/// The types that lapin knows, by their octet.
+/// The types that lapin supports, by their octet.
 fn layout(kind: u8) -> Option<Layout> {
     Some(match kind {
         b'V' => Layout::Fixed(0),
@@ -272,7 +282,8 @@ fn layout(kind: u8) -> Option<Layout> {
     })
 }
 
-/// Whether lapin can read the value, and every function that recurses into it can afford to. Uses no recursion itself.
+/// Returns whether lapin can read the value, and whether functions that recurse into it have enough
+/// stack. This function does not recurse.
 fn is_readable(value: &[u8]) -> bool {
     walk(value).is_some()
 }
@@ -315,8 +326,8 @@ fn walk(value: &[u8]) -> Option<()> {
     }
 }
 
-/// The text, with `%XX` for each byte that is not UTF-8. A text that becomes too long ends with a digest of all of it, so
-/// that two of them stay apart.
+/// Returns the text with `%XX` for each byte that is not UTF-8. A text that becomes too long ends
+/// with a digest of the whole text, so that two such texts stay different.
 fn readable(bytes: &[u8]) -> String {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return text.to_owned();
@@ -337,7 +348,7 @@ fn readable(bytes: &[u8]) -> String {
     text
 }
 
-/// 16 digits.
+/// Returns a digest of 16 digits.
 fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -361,7 +372,7 @@ fn long<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     take(rest, u32::from_be_bytes(length.try_into().ok()?) as usize)
 }
 
-/// At most [`SHORT_MAX`] bytes, which [`readable`] sees to.
+/// Writes a short string. [`readable`] ensures that it has at most [`SHORT_MAX`] bytes.
 fn put_short(to: &mut Vec<u8>, text: &str) {
     to.push(text.len().min(SHORT_MAX) as u8);
     to.extend(&text.as_bytes()[..text.len().min(SHORT_MAX)]);

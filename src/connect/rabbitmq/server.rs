@@ -1,29 +1,30 @@
-//! What a server tells about itself in its greeting (`connection.start`, AMQP 0-9-1 section 1.4.2.1). lapin keeps this to
-//! itself, and RabbitMQ's behaviour depends on its version.
+//! The properties that a server tells in its greeting (`connection.start`, AMQP 0-9-1 section
+//! 1.4.2.1). lapin does not give access to them, and RabbitMQ's behaviour depends on its version.
 
-/// Class, method and version of the protocol, before the properties.
+/// The bytes of class, method and protocol version, which come before the properties.
 const START_HEADER: usize = 6;
 
-/// The properties that longhaul uses. A server need not tell them.
+/// The properties that longhaul uses. A server may omit them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Server {
-    /// `RabbitMQ`, or another broker that speaks its protocol.
+    /// The product: `RabbitMQ`, or another broker that speaks its protocol.
     pub product: Option<String>,
-    /// Such as `4.0.5`.
+    /// The version, such as `4.0.5`.
     pub version: Option<String>,
     pub cluster_name: Option<String>,
 }
 
 impl Server {
-    /// From the payload of a `connection.start`.
+    /// Reads the payload of a `connection.start`.
     pub(super) fn read(start: &[u8]) -> Server {
         let mut server = Server::default();
-        // Properties that cannot be read end the search; the ones before them count.
+        // The search ends at a property that cannot be read. The properties before it count.
         let _ = read(start, &mut server);
         server
     }
 
-    /// Whether the version is this one or a later one; false where the server does not tell.
+    /// Returns whether the version is this one or a later one; false if the server does not tell
+    /// its version.
     pub fn is_at_least(&self, major: u32, minor: u32) -> bool {
         let number = |part: Option<&str>| part.and_then(|part| part.parse::<u32>().ok());
         let mut parts = self.version.as_deref().unwrap_or_default().split('.');
@@ -33,7 +34,7 @@ impl Server {
         }
     }
 
-    /// Whether the server says that it is older than this version.
+    /// Returns whether the server says that it is older than this version.
     pub fn is_before(&self, major: u32, minor: u32) -> bool {
         self.version.is_some() && !self.is_at_least(major, minor)
     }
@@ -47,7 +48,7 @@ fn read(start: &[u8], server: &mut Server) -> Option<()> {
         let length = usize::from(*take(&mut table, 1)?.first()?);
         let name = take(&mut table, length)?;
         match take(&mut table, 1)?.first()? {
-            // Text, or a table of its own.
+            // The value is a text or a nested table.
             b'S' | b'F' => {
                 let size = long(&mut table)?;
                 let value = take(&mut table, size)?;

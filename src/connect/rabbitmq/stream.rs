@@ -1,5 +1,5 @@
-//! The connection's bytes as lapin reads and writes them: through [`Frames`], and without the protocol header, which was
-//! sent already when the address was chosen.
+//! The connection's bytes as lapin reads and writes them. They pass through [`Frames`]. lapin's
+//! protocol header is dropped, because longhaul sent one when it chose the address.
 
 use std::future::{Ready, ready};
 use std::io::{self, IoSlice, Read, Write};
@@ -20,7 +20,7 @@ use super::dial::HELLO;
 use super::frames::Frames;
 use super::server::Server;
 
-/// Bytes that are read from the socket in one go.
+/// The number of bytes to read from the socket at once.
 const CHUNK: usize = 64 * 1024;
 
 /// A socket, with TLS where the URI asks for it.
@@ -30,30 +30,31 @@ pub(super) type Socket = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
 pub struct ReadableStream {
     socket: Socket,
     frames: Frames,
-    /// Readable bytes, and how many of them lapin has.
+    /// The readable bytes, and the number of them that lapin has.
     ready: Vec<u8>,
     given: usize,
     chunk: Box<[u8]>,
-    /// How many bytes of the protocol header lapin has yet to write. It reads nothing before: it would not expect the
-    /// greeting.
+    /// The bytes of the protocol header that lapin has yet to write. Until then lapin gets no
+    /// bytes: it does not expect the greeting yet.
     to_skip: usize,
-    /// Wakes the read that waits for that.
+    /// The wake-up of the read that waits for the protocol header.
     reading: Option<Waker>,
 }
 
-/// lapin's runtime: Tokio, with this stream in the place of a TCP stream.
+/// lapin's runtime: Tokio, with this stream in place of a TCP stream.
 pub(super) type Kit = RuntimeParts<Tokio, Streams>;
 
-/// A reactor whose streams are [`ReadableStream`]s. lapin gets the one that is open already and asks for no other.
+/// A reactor whose streams are [`ReadableStream`]s. lapin gets the open stream and never asks for
+/// another one.
 #[derive(Clone, Debug)]
 pub struct Streams(Tokio);
 
-/// The open stream, for lapin to take once.
+/// The open stream. lapin takes it once.
 #[derive(Clone)]
 pub(super) struct Handover(Arc<Mutex<Option<ReadableStream>>>);
 
 impl ReadableStream {
-    /// `greeting` is what was read from the socket already.
+    /// Creates the stream. `greeting` contains the bytes that were read from the socket already.
     pub(super) fn new(socket: Socket, mut frames: Frames, greeting: &[u8]) -> io::Result<Self> {
         let mut ready = Vec::new();
         frames.read(greeting, &mut ready)?;
@@ -65,7 +66,7 @@ impl ReadableStream {
         self.frames.server()
     }
 
-    /// Of the bytes of a write, those of the protocol header.
+    /// Returns the number of a write's bytes that belong to the protocol header.
     fn skip(&mut self, length: usize) -> Option<usize> {
         let skipped = self.to_skip.min(length);
         self.to_skip -= skipped;
@@ -135,7 +136,7 @@ impl AsyncWrite for ReadableStream {
     }
 }
 
-/// lapin's runtime for one connection.
+/// Returns lapin's runtime for one connection.
 pub(super) fn runtime() -> async_rs::Runtime<Kit> {
     async_rs::Runtime::new(RuntimeParts::new(Tokio::current(), Streams(Tokio::current())))
 }
@@ -146,7 +147,8 @@ impl Handover {
     }
 
     /// # Errors
-    /// When the stream was taken before: there is one for each connection, and a lost connection is not repaired.
+    /// Returns an error if the stream was taken before. There is one stream for each connection,
+    /// and a lost connection is not repaired.
     pub(super) fn take(&self) -> lapin::Result<AsyncTcpStream<ReadableStream>> {
         let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let stream = taken.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionAborted))?;

@@ -1,4 +1,4 @@
-//! AMQP field tables and properties, to and from the types that know no broker.
+//! Converts AMQP field tables and properties to and from types that are independent of the broker.
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, ByteArray, FieldArray, FieldTable, ShortString};
@@ -13,7 +13,8 @@ pub struct TooLong {
     pub bytes: usize,
 }
 
-/// AMQP's types of numbers meet in `Int` and `Float`; long strings are text where they are UTF-8.
+/// Converts a value. All of AMQP's number types become `Int` or `Float`. A long string becomes text
+/// if it is UTF-8.
 pub fn value(value: &AMQPValue) -> Value {
     match value {
         AMQPValue::Boolean(it) => Value::Bool(*it),
@@ -61,7 +62,7 @@ pub fn amqp_value(value: &Value) -> Result<AMQPValue, TooLong> {
     })
 }
 
-/// Of a repeated name the last one stays: AMQP has each name once.
+/// Converts headers. AMQP has each name once, so the last value of a repeated name stays.
 pub fn table(headers: &[(String, Value)]) -> Result<FieldTable, TooLong> {
     let mut table = FieldTable::default();
     for (name, value) in headers {
@@ -70,7 +71,7 @@ pub fn table(headers: &[(String, Value)]) -> Result<FieldTable, TooLong> {
     Ok(table)
 }
 
-/// Bytes that the table takes in a frame, or a little more.
+/// Returns the bytes that the table takes in a frame, or a little more.
 pub fn size(table: &FieldTable) -> usize {
     fn of(value: &AMQPValue) -> usize {
         5 + match value {
@@ -104,7 +105,7 @@ pub fn properties(from: &BasicProperties) -> Properties {
     }
 }
 
-/// A string of at most 255 bytes; lapin's own conversion panics beyond.
+/// Returns a string of at most 255 bytes. lapin's own conversion panics above that.
 pub fn short(what: &str, text: &str) -> Result<ShortString, TooLong> {
     ShortString::try_new(text).map_err(|_| TooLong { what: what.to_owned(), bytes: text.len() })
 }

@@ -8,7 +8,7 @@ use lapin::uri::AMQPScheme;
 use super::Error;
 use crate::config::Tls;
 
-/// Reads the files. The authorities are added to the system's.
+/// Reads the files. Their authorities are added to the system's.
 pub(super) async fn read(tls: &Tls, scheme: &AMQPScheme) -> Result<OwnedTLSConfig, Error> {
     if *scheme == AMQPScheme::AMQP {
         return Ok(OwnedTLSConfig::default());
@@ -21,7 +21,7 @@ pub(super) async fn read(tls: &Tls, scheme: &AMQPScheme) -> Result<OwnedTLSConfi
         (Some(cert), Some(key)) => {
             Some(OwnedIdentity::PKCS8 { pem: bytes(cert).await?, key: bytes(key).await? })
         }
-        // `check` reports one without the other.
+        // `check` reports a certificate without a key, and a key without a certificate.
         _ => None,
     };
     Ok(OwnedTLSConfig { identity, cert_chain })

@@ -1,7 +1,8 @@
-//! Whether a target exists and may be written to, found out without a write.
+//! Checks without a write whether a target exists and accepts writes.
 //!
-//! AMQP has no question for the permission to write. But RabbitMQ checks it before it reads the expiration of a message:
-//! a message whose expiration is not a number is refused for that only where the write is permitted, and is never written.
+//! AMQP has no method that asks for the permission to write. But RabbitMQ checks the permission
+//! before it reads the expiration of a message. So a message whose expiration is not a number is
+//! refused for its expiration only if the write is permitted. Such a message is never written.
 
 use std::sync::atomic::Ordering;
 
@@ -15,7 +16,7 @@ use super::{Link, Publisher, never};
 use crate::connect::rabbitmq::{Error, answer, table};
 use crate::publish::PublishError;
 
-/// No number of milliseconds.
+/// An expiration that is not a number of milliseconds.
 const NO_EXPIRATION: &str = "longhaul-probe";
 
 impl Publisher {
@@ -26,7 +27,8 @@ impl Publisher {
         self.check_permission(&link).await.map_err(|error| self.later(&error))
     }
 
-    /// Whether the queue or exchange exists. A queue of ours may be missing, but if it exists, it must be like ours.
+    /// Checks whether the queue or exchange exists. A queue of ours may be missing; if it exists,
+    /// it must have our arguments.
     pub(super) async fn check_place(&self) -> Result<(), PublishError> {
         let link = self.link().await.map_err(|error| self.later(&error))?;
         let found = if self.exchange.is_empty() {
@@ -45,7 +47,7 @@ impl Publisher {
                 other => other.map_err(|error| self.later(&error)),
             },
             (Err(error), Some(_)) if error.code() == Some(404) => Ok(()),
-            // A user who may only write. The write will tell.
+            // This user may only write. The write itself shows whether the queue exists.
             (Err(error), None) if error.code() == Some(403) => Ok(()),
             (Err(error), _) => Err(self.later(&error)),
         }
@@ -77,7 +79,7 @@ impl Publisher {
     }
 
     async fn check_permission(&self, link: &Link) -> Result<(), Error> {
-        // Another broker may take such a message.
+        // A broker other than RabbitMQ may accept such a message.
         if link.connection.server().product.as_deref() != Some("RabbitMQ") {
             return Ok(());
         }

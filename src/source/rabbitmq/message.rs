@@ -54,7 +54,7 @@ impl Reader {
                 item = id,
                 tag = from.delivery_tag,
                 places,
-                "Message has parts that are not UTF-8, or nested too deep: replaced by an encoding of their bytes"
+                "Message has parts that are not UTF-8 or are nested too deep; their bytes are encoded"
             );
         }
         let outline = Outline {

@@ -171,7 +171,7 @@ impl Session {
             Left::Close => {
                 if let Err(error) = self.subscription.goodbye(&port.events).await {
                     let (epoch, queue) = (self.epoch(), &settings.queue);
-                    tracing::warn!(%epoch, queue, %error, "The last settles are not confirmed, their items may come again");
+                    tracing::warn!(%epoch, queue, %error, "The last settles are not confirmed; their items may come again");
                 }
                 Ended::Closed
             }
