@@ -220,3 +220,39 @@ async fn a_missing_queue_keeps_the_item() {
 async fn a_missing_topic_keeps_the_item() {
     an_unconfirmed_reply_keeps_its_item::<Rabbitmq, Broker>().await;
 }
+
+/// A reply that can never be written: the work was done once, and its item goes to the dead letter with the reason.
+async fn a_defective_reply_goes_to_the_dead_letter<S: Backlog>() {
+    let (source, target, graveyard) = (S::create().await, S::create().await, S::create().await);
+    source.fill(std::iter::once(b"item".to_vec())).await;
+    let attributes = [
+        ("ce-specversion", "1.0"),
+        ("ce-id", "reply"),
+        ("ce-source", "/worker"),
+        ("ce-type", "made"),
+        ("ce-time", "yesterday"),
+    ];
+    let worker = Worker::with_answer(Duration::ZERO, move |_| (attributes, "made").into_response()).await;
+    let text = config(&source.source(), &worker, &reply(&target.target(), "false"));
+    let bridge = Bridge::start(&format!("{text}    dead_letter: {}\n", graveyard.target())).await;
+    eventually("the dead letter", async || graveyard.left().await == 1).await;
+    eventually("the ack", async || bridge.acked() == 1).await;
+    bridge.stop().await;
+    assert_eq!((source.left().await, target.left().await, worker.log().second_runs()), (0, 0, 0));
+    let letter = graveyard.take().await;
+    assert_eq!(letter["longhaul-reason"], "rejected");
+    assert!(letter["longhaul-detail"].contains("time"), "{letter:?}");
+    source.remove().await;
+    target.remove().await;
+    graveyard.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_defective_reply_goes_to_the_dead_letter() {
+    a_defective_reply_goes_to_the_dead_letter::<Rabbitmq>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_defective_reply_goes_to_the_dead_letter() {
+    a_defective_reply_goes_to_the_dead_letter::<Kafka>().await;
+}
