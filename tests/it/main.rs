@@ -15,6 +15,7 @@ mod rabbitmq;
 mod reply;
 mod run;
 mod serve;
+mod shell;
 mod snapshots;
 mod support;
 mod worker;
