@@ -103,9 +103,10 @@ pub struct RabbitmqSource {
     /// Name of the queue. It must exist unless `declare` is given.
     #[schemars(length(min = 1, max = 255))]
     pub queue: String,
-    /// How many returns the queue allows before RabbitMQ drops an item; two returns before, the item is written anew to
-    /// its queue. Assumed: what `declare` says, else 20, which is what quorum queues have from RabbitMQ 4.0 on. Set it
-    /// where a policy says less. Classic queues count no returns.
+    /// How many returns the queue allows before RabbitMQ drops an item. Two returns before,
+    /// longhaul writes a copy of the item to the queue. Default: the limit in `declare`, else 20,
+    /// the default of quorum queues from RabbitMQ 4.0 on. Set it if a policy sets less. Classic
+    /// queues count no returns.
     #[serde(default)]
     pub delivery_limit: Option<u32>,
     /// Create the queue where it is missing. Without this key a missing queue is reported and waited for.

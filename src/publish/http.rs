@@ -138,7 +138,7 @@ fn kind(status: StatusCode) -> PublishErrorKind {
     }
 }
 
-/// As much of the body as fits; to its end, if the connection is to be used again.
+/// Returns as much of the body as fits. Reads to its end, so that the connection can be used again.
 async fn read(response: &mut reqwest::Response) -> reqwest::Result<Vec<u8>> {
     let mut answer = Vec::new();
     while let Some(chunk) = response.chunk().await? {

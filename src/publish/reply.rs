@@ -57,7 +57,7 @@ pub struct Answer<'a> {
 
 /// The parts of the event that are not in the body.
 struct Event {
-    /// By name; none in structured form.
+    /// The attributes by name; empty in structured form.
     attributes: Vec<(String, String)>,
     /// The type of the body as it is.
     content_type: Option<String>,

@@ -17,8 +17,8 @@ fn seeded_walks_break_nothing_and_come_to_an_end() {
     walk_all(setting);
 }
 
-/// Few items, written anew again and again: a copy may be there though its confirm was lost, and an old delivery though
-/// the item is done.
+/// Few items are copied many times. A copy may exist although its confirm was lost, and an old
+/// delivery although the item is done.
 #[test]
 fn copies_of_copies_break_nothing() {
     walk_all(|rng| {

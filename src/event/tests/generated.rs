@@ -1,4 +1,4 @@
-//! 20,000 random messages. Whatever comes in, an event that any reader accepts goes out, and it keeps its id.
+//! Encodes 20,000 random messages. Each becomes an event that every reader accepts, and keeps its id.
 
 use cloudevents::AttributesReader;
 use fastrand::Rng;

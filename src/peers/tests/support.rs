@@ -14,7 +14,8 @@ use crate::peers::seal::Key;
 
 pub const TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Of the pipeline `p`. Long for the tests that wait for a result, short for the one that waits in vain.
+/// The patience of the pipeline `p`. It is long for the tests that wait for a result, and short for
+/// the test whose result never comes.
 pub const PATIENCE: Duration = Duration::from_secs(6);
 
 pub const SECRET: &str = "a secret of the replicas";

@@ -177,7 +177,7 @@ fn what_is_not_to_be_taken_for_a_reply_or_is_not_whole() {
     assert_eq!(answered(&dropped, &kafka_item(), 200, &[], "lon", true).unwrap(), None);
 }
 
-/// Whoever reads replies would miss it, and the item would be gone.
+/// A missing reply would be lost for its reader, because the item is acked.
 #[test]
 fn a_reply_with_a_defect_is_an_error_and_never_a_missing_reply() {
     let document = |member: &str| -> &'static str {

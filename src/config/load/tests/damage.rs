@@ -38,8 +38,8 @@ const SYNTAX: [char; 25] = [
     '@', 'é', '$', '0', 'a',
 ];
 
-/// Letters put in, taken out and swapped: whatever comes of it is placed within the file, explained, and keeps
-/// its secrets.
+/// Inserts, removes and swaps letters. Every resulting mistake has a place within the file and an
+/// explanation, and shows no secret.
 #[test]
 fn a_damaged_file_is_explained_and_never_a_panic() {
     loaded(FILE);

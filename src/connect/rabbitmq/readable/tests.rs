@@ -21,7 +21,7 @@ fn header(table: &[u8], message_id: &[u8]) -> Vec<u8> {
 }
 
 fn nested(kind: u8, levels: usize) -> Vec<u8> {
-    // From the innermost outwards, written backwards.
+    // The value grows from the innermost level outwards, with its bytes in reverse order.
     let mut value = vec![b'V'];
     for _ in 0..levels {
         if kind == b'F' {
@@ -35,7 +35,7 @@ fn nested(kind: u8, levels: usize) -> Vec<u8> {
     value
 }
 
-/// As lapin reads it.
+/// Parses the payload like lapin.
 fn parsed(payload: &[u8]) -> lapin::BasicProperties {
     let (rest, properties) = lapin::protocol::basic::parse_properties(&payload[HEADER_START..]).unwrap();
     assert!(rest.is_empty());
@@ -154,7 +154,7 @@ fn nonsense_becomes_bytes() {
     assert_eq!(headers[RAW_HEADERS], AMQPValue::ByteArray(b"\x03bad?rest".to_vec().into()));
 }
 
-/// For headers that are damaged anywhere.
+/// Damages random bytes of headers.
 #[test]
 fn every_damaged_header_is_readable_afterwards() {
     let mut random = fastrand::Rng::with_seed(14);
