@@ -11,9 +11,9 @@
 //!     └► Closed   └──┴── orphan again               (released, or not asked for within the lease)
 //! ```
 //!
-//! A handed-over item moves: it is not an orphan any more, so only the claimant gets its result. The
-//! broker hands an item to one replica at a time. So a later asker replaces an earlier one, which
-//! may be dead.
+//! A handed-over item moves: it is not an orphan any more, so only the claimant gets its result.
+//! The broker hands an item to one replica at a time. So a later asker replaces an earlier one,
+//! which may be dead.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -11,10 +11,10 @@
 //! The way of one item:
 //!
 //! ```text
-//!  Received ──► Ready ──► Running ──► Settling ──► forgotten          (Done)
-//!                 ▲          │  └────► Writing ──► Settling           (Done with a reply; failed for good)
+//!  Received ──► Ready ──► Running ──► Settling ──► forgotten  (Done)
+//!                 ▲          │  └────► Writing ──► Settling   (Done with a reply; failed for good)
 //!                 └ Waiting ◄┘            │ ▲
-//!                    (retry)           WriteWait       Held           (failed for good, no target to write to)
+//!                    (retry)           WriteWait      Held (failed for good, no target to write to)
 //! ```
 //!
 //! When its session is lost, an item becomes an *orphan*: an open request continues, and any other
