@@ -14,7 +14,7 @@
 //!  Received ──► Ready ──► Running ──► Settling ──► forgotten  (Done)
 //!                 ▲          │  └────► Writing ──► Settling   (Done with a reply; failed for good)
 //!                 └ Waiting ◄┘            │ ▲
-//!                    (retry)           WriteWait      Held (failed for good, no target to write to)
+//!                    (retry)           WriteWait       Held (failed for good, no target)
 //! ```
 //!
 //! When its session is lost, an item becomes an *orphan*: an open request continues, and any other
