@@ -103,7 +103,7 @@ impl Pipeline {
     pub(super) fn control(&mut self, control: Control) {
         match control {
             Control::Resume { was_open } => {
-                let is_open = self.shared.metrics.breaker_open.get() != 0;
+                let is_open = self.core.open_breaker().is_some();
                 self.handle(Input::Resume);
                 // The person who asked may have left, and then needs no answer.
                 let _ = was_open.send(is_open);

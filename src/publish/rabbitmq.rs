@@ -17,7 +17,7 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOpti
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{Outgoing, PublishError};
 use crate::config::RabbitmqTarget;
@@ -42,6 +42,8 @@ pub struct Publisher {
     declare: Option<FieldTable>,
     /// Whether our queue is known to have these arguments, or will be created with them.
     is_checked: AtomicBool,
+    /// The last check that found writes permitted.
+    permitted: std::sync::Mutex<Option<Instant>>,
     link: Arc<Mutex<Option<Arc<Link>>>>,
     /// The largest body that the broker accepts. It is known after the broker has refused a larger
     /// one.
@@ -75,6 +77,7 @@ impl Publisher {
             routing_key,
             declare: None,
             is_checked: AtomicBool::new(false),
+            permitted: std::sync::Mutex::default(),
             link: Arc::default(),
             body_max: Arc::new(AtomicU64::new(u64::MAX)),
         }
@@ -107,6 +110,7 @@ impl Publisher {
             routing_key: queue.to_owned(),
             declare: Some(table::table(&arguments).map_err(never)?),
             is_checked: AtomicBool::new(false),
+            permitted: std::sync::Mutex::default(),
             link: Arc::clone(&self.link),
             body_max: Arc::clone(&self.body_max),
         })

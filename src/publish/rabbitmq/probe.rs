@@ -5,12 +5,15 @@
 //! refused for its expiration only if the write is permitted. Such a message is never written.
 
 use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
 
 use lapin::options::{
     BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, ExchangeKind};
+use tokio::time::Instant;
 
 use super::{Link, Publisher, never};
 use crate::connect::rabbitmq::{Error, answer, table};
@@ -19,12 +22,30 @@ use crate::publish::PublishError;
 /// An expiration that is not a number of milliseconds.
 const NO_EXPIRATION: &str = "longhaul-probe";
 
+/// A permission that was found is checked again after this time. Each check leaves an error in the
+/// broker's log.
+const PERMISSION_AGE: Duration = Duration::from_secs(600);
+
 impl Publisher {
     pub(super) async fn check(&self) -> Result<(), PublishError> {
-        self.check_place().await?;
+        let found = self.check_place().await;
+        let permitted = self.permitted().take().filter(|_| found.is_ok());
+        found?;
         self.is_checked.store(true, Ordering::Relaxed);
-        let link = self.link().await.map_err(|error| self.later(&error))?;
-        self.check_permission(&link).await.map_err(|error| self.later(&error))
+        let permitted = match permitted.filter(|at| at.elapsed() < PERMISSION_AGE) {
+            Some(at) => at,
+            None => {
+                let link = self.link().await.map_err(|error| self.later(&error))?;
+                self.check_permission(&link).await.map_err(|error| self.later(&error))?;
+                Instant::now()
+            }
+        };
+        *self.permitted() = Some(permitted);
+        Ok(())
+    }
+
+    fn permitted(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.permitted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Checks whether the queue or exchange exists. A queue of ours may be missing; if it exists,
