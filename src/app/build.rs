@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::brokers;
 use super::error::BuildError;
-use crate::bridge::Parts;
+use crate::bridge::{Parts, SealKey};
 use crate::config::{self, Config, Env, Secret};
 use crate::delivery::{Bounds, OnFailed, OnUnknown, Policy, Retry};
 use crate::event::{self, Encoder, Overrides};
@@ -74,6 +74,7 @@ pub(super) fn parts(
         dead_letter,
         reply,
         copies: brokers::copies(pipeline)?,
+        seal: seal(pipeline, config),
         replicas: None,
         control: None,
         metrics: metrics.pipeline(name, pipeline.max_in_flight),
@@ -104,6 +105,18 @@ fn dead_letter(
         BuildError::config(&pipeline.name, error, "correct the key `dead_letter.http` of the pipeline")
     })?;
     Ok(dead_letter::Target::Http(Arc::new(client)))
+}
+
+/// The key of the seals on copies. Its secret is the administrator's token, or else the address of
+/// the source with its password. If neither can be read, a copy that outlives the process counts as
+/// a new item.
+fn seal(pipeline: &config::Pipeline, config: &Config) -> SealKey {
+    let url = pipeline.source.rabbitmq.as_ref().map(|source| &source.url);
+    let secrets = config.admin.token.as_ref().into_iter().chain(url);
+    let secret = secrets.filter_map(|secret| secret.resolve().ok()).find(|secret| !secret.is_empty());
+    let secret = secret.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+    let queue = pipeline.source.rabbitmq.as_ref().map_or("", |source| &source.queue);
+    SealKey::derived(&secret, &format!("{} {queue}", pipeline.name))
 }
 
 /// Returns the core's rules for a pipeline.

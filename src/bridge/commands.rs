@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
@@ -22,8 +23,8 @@ impl Pipeline {
     fn carry_out(&mut self, command: Command) {
         match command {
             Command::Admit { item, .. } => {
-                if let Some(message) = self.incoming.take() {
-                    self.works.insert(item, Kept::Whole(Arc::new(Work::new(message))));
+                if let Some((message, content)) = self.incoming.take() {
+                    self.works.insert(item, Kept::Whole(Arc::new(Work::new(message, content))));
                 }
             }
             Command::Adopt { item, delivery } => self.adopt(item, delivery),
@@ -46,7 +47,10 @@ impl Pipeline {
                 self.send(source::Command::Note { id: delivery, attempts });
             }
             Command::Release { item, keep_answer } => self.release(item, keep_answer),
-            Command::Forget { item } => drop(self.works.remove(&item)),
+            Command::Forget { item } => {
+                self.works.remove(&item);
+                self.failing_writes.remove(&item);
+            }
         }
     }
 
@@ -59,10 +63,10 @@ impl Pipeline {
     fn adopt(&mut self, item: ItemId, delivery: DeliveryId) {
         let kept = self.works.remove(&item);
         let kept = match (kept, self.incoming.take()) {
-            (Some(Kept::Rest(rest)), Some(message)) => {
-                Some(Kept::Whole(Arc::new(Work::continued(message, *rest))))
+            (Some(Kept::Rest(rest)), Some((message, content))) => {
+                Some(Kept::Whole(Arc::new(Work::continued(message, content, *rest))))
             }
-            (None, Some(message)) => Some(Kept::Whole(Arc::new(Work::new(message)))),
+            (None, Some((message, content))) => Some(Kept::Whole(Arc::new(Work::new(message, content)))),
             (kept, _) => kept,
         };
         if let Some(kept) = kept {
@@ -113,6 +117,10 @@ impl Pipeline {
             {
                 self.shared.metrics.write_failures.inc();
                 let error = ended.detail.as_deref().unwrap_or_default();
+                if *written == Written::Failed {
+                    let began = self.failing_writes.get(item).map_or_else(Instant::now, |(began, _)| *began);
+                    self.failing_writes.insert(*item, (began, error.to_owned()));
+                }
                 if let (true, Some(work)) = (*written != Written::Failed, self.work(*item)) {
                     work.explain(error);
                 }
@@ -122,6 +130,9 @@ impl Pipeline {
                     is_permanent = *written != Written::Failed,
                     "Write not confirmed, so the item is not acked"
                 );
+            }
+            Input::Written { item, .. } | Input::Rewritten { item, .. } => {
+                self.failing_writes.remove(item);
             }
             _ => {}
         }

@@ -38,7 +38,9 @@ impl Pipeline {
     pub(super) fn take_in(&mut self, delivery: Delivery) {
         self.events();
         let Some(delivery) = self.sort(delivery) else { return };
-        self.incoming = Some(delivery.message);
+        let mut delivery = delivery;
+        self.shared.seal.check(&mut delivery.outline, &delivery.message);
+        self.incoming = Some((delivery.message, delivery.outline.identity.content()));
         self.handle(Input::Received(delivery.outline));
         self.incoming = None;
     }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-use crate::delivery::{Dispatcher, Effect, Input, ItemId, NoRoom, Policy};
+use crate::delivery::{Digest, Dispatcher, Effect, Input, ItemId, NoRoom, Policy};
 use crate::event::{Encoder, Message};
 use crate::peers::Peers;
 use crate::publish::copy::Copies;
@@ -31,6 +31,7 @@ mod commands;
 mod drain;
 mod events;
 mod notices;
+mod seal;
 mod show;
 mod targets;
 mod verdict;
@@ -39,6 +40,7 @@ mod writes;
 
 pub use answer::{Asker, Question, When};
 use ask::{Asking, PartitionAnswer};
+pub use seal::SealKey;
 use work::Kept;
 
 /// The number of ended requests, or deliveries, that the loop handles before it checks everything
@@ -59,6 +61,8 @@ pub struct Parts {
     pub reply: Option<reply::Target>,
     /// The targets of copies; `None` if the broker needs no copies (Kafka).
     pub copies: Option<Copies>,
+    /// The key with which the bridge seals its copies.
+    pub seal: SealKey,
     /// The other replicas and their questions; `None` without peers.
     pub replicas: Option<Replicas>,
     /// The requests of people while the pipeline runs.
@@ -99,7 +103,7 @@ pub struct Pipeline {
     works: HashMap<ItemId, Kept>,
     /// The message of the delivery that the core is handling, until the core decides where it
     /// belongs.
-    incoming: Option<Arc<Message>>,
+    incoming: Option<(Arc<Message>, Digest)>,
     effects: Vec<Effect>,
     /// The open requests. Dropping a handle cuts its request.
     requests: HashMap<ItemId, AbortOnDropHandle<()>>,
@@ -123,6 +127,8 @@ pub struct Pipeline {
     /// The detail of the latest attempt that failed.
     last_failure: Option<String>,
     /// The time at which an item last made progress.
+    /// Items whose writes fail: the start of the failures, and the last error.
+    failing_writes: HashMap<ItemId, (Instant, String)>,
     progress: Instant,
     no_room: Option<NoRoom>,
     /// The working limit that was logged last.
@@ -140,6 +146,7 @@ struct Shared {
     dead_letter: Option<dead_letter::Target>,
     reply: Option<reply::Target>,
     copies: Option<Copies>,
+    seal: SealKey,
     metrics: PipelineMetrics,
 }
 
@@ -186,6 +193,7 @@ impl Pipeline {
             dead_letter: parts.dead_letter,
             reply: parts.reply,
             copies: parts.copies,
+            seal: parts.seal,
             metrics: parts.metrics,
         };
         Pipeline {
@@ -212,6 +220,7 @@ impl Pipeline {
             intake_stopped: false,
             forgone: 0,
             last_failure: None,
+            failing_writes: HashMap::new(),
             progress: Instant::now(),
             no_room: None,
         }

@@ -5,16 +5,21 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Pipeline;
+use super::work::Kept;
 use crate::delivery::NoRoom;
 use crate::telemetry::{Problem, ProblemKind};
 
 /// The time without progress of waiting items after which the pipeline counts as stalled.
 const STALLED: Duration = Duration::from_secs(600);
 
+/// A write that has failed for this long is a problem, and not a passing fault.
+const WRITES_FAIL: Duration = Duration::from_secs(3);
+
 impl Pipeline {
     /// Shows that the loop is alive, and checks for a lack of progress.
     pub(super) fn tick(&mut self) {
         self.status.beat();
+        self.show_failing_writes();
         let stats = self.core.stats();
         let is_waiting = stats.items > stats.pending && stats.running == 0;
         if !is_waiting {
@@ -31,6 +36,24 @@ impl Pipeline {
             help:
                 "see the other problems and the log for the cause; a restart returns the items to the broker"
                     .to_owned(),
+        });
+    }
+
+    /// A target that exists may refuse every write, as a full queue does. Its probe does not show
+    /// that.
+    fn show_failing_writes(&mut self) {
+        // An item that lost its delivery writes again only after its redelivery.
+        let works = &self.works;
+        self.failing_writes.retain(|item, _| matches!(works.get(item), Some(Kept::Whole(_))));
+        let oldest = self.failing_writes.values().min_by_key(|(began, _)| *began);
+        let Some((_, error)) = oldest.filter(|(began, _)| began.elapsed() > WRITES_FAIL) else {
+            return self.status.clear(ProblemKind::TargetUnwritable, "writes");
+        };
+        self.status.raise(Problem {
+            kind: ProblemKind::TargetUnwritable,
+            subject: "writes".to_owned(),
+            text: format!("{} items cannot be written: {error}", self.failing_writes.len()),
+            help: "make room at the target, or allow writes to it; the items are kept until then".to_owned(),
         });
     }
 

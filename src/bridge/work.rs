@@ -3,12 +3,15 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::Shared;
+use crate::delivery::Digest;
 use crate::event::{EncodedEvent, Message, Value, own};
 use crate::sink::Answer;
 
 /// An item with its message.
 pub(super) struct Work {
     pub message: Arc<Message>,
+    /// The digest of its content, which a copy of it has too.
+    pub content: Digest,
     /// The event is made at the first attempt and kept, so that every attempt has the same id
     /// (guarantee G5).
     event: OnceLock<EncodedEvent>,
@@ -33,13 +36,19 @@ pub(super) enum Kept {
 }
 
 impl Work {
-    pub fn new(message: Arc<Message>) -> Self {
-        Work::continued(message, Rest::default())
+    pub fn new(message: Arc<Message>, content: Digest) -> Self {
+        Work::continued(message, content, Rest::default())
     }
 
     /// Returns the item with the message of its redelivery.
-    pub fn continued(message: Arc<Message>, rest: Rest) -> Self {
-        Work { message, event: OnceLock::new(), fresh_id: rest.fresh_id, answer: Mutex::new(rest.answer) }
+    pub fn continued(message: Arc<Message>, content: Digest, rest: Rest) -> Self {
+        Work {
+            message,
+            content,
+            event: OnceLock::new(),
+            fresh_id: rest.fresh_id,
+            answer: Mutex::new(rest.answer),
+        }
     }
 
     /// Returns the part that stays without the message, or `None` if no part of it is needed.

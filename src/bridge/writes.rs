@@ -25,7 +25,17 @@ pub(super) async fn run(shared: &Shared, work: &Work, item: ItemId, write: Write
 pub(super) async fn rewrite(shared: &Shared, work: &Work, item: ItemId, mark: Mark, attempts: u32) -> Ended {
     let result = match &shared.copies {
         Some(copies) => {
-            copies.queue.publish(copy(&work.message, work.name(), mark, attempts, Parked(false))).await
+            copies
+                .queue
+                .publish(copy(
+                    &work.message,
+                    work.name(),
+                    mark,
+                    &shared.seal.seal(mark, work.content, attempts),
+                    attempts,
+                    Parked(false),
+                ))
+                .await
         }
         None => Err(PublishError::impossible("this broker takes no copies".to_owned())),
     };
@@ -58,7 +68,16 @@ async fn park(
     let Some(place) = place else {
         return Err(PublishError::impossible("no retry.queue is configured".to_owned()));
     };
-    place.publish(copy(&work.message, work.name(), mark, attempts, Parked(true))).await?;
+    place
+        .publish(copy(
+            &work.message,
+            work.name(),
+            mark,
+            &shared.seal.seal(mark, work.content, attempts),
+            attempts,
+            Parked(true),
+        ))
+        .await?;
     shared.metrics.parked.inc();
     tracing::info!(
         id = work.id(shared),

@@ -7,6 +7,8 @@ pub const ID: &str = "longhaul-id";
 pub const ATTEMPTS: &str = "longhaul-attempts";
 /// Marks a copy of an item, which is the item from then on.
 pub const COPY: &str = "longhaul-copy";
+/// In a copy: the code that proves that the bridge wrote it.
+pub const SEAL: &str = "longhaul-seal";
 /// In a copy: the header [`ID`] of its original, which the copy's own name replaces.
 pub const COPIED_ID: &str = "longhaul-copied-id";
 /// Marks a dead letter, and says where its item came from.

@@ -43,12 +43,21 @@ impl Copies {
 }
 
 /// Makes the message to write.
-pub fn copy(message: &Message, name: &str, mark: Mark, attempts: u32, parked: Parked) -> Outgoing {
+pub fn copy(
+    message: &Message,
+    name: &str,
+    mark: Mark,
+    seal: &str,
+    attempts: u32,
+    parked: Parked,
+) -> Outgoing {
     // The original's own name stays part of the content, also if it is not the name of the item.
     let original = if message.header(own::COPY).is_some() { own::COPIED_ID } else { own::ID };
     let original = message.header(original).cloned();
     let is_replaced = |name: &str| {
-        [own::ID, own::ATTEMPTS, own::COPY, own::COPIED_ID].iter().any(|ours| name.eq_ignore_ascii_case(ours))
+        [own::ID, own::ATTEMPTS, own::COPY, own::SEAL, own::COPIED_ID]
+            .iter()
+            .any(|ours| name.eq_ignore_ascii_case(ours))
     };
     let is_kept = |name: &str| !is_replaced(name) && !is_bookkeeping(name) && !matches!(name, "CC" | "BCC");
     let mut headers: Vec<(String, Value)> =
@@ -56,6 +65,7 @@ pub fn copy(message: &Message, name: &str, mark: Mark, attempts: u32, parked: Pa
     headers.push((own::ID.to_owned(), Value::Text(name.to_owned())));
     headers.push((own::ATTEMPTS.to_owned(), Value::Int(attempts.into())));
     headers.push((own::COPY.to_owned(), Value::Text(mark.to_string())));
+    headers.push((own::SEAL.to_owned(), Value::Text(seal.to_owned())));
     headers.extend(original.map(|original| (own::COPIED_ID.to_owned(), original)));
     let mut properties = match &message.origin {
         Origin::Rabbitmq(origin) => origin.properties.clone(),
@@ -110,16 +120,20 @@ mod tests {
             ],
             origin: Origin::Rabbitmq(RabbitmqOrigin { properties, ..RabbitmqOrigin::default() }),
         };
-        let rewritten = copy(&message, "name", Mark([1; 16]), 2, Parked(false));
+        let rewritten = copy(&message, "name", Mark([1; 16]), "seal", 2, Parked(false));
         let headers = vec![
             ("own".to_owned(), Value::Bool(true)),
             ("longhaul-id".to_owned(), Value::Text("name".into())),
             ("longhaul-attempts".to_owned(), Value::Int(2)),
             ("longhaul-copy".to_owned(), Value::Text("01".repeat(16))),
+            ("longhaul-seal".to_owned(), Value::Text("seal".into())),
             ("longhaul-copied-id".to_owned(), Value::Text("producer's".into())),
         ];
         assert_eq!((rewritten.headers, &rewritten.body[..]), (headers, &b"body"[..]));
         assert_eq!(rewritten.properties.expiration.as_deref(), Some("5"));
-        assert_eq!(copy(&message, "name", Mark([1; 16]), 2, Parked(true)).properties.expiration, None);
+        assert_eq!(
+            copy(&message, "name", Mark([1; 16]), "seal", 2, Parked(true)).properties.expiration,
+            None
+        );
     }
 }

@@ -121,8 +121,16 @@ pub fn answer(seen: &Seen<'_>, rules: &Rules, now: SystemTime) -> Verdict {
     let retry_after = retry_after(seen.headers, now);
     let detail = detail(seen);
     // Before any look at the body: a worker may write there as it likes.
-    if let Some(word) = seen.headers.get(OUTCOME_HEADER) {
-        let word = String::from_utf8_lossy(word.as_bytes()).trim().to_ascii_lowercase();
+    let mut words: Vec<String> = seen
+        .headers
+        .get_all(OUTCOME_HEADER)
+        .iter()
+        .map(|word| String::from_utf8_lossy(word.as_bytes()).trim().to_ascii_lowercase())
+        .collect();
+    words.dedup();
+    if !words.is_empty() {
+        // Two fields that differ say nothing that is known.
+        let word = words.join(", ");
         return by_worker(&word, seen.status, retry_after, detail);
     }
     if ends_in_timeout(seen) {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use longhaul::app;
-use longhaul::bridge::{Parts, Pipeline, Report};
+use longhaul::bridge::{Parts, Pipeline, Report, SealKey};
 use longhaul::config::{self, Mode};
 use longhaul::delivery::Outcome;
 use longhaul::event::{self, Encoder, Message, Origin, Overrides, RabbitmqOrigin};
@@ -80,6 +80,7 @@ impl Bed {
             dead_letter: None,
             reply: None,
             copies: None,
+            seal: SealKey::derived("secret", "test"),
             replicas: None,
             control: None,
             metrics: Metrics::new().pipeline("test", 4),

@@ -71,18 +71,17 @@ impl Dispatcher {
     pub(super) fn expect_copy(&mut self, id: ItemId) -> Option<Mark> {
         let item = self.items.get(id)?;
         let Place::Live { name, .. } = &item.place else { return None };
-        let mark_of = |name: &Identity| match name {
-            Identity::Copy { mark, .. } => Some(*mark),
-            _ => None,
-        };
-        let marks: Vec<Mark> = item.expected.iter().filter_map(mark_of).collect();
+        let marks: Vec<Mark> = item.expected.iter().filter_map(Identity::mark).collect();
         if marks.len() >= MARKS_MAX {
             return marks.last().copied();
         }
         self.marks += 1;
         let mark = policy::mark(self.policy.seed, self.marks);
         let copy = name.copy(mark);
-        self.items.edit(id, |item| item.expected.push(copy));
+        self.items.edit(id, |item| {
+            item.expected.push(copy);
+            item.awaited.push(mark);
+        });
         Some(mark)
     }
 
@@ -217,6 +216,7 @@ impl Dispatcher {
 impl Item {
     /// No delivery with this mark arrives, or it is a new item if it does.
     pub(super) fn unexpect_copy(&mut self, mark: Mark) {
-        self.expected.retain(|name| !matches!(name, Identity::Copy { mark: own, .. } if *own == mark));
+        self.expected.retain(|name| name.mark() != Some(mark));
+        self.awaited.retain(|awaited| *awaited != mark);
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Item {
     /// delivery, and those of copies that were written or may have been. One delivery uses one of
     /// them up.
     pub expected: Vec<Identity>,
+    /// The marks among them whose first delivery has not arrived yet.
+    pub awaited: Vec<Mark>,
     pub redelivered: bool,
     pub order_key: Option<OrderKey>,
     pub group: Group,
@@ -168,6 +170,7 @@ impl Item {
         Item {
             place,
             expected: Vec::new(),
+            awaited: Vec::new(),
             redelivered: false,
             order_key: None,
             group,
@@ -241,6 +244,7 @@ impl Item {
         let found = self.expected.iter().position(|expected| expected == name);
         if let Some(found) = found {
             self.expected.remove(found);
+            self.awaited.retain(|mark| name.mark() != Some(*mark));
         }
         found.is_some()
     }

@@ -33,7 +33,14 @@ impl Dispatcher {
         if !outline.identity.is_unique() && (outline.shared || !outline.redelivered) {
             return None;
         }
-        self.items.expecting(&outline.identity).or_else(|| self.reclaim(&outline.identity, effects))
+        let found = self.items.expecting(&outline.identity);
+        let found = found.or_else(|| self.reclaim(&outline.identity, effects))?;
+        // The broker marks the return of a delivery. Without the mark it is the first one of a copy
+        // that this process wrote, or somebody else's duplicate of a copy.
+        let is_first = |mark| {
+            outline.redelivered || self.items.get(found).is_some_and(|item| item.awaited.contains(&mark))
+        };
+        outline.identity.mark().is_none_or(is_first).then_some(found)
     }
 
     /// Continues an item that has lost its delivery with this one.

@@ -85,6 +85,14 @@ impl Identity {
         Group(bytes.fold(0xcbf2_9ce4_8422_2325, fold))
     }
 
+    /// The mark of a copy.
+    pub fn mark(&self) -> Option<Mark> {
+        match self {
+            Identity::Copy { mark, .. } => Some(*mark),
+            Identity::Record { .. } | Identity::Content(_) => None,
+        }
+    }
+
     /// The identity of a copy of an item that has this identity.
     pub fn copy(&self, mark: Mark) -> Identity {
         Identity::Copy { mark, content: self.content() }

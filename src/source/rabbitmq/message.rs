@@ -106,7 +106,10 @@ impl Reader {
             let is_brokers = name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("x-"));
             // `CC` and `BCC` are orders to the broker. A copy does not repeat them.
             let is_order = matches!(name.as_str(), "CC" | "BCC");
-            if !is_brokers && !is_order && ![id, ignored, own::ATTEMPTS, own::COPY].into_iter().any(is) {
+            if !is_brokers
+                && !is_order
+                && ![id, ignored, own::ATTEMPTS, own::COPY, own::SEAL].into_iter().any(is)
+            {
                 digest.bytes(name.as_bytes());
                 digest.value(value);
             }

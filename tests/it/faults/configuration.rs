@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::{AMQPValue, FieldTable};
 use longhaul::config::QueueKind;
 
 use crate::run::backlog::{Backlog, Kafka, Rabbitmq};
@@ -91,5 +93,47 @@ async fn rabbitmq_missing_dead_letter_shows_before_an_item_needs_it() {
     })
     .await;
     bridge.stop().await;
+    backlog.remove().await;
+}
+
+/// The reply queue exists and is full: it refuses every write.
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_full_reply_queue_makes_the_pipeline_unready() {
+    let url = &amqp::brokers()[0];
+    let backlog = Rabbitmq::of(Queue::create(url, QueueKind::Quorum).await);
+    let full = Queue::unborn(url).await;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(1));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    let declared = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    full.channel.queue_declare(full.name.as_str().into(), declared, arguments).await.unwrap();
+    backlog.fill((0..10).map(|number| format!("item {number}").into_bytes())).await;
+    let worker = Worker::with_answer(Duration::ZERO, |_| "made".into_response()).await;
+    let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let more = format!(
+        "    reply: {{ wrap: true, rabbitmq: {{ queue: {} }} }}\nadmin: {{ listen: \"{admin}\" }}\n",
+        full.name
+    );
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 4, &more));
+    let ready = async || match reqwest::get(format!("http://{admin}/readyz")).await {
+        Ok(answer) => (answer.status(), answer.text().await.unwrap_or_default()),
+        Err(error) => (StatusCode::IM_A_TEAPOT, error.to_string()),
+    };
+    eventually("the reason on /readyz", async || {
+        let (status, text) = ready().await;
+        status == StatusCode::SERVICE_UNAVAILABLE
+            && text.contains("cannot be written")
+            && text.contains(&full.name)
+    })
+    .await;
+    let mut replies = 0;
+    while replies < 10 {
+        eventually("a reply", async || full.get().await.is_some()).await;
+        replies += 1;
+    }
+    eventually("the pipeline to be ready", async || ready().await.0 == StatusCode::OK).await;
+    assert_eq!(worker.log().second_runs(), 0);
+    bridge.stop().await;
+    full.delete().await;
     backlog.remove().await;
 }

@@ -213,7 +213,8 @@ async fn a_copy_survives_many_trips_through_a_parking_queue() {
             let content = delivery.outline.identity.content();
             assert_eq!(*first.get_or_insert(content), content, "the copy is the same item");
             assert_eq!(delivery.outline.attempts_before, trip);
-            let copy = copy(&delivery.message, "name", Mark([trip as u8; 16]), trip + 1, Parked(true));
+            let copy =
+                copy(&delivery.message, "name", Mark([trip as u8; 16]), "seal", trip + 1, Parked(true));
             within("a confirm", parking.publish(copy)).await.expect("parked");
             bridge.settle(delivery.outline.id, Settlement::Ack).await;
         }

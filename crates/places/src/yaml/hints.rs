@@ -7,7 +7,8 @@ use super::{Error, Range, Spot};
 use crate::path;
 
 /// Parts of the parser's texts, each with the help for its usual cause. The first that fits counts.
-const CAUSES: [(&str, &str); 8] = [
+const CAUSES: [(&str, &str); 9] = [
+    ("unprintable", "remove the control character; write it as \\xNN in double quotes if it is meant"),
     ("tab", "indent with spaces instead of tabs"),
     ("mapping values are not allowed", "put a text that contains `: ` in quotes, or correct the indentation"),
     ("unexpected character", "put a text that starts with a special character in quotes"),
