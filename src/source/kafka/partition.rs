@@ -241,6 +241,13 @@ impl Partition {
         self.refusal.take().is_some()
     }
 
+    /// A refused commit is tried again at once, because the partition is about to be left.
+    pub fn retry_refused(&mut self, now: Instant) {
+        if let Some(refusal) = &mut self.refusal {
+            refusal.again_at = now;
+        }
+    }
+
     /// When a refused commit is tried again.
     pub fn commit_again_at(&self) -> Option<Instant> {
         self.refusal.map(|refusal| refusal.again_at)

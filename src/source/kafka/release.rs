@@ -35,7 +35,7 @@ impl Worker {
             partition.retire(self.intake.forget(epoch));
             self.send(SourceEvent::Releasing { epoch });
         }
-        self.committer.hurry();
+        self.hurry_commits(now);
         // librdkafka revokes nothing more before the answer; should it, both are answered at once.
         let before = self.release.take();
         let (mut all, began) = before.map_or((Vec::new(), now), |one| (one.partitions, one.began));

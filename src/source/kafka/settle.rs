@@ -75,6 +75,19 @@ impl Worker {
         self.committer.due().filter(|_| self.health.is_reachable())
     }
 
+    /// Commits once more before partitions are left, also those whose last commit was refused.
+    pub fn hurry_commits(&mut self, now: Instant) {
+        let mut is_dirty = false;
+        for partition in self.sessions.iter_mut() {
+            partition.retry_refused(now);
+            is_dirty |= partition.is_dirty();
+        }
+        if is_dirty {
+            self.committer.touch(now);
+        }
+        self.committer.hurry();
+    }
+
     /// Commits all dirty partitions, when it is time.
     pub fn commit_when_due(&mut self, now: Instant) {
         if self.commit_due().is_none_or(|due| now < due) {

@@ -416,7 +416,7 @@ impl Worker {
             return;
         }
         self.stop_intake();
-        self.committer.hurry();
+        self.hurry_commits(now);
         let patience = if self.health.is_reachable() { LAST_COMMIT } else { LAST_COMMIT_UNREACHABLE };
         self.leave_by = Some(now + patience);
     }
