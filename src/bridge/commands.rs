@@ -9,7 +9,7 @@ use tracing::Instrument;
 use super::attempt::{self, Attempt};
 use super::work::{Kept, Work};
 use super::{Ended, Pipeline, writes};
-use crate::delivery::{Command, DeliveryId, Effect, Input, ItemId, Mark, Write, Written};
+use crate::delivery::{Command, DeliveryId, Effect, Input, ItemId, Mark, Remains, Write, Written};
 use crate::source;
 
 impl Pipeline {
@@ -46,7 +46,7 @@ impl Pipeline {
             Command::Note { delivery, attempts } => {
                 self.send(source::Command::Note { id: delivery, attempts });
             }
-            Command::Release { item, keep_answer } => self.release(item, keep_answer),
+            Command::Release { item, remains } => self.release(item, remains),
             Command::Forget { item } => {
                 self.works.remove(&item);
                 self.failing_writes.remove(&item);
@@ -80,9 +80,9 @@ impl Pipeline {
         );
     }
 
-    fn release(&mut self, item: ItemId, keep_answer: bool) {
+    fn release(&mut self, item: ItemId, remains: Remains) {
         let Some(Kept::Whole(work)) = self.works.get(&item) else { return };
-        match work.rest(keep_answer) {
+        match work.rest(remains) {
             Some(rest) => self.works.insert(item, Kept::Rest(Box::new(rest))),
             None => self.works.remove(&item),
         };

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::Shared;
-use crate::delivery::Digest;
+use crate::delivery::{Digest, Remains};
 use crate::event::{EncodedEvent, Message, Value, own};
 use crate::sink::Answer;
 
@@ -52,10 +52,10 @@ impl Work {
     }
 
     /// Returns the part that stays without the message, or `None` if no part of it is needed.
-    pub fn rest(&self, keep_answer: bool) -> Option<Rest> {
-        let answer = self.answer().filter(|_| keep_answer);
+    pub fn rest(&self, remains: Remains) -> Option<Rest> {
+        let answer = self.answer().filter(|_| remains == Remains::Answer);
         let is_needed = answer.is_some() || self.fresh_id.get().is_some();
-        is_needed.then(|| Rest { fresh_id: self.fresh_id.clone(), answer })
+        (is_needed && remains != Remains::Nothing).then(|| Rest { fresh_id: self.fresh_id.clone(), answer })
     }
 
     /// Returns the event's id.

@@ -21,7 +21,7 @@ use super::dispatcher::Dispatcher;
 use super::item::{Decision, Doing, End, Item, ItemId, Keep, Left, Place};
 use super::lease::{FETCH, LEASE};
 use super::outcome::Reason;
-use super::protocol::{ClaimId, Command, Effect, Handed, Notice, Standing, Time, Write};
+use super::protocol::{ClaimId, Command, Effect, Handed, Notice, Remains, Standing, Time, Write};
 use super::session::{Epoch, Identity};
 
 /// All claims on this replica, and the timer of each.
@@ -210,7 +210,7 @@ impl Dispatcher {
             item.message_bytes = 0;
             item.answer_bytes = 0;
         });
-        effects.push(Effect::Do(Command::Release { item: id, keep_answer: false }));
+        effects.push(Effect::Do(Command::Release { item: id, remains: Remains::Id }));
         let due = self.now.saturating_add(if self.draining { FETCH } else { LEASE });
         self.claims.update(claim, |claim| {
             claim.state = State::Handed(id, handed);

@@ -49,5 +49,7 @@ pub use dispatcher::{Dispatcher, NoRoom, Stats};
 pub use item::ItemId;
 pub use outcome::{Outcome, Reason};
 pub use policy::{Bounds, OnFailed, OnUnknown, Policy, Retry};
-pub use protocol::{ClaimId, Command, Effect, Handed, Input, Notice, Standing, Time, Write, Written};
+pub use protocol::{
+    ClaimId, Command, Effect, Handed, Input, Notice, Remains, Standing, Time, Write, Written,
+};
 pub use session::{DeliveryId, Digest, Epoch, Group, Identity, LogId, Mark, OrderKey, Outline, Settlement};

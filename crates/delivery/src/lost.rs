@@ -3,7 +3,7 @@
 use super::dispatcher::{Dispatcher, Session};
 use super::item::{Decision, Doing, End, Item, ItemId, Keep, Left, Place};
 use super::lease::HAND_OVER;
-use super::protocol::{Command, Effect, Notice, Time, Write};
+use super::protocol::{Command, Effect, Notice, Remains, Time, Write};
 use super::session::{Epoch, Identity};
 
 impl Dispatcher {
@@ -78,7 +78,13 @@ impl Dispatcher {
         if let Some(Place::Claimed { by, .. }) = self.items.get(id).map(|item| &item.place) {
             return self.hand_over(id, *by, decision, effects);
         }
-        let keep_answer = matches!(decision, Decision::Write(Write::Reply | Write::DeadLetter { .. }));
+        let remains = match decision {
+            Decision::Ack => Remains::Nothing,
+            Decision::Retry { .. } | Decision::Hold { .. } | Decision::Write(Write::Park { .. }) => {
+                Remains::Id
+            }
+            Decision::Write(Write::Reply | Write::DeadLetter { .. }) => Remains::Answer,
+        };
         let now = self.now;
         let age = self.policy.bounds.orphan_age;
         self.items.edit(id, |item| {
@@ -86,9 +92,9 @@ impl Dispatcher {
             item.place = Place::Orphan { doing: Left::Decided(decision), keep: Keep { until, owed } };
             // The redelivery brings the message again.
             item.message_bytes = 0;
-            item.answer_bytes = if keep_answer { item.answer_bytes } else { 0 };
+            item.answer_bytes = if remains == Remains::Answer { item.answer_bytes } else { 0 };
         });
-        effects.push(Effect::Do(Command::Release { item: id, keep_answer }));
+        effects.push(Effect::Do(Command::Release { item: id, remains }));
         self.bound_orphans(effects);
         if self.draining {
             self.hasten(id, effects);

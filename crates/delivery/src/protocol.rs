@@ -97,10 +97,21 @@ pub enum Command {
     Settle { delivery: DeliveryId, how: Settlement, dropped: bool },
     /// Let the broker remember the count of attempts, where it can.
     Note { delivery: DeliveryId, attempts: u32 },
-    /// The item's message is not needed any more. Its answer is still needed if `keep_answer`.
-    Release { item: ItemId, keep_answer: bool },
+    /// The item's message is not needed any more.
+    Release { item: ItemId, remains: Remains },
     /// The item is gone.
     Forget { item: ItemId },
+}
+
+/// The part of an item that the shell keeps without its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Remains {
+    /// The item is done.
+    Nothing,
+    /// The item runs again: its event keeps its id.
+    Id,
+    /// Its worker's answer is still to be written.
+    Answer,
 }
 
 /// Something for people to know.

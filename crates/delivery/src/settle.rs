@@ -2,7 +2,7 @@
 
 use super::dispatcher::Dispatcher;
 use super::item::{Decision, Doing, End, Item, Place};
-use super::protocol::{Command, Effect};
+use super::protocol::{Command, Effect, Remains};
 use super::session::{DeliveryId, Settlement};
 
 impl End {
@@ -39,7 +39,7 @@ impl Dispatcher {
                     item.message_bytes = 0;
                 });
                 self.enter(id, Doing::Acked, effects);
-                effects.push(Effect::Do(Command::Release { item: id, keep_answer: false }));
+                effects.push(Effect::Do(Command::Release { item: id, remains: Remains::Nothing }));
             }
             // An item without a unique identity could not be recognised after its ack. Only its
             // copies can.

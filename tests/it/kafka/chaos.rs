@@ -16,6 +16,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio::task::JoinSet;
 
 use super::support::{Broker, PATIENCE};
+use crate::support::eventually;
 use crate::support::process::Longhaul;
 use worker::Worker;
 
@@ -110,6 +111,9 @@ impl Storm {
         // After all that, a fresh item goes through.
         broker.produce(&broker.name, 0, ["fresh".to_owned()]).await;
         self.until_done(written + 1).await;
+        // A killed member may have finished records that it did not commit. They run again once the
+        // group has given its partitions to others.
+        eventually("all commits", async || unfinished(broker) == 0).await;
         for member in self.members.drain(..).flatten() {
             self.leaving.spawn(member.stop());
         }
