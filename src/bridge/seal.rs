@@ -1,8 +1,8 @@
 //! The seal of a copy: only a process that knows the key can write a copy that counts as one.
 //!
-//! A copy carries its mark, its content and its attempts. A producer could set the same headers, and
-//! its message would then be taken for the bridge's own. So the bridge adds a message authentication
-//! code over these values. A message without a valid seal is an ordinary message.
+//! A copy carries its mark, its content and its attempts. A producer could set the same headers,
+//! and its message would then be taken for the bridge's own. So the bridge adds a message
+//! authentication code over these values. A message without a valid seal is an ordinary message.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
