@@ -10,7 +10,7 @@ use std::time::Duration;
 use longhaul::app;
 use longhaul::bridge::{Parts, Pipeline, Report, SealKey};
 use longhaul::config::{self, Mode};
-use longhaul::delivery::Outcome;
+use longhaul::delivery::{Digest, Identity, Outcome};
 use longhaul::event::{self, Encoder, Message, Origin, Overrides, RabbitmqOrigin};
 use longhaul::sink::{Answer, Request, Sink};
 use longhaul::source::memory;
@@ -62,7 +62,8 @@ impl Bed {
         let (source, queue) = memory::queue(4);
         for number in 0..items {
             let origin = Origin::Rabbitmq(RabbitmqOrigin::default());
-            queue.push(Message { body: number.to_string().into(), headers: Vec::new(), origin });
+            let message = Message { body: number.to_string().into(), headers: Vec::new(), origin };
+            queue.push_as(Identity::Content(Digest([number as u8; 16])), message);
         }
         let encoder = Encoder::new(event::Settings {
             namespace: "default".to_owned(),
