@@ -8,7 +8,7 @@ use crate::delivery::{Input, ItemId, Mark, Reason, Write, Written};
 use crate::publish::copy::{Parked, copy};
 use crate::publish::dead_letter::Letter;
 use crate::publish::reply::Answer;
-use crate::publish::{PublishError, PublishErrorKind};
+use crate::publish::{Outgoing, PublishError, PublishErrorKind};
 
 /// Writes the message of `write` and waits for the confirm.
 pub(super) async fn run(shared: &Shared, work: &Work, item: ItemId, write: Write) -> Ended {
@@ -24,19 +24,7 @@ pub(super) async fn run(shared: &Shared, work: &Work, item: ItemId, write: Write
 /// Writes a copy of the item to its own queue and waits for the confirm.
 pub(super) async fn rewrite(shared: &Shared, work: &Work, item: ItemId, mark: Mark, attempts: u32) -> Ended {
     let result = match &shared.copies {
-        Some(copies) => {
-            copies
-                .queue
-                .publish(copy(
-                    &work.message,
-                    work.name(),
-                    mark,
-                    &shared.seal.seal(mark, work.content, attempts),
-                    attempts,
-                    Parked(false),
-                ))
-                .await
-        }
+        Some(copies) => copies.queue.publish(sealed_copy(shared, work, mark, attempts, Parked(false))).await,
         None => Err(PublishError::impossible("this broker takes no copies".to_owned())),
     };
     let (written, detail) = outcome_of(result);
@@ -57,6 +45,12 @@ fn outcome_of(result: Result<(), PublishError>) -> (Written, Option<String>) {
     }
 }
 
+/// The copy of an item, with the seal that proves that the bridge wrote it.
+fn sealed_copy(shared: &Shared, work: &Work, mark: Mark, attempts: u32, parked: Parked) -> Outgoing {
+    let seal = shared.seal.seal(mark, work.content, attempts);
+    copy(&work.message, work.name(), mark, &seal, attempts, parked)
+}
+
 async fn park(
     shared: &Shared,
     work: &Work,
@@ -68,16 +62,7 @@ async fn park(
     let Some(place) = place else {
         return Err(PublishError::impossible("no retry.queue is configured".to_owned()));
     };
-    place
-        .publish(copy(
-            &work.message,
-            work.name(),
-            mark,
-            &shared.seal.seal(mark, work.content, attempts),
-            attempts,
-            Parked(true),
-        ))
-        .await?;
+    place.publish(sealed_copy(shared, work, mark, attempts, Parked(true))).await?;
     shared.metrics.parked.inc();
     tracing::info!(
         id = work.id(shared),

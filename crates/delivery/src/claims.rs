@@ -78,6 +78,11 @@ impl Claims {
         before
     }
 
+    /// The claims for which `holds` is true, oldest first.
+    fn with(&self, holds: impl Fn(&Claim) -> bool) -> Vec<ClaimId> {
+        self.by_id.iter().filter(|(_, claim)| holds(claim)).map(|(id, _)| *id).collect()
+    }
+
     fn update(&mut self, id: ClaimId, change: impl FnOnce(&mut Claim)) {
         if let Some(mut claim) = self.by_id.get(&id).cloned() {
             change(&mut claim);
@@ -113,9 +118,7 @@ impl Dispatcher {
     fn end_doubts(&mut self, identity: &Identity, effects: &mut Vec<Effect>) {
         let is_doubted =
             |claim: &Claim| matches!(claim.state, State::Doubted(_)) && claim.identity == *identity;
-        let doubted: Vec<ClaimId> =
-            self.claims.by_id.iter().filter(|(_, claim)| is_doubted(claim)).map(|(id, _)| *id).collect();
-        for earlier in doubted {
+        for earlier in self.claims.with(is_doubted) {
             self.close(earlier, Standing::Unknown, effects);
         }
     }
@@ -248,24 +251,19 @@ impl Dispatcher {
 
     /// A session is alive: its items stay here.
     pub(super) fn session_alive(&mut self, epoch: Epoch, effects: &mut Vec<Effect>) {
-        for id in self.doubted(epoch) {
+        for id in self.claims.with(|claim| claim.state == State::Doubted(epoch)) {
             self.close(id, Standing::NotYours, effects);
         }
     }
 
     /// A session is lost: its items can be claimed.
     pub(super) fn doubts_confirmed(&mut self, epoch: Epoch, effects: &mut Vec<Effect>) {
-        let doubted = self.doubted(epoch);
+        let doubted = self.claims.with(|claim| claim.state == State::Doubted(epoch));
         let claims: Vec<_> =
             doubted.into_iter().filter_map(|id| Some((id, self.claims.set(id, None)?))).collect();
         for (id, claim) in claims {
             self.claim(id, &claim.identity, effects);
         }
-    }
-
-    fn doubted(&self, epoch: Epoch) -> Vec<ClaimId> {
-        let is_doubted = |claim: &Claim| claim.state == State::Doubted(epoch);
-        self.claims.by_id.iter().filter(|(_, claim)| is_doubted(claim)).map(|(id, _)| *id).collect()
     }
 
     /// The claimant has its result.
@@ -342,10 +340,7 @@ impl Dispatcher {
     /// In a drain, a result that nobody has fetched is kept for one more question.
     pub(super) fn hasten_claims(&mut self) {
         let due = self.now.saturating_add(FETCH);
-        let is_handed = |claim: &Claim| matches!(claim.state, State::Handed(..));
-        let handed: Vec<ClaimId> =
-            self.claims.by_id.iter().filter(|(_, claim)| is_handed(claim)).map(|(id, _)| *id).collect();
-        for id in handed {
+        for id in self.claims.with(|claim| matches!(claim.state, State::Handed(..))) {
             self.claims.update(id, |claim| claim.due = claim.due.min(due));
         }
     }
