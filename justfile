@@ -25,7 +25,8 @@ test-quick:
 nightly:
     LONGHAUL_SIMULATIONS=1000000 cargo test --package longhaul-delivery --test simulation
 
-# Brokers for a shell: `just brokers /tmp/brokers && . /tmp/brokers/env`. Stop them with `just brokers-stop`.
+# Brokers for a shell: `just brokers /tmp/brokers && . /tmp/brokers/env`. Stop them with
+# `just brokers-stop`.
 brokers DIR:
     tests/brokers start {{DIR}}
 

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// An item costs dozens of small allocations, most of them in the HTTP client. In glibc's allocator they are a fifth of
-/// all CPU time.
+/// An item costs dozens of small allocations, most of them in the HTTP client. In glibc's allocator
+/// they are a fifth of all CPU time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

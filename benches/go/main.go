@@ -3,8 +3,8 @@
 //	bridge rabbitmq AMQP_URL QUEUE SINK IN_FLIGHT
 //	bridge kafka BOOTSTRAP TOPIC SINK IN_FLIGHT
 //
-// It keeps its HTTP connections, acks each item after the answer, and commits to Kafka what has no gap before it. It
-// has none of the rest: no retries, no dead letters, no drain, no gap map.
+// It keeps its HTTP connections and acks each item after the answer. On Kafka it commits the offset
+// below the first unfinished record. It has no retries, no dead letters, no drain and no gap map.
 package main
 
 import (

@@ -1,5 +1,5 @@
-//! The functions that read bytes from outside, each behind a function that takes any bytes. None may panic, and a
-//! text that was read must survive being written and read again.
+//! The functions that read bytes from outside, each behind a function that takes any bytes. None
+//! may panic, and a text that was read must survive being written and read again.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -15,7 +15,8 @@ pub fn metadata(data: &[u8]) {
     let _ = metadata::decode(text, offset.into());
 }
 
-/// A message, of both brokers, and a worker's answer. Each line is `name: value`; an empty line ends the headers.
+/// A message, of both brokers, and a worker's answer. Each line is `name: value`; an empty line
+/// ends the headers.
 pub fn event(data: &[u8]) {
     let (head, body) = match data.windows(2).position(|pair| pair == b"\n\n") {
         Some(at) => (&data[..at], &data[at + 2..]),

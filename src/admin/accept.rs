@@ -6,8 +6,9 @@ use axum::http::header::ACCEPT;
 /// Parts of an `Accept` header that are looked at. Nobody sends more.
 const PARTS_MAX: usize = 32;
 
-/// The index of the offered type that the request prefers. The first one where the request has no preference, or wants
-/// something that is not offered: a person or a probe gets a readable answer in any case.
+/// The index of the offered type that the request prefers. The first one where the request has no
+/// preference, or wants something that is not offered: a person or a probe gets a readable answer
+/// in any case.
 ///
 /// An offer is `type/subtype`. Parameters other than `q` are not compared.
 pub fn choose(headers: &HeaderMap, offers: &[&str]) -> usize {

@@ -4,9 +4,11 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
 
-/// Whether the request shows this token. An empty token, which a file that was cut short would leave, matches nothing.
+/// Whether the request shows this token. An empty token, which a file that was cut short would
+/// leave, matches nothing.
 ///
-/// The time of the comparison tells nothing about the token: a guesser cannot choose how far two digests agree.
+/// The time of the comparison tells nothing about the token: a guesser cannot choose how far two
+/// digests agree.
 pub fn shows(headers: &HeaderMap, token: &str) -> bool {
     let given = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     let token = token.trim_end().as_bytes();

@@ -1,9 +1,10 @@
 //! The connections of the admin port, bounded in number, size and time.
 //!
-//! Anybody in the network can connect. A connection that has shown nothing yet, or that only waits, is a stranger's. There
-//! are at most [`STRANGERS`] of these; for a new one the oldest makes room. So a probe always gets its answer, and idle
-//! connections take no descriptors from deliveries. A connection whose request is being answered is not closed. One that
-//! gave an answer with [`Known`] belongs to another replica or to an operator, and is not a stranger's.
+//! Anybody in the network can connect. A connection that has shown nothing yet, or that only waits,
+//! is a stranger's. There are at most [`STRANGERS`] of these; for a new one the oldest makes room.
+//! So a probe always gets its answer, and idle connections take no descriptors from deliveries. A
+//! connection whose request is being answered is not closed. One that gave an answer with [`Known`]
+//! belongs to another replica or to an operator, and is not a stranger's.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -42,11 +43,12 @@ const BODY_BYTES: usize = 128 * 1024;
 /// The limits of time.
 #[derive(Clone, Copy)]
 pub(super) struct Times {
-    /// For a request head, the wait for its first byte included. So it is also the limit of idleness.
+    /// For a request head, the wait for its first byte included. So it is also the limit of
+    /// idleness.
     pub head: Duration,
     pub body: Duration,
-    /// For how long a new connection is safe, so that its request can arrive. With [`STRANGERS`] it allows 3,200 new
-    /// connections per second.
+    /// For how long a new connection is safe, so that its request can arrive. With [`STRANGERS`] it
+    /// allows 3,200 new connections per second.
     pub grace: Duration,
 }
 
@@ -221,7 +223,8 @@ impl Connections {
         }
     }
 
-    /// The permit for one more connection, if there is one. Otherwise one connection is told to make room.
+    /// The permit for one more connection, if there is one. Otherwise one connection is told to
+    /// make room.
     fn room(&self) -> Option<OwnedSemaphorePermit> {
         let table = self.table();
         let waiting = || table.values().filter(|connection| !connection.is_busy);

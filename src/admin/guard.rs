@@ -10,9 +10,10 @@ use crate::config::Secret;
 
 /// Decides whether a request may change something.
 ///
-/// With a token, each request must show it. Without one, only programs on this machine may change anything. A browser on
-/// this machine is not such a program, since any page can make it send a request: a request with `Origin`, from another
-/// site, or for a host name that is not this machine's (DNS rebinding), is refused.
+/// With a token, each request must show it. Without one, only programs on this machine may change
+/// anything. A browser on this machine is not such a program, since any page can make it send a
+/// request: a request with `Origin`, from another site, or for a host name that is not this
+/// machine's (DNS rebinding), is refused.
 #[derive(Clone, Default)]
 pub struct Guard {
     token: Option<Secret>,

@@ -31,7 +31,7 @@ pub(super) fn source(pipeline: &config::Pipeline, peers: bool) -> Result<AnySour
     let Some(kafka) = &pipeline.source.kafka else {
         return Err(BuildError::config(
             name,
-            "there is no source",
+            "the pipeline has no source",
             "write `rabbitmq` or `kafka` under `source`",
         ));
     };

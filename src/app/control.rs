@@ -67,7 +67,7 @@ async fn resume(
     let Some(pipeline) = controls.pipelines.get(&name) else {
         let mut names: Vec<&str> = controls.pipelines.keys().map(String::as_str).collect();
         names.sort_unstable();
-        let reason = format!("there is no pipeline of this name; the pipelines are {}\n", names.join(", "));
+        let reason = format!("no pipeline has this name; the pipelines are {}\n", names.join(", "));
         return Err((StatusCode::NOT_FOUND, reason));
     };
     let (was_open, answer) = oneshot::channel();

@@ -289,7 +289,7 @@ impl Pipeline {
     }
 }
 
-/// Returns the next message. Waits without end if there is no channel.
+/// Returns the next message. Without a channel it waits without end.
 async fn next<T>(messages: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
     match messages {
         Some(messages) => messages.recv().await,

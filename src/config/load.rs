@@ -48,7 +48,8 @@ pub fn read(file: &FilePath, env: Env<'_>) -> Result<Loaded, LoadError> {
     }
 }
 
-/// Checks the text of a file; `file` is only its name in the mistakes. Files that secrets name are read.
+/// Checks the text of a file; `file` is only its name in the mistakes. Files that secrets name are
+/// read.
 pub fn load(file: &str, text: &str, features: Features, env: Env<'_>) -> Result<Loaded, Mistakes> {
     let mut report = Report::default();
     let config = match yaml::parse(text) {
@@ -80,7 +81,8 @@ fn check(document: &Document, features: Features, env: Env<'_>, report: &mut Rep
             validate::check(&config, features, env, report);
             Some(config)
         }
-        // The schema is made from the types, so a tree that fits it can be read. If one cannot, this is the report.
+        // The schema is made from the types, so a tree that fits it can be read. If one cannot,
+        // this is the report.
         Err(error) => {
             let help = "compare the file with the output of `longhaul schema`";
             report.at(document.root.range.start, &root, error.to_string(), help);

@@ -40,7 +40,8 @@ struct Section<'a> {
     paths: Vec<String>,
 }
 
-/// The mappings in the order of the file, breadth first, so that a mapping comes before the mappings in it.
+/// The mappings in the order of the file, breadth first, so that a mapping comes before the
+/// mappings in it.
 fn sections(schema: &Value) -> Vec<Section<'_>> {
     let mut sections: Vec<Section<'_>> = Vec::new();
     let mut open = VecDeque::from([(schema, String::new())]);

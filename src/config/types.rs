@@ -16,22 +16,26 @@ mod target;
 pub use peers::Peers;
 pub use target::{HttpTarget, KafkaTarget, RabbitmqTarget, Reply, Target};
 
-/// The most requests that one pipeline may hold open: each is a connection, a body and a slot of the prefetch.
+/// The most requests that one pipeline may hold open: each is a connection, a body and a slot of
+/// the prefetch.
 pub const MAX_IN_FLIGHT_MAX: u32 = 10_000;
 
-/// The whole configuration file. Any value may hold `${env:NAME}` and `${file:/path}`; `$${` stands for `${`. In URLs
-/// of brokers, headers, tokens and librdkafka options files are read again when they change, elsewhere once at start.
+/// The whole configuration file. Any value may hold `${env:NAME}` and `${file:/path}`; `$${` stands
+/// for `${`. In URLs of brokers, headers, tokens and librdkafka options files are read again when
+/// they change, elsewhere once at start.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "longhaul configuration")]
 pub struct Config {
-    /// Each pipeline moves items from one queue or topic to one service, independently of the others.
+    /// Each pipeline moves items from one queue or topic to one service, independently of the
+    /// others.
     #[schemars(length(min = 1))]
     pub pipelines: Vec<Pipeline>,
     /// Health, metrics and control over HTTP.
     #[serde(default)]
     pub admin: Admin,
-    /// The other replicas of this bridge. They are asked before an item that was redelivered is started again.
+    /// The other replicas of this bridge. They are asked before an item that was redelivered is
+    /// started again.
     #[serde(default)]
     pub peers: Option<Peers>,
     /// The drain after SIGTERM.
@@ -43,7 +47,8 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pipeline {
-    /// Name of the pipeline in logs and metrics: lower-case letters, digits and `-`, unique in the file.
+    /// Name of the pipeline in logs and metrics: lower-case letters, digits and `-`, unique in the
+    /// file.
     #[schemars(regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))]
     #[schemars(extend("x-pattern-help" = "use 1 to 63 lower-case letters, digits and `-`, with no `-` at the ends"))]
     pub name: String,
@@ -52,20 +57,23 @@ pub struct Pipeline {
     /// Where the items go.
     #[serde(default)]
     pub sink: Sink,
-    /// Requests held open at once by this replica, 1 to 10000; also RabbitMQ's prefetch. Replicas times this
-    /// should not pass the service's max-scale, or requests wait in Knative while their timeout runs.
+    /// Requests held open at once by this replica, 1 to 10000; also RabbitMQ's prefetch. Replicas
+    /// times this should not pass the service's max-scale, or requests wait in Knative while their
+    /// timeout runs.
     #[schemars(range(min = 1, max = MAX_IN_FLIGHT_MAX))]
     pub max_in_flight: u32,
     /// How often, when and for how long a failed item is tried again.
     #[serde(default)]
     pub retry: Retry,
-    /// The reaction to an outcome that nobody knows: the worker may have finished or not (504, connection lost).
+    /// The reaction to an outcome that nobody knows: the worker may have finished or not (504,
+    /// connection lost).
     #[serde(default)]
     pub on_unknown: OnUnknown,
-    /// The reaction to an item that failed for good, if there is no `dead_letter`.
+    /// The reaction to an item that failed for good, without `dead_letter`.
     #[serde(default)]
     pub on_failed: OnFailed,
-    /// Where items go that failed for good. They leave the source only after this write is confirmed.
+    /// Where items go that failed for good. They leave the source only after this write is
+    /// confirmed.
     #[serde(default)]
     pub dead_letter: Option<Target>,
     /// Where the worker's answers go. An item leaves the source only after this write is confirmed.
@@ -97,8 +105,9 @@ pub struct Source {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RabbitmqSource {
-    /// AMQP URI, `amqp://user:password@host:5672/vhost` or `amqps://…`; `?heartbeat=` in seconds as in the AMQP
-    /// URI specification. Keep the password out of the file: `amqp://${file:/etc/longhaul/rabbitmq}`.
+    /// AMQP URI, `amqp://user:password@host:5672/vhost` or `amqps://…`; `?heartbeat=` in seconds as
+    /// in the AMQP URI specification. Keep the password out of the file:
+    /// `amqp://${file:/etc/longhaul/rabbitmq}`.
     pub url: Secret,
     /// Name of the queue. It must exist unless `declare` is given.
     #[schemars(length(min = 1, max = 255))]
@@ -109,7 +118,8 @@ pub struct RabbitmqSource {
     /// queues count no returns.
     #[serde(default)]
     pub delivery_limit: Option<u32>,
-    /// Create the queue where it is missing. Without this key a missing queue is reported and waited for.
+    /// Create the queue where it is missing. Without this key a missing queue is reported and
+    /// waited for.
     #[serde(default)]
     pub declare: Option<Declare>,
     /// Certificates for `amqps://`.
@@ -172,15 +182,17 @@ pub struct KafkaSource {
     /// Which records run one at a time and in order.
     #[serde(default)]
     pub order: Order,
-    /// Where a new group begins. A partition or topic that appears later, or that was deleted and created again,
-    /// always begins at its oldest record.
+    /// Where a new group begins. A partition or topic that appears later, or that was deleted and
+    /// created again, always begins at its oldest record.
     #[serde(default)]
     pub start: Start,
-    /// Static membership: a name that is unique in the group and comes back after a restart, such as the pod name of
-    /// a StatefulSet. With names that do not come back (a Deployment) partitions idle after each rollout.
+    /// Static membership: a name that is unique in the group and comes back after a restart, such
+    /// as the pod name of a StatefulSet. With names that do not come back (a Deployment) partitions
+    /// idle after each rollout.
     #[serde(default)]
     pub instance_id: Option<String>,
-    /// How long the group waits for a member that died, 1s to 5m. Each restart after a kill waits this long.
+    /// How long the group waits for a member that died, 1s to 5m. Each restart after a kill waits
+    /// this long.
     #[serde(default = "defaults::session_timeout")]
     pub session_timeout: Span,
     /// The reaction to a record that holds up its partition's committed offset for long.
@@ -192,14 +204,17 @@ pub struct KafkaSource {
     pub options: BTreeMap<String, Secret>,
 }
 
-/// The lowest unfinished record of a partition. The records behind it go on, up to 900 unfinished at once.
+/// The lowest unfinished record of a partition. The records behind it go on, up to 900 unfinished
+/// at once.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StuckHead {
-    /// Age from which it is reported in the log. Its age is always in the metric `longhaul_kafka_head_age_seconds`.
+    /// Age from which it is reported in the log. Its age is always in the metric
+    /// `longhaul_kafka_head_age_seconds`.
     pub report_after: Span,
-    /// How long after its first failed attempt it is given up, unless it runs again: it goes to `dead_letter` (reason
-    /// `stalled`), or is held or dropped as `on_failed` says. Without this key it is waited for without end.
+    /// How long after its first failed attempt it is given up, unless it runs again: it goes to
+    /// `dead_letter` (reason `stalled`), or is held or dropped as `on_failed` says. Without this
+    /// key it is waited for without end.
     pub dead_letter_after: Option<Span>,
 }
 
@@ -223,8 +238,8 @@ pub enum Start {
     /// At the oldest record, so that nothing is lost.
     #[default]
     Earliest,
-    /// At the end: records that were there before the group's first start are never read. Decided once, and
-    /// committed at once, for all partitions of the subscribed topics.
+    /// At the end: records that were there before the group's first start are never read. Decided
+    /// once, and committed at once, for all partitions of the subscribed topics.
     Latest,
 }
 
@@ -236,12 +251,13 @@ pub struct Sink {
     pub url: Option<String>,
     /// `Host` header, when `url` is the address of the ingress.
     pub host: Option<String>,
-    /// How long one attempt may take in all, waiting in Knative included. Slightly more than the service's timeoutSeconds.
+    /// How long one attempt may take in all, waiting in Knative included. Slightly more than the
+    /// service's timeoutSeconds.
     pub timeout: Span,
     /// How long connecting may take.
     pub connect_timeout: Span,
-    /// How long sent bytes may stay unacknowledged by the peer's kernel before the connection counts as lost. A
-    /// network fault shorter than this does not cut a running request.
+    /// How long sent bytes may stay unacknowledged by the peer's kernel before the connection
+    /// counts as lost. A network fault shorter than this does not cut a running request.
     pub tcp_user_timeout: Span,
     /// Headers added to every request. Files named in them are read again when they change.
     pub headers: BTreeMap<String, Secret>,
@@ -249,12 +265,12 @@ pub struct Sink {
     pub tls: Tls,
     /// Binary (attributes as headers) or structured (one JSON document).
     pub mode: Mode,
-    /// Take an answer for the worker's only with the header `Longhaul-Outcome`. Then no answer of a proxy in between can
-    /// be mistaken for the worker's.
+    /// Take an answer for the worker's only with the header `Longhaul-Outcome`. Then no answer of a
+    /// proxy in between can be mistaken for the worker's.
     pub require_outcome: bool,
-    /// Statuses, 300 to 599, with which the worker rejects an item for good. Needed for 401, 403, 407 and 3xx, which
-    /// otherwise mean that the configuration is wrong: the item stays, and no further one is taken. An answer with
-    /// `Longhaul-Outcome` needs no entry here.
+    /// Statuses, 300 to 599, with which the worker rejects an item for good. Needed for 401, 403,
+    /// 407 and 3xx, which otherwise mean that the configuration is wrong: the item stays, and no
+    /// further one is taken. An answer with `Longhaul-Outcome` needs no entry here.
     #[schemars(inner(range(min = 300, max = 599)))]
     pub reject_on: Vec<u16>,
     /// How much of a reply is kept; a longer one cannot be published.
@@ -291,7 +307,8 @@ pub struct Retry {
     /// Runs of the worker in all, the first included, 1 to 255.
     #[schemars(range(min = 1, max = 255))]
     pub attempts: u32,
-    /// Wait after the first failure; it doubles with each further one, and varies by up to a quarter.
+    /// Wait after the first failure; it doubles with each further one, and varies by up to a
+    /// quarter.
     pub backoff: Span,
     /// The longest wait, also for a `Retry-After` of the worker.
     pub backoff_max: Span,
@@ -301,13 +318,14 @@ pub struct Retry {
     pub worker_time_budget: Span,
     /// How long an item may wait for a worker that cannot be reached. Such tries cost no attempt.
     pub not_started_for: Span,
-    /// Interruptions in a row that cost no attempt, 0 to 1000. A worker reports one if it is stopped before it has
-    /// finished. Each further one counts as a failed attempt.
+    /// Interruptions in a row that cost no attempt, 0 to 1000. A worker reports one if it is
+    /// stopped before it has finished. Each further one counts as a failed attempt.
     #[schemars(range(max = 1000))]
     pub interruptions: u32,
-    /// RabbitMQ only: park waits in the broker, in queues of this name with the delay behind it (`thumbnails.retry.10s`,
-    /// one for each step of the backoff), which are created when they are needed. A parked item holds no slot, and its
-    /// count of attempts survives a restart. Without this key an item waits in memory and keeps its slot.
+    /// RabbitMQ only: park waits in the broker, in queues of this name with the delay behind it
+    /// (`thumbnails.retry.10s`, one for each step of the backoff), which are created when they are
+    /// needed. A parked item holds no slot, and its count of attempts survives a restart. Without
+    /// this key an item waits in memory and keeps its slot.
     #[schemars(length(min = 1, max = 200))]
     pub queue: Option<String>,
 }
@@ -325,7 +343,7 @@ pub enum OnUnknown {
     Hold,
 }
 
-/// The reaction to an item that failed for good, if there is no `dead_letter`.
+/// The reaction to an item that failed for good, without `dead_letter`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailed {
@@ -340,7 +358,8 @@ pub enum OnFailed {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Breaker {
-    /// Items in a row that were not started or rejected, after which nothing new starts; 0 switches the breaker off.
+    /// Items in a row that were not started or rejected, after which nothing new starts; 0 switches
+    /// the breaker off.
     pub failures: u32,
     /// How long to wait before one item probes the service again.
     pub open: Span,
@@ -377,10 +396,10 @@ pub struct Event {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
-    /// Address to listen on, such as `0.0.0.0:9090`. Without this key there is no admin server.
+    /// Address to listen on, such as `0.0.0.0:9090`. Without this key the admin server is off.
     pub listen: Option<String>,
-    /// Bearer token that every change needs, at least 16 characters. Without it only programs on the same machine may
-    /// change anything, and no web page.
+    /// Bearer token that every change needs, at least 16 characters. Without it only programs on
+    /// the same machine may change anything, and no web page.
     pub token: Option<Secret>,
     /// Serve `https://` instead of `http://`. Probes then need `scheme: HTTPS`.
     pub tls: Option<ServerTls>,

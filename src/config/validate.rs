@@ -1,4 +1,5 @@
-//! Checks the values, apart and together. Values that the walk over the tree refused are not checked again.
+//! Checks the values, apart and together. Values that the walk over the tree refused are not
+//! checked again.
 
 use std::collections::HashMap;
 

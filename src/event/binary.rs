@@ -1,4 +1,5 @@
-//! Binary mode: attributes as headers, the data as the body (CloudEvents HTTP binding 1.0.2, section 3.1).
+//! Binary mode: attributes as headers, the data as the body (CloudEvents HTTP binding 1.0.2,
+//! section 3.1).
 //!
 //! The SDK's own HTTP binding neither percent-encodes values nor checks names; this one does both.
 
@@ -16,8 +17,8 @@ use super::encoder::EncodeError;
 use super::extension;
 use super::headers::{Builder, Headers};
 
-/// What a header value must not hold as it is, beside everything that is not ASCII: control characters, space, double
-/// quote and percent (HTTP binding 1.0.2, section 3.1.3.2).
+/// What a header value must not hold as it is, beside everything that is not ASCII: control
+/// characters, space, double quote and percent (HTTP binding 1.0.2, section 3.1.3.2).
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
 /// The attributes as headers. An event of ours never contains its data.
@@ -49,8 +50,8 @@ impl HeaderWriter {
         Ok(self)
     }
 
-    /// `Content-Type` is the only attribute that is not percent-encoded (section 3.1.1). A value that can't be a
-    /// header is left out: the data matters more than its label.
+    /// `Content-Type` is the only attribute that is not percent-encoded (section 3.1.1). A value
+    /// that can't be a header is left out: the data matters more than its label.
     fn set_content_type(mut self, text: &str) -> Result<Self> {
         match HeaderValue::from_str(text) {
             Ok(_) => self.0.add(CONTENT_TYPE, [text]),

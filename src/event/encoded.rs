@@ -16,7 +16,8 @@ const REDELIVERED_HEADER: HeaderName = HeaderName::from_static("ce-redelivered")
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Redelivered(pub bool);
 
-/// A CloudEvent, ready for any number of attempts; all of them have the same `id` and `source` (guarantee G5).
+/// A CloudEvent, ready for any number of attempts; all of them have the same `id` and `source`
+/// (guarantee G5).
 #[derive(Clone, Debug)]
 pub struct EncodedEvent {
     pub(super) id: String,
@@ -36,10 +37,11 @@ pub(super) enum Body {
 }
 
 impl EncodedEvent {
-    /// Headers and body of one attempt, with the extensions `attempt` (1 is the first) and `redelivered`.
+    /// Headers and body of one attempt, with the extensions `attempt` (1 is the first) and
+    /// `redelivered`.
     ///
-    /// In binary mode the body is shared, never copied. In structured mode the document is written once for each attempt,
-    /// as it has to be one piece.
+    /// In binary mode the body is shared, never copied. In structured mode the document is written
+    /// once for each attempt, as it has to be one piece.
     pub fn for_attempt(&self, attempt: u32, redelivered: Redelivered) -> (HeaderMap, Bytes) {
         let mut headers = self.headers.to_map();
         let flag = if redelivered.0 { "true" } else { "false" };
@@ -58,8 +60,8 @@ impl EncodedEvent {
         }
     }
 
-    /// Headers and body of the event with these extensions, in place of its own of the same names. What
-    /// [`for_attempt`](Self::for_attempt) adds is not in it.
+    /// Headers and body of the event with these extensions, in place of its own of the same names.
+    /// What [`for_attempt`](Self::for_attempt) adds is not in it.
     ///
     /// # Errors
     /// When the event has more headers than a request can have.

@@ -16,7 +16,8 @@ use super::wrap::Wrapper;
 use super::{binary, decode::shown, encoding, media_type, structured};
 use crate::config::{self, Mode};
 
-/// Trace context that goes from the message to the request unchanged; no other header of the broker does.
+/// Trace context that goes from the message to the request unchanged; no other header of the broker
+/// does.
 const TRACE_HEADERS: [HeaderName; 2] =
     [HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
 
@@ -95,8 +96,8 @@ impl Encoder {
         }
     }
 
-    /// Encodes an item. A message that claims to be a CloudEvent and can't be read as one is wrapped whole, with a
-    /// warning.
+    /// Encodes an item. A message that claims to be a CloudEvent and can't be read as one is
+    /// wrapped whole, with a warning.
     ///
     /// # Errors
     /// When the item has more headers than a request can have, in number or in bytes.

@@ -1,8 +1,10 @@
-//! How the data of an item is compressed: AMQP's property `content_encoding`, or a record's header of that name.
+//! How the data of an item is compressed: AMQP's property `content_encoding`, or a record's header
+//! of that name.
 //!
-//! In binary mode the body of the request is the data, so that HTTP's own header says the same. Some clients put a charset
-//! into the property (`utf-8`), which that header must not contain; the value then goes into an extension. In structured
-//! mode it always does, since the header would speak of the document.
+//! In binary mode the body of the request is the data, so that HTTP's own header says the same.
+//! Some clients put a charset into the property (`utf-8`), which that header must not contain; the
+//! value then goes into an extension. In structured mode it always does, since the header would
+//! speak of the document.
 
 use super::message::{Message, Origin, Value};
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// Extensions that every event carries beside its own: which run of the worker this is, and whether the broker had
-/// handed the item over before.
+/// Extensions that every event carries beside its own: which run of the worker this is, and whether
+/// the broker had handed the item over before.
 pub(super) const ATTEMPT: &str = "attempt";
 pub(super) const REDELIVERED: &str = "redelivered";
 
@@ -35,11 +35,12 @@ pub enum OverridesError {
 }
 
 impl Overrides {
-    /// Reads the value of `K_CE_OVERRIDES`; an empty one, which Knative sets if there is nothing to override, gives
-    /// no extension.
+    /// Reads the value of `K_CE_OVERRIDES`; an empty one, which Knative sets if there is nothing to
+    /// override, gives no extension.
     ///
     /// # Errors
-    /// When the text is not `{"extensions": {…}}` with strings as values, or names what no extension may be called.
+    /// When the text is not `{"extensions": {…}}` with strings as values, or names what no
+    /// extension may be called.
     pub fn parse(text: &str) -> Result<Self, OverridesError> {
         if text.trim().is_empty() {
             return Ok(Overrides::default());

@@ -1,5 +1,6 @@
-//! An event's headers as they are kept between attempts. An item is mostly sent once, so making them and the request's
-//! map of them has to cost little: there is one map, the request's, and all values share one piece of memory.
+//! An event's headers as they are kept between attempts. An item is mostly sent once, so making
+//! them and the request's map of them has to cost little: there is one map, the request's, and all
+//! values share one piece of memory.
 
 use std::ops::Range;
 
@@ -11,13 +12,13 @@ use super::encoder::EncodeError;
 
 /// Headers that an [`http::HeaderMap`] can hold.
 const MOST: usize = 24_576;
-/// Bytes of an event's head. Servers accept less, mostly 8 to 64 KiB, and a larger one would occupy memory that no limit
-/// of the configuration counts.
+/// Bytes of an event's head. Servers accept less, mostly 8 to 64 KiB, and a larger one would occupy
+/// memory that no limit of the configuration counts.
 pub(super) const MOST_BYTES: usize = 64 * 1024;
 /// What a header takes on the wire besides name and value.
 const SEPARATORS: usize = 4;
-/// Room for the headers that a request gets after the event: two of the attempt, the configured ones, and those of the
-/// HTTP client.
+/// Room for the headers that a request gets after the event: two of the attempt, the configured
+/// ones, and those of the HTTP client.
 const ROOM: usize = 12;
 
 /// Headers of different names, in the order in which they were added.

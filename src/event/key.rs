@@ -1,8 +1,9 @@
 //! A Kafka key as the text of an attribute, and back.
 //!
-//! KafkaSource replaces bytes that are not UTF-8 by U+FFFD, so that different keys look alike (numbers, in particular).
-//! Such a key is written in base64 behind a prefix. A key that is text is itself, as in KafkaSource; only one that begins
-//! with the prefix is encoded as well, so that no two keys ever have the same text.
+//! KafkaSource replaces bytes that are not UTF-8 by U+FFFD, so that different keys look alike
+//! (numbers, in particular). Such a key is written in base64 behind a prefix. A key that is text is
+//! itself, as in KafkaSource; only one that begins with the prefix is encoded as well, so that no
+//! two keys ever have the same text.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,5 @@
-//! The few questions that are asked of a media type. Parameters and case never matter to the answer.
+//! The few questions that are asked of a media type. Parameters and case never matter to the
+//! answer.
 
 /// One CloudEvent as a JSON document: structured mode (JSON event format 1.0.2, section 3).
 pub(super) const CLOUDEVENTS_JSON: &str = "application/cloudevents+json";
@@ -11,13 +12,14 @@ pub(super) fn is_cloudevent_json(media_type: &str) -> bool {
     essence(media_type).eq_ignore_ascii_case(CLOUDEVENTS_JSON)
 }
 
-/// Whether a receiver would take a body of this type for an event or a batch of events (HTTP binding 1.0.2,
-/// section 3: every type that starts so).
+/// Whether a receiver would take a body of this type for an event or a batch of events (HTTP
+/// binding 1.0.2, section 3: every type that starts so).
 pub(super) fn claims_cloudevents(media_type: &str) -> bool {
     starts_with_ignore_case(essence(media_type), "application/cloudevents")
 }
 
-/// Whether the type declares JSON (JSON event format 1.0.2, section 3.1: subtype `json` or suffix `+json`).
+/// Whether the type declares JSON (JSON event format 1.0.2, section 3.1: subtype `json` or suffix
+/// `+json`).
 pub(super) fn is_json(media_type: &str) -> bool {
     has_subtype(media_type, "json")
 }

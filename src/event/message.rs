@@ -11,7 +11,8 @@ pub const MAX_DEPTH: usize = 32;
 
 /// Bookkeeping of the allocator for one piece of memory.
 const ALLOCATION: usize = 16;
-/// The part of an event that is the same for each: its own fields, the required attributes and the list of headers.
+/// The part of an event that is the same for each: its own fields, the required attributes and the
+/// list of headers.
 const EVENT: usize = 1024;
 /// The overhead of one attribute in an event.
 const ATTRIBUTE: usize = 128;
@@ -75,12 +76,14 @@ pub struct KafkaOrigin {
     pub is_null: bool,
     /// Milliseconds since the Unix epoch.
     pub timestamp: Option<i64>,
-    /// Names the log of a topic that replaced an earlier one of the same name. Offsets repeat in such a log, so that the
-    /// name becomes a part of the event's id. None for the first log, whose ids are those of Knative's KafkaSource.
+    /// Names the log of a topic that replaced an earlier one of the same name. Offsets repeat in
+    /// such a log, so that the name becomes a part of the event's id. None for the first log, whose
+    /// ids are those of Knative's KafkaSource.
     pub incarnation: Option<String>,
 }
 
-/// A header's value. Kafka has only `Bytes` and `Null`; AMQP's number types meet in `Int` and `Float`.
+/// A header's value. Kafka has only `Bytes` and `Null`; AMQP's number types meet in `Int` and
+/// `Float`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     Null,
@@ -110,8 +113,9 @@ impl Value {
         Value::Text(format!("(left out: nested deeper than {MAX_DEPTH} levels)"))
     }
 
-    /// The value, with [`too_deep`](Self::too_deep) in place of every list and table below [`MAX_DEPTH`] levels. The
-    /// work and the drop of the removed parts use no recursion beyond that depth.
+    /// The value, with [`too_deep`](Self::too_deep) in place of every list and table below
+    /// [`MAX_DEPTH`] levels. The work and the drop of the removed parts use no recursion beyond
+    /// that depth.
     #[must_use]
     pub fn bounded(self) -> Value {
         let mut removed = Vec::new();
@@ -186,8 +190,8 @@ impl Properties {
 }
 
 impl Message {
-    /// An estimate of the memory that the item occupies while it is in hand: body, key, headers, properties, the event
-    /// that is made of them, and the overhead of each.
+    /// An estimate of the memory that the item occupies while it is in hand: body, key, headers,
+    /// properties, the event that is made of them, and the overhead of each.
     pub fn kept_bytes(&self) -> usize {
         let header = |(name, value): &(String, Value)| {
             let own = size_of::<(String, Value)>() + ALLOCATION + name.capacity() + value.heap_bytes();
@@ -213,7 +217,8 @@ impl Message {
     /// The part of a header that the event keeps.
     fn encoded_bytes(&self, name: &str, value: &Value) -> usize {
         let is_attribute = match self.origin {
-            // Every header of a record becomes an attribute; of an AMQP message only those that already are one.
+            // Every header of a record becomes an attribute; of an AMQP message only those that
+            // already are one.
             Origin::Kafka(_) => true,
             Origin::Rabbitmq(_) => matches!(value, Value::Text(_) | Value::Bytes(_)),
         };
@@ -231,9 +236,10 @@ impl Message {
         found.map(|(_, value)| value)
     }
 
-    /// One of our own headers, if it tells something about this very item: its name, its count of attempts. A dead letter
-    /// (`longhaul-origin`) and a reply (`longhaul-reply`) tell of another item, and two of them may tell of the same one. A
-    /// copy of either is an item with a name again.
+    /// One of our own headers, if it tells something about this very item: its name, its count of
+    /// attempts. A dead letter (`longhaul-origin`) and a reply (`longhaul-reply`) tell of another
+    /// item, and two of them may tell of the same one. A copy of either is an item with a name
+    /// again.
     pub fn own_header(&self, name: &str) -> Option<&Value> {
         let has = |name: &str| self.header(name).is_some();
         let tells_of_another = (has(own::ORIGIN) || has(own::REPLY)) && !has(own::COPY);

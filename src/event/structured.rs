@@ -14,11 +14,11 @@ use super::encoder::EncodeError;
 use super::headers::MOST_BYTES;
 use super::media_type;
 
-/// An event as a document, in the parts that it is made of at each attempt. The data stays the broker's own buffer: a
-/// document that is kept would be a second copy of it.
+/// An event as a document, in the parts that it is made of at each attempt. The data stays the
+/// broker's own buffer: a document that is kept would be a second copy of it.
 ///
-/// Written by hand rather than with the SDK's serializer, which knows data only as `Vec<u8>` and would turn JSON from a
-/// broker into base64.
+/// Written by hand rather than with the SDK's serializer, which knows data only as `Vec<u8>` and
+/// would turn JSON from a broker into base64.
 #[derive(Clone, Debug)]
 pub(super) struct Document {
     /// The members without braces, each with a comma behind it.
@@ -96,15 +96,16 @@ impl Document {
             Form::Text => raw_member(&mut document, "data", &*String::from_utf8_lossy(&self.data))?,
             Form::Base64 => raw_member(&mut document, "data_base64", &BASE64_STANDARD.encode(&self.data))?,
         }
-        // Every member has written a comma behind itself; the closing brace takes the place of the last one.
+        // Every member has written a comma behind itself; the closing brace takes the place of the
+        // last one.
         document.pop();
         document.push(b'}');
         Ok(document.into())
     }
 }
 
-/// JSON as JSON, text as a string, everything else as base64. Readers take data without a type for JSON, so it goes as
-/// base64, which means bytes under any type.
+/// JSON as JSON, text as a string, everything else as base64. Readers take data without a type for
+/// JSON, so it goes as base64, which means bytes under any type.
 fn form(content_type: &str, data: Bytes) -> (Form, Bytes) {
     if data.is_empty() {
         return (Form::Absent, data);

@@ -1,14 +1,16 @@
-//! Times that come as numbers. Clients disagree on the unit, although the specifications of their protocols name it.
+//! Times that come as numbers. Clients disagree on the unit, although the specifications of their
+//! protocols name it.
 
 use chrono::{DateTime, Datelike, Utc};
 
 /// The last second of the year 9999, which is the last year that RFC 3339 can write.
 const LAST_SECOND: u64 = 253_402_300_799;
-/// The first second of the year 2200. A number that is read in a smaller unit than the specified one must be before.
+/// The first second of the year 2200. A number that is read in a smaller unit than the specified
+/// one must be before.
 const PLAUSIBLE: u64 = 7_258_118_400;
 
-/// Seconds since the Unix epoch, as the specification of AMQP says. A number beyond the year 9999 is taken for
-/// milliseconds, else microseconds, else nanoseconds, if that gives a plausible time.
+/// Seconds since the Unix epoch, as the specification of AMQP says. A number beyond the year 9999
+/// is taken for milliseconds, else microseconds, else nanoseconds, if that gives a plausible time.
 pub(super) fn from_unix(number: u64) -> Option<DateTime<Utc>> {
     if number <= LAST_SECOND {
         return DateTime::from_timestamp(i64::try_from(number).ok()?, 0);

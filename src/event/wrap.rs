@@ -1,7 +1,7 @@
 //! Attributes for messages that are not CloudEvents: those of Knative's own sources.
 //!
-//! RabbitmqSource: `pkg/rabbit/message.go`; KafkaSource: `InvalidCloudEventInterceptor.java`. A workload that moves
-//! over from them sees the same events.
+//! RabbitmqSource: `pkg/rabbit/message.go`; KafkaSource: `InvalidCloudEventInterceptor.java`. A
+//! workload that moves over from them sees the same events.
 
 use std::time::SystemTime;
 
@@ -58,11 +58,13 @@ impl Wrapper {
         Ok(Parts { event, data: message.body.clone() })
     }
 
-    /// Attribute `id`: `message_id`, else the id that longhaul gave the item before, else the record's place, else a
-    /// fresh one. A parked or rewritten item carries that one in our header (G5).
+    /// Attribute `id`: `message_id`, else the id that longhaul gave the item before, else the
+    /// record's place, else a fresh one. A parked or rewritten item carries that one in our header
+    /// (G5).
     ///
-    /// The place is unique beside the default `source`, which names the topic. A configured `source` need not, so that
-    /// the topic becomes a part of the id; likewise the log of a topic that was created again.
+    /// The place is unique beside the default `source`, which names the topic. A configured
+    /// `source` need not, so that the topic becomes a part of the id; likewise the log of a topic
+    /// that was created again.
     pub fn id(&self, message: &Message, fresh_id: &dyn Fn() -> String) -> String {
         let named = match &message.origin {
             Origin::Rabbitmq(origin) => origin.properties.message_id.as_deref().filter(|id| !id.is_empty()),
@@ -121,8 +123,9 @@ fn kafka_content_type(message: &Message) -> Option<String> {
     named.next().and_then(|(_, value)| lossy(value)).map(|text| text.to_ascii_lowercase())
 }
 
-/// The key as `partitionkey` and `key`, each other header as `kafkaheader…`. Attributes are text: bytes of a header that
-/// are not UTF-8 become U+FFFD, as they do in KafkaSource. A header without a value sets nothing (it breaks KafkaSource).
+/// The key as `partitionkey` and `key`, each other header as `kafkaheader…`. Attributes are text:
+/// bytes of a header that are not UTF-8 become U+FFFD, as they do in KafkaSource. A header without
+/// a value sets nothing (it breaks KafkaSource).
 fn kafka_extensions(
     mut builder: EventBuilderV10,
     origin: &KafkaOrigin,
@@ -153,8 +156,9 @@ fn lossy(value: &Value) -> Option<String> {
     }
 }
 
-/// A body that was labelled as a CloudEvent by mistake gets a plain label: a worker would take the body for an event
-/// (HTTP binding 1.0.2, section 3), fail to read it and never see the attributes in the headers.
+/// A body that was labelled as a CloudEvent by mistake gets a plain label: a worker would take the
+/// body for an event (HTTP binding 1.0.2, section 3), fail to read it and never see the attributes
+/// in the headers.
 fn plain_content_type(content_type: String, body: &Bytes) -> String {
     if !media_type::claims_cloudevents(&content_type) {
         return content_type;

@@ -9,11 +9,13 @@ use tokio::net::lookup_host;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-/// How old an answer of the name service may be when a question is put. A replica that just started is missed for at most
-/// a second, and by then it cannot have been given an item that it could hand over.
+/// How old an answer of the name service may be when a question is put. A replica that just started
+/// is missed for at most a second, and by then it cannot have been given an item that it could hand
+/// over.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Replicas that are asked. This is far more than anyone runs. A name with more addresses does not name the replicas.
+/// Replicas that are asked. This is far more than anyone runs. A name with more addresses does not
+/// name the replicas.
 const MOST: usize = 100;
 
 /// Finds all replicas, this one included. This replica recognises itself by its name in the answer.
@@ -27,7 +29,8 @@ pub enum Discovery {
 /// A replica's admin server.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Address {
-    /// Scheme, host and port, without a slash at the end. Over TLS the certificate must be for this host.
+    /// Scheme, host and port, without a slash at the end. Over TLS the certificate must be for this
+    /// host.
     pub base: String,
     /// The host's name, and the address to connect to where it is known already.
     pub resolved: Option<(String, SocketAddr)>,
@@ -53,7 +56,8 @@ impl Discovery {
         Discovery::Dns(Dns { name, tls, known: Mutex::new(None) })
     }
 
-    /// The replicas. If the name service does not answer `within` that time, those of its last answer.
+    /// The replicas. If the name service does not answer `within` that time, those of its last
+    /// answer.
     pub(super) async fn addresses(&self, within: Duration) -> Vec<Address> {
         let mut addresses = match self {
             Discovery::Dns(dns) => dns.addresses(within).await,

@@ -1,4 +1,5 @@
-//! Refuses a question that was put before, or long ago: a recorded question must not reserve or release anything.
+//! Refuses a question that was put before, or long ago: a recorded question must not reserve or
+//! release anything.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +10,8 @@ use super::seal::{Proof, milliseconds};
 /// How far an asker's clock may be from ours.
 pub(super) const SKEW: Duration = Duration::from_secs(60);
 
-/// Nonces that are remembered of one period of [`SKEW`]. An asker with 10,000 waiting items puts 30,000 questions in it.
+/// Nonces that are remembered of one period of [`SKEW`]. An asker with 10,000 waiting items puts
+/// 30,000 questions in it.
 const NONCES_MAX: usize = 100_000;
 
 /// Why a question is not answered.
@@ -28,7 +30,8 @@ pub(super) struct Replays {
     seen: Mutex<Seen>,
 }
 
-/// A nonce is kept for two to three periods of [`SKEW`], and a question is refused once it is older than one.
+/// A nonce is kept for two to three periods of [`SKEW`], and a question is refused once it is older
+/// than one.
 #[derive(Default)]
 struct Seen {
     period: u64,

@@ -1,8 +1,10 @@
-//! Proof that a question or an answer comes from a replica that knows the secret, without sending the secret.
+//! Proof that a question or an answer comes from a replica that knows the secret, without sending
+//! the secret.
 //!
-//! Each message carries an HMAC-SHA256. A question's covers its purpose, time, nonce and body. An answer's covers the
-//! question's nonce and code as well, so that it answers this question and no other. Codes are compared in constant
-//! time. The key is derived from the secret, so that it is used for nothing else.
+//! Each message carries an HMAC-SHA256. A question's covers its purpose, time, nonce and body. An
+//! answer's covers the question's nonce and code as well, so that it answers this question and no
+//! other. Codes are compared in constant time. The key is derived from the secret, so that it is
+//! used for nothing else.
 
 use std::fmt;
 use std::str::FromStr;

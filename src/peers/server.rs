@@ -32,11 +32,12 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// What this replica knows about its items.
 pub trait Answer: Send + Sync + 'static {
-    /// Says what is known about the item. Holds [`Status::Running`] back for up to `wait_seconds`, in case that the item
-    /// ends by then. May be cancelled at any await, and is then asked again.
+    /// Says what is known about the item. Holds [`Status::Running`] back for up to `wait_seconds`,
+    /// in case that the item ends by then. May be cancelled at any await, and is then asked again.
     ///
-    /// A result is given to one pair of asker and delivery only, and to that pair each time it asks. No answer shows
-    /// whether a result was fetched: a result that nobody fetched must not be taken for settled.
+    /// A result is given to one pair of asker and delivery only, and to that pair each time it
+    /// asks. No answer shows whether a result was fetched: a result that nobody fetched must not be
+    /// taken for settled.
     fn claim(&self, claim: Claim) -> impl Future<Output = Status> + Send;
 
     /// Offsets of the partition that run here, or have ended here and are not committed.
@@ -62,8 +63,8 @@ pub enum Status {
     Finished(Verdict),
 }
 
-/// The route of the questions. `instance` is this replica's name, the same as in its own questions. `most` questions are
-/// answered at once.
+/// The route of the questions. `instance` is this replica's name, the same as in its own questions.
+/// `most` questions are answered at once.
 pub fn router<A: Answer>(answer: Arc<A>, instance: Instance, token: Token, most: usize) -> Router {
     let replays = Replays::new(SystemTime::now());
     let server = Server { answer, instance, token, replays, free: Semaphore::new(most) };
@@ -113,7 +114,8 @@ async fn question<A: Answer>(
 }
 
 impl<A: Answer> Server<A> {
-    /// The key and the question's proof, if the question comes from a replica and was not put before.
+    /// The key and the question's proof, if the question comes from a replica and was not put
+    /// before.
     fn proven(&self, headers: &HeaderMap, body: &[u8]) -> Result<(Key, Proof), (StatusCode, String)> {
         let refused = |reason: &str| (StatusCode::UNAUTHORIZED, reason.to_owned());
         let token = (self.token)().map_err(|error| {

@@ -1,4 +1,5 @@
-//! Questions and answers as JSON. Unknown members are ignored, so that replicas of two versions can talk during a rollout.
+//! Questions and answers as JSON. Unknown members are ignored, so that replicas of two versions can
+//! talk during a rollout.
 
 use std::fmt;
 
@@ -13,8 +14,8 @@ pub(super) const QUESTION_BYTES: usize = 16 * 1024;
 /// The longest answer. A partition has at most about 1,000 unfinished offsets of at most 20 digits.
 pub(super) const ANSWER_BYTES: usize = 64 * 1024;
 
-/// The random name of one process of the bridge. A replica does not know the addresses at which others find it. It
-/// recognises its own answer by this name.
+/// The random name of one process of the bridge. A replica does not know the addresses at which
+/// others find it. It recognises its own answer by this name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Instance(String);
@@ -24,7 +25,8 @@ pub struct Instance(String);
 pub struct Claim {
     pub pipeline: String,
     pub asker: Instance,
-    /// The delivery that gets the result, unique among the asker's. Asker and delivery make the question idempotent.
+    /// The delivery that gets the result, unique among the asker's. Asker and delivery make the
+    /// question idempotent.
     pub delivery: String,
     /// The item's identity, the same at both replicas.
     pub identity: String,
@@ -48,7 +50,8 @@ pub struct Stay {
     pub asker: Instance,
 }
 
-/// "I do not need the result that you reserved for this delivery." Also sent if it is unknown whether one was reserved.
+/// "I do not need the result that you reserved for this delivery." Also sent if it is unknown
+/// whether one was reserved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
     pub pipeline: String,

@@ -59,10 +59,10 @@ pub struct Service {
 /// `responseStartTimeoutSeconds`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseStart {
-    /// Left out, and so set by Knative, for every timeout above its own value.
+    /// The manifest leaves it out. Knative then sets this default, if the timeout is longer.
     Default(Duration),
     Limit(Duration),
-    /// 0, or left out where the timeout is no longer than the default.
+    /// The manifest says 0, or leaves it out and the timeout does not exceed the default.
     Unlimited,
 }
 

@@ -54,7 +54,7 @@ impl Client {
     /// Reads all files that the settings name, once. Connects to nothing.
     ///
     /// # Errors
-    /// When there is no usable address, header or certificate.
+    /// If an address, a header or a certificate cannot be used.
     pub fn new(settings: Settings) -> Result<Self, Error> {
         let Settings { target, headers, ca_certs, trust_bundles: bundles, namespace } = settings;
         let url = connect::http::url(&target.url)?;

@@ -1,8 +1,9 @@
 //! The meaning of a request's ending: the only table that decides whether an item's work is done.
 //!
-//! Knative's parts answer in the worker's name without saying so: their statuses are those of HTTP at large, and only
-//! the bodies tell them apart. The texts below come from the activator, queue-proxy and Envoy. A worker that sets
-//! `Longhaul-Outcome` is never mistaken for one of them, however its body reads.
+//! Knative's parts answer in the worker's name without saying so: their statuses are those of HTTP
+//! at large, and only the bodies tell them apart. The texts below come from the activator,
+//! queue-proxy and Envoy. A worker that sets `Longhaul-Outcome` is never mistaken for one of them,
+//! however its body reads.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,8 +20,8 @@ pub const OUTCOME_HEADER: &str = "longhaul-outcome";
 /// The worker's own words about its verdict.
 pub const REASON_HEADER: &str = "longhaul-reason";
 
-/// The longest `Retry-After` that is taken at its word, so that no arithmetic on it can overflow. The core has a cap
-/// of its own, `retry.backoff_max`.
+/// The longest `Retry-After` that is taken at its word, so that no arithmetic on it can overflow.
+/// The core has a cap of its own, `retry.backoff_max`.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// How much of a body is quoted, in characters.
@@ -70,8 +71,8 @@ pub enum Failure {
     /// The connection closed before the first byte of the request was written.
     #[error("closed before the request was sent: {0}")]
     NotSent(String),
-    /// TLS ended by a fatal alert of the peer before the first byte of an answer. With TLS 1.3 a client takes the
-    /// handshake for done and sends its request before the peer has judged it.
+    /// TLS ended by a fatal alert of the peer before the first byte of an answer. With TLS 1.3 a
+    /// client takes the handshake for done and sends its request before the peer has judged it.
     #[error("the peer ended TLS before any answer: {0}")]
     Alert(String),
     /// The same, because the peer does not accept our certificate, or wants one.
@@ -149,7 +150,8 @@ pub fn answer(seen: &Seen<'_>, rules: &Rules, now: SystemTime) -> Verdict {
         Some(Intermediary::Misconfigured) => return misconfigured(seen, detail),
         None if is_listed => Outcome::Rejected,
         None if concerns_the_configuration(seen.status) => return misconfigured(seen, detail),
-        // The activator and queue-proxy answer so if the breaker failed before the worker's turn came.
+        // The activator and queue-proxy answer so if the breaker failed before the worker's turn
+        // came.
         None if rules.require_outcome && empty_error => Outcome::NotStarted { retry_after },
         None if rules.require_outcome => {
             return unknown(format!("no Longhaul-Outcome in the answer; {detail}"));
@@ -164,7 +166,8 @@ fn concerns_the_configuration(status: StatusCode) -> bool {
     status.is_redirection() || matches!(status.as_u16(), 401 | 403 | 407)
 }
 
-/// The answer in words, with the place that a redirect names: mostly that is the right value of `sink.url`.
+/// The answer in words, with the place that a redirect names: mostly that is the right value of
+/// `sink.url`.
 fn misconfigured(seen: &Seen<'_>, detail: String) -> Verdict {
     let location = seen.headers.get(LOCATION).filter(|_| seen.status.is_redirection());
     let detail = match location {
@@ -178,8 +181,8 @@ fn misconfigured(seen: &Seen<'_>, detail: String) -> Verdict {
     Verdict { outcome: Outcome::Misconfigured, detail }
 }
 
-/// The worker's header, which is believed over its status; but `done` with a status that is not a success is a
-/// contradiction, as if the header was set first and the handler failed later.
+/// The worker's header, which is believed over its status; but `done` with a status that is not a
+/// success is a contradiction, as if the header was set first and the handler failed later.
 fn by_worker(word: &str, status: StatusCode, retry_after: Option<Duration>, detail: String) -> Verdict {
     let outcome = match word {
         "done" => by_status(status, retry_after),
@@ -244,14 +247,15 @@ fn by_intermediary(seen: &Seen<'_>) -> Option<Intermediary> {
     }
 }
 
-/// Envoy signs everything that passes through it, but only a worker's answer has the time that the worker took.
+/// Envoy signs everything that passes through it, but only a worker's answer has the time that the
+/// worker took.
 fn is_envoys_own(headers: &HeaderMap) -> bool {
     let signed = headers.get(SERVER).is_some_and(|server| server.as_bytes().eq_ignore_ascii_case(b"envoy"));
     signed && !headers.contains_key("x-envoy-upstream-service-time")
 }
 
-/// A streamed 2xx that runs into a timeout of the revision ends cleanly, with this text behind what the worker wrote.
-/// A body with a length can't end so.
+/// A streamed 2xx that runs into a timeout of the revision ends cleanly, with this text behind what
+/// the worker wrote. A body with a length can't end so.
 fn ends_in_timeout(seen: &Seen<'_>) -> bool {
     let streamed = !seen.headers.contains_key(CONTENT_LENGTH);
     streamed && seen.status.is_success() && seen.tail.trim_ascii_end().ends_with(b"request timeout")
@@ -261,7 +265,8 @@ fn contains(body: &[u8], text: &[u8]) -> bool {
     body.windows(text.len()).any(|window| window == text)
 }
 
-/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3). A date that has passed means at once.
+/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3). A date that has passed means
+/// at once.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match text.parse() {

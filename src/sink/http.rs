@@ -1,10 +1,11 @@
 //! The sink over HTTP/1.1: one request for each attempt, open for as long as the work takes.
 //!
-//! The client does nothing by itself that could run an item twice or elsewhere: no redirect, no proxy, no retry. The
-//! one exception can't be switched off and is harmless: hyper's pool moves a request to another connection if the
-//! first, a reused one, gave it back before a byte of it was written. On a fresh connection the same ending is
-//! [`Failure::NotSent`]. Once a byte may have been written, nobody can tell a server that closed an idle
-//! connection from one that died with the work done, so that is [`Failure::Lost`]; the short life of idle connections makes it rare.
+//! The client does nothing by itself that could run an item twice or elsewhere: no redirect, no
+//! proxy, no retry. The one exception can't be switched off and is harmless: hyper's pool moves a
+//! request to another connection if the first, a reused one, gave it back before a byte of it was
+//! written. On a fresh connection the same ending is [`Failure::NotSent`]. Once a byte may have
+//! been written, nobody can tell a server that closed an idle connection from one that died with
+//! the work done, so that is [`Failure::Lost`]; the short life of idle connections makes it rare.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -56,7 +57,7 @@ impl Client {
     /// Reads all files that the settings name, once.
     ///
     /// # Errors
-    /// When there is no usable address, header or certificate.
+    /// If an address, a header or a certificate cannot be used.
     pub fn new(settings: Settings) -> Result<Self, BuildError> {
         let url = settings::url(settings.sink.url.as_deref(), settings.environment.k_sink.as_deref())?;
         let oidc_token = settings.environment.oidc_token.clone();
@@ -104,8 +105,9 @@ impl Client {
         }
     }
 
-    /// A peer that refuses a client's certificate while a large body is being written closes the connection, and its
-    /// alert is lost with it. A service that has never answered over TLS did not get a request that was cut there.
+    /// A peer that refuses a client's certificate while a large body is being written closes the
+    /// connection, and its alert is lost with it. A service that has never answered over TLS did
+    /// not get a request that was cut there.
     fn failure(&self, error: &reqwest::Error, started: Instant) -> Failure {
         let failure = error::failure(error, Head::Missing, started, self.timeout);
         let is_first_contact = self.url.scheme() == "https" && !self.has_answered.load(Ordering::Relaxed);
@@ -127,7 +129,8 @@ impl Client {
             // hyper leaves the length out then; some servers answer 411 to a POST without one.
             headers.try_insert(CONTENT_LENGTH, HeaderValue::from_static("0"))?;
         }
-        // reqwest and hyper add Accept, User-Agent, Host and Content-Length: a full map makes them panic.
+        // reqwest and hyper add Accept, User-Agent, Host and Content-Length: a full map makes them
+        // panic.
         headers.try_reserve(8)?;
         *outgoing.headers_mut() = headers;
         *outgoing.body_mut() = Some(request.body.into());
@@ -186,7 +189,8 @@ fn builder(settings: &Settings) -> reqwest::ClientBuilder {
         .timeout(settings.sink.timeout.get())
         .tcp_keepalive_retries(u32::try_from(probes).unwrap_or(1))
         .tcp_user_timeout(user_timeout)
-        // One for each slot: a client that keeps fewer opens a new connection for most of its requests.
+        // One for each slot: a client that keeps fewer opens a new connection for most of its
+        // requests.
         .pool_max_idle_per_host(settings.max_in_flight)
 }
 

@@ -1,4 +1,5 @@
-//! Sends items to the service: one request for each attempt, held open for as long as the work takes.
+//! Sends items to the service: one request for each attempt, held open for as long as the work
+//! takes.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -35,8 +36,8 @@ pub struct Answer {
     pub status: Option<u16>,
     /// One line for people: the worker's `Longhaul-Reason`, or the error.
     pub detail: String,
-    /// If the answer may be a reply, the event's headers and the body, bounded by `sink.response_bytes`; else a few
-    /// headers and the first KiB.
+    /// If the answer may be a reply, the event's headers and the body, bounded by
+    /// `sink.response_bytes`; else a few headers and the first KiB.
     pub response: Option<Response>,
 }
 

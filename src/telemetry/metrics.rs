@@ -1,4 +1,5 @@
-//! Every metric of longhaul, in one table. The table makes `/metrics` and docs/metrics.md. Names are API: add, never rename.
+//! Every metric of longhaul, in one table. The table makes `/metrics` and docs/metrics.md. Names
+//! are API: add, never rename.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -72,8 +73,9 @@ struct BuildLabels {
 
 type Durations = Family<PipelineLabel, Histogram, fn() -> Histogram>;
 
-/// Makes the families, their rows of the table, and the counters of one pipeline from one list. An entry is: the field, its
-/// type, the name without prefix and `_total`, the name's unit if it ends with one, and the help.
+/// Makes the families, their rows of the table, and the counters of one pipeline from one list. An
+/// entry is: the field, its type, the name without prefix and `_total`, the name's unit if it ends
+/// with one, and the help.
 macro_rules! pipeline_metrics {
     ($($(#[$comment:meta])* $field:ident: $type:ident $name:literal $(($unit:ident $suffix:literal))? $help:literal;)*) => {
         /// The metrics with only the label `pipeline`.

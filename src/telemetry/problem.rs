@@ -1,8 +1,8 @@
 //! Lasting problems of a pipeline: what keeps it from progress, since when, and how to help.
 //!
-//! [`Register`] remembers them and decides when a log line is due. A new problem is logged at once, repeated at growing
-//! intervals while it lasts, and logged once more when it is solved. A problem that comes and goes keeps its interval, so
-//! that it cannot flood the log.
+//! [`Register`] remembers them and decides when a log line is due. A new problem is logged at once,
+//! repeated at growing intervals while it lasts, and logged once more when it is solved. A problem
+//! that comes and goes keeps its interval, so that it cannot flood the log.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -18,10 +18,12 @@ const INTERVALS: [Duration; 5] = [
     Duration::from_secs(300),
 ];
 
-/// A solved problem is remembered for this long. If it comes back by then, it continues with its interval.
+/// A solved problem is remembered for this long. If it comes back by then, it continues with its
+/// interval.
 const MEMORY: Duration = Duration::from_secs(600);
 
-/// Problems of one pipeline, the solved ones included. Later ones replace solved ones, or are dropped.
+/// Problems of one pipeline, the solved ones included. Later ones replace solved ones, or are
+/// dropped.
 const PROBLEMS_MAX: usize = 256;
 
 /// Characters that are kept of a text from outside.
@@ -31,7 +33,8 @@ const TEXT_MAX: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub kind: ProblemKind,
-    /// The affected object, such as a queue, a topic or an address. Together with `kind` it names the problem.
+    /// The affected object, such as a queue, a topic or an address. Together with `kind` it names
+    /// the problem.
     pub subject: String,
     /// What is wrong, lower case, with the answer that was received.
     pub text: String,
@@ -39,7 +42,8 @@ pub struct Problem {
     pub help: String,
 }
 
-/// The class of a problem. The names are API: `/readyz`, the metric `longhaul_problems` and log lines use them.
+/// The class of a problem. The names are API: `/readyz`, the metric `longhaul_problems` and log
+/// lines use them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProblemKind {
     /// The source queue or topic does not exist.
@@ -227,7 +231,8 @@ impl ProblemKind {
 }
 
 impl Line {
-    /// Writes the line. A problem that somebody must solve is an error, one that may pass is a warning.
+    /// Writes the line. A problem that somebody must solve is an error, one that may pass is a
+    /// warning.
     pub fn write(&self, pipeline: &str) {
         let (Line::New(open) | Line::Lasts(open) | Line::Solved(open)) = self;
         let Open { problem: Problem { kind, subject, text, help }, since } = open;

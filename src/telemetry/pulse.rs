@@ -22,7 +22,8 @@ impl Pulse {
         Pulse { name, start: Instant::now(), last: AtomicU64::new(0) }
     }
 
-    /// Says that the loop still runs. Call it at least every ten seconds, also when there is nothing to do.
+    /// Says that the loop still runs. Call it at least every ten seconds, also when there is
+    /// nothing to do.
     pub fn beat(&self) {
         let since_start = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
         self.last.store(since_start + 1, Ordering::Relaxed);

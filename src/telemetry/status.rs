@@ -101,8 +101,8 @@ impl Status {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Reports a problem. It makes the pipeline not ready, is logged at once, and again while it lasts. The same kind and
-    /// subject with another text replaces the text.
+    /// Reports a problem. It makes the pipeline not ready, is logged at once, and again while it
+    /// lasts. The same kind and subject with another text replaces the text.
     pub fn raise(&self, problem: Problem) {
         let line = self.state().problems.raise(problem, Instant::now(), SystemTime::now());
         self.write(line);
@@ -114,12 +114,14 @@ impl Status {
         self.write(line);
     }
 
-    /// Says that the pipeline's loop still runs. Call it at least every ten seconds, also when there is nothing to do.
+    /// Says that the pipeline's loop still runs. Call it at least every ten seconds, also when
+    /// there is nothing to do.
     pub fn beat(&self) {
         self.own_pulse.beat();
     }
 
-    /// A heartbeat for another loop of this pipeline. It is watched until the last handle is dropped.
+    /// A heartbeat for another loop of this pipeline. It is watched until the last handle is
+    /// dropped.
     pub fn pulse(&self, name: &'static str) -> Arc<Pulse> {
         let pulse = Arc::new(Pulse::new(name));
         let mut pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);

@@ -26,7 +26,7 @@ use super::{InputKind, OnGone, Phase, Settings};
 const REPLY_FILE_BYTES: u64 = 16 * 1024 * 1024;
 /// How often limits are checked.
 const CHECK: Duration = Duration::from_millis(500);
-/// How often orphans that have ended are reaped if there are no limits to check.
+/// How often ended orphans are reaped if no limit has to be checked.
 const REAP: Duration = Duration::from_secs(5);
 
 /// Runs items, one at a time.

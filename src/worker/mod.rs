@@ -68,7 +68,7 @@ pub struct Settings {
     pub folder: PathBuf,
     pub exit_codes: ExitCodes,
     pub reply: Option<PathBuf>,
-    /// The longest wait for the running item after SIGTERM; without it there is no end.
+    /// The longest wait for the running item after SIGTERM; without it the wait has no limit.
     pub grace: Option<Duration>,
     pub on_stop: OnStop,
     pub on_gone: OnGone,

@@ -61,9 +61,9 @@ impl Program {
     /// Finds the program in PATH.
     ///
     /// # Errors
-    /// If there is no such program.
+    /// If the program does not exist.
     pub fn find(words: &[OsString]) -> Result<Self, String> {
-        let Some(name) = words.first() else { return Err("there is no command".to_owned()) };
+        let Some(name) = words.first() else { return Err("the command is missing".to_owned()) };
         let shown = name.to_string_lossy();
         let candidates: Vec<PathBuf> = if name.as_encoded_bytes().contains(&b'/') {
             vec![PathBuf::from(name)]
@@ -78,7 +78,8 @@ impl Program {
     }
 
     /// # Errors
-    /// If the process cannot be started. A command that cannot replace the new process ends with [`NO_PROGRAM`].
+    /// If the process cannot be started. A command that cannot replace the new process ends with
+    /// [`NO_PROGRAM`].
     pub fn start<'a>(
         &self,
         folder: &Path,
@@ -114,7 +115,9 @@ impl Program {
 /// The kernel kills the command when the shim is killed. That needs no `unsafe` here, because this
 /// process sets it for itself.
 pub fn become_command(arguments: &[OsString]) -> io::Error {
-    let [parent, path, name, rest @ ..] = arguments else { return io::Error::other("there is no command") };
+    let [parent, path, name, rest @ ..] = arguments else {
+        return io::Error::other("the command is missing");
+    };
     #[cfg(target_os = "linux")]
     {
         if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 mod documents;
+mod english;
 
 /// A source file, without its tests: everything up to the first `#[cfg(test)]` on a module with a
 /// body.
@@ -166,8 +167,9 @@ fn only_the_shell_and_supervisors_spawn() {
     assert!(broken.is_empty(), "spawned outside of app, bridge, cli and supervisors:\n{}", broken.join("\n"));
 }
 
-/// `items.rs` owns the items and every index over them. Its fields are private, so the compiler keeps all rules away
-/// from them; this test keeps them private, and keeps a second index from appearing elsewhere.
+/// `items.rs` owns the items and every index over them. Its fields are private, so the compiler
+/// keeps all rules away from them; this test keeps them private, and keeps a second index from
+/// appearing elsewhere.
 #[test]
 fn no_rule_of_the_core_writes_to_a_counter_or_an_index() {
     let core: Vec<Source> =
@@ -209,34 +211,6 @@ fn no_file_is_too_long_to_read() {
         .map(|source| format!("{} has {} lines", source.path, source.lines))
         .collect();
     assert!(long.is_empty(), "{}", long.join("\n"));
-}
-
-/// `docs/style.md`: a comment is read beside other windows, and in a review.
-#[test]
-fn comments_fit_into_a_hundred_columns() {
-    let rooms = [
-        "knative/",
-        "places/",
-        "plan/",
-        "cli/plan/",
-        "cli/serve/",
-        "cli/demo/",
-        "delivery/",
-        "bridge/",
-        "app/",
-        "source/rabbitmq/",
-        "connect/rabbitmq/",
-        "publish/rabbitmq/",
-    ];
-    let is_long = |line: &str| {
-        line.trim_start().starts_with("//") && line.chars().count() > 100 && !line.contains("://")
-    };
-    let mut long = Vec::new();
-    for source in sources().iter().filter(|source| rooms.iter().any(|room| source.path.starts_with(room))) {
-        let lines = source.code.lines().zip(1..).filter(|(line, _)| is_long(line));
-        long.extend(lines.map(|(_, number)| format!("{}:{number}", source.path)));
-    }
-    assert!(long.is_empty(), "comments of more than 100 columns:\n{}", long.join("\n"));
 }
 
 /// Where `word` stands, for the message.

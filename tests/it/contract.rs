@@ -218,7 +218,8 @@ async fn stopped_intake_still_settles<H: Harness>(harness: H) {
 async fn close_leaves_nothing_behind<H: Harness>(harness: H) {
     harness.produce(&items(100)).await;
     let mut bridge = Bridge::start(harness.source(100));
-    // In an order of its own, so that code that batches acks meets gaps, and without waiting for any answer.
+    // In an order of its own, so that code that batches acks meets gaps, and without waiting for
+    // any answer.
     let mut held = bridge.deliveries(100).await;
     fastrand::Rng::with_seed(7).shuffle(&mut held);
     for delivery in &held {
@@ -235,7 +236,8 @@ async fn acks_and_returns_do_not_mix<H: Harness>(harness: H) {
     harness.produce(&items(40)).await;
     let mut bridge = Bridge::start(harness.source(40));
     let held = bridge.deliveries(40).await;
-    // No answer is awaited in between, so acks that are written in one go must not swallow the returns among them.
+    // No answer is awaited in between, so acks that are written in one go must not swallow the
+    // returns among them.
     for (number, delivery) in held.iter().enumerate() {
         let how = if number % 4 == 1 { Settlement::Return } else { Settlement::Ack };
         bridge.command(Command::Settle { id: delivery.outline.id, how });

@@ -1,4 +1,5 @@
-//! Dead letters end to end: an item leaves its source only after the write is confirmed, and it comes whole.
+//! Dead letters end to end: an item leaves its source only after the write is confirmed, and it
+//! comes whole.
 
 mod last_resort;
 mod restore;

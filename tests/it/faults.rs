@@ -1,4 +1,5 @@
-//! Faults between a broker, the bridge and the service, each with the result that today's tools give.
+//! Faults between a broker, the bridge and the service, each with the result that today's tools
+//! give.
 
 mod clock;
 mod configuration;

@@ -1,4 +1,5 @@
-//! The fuzz targets on seeded inputs: samples with random damage. `fuzz/` runs the same functions under libfuzzer.
+//! The fuzz targets on seeded inputs: samples with random damage. `fuzz/` runs the same functions
+//! under libfuzzer.
 
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;

@@ -54,7 +54,7 @@ fn number(text: &str, key: &str) -> u64 {
     let (_, value) = text.split_once(&format!("{key}:")).unwrap_or_else(|| panic!("no {key}"));
     let digits: String =
         value.trim_start_matches([' ', '"']).chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().unwrap_or_else(|_| panic!("{key} is no number"))
+    digits.parse().unwrap_or_else(|_| panic!("{key} is not a number"))
 }
 
 fn overlays() -> Vec<Config> {

@@ -1,4 +1,5 @@
-//! RabbitMQ, where it differs from the other sources: sessions, refusals, topology and messages of every kind.
+//! RabbitMQ, where it differs from the other sources: sessions, refusals, topology and messages of
+//! every kind.
 
 mod identity;
 mod odd_messages;
@@ -164,8 +165,8 @@ async fn resumes_after_the_server_closed_the_connection() {
     }
 }
 
-/// What came again in a drain, and is none of its items, is given back by the end of the session. It stays open until
-/// then, and no ack of a later delivery may take it along.
+/// What came again in a drain, and is none of its items, is given back by the end of the session.
+/// It stays open until then, and no ack of a later delivery may take it along.
 #[tokio::test]
 async fn acks_in_a_drain_take_nothing_along() {
     for url in brokers() {

@@ -221,7 +221,8 @@ async fn a_missing_topic_keeps_the_item() {
     an_unconfirmed_reply_keeps_its_item::<Rabbitmq, Broker>().await;
 }
 
-/// A reply that can never be written: the work was done once, and its item goes to the dead letter with the reason.
+/// A reply that can never be written: the work was done once, and its item goes to the dead letter
+/// with the reason.
 async fn a_defective_reply_goes_to_the_dead_letter<S: Backlog>() {
     let (source, target, graveyard) = (S::create().await, S::create().await, S::create().await);
     source.fill(std::iter::once(b"item".to_vec())).await;

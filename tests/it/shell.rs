@@ -1,5 +1,5 @@
-//! The shell around the core without a broker: the in-memory source, a scripted sink and a paused clock, so that hours
-//! take milliseconds.
+//! The shell around the core without a broker: the in-memory source, a scripted sink and a paused
+//! clock, so that hours take milliseconds.
 
 use std::future::Future;
 use std::pin::Pin;

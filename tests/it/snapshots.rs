@@ -1,11 +1,13 @@
-//! The words that people and scripts read, as they are now. A change shows up in review as a change of a file below
-//! `tests/it/snapshots`. To accept it: `INSTA_UPDATE=always cargo test --test it snapshots`.
+//! The words that people and scripts read, as they are now. A change shows up in review as a change
+//! of a file below `tests/it/snapshots`. To accept it:
+//! `INSTA_UPDATE=always cargo test --test it snapshots`.
 
 use std::process::Command;
 
 use longhaul::config::{self, Features};
 
-/// The commands that `longhaul help` lists. A new one is added by name, so that its snapshot is not forgotten.
+/// The commands that `longhaul help` lists. A new one is added by name, so that its snapshot is not
+/// forgotten.
 fn commands() -> Vec<String> {
     let help = longhaul(&["help"]);
     let (_, list) = help.split_once("Commands:\n").unwrap();

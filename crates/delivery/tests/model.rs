@@ -1,6 +1,6 @@
-//! Every interleaving of a small world, with the real dispatcher in the middle: three items (two alike
-//! byte for byte), three attempts, two session losses, a dead-letter write that fails once, and a drain
-//! at any point. Time is "the next timer fires".
+//! Every interleaving of a small world, with the real dispatcher in the middle: three items (two
+//! alike byte for byte), three attempts, two session losses, a dead-letter write that fails once,
+//! and a drain at any point. Time is "the next timer fires".
 
 #![allow(clippy::print_stdout, reason = "the size of the world is worth seeing")]
 
@@ -51,7 +51,8 @@ impl Model for Small {
 
 fn policy() -> Policy {
     let second = Duration::from_secs(1);
-    // So short that jitter makes no difference: worlds that differ in nothing but time are one world.
+    // So short that jitter makes no difference: worlds that differ in nothing but time are one
+    // world.
     let moment = Duration::from_nanos(1);
     Policy {
         max_in_flight: 2,

@@ -1,5 +1,6 @@
-//! Ten thousand seeded walks through worlds larger than the model's: more items, all outcomes, every
-//! policy, any order of returns. `LONGHAUL_SIMULATIONS` sets how many, `LONGHAUL_SEED` runs one again.
+//! Ten thousand seeded walks through worlds larger than the model's: more items, all outcomes,
+//! every policy, any order of returns. `LONGHAUL_SIMULATIONS` sets how many, `LONGHAUL_SEED` runs
+//! one again.
 
 mod world;
 
@@ -80,8 +81,8 @@ fn walk(seed: u64, setting: impl Fn(&mut fastrand::Rng) -> Setting) -> Result<()
     Ok(())
 }
 
-/// Whether nothing more can happen although work is left. A held item waits for a person, and the items behind it
-/// may wait with it.
+/// Whether nothing more can happen although work is left. A held item waits for a person, and the
+/// items behind it may wait with it.
 fn is_stuck(world: &World) -> bool {
     let is_over = world.steps().iter().all(|step| *step == Step::Drain);
     is_over && !world.is_settled() && world.core.stats().held == 0
@@ -129,8 +130,8 @@ fn replay(setting: &Setting, steps: &[Step], fault: impl Fn(&World) -> Option<St
 }
 
 /// Any step, but a drain only now and then: otherwise most walks would be over before they begin. A
-/// world where only the drain is left is at its end. A request ends at every `patience`th chance, so that in some
-/// walks much comes and goes while it runs.
+/// world where only the drain is left is at its end. A request ends at every `patience`th chance,
+/// so that in some walks much comes and goes while it runs.
 fn choose(steps: &[Step], patience: u32, rng: &mut fastrand::Rng) -> Option<Step> {
     let mut others: Vec<Step> = steps.iter().copied().filter(|step| *step != Step::Drain).collect();
     let may_drain = others.len() < steps.len();

@@ -8,32 +8,33 @@ use crate::config::secret::Secret;
 use crate::config::types::Tls;
 use crate::config::units::Span;
 
-/// The other replicas of this bridge: a name that has the addresses of all, or the addresses. Each replica answers at its
-/// admin server, even if it is not ready. Questions and answers carry a code that only the token gives (HMAC-SHA256); the
-/// token itself is never sent. The clocks of all replicas must agree within a minute.
+/// The other replicas of this bridge: a name that has the addresses of all, or the addresses. Each
+/// replica answers at its admin server, even if it is not ready. Questions and answers carry a code
+/// that only the token gives (HMAC-SHA256); the token itself is never sent. The clocks of all
+/// replicas must agree within a minute.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = one_discovery)]
 pub struct Peers {
-    /// `host:port` of all replicas, this one included: a headless Service with `publishNotReadyAddresses`, since the
-    /// replica to ask often drains.
+    /// `host:port` of all replicas, this one included: a headless Service with
+    /// `publishNotReadyAddresses`, since the replica to ask often drains.
     #[serde(default)]
     pub dns: Option<String>,
-    /// Addresses of the replicas' admin servers, such as `http://10.0.0.7:9090`, or `https://…` if `admin.tls` is set
-    /// there. This replica may be among them.
+    /// Addresses of the replicas' admin servers, such as `http://10.0.0.7:9090`, or `https://…` if
+    /// `admin.tls` is set there. This replica may be among them.
     #[serde(default)]
     #[schemars(length(min = 1))]
     pub addresses: Vec<String>,
     /// The secret that all replicas share, at least 16 characters. Default: `admin.token`.
     #[serde(default)]
     pub token: Option<Secret>,
-    /// How long another replica may take to answer, 100ms to 30s. A replica that does not answer in time is taken for one
-    /// that has nothing. A replica that has the item, and first has to find out whether its own session is alive, gets
-    /// 12 s more.
+    /// How long another replica may take to answer, 100ms to 30s. A replica that does not answer in
+    /// time is taken for one that has nothing. A replica that has the item, and first has to find
+    /// out whether its own session is alive, gets 12 s more.
     #[serde(default = "timeout")]
     pub timeout: Span,
-    /// Certificates for `https://`. If this is set, the addresses of `dns` are asked over TLS, and the certificate of each
-    /// replica must be for that name.
+    /// Certificates for `https://`. If this is set, the addresses of `dns` are asked over TLS, and
+    /// the certificate of each replica must be for that name.
     #[serde(default)]
     pub tls: Tls,
 }

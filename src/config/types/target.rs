@@ -23,8 +23,9 @@ pub struct Target {
     pub http: Option<HttpTarget>,
 }
 
-/// A service that takes the CloudEvent of an item that failed for good, with `knativeerrordest`, `knativeerrorcode` and
-/// `knativeerrordata`. Only an answer of 2xx confirms it; everything else is sent again until it does.
+/// A service that takes the CloudEvent of an item that failed for good, with `knativeerrordest`,
+/// `knativeerrorcode` and `knativeerrordata`. Only an answer of 2xx confirms it; everything else is
+/// sent again until it does.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpTarget {
@@ -36,11 +37,12 @@ pub struct HttpTarget {
     /// How long one write may take in all, 1s to 10m.
     #[serde(default = "http_timeout")]
     pub timeout: Span,
-    /// Headers added to every request. Files named in them are read again when they change. The sink's headers, and the
-    /// token that SinkBinding mounts for the sink, are not sent here.
+    /// Headers added to every request. Files named in them are read again when they change. The
+    /// sink's headers, and the token that SinkBinding mounts for the sink, are not sent here.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
-    /// Certificates for `https://`, beside those of `K_CA_CERTS` and of the cluster's trust bundles.
+    /// Certificates for `https://`, beside those of `K_CA_CERTS` and of the cluster's trust
+    /// bundles.
     #[serde(default)]
     pub tls: Tls,
 }
@@ -70,7 +72,8 @@ pub struct RabbitmqTarget {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KafkaTarget {
-    /// Brokers to ask first, each `host:port`; the source's where the source is Kafka and this is left out.
+    /// Brokers to ask first, each `host:port`; the source's where the source is Kafka and this is
+    /// left out.
     #[serde(default)]
     pub bootstrap_servers: Vec<String>,
     /// Name of an existing topic.

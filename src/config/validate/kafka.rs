@@ -55,7 +55,7 @@ impl Context<'_> {
         if target.bootstrap_servers.is_empty() && source.rabbitmq.is_some() && source.kafka.is_none() {
             self.report.mistake(
                 &servers,
-                "the key `bootstrap_servers` is missing: the source is RabbitMQ, so there is no Kafka to take it from",
+                "the key `bootstrap_servers` is missing: the source is RabbitMQ, so they cannot be taken from there",
                 "add `bootstrap_servers: [\"host:9092\"]`",
             );
         }

@@ -73,7 +73,8 @@ pub fn canonical(name: &str) -> &str {
     ALIASES.iter().find(|(_, alias)| *alias == name).map_or(name, |(own, _)| own)
 }
 
-/// Whether an option asks for something that only OpenSSL gives. SASL/PLAIN is in every build (librdkafka 2.12, `configure`).
+/// Whether an option asks for something that only OpenSSL gives. SASL/PLAIN is in every build
+/// (librdkafka 2.12, `configure`).
 pub(super) fn needs_tls(name: &str, value: &str) -> bool {
     match name {
         "security.protocol" => matches!(value.to_ascii_lowercase().as_str(), "ssl" | "sasl_ssl"),

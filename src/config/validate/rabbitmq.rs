@@ -26,7 +26,7 @@ impl Context<'_> {
             None if pipeline.source.kafka.is_some() && pipeline.source.rabbitmq.is_none() => {
                 self.report.mistake(
                     &path.key("url"),
-                    "the key `url` is missing: the source is Kafka, so there is no RabbitMQ to take it from",
+                    "the key `url` is missing: the source is Kafka, so it cannot be taken from there",
                     "add `url: \"amqp://…\"`",
                 )
             }
@@ -108,7 +108,8 @@ fn parse(text: &str) -> Result<Url, Refusal> {
     if matches!(uri.host(), None | Some(Host::Domain(""))) {
         return Err(("the URI names no host", FORM));
     }
-    // A password with one of these characters ends the authority early: the user becomes the host, and digits a port.
+    // A password with one of these characters ends the authority early: the user becomes the host,
+    // and digits a port.
     if uri.fragment().is_some() {
         return Err(("everything from the `#` on is not part of the address", ESCAPES));
     }

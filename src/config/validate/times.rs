@@ -70,7 +70,8 @@ impl Context<'_> {
         }
     }
 
-    /// The first of the keys that the file has: the other one is a default, at which nobody can be pointed.
+    /// The first of the keys that the file has: the other one is a default, at which nobody can be
+    /// pointed.
     fn given(&self, path: &Path, keys: [&str; 2]) -> Path {
         let [first, second] = keys.map(|key| path.key(key));
         if self.report.is_given(&first) { first } else { second }

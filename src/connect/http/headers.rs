@@ -32,7 +32,8 @@ impl HeaderSource for String {
     }
 }
 
-/// Headers that may not be configured, and why. Each could make a request something else than one run of the worker.
+/// Headers that may not be configured, and why. Each could make a request something else than one
+/// run of the worker.
 const FORBIDDEN: &[(&str, &str)] = &[
     ("expect", "a 1xx answer makes queue-proxy report every later failure as 200"),
     ("idempotency-key", "Go's transports repeat a request that has it"),
@@ -50,8 +51,8 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("trailer", "it belongs to the connection"),
 ];
 
-/// `fixed` and the configured ones in `own`, read again when a file that one comes from changes. If `bearer` names a
-/// file that exists, its token goes into `Authorization`.
+/// `fixed` and the configured ones in `own`, read again when a file that one comes from changes. If
+/// `bearer` names a file that exists, its token goes into `Authorization`.
 ///
 /// # Errors
 /// When a header can't be sent, or must not be.

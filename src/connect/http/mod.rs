@@ -1,7 +1,8 @@
-//! How a server is reached over HTTP/1.1: address, trust, headers. No policy: what an answer means is the caller's.
+//! How a server is reached over HTTP/1.1: address, trust, headers. No policy: what an answer means
+//! is the caller's.
 //!
-//! No client of ours does anything by itself that could send a request twice or elsewhere: no redirect, no proxy, no
-//! retry.
+//! No client of ours does anything by itself that could send a request twice or elsewhere: no
+//! redirect, no proxy, no retry.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,15 +21,18 @@ pub use watched::Watched;
 
 use crate::config;
 
-/// How long an unused connection is kept: less than the shortest common patience of a server, the 5 s of Node.js, so
-/// that we close it before the server does. Busy connections are all reused; opening one after a pause is cheap.
+/// How long an unused connection is kept: less than the shortest common patience of a server, the 5
+/// s of Node.js, so that we close it before the server does. Busy connections are all reused;
+/// opening one after a pause is cheap.
 const IDLE: Duration = Duration::from_secs(4);
 
-/// Headers that an answer may have. hyper's own limit of 100 would make a finished item run again because its worker
-/// talks much; a head of this many still fits into hyper's buffer of 400 KiB, which bounds the memory.
+/// Headers that an answer may have. hyper's own limit of 100 would make a finished item run again
+/// because its worker talks much; a head of this many still fits into hyper's buffer of 400 KiB,
+/// which bounds the memory.
 const MOST_HEADERS: usize = 4096;
 
-/// Load balancers forget a silent connection after some minutes, and a long request is silent all the time.
+/// Load balancers forget a silent connection after some minutes, and a long request is silent all
+/// the time.
 pub const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Where SinkBinding mounts the cluster's trust bundles.
@@ -44,12 +48,12 @@ pub struct Trust {
     pub bundles: PathBuf,
 }
 
-/// What every client has. All limits are named: reqwest's own (30 s of unacknowledged data, 90 s of idleness, ten
-/// redirects) are made for browsing.
+/// What every client has. All limits are named: reqwest's own (30 s of unacknowledged data, 90 s of
+/// idleness, ten redirects) are made for browsing.
 ///
-/// Clients accept the deviations from HTTP that leave no doubt about the meaning: many headers, a space in front of a
-/// colon, a folded line. Invalid header lines are not skipped: one of them may have been the length, and without it
-/// nobody can tell half an answer from a whole one.
+/// Clients accept the deviations from HTTP that leave no doubt about the meaning: many headers, a
+/// space in front of a colon, a folded line. Invalid header lines are not skipped: one of them may
+/// have been the length, and without it nobody can tell half an answer from a whole one.
 pub fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .http1_only()
@@ -67,7 +71,8 @@ pub fn builder() -> reqwest::ClientBuilder {
         .http1_allow_obsolete_multiline_headers_in_responses(true)
 }
 
-/// An address as logs, errors and dead letters may show it: without query and fragment, which may hold a secret.
+/// An address as logs, errors and dead letters may show it: without query and fragment, which may
+/// hold a secret.
 pub fn shown(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);

@@ -11,8 +11,8 @@ use super::{Error, Trust};
 
 /// The client that `make` begins, built again when a certificate changes.
 ///
-/// For `http://` no certificate is looked at: redirects are off, so none can ever be needed, and reqwest refuses to
-/// build a client on a system without any (an image from scratch).
+/// For `http://` no certificate is looked at: redirects are off, so none can ever be needed, and
+/// reqwest refuses to build a client on a system without any (an image from scratch).
 ///
 /// # Errors
 /// When a certificate can't be used.
@@ -74,7 +74,8 @@ fn certificates(pem: &[u8], place: &str) -> Result<Vec<Certificate>, Error> {
     Ok(found)
 }
 
-/// The files of the folder, in order of name. Names with two dots in front are Kubernetes' own bookkeeping.
+/// The files of the folder, in order of name. Names with two dots in front are Kubernetes' own
+/// bookkeeping.
 fn bundles(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let mut paths: Vec<PathBuf> = entries

@@ -1,7 +1,8 @@
 //! A value made from files, and made again when they change.
 //!
-//! Kubernetes swaps mounted Secrets and ConfigMaps below a running process: tokens every hour, certificates every few
-//! months. Asking for the value costs a read lock; at most once a second it also costs a `stat` of each file.
+//! Kubernetes swaps mounted Secrets and ConfigMaps below a running process: tokens every hour,
+//! certificates every few months. Asking for the value costs a read lock; at most once a second it
+//! also costs a `stat` of each file.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -57,8 +58,8 @@ impl<T> Watched<T> {
         Ok(Watched { what, files, load, current, fingerprint, created: Instant::now(), period, next_check })
     }
 
-    /// The value as of at most a period ago. Where files changed and can't be used, the old value stays in use until
-    /// they change again: they may be half written.
+    /// The value as of at most a period ago. Where files changed and can't be used, the old value
+    /// stays in use until they change again: they may be half written.
     pub fn get(&self) -> Arc<T> {
         if !self.files.is_empty() && self.is_due() {
             self.refresh();

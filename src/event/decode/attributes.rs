@@ -1,4 +1,5 @@
-//! A CloudEvent's attributes as they were found in headers or in a document, and the event that they make.
+//! A CloudEvent's attributes as they were found in headers or in a document, and the event that
+//! they make.
 
 use chrono::{DateTime, Utc};
 use cloudevents::event::{EventBuilder, EventBuilderV10, SpecVersion};
@@ -9,8 +10,8 @@ use url::Url;
 use super::{DecodeError, Defect};
 use crate::event::{extension, time};
 
-/// Attributes and extensions of an event of specversion 1.0, in the order in which they were found. Of a repeated name
-/// the last one counts.
+/// Attributes and extensions of an event of specversion 1.0, in the order in which they were found.
+/// Of a repeated name the last one counts.
 #[derive(Debug, Default)]
 pub(super) struct Attributes {
     pairs: Vec<(String, MessageAttributeValue)>,

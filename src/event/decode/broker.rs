@@ -1,7 +1,8 @@
 //! Where AMQP and Kafka messages carry a CloudEvent's attributes.
 //!
-//! Kafka: the CloudEvents Kafka binding 1.0.2. AMQP: there is no binding for 0-9-1, so the prefixes of the AMQP 1.0
-//! binding and of Knative's RabbitMQ components are taken, and the content type is a property as the former says.
+//! Kafka: the CloudEvents Kafka binding 1.0.2. AMQP 0-9-1 has no binding, so the prefixes
+//! of the AMQP 1.0 binding and of Knative's RabbitMQ components are taken, and the content type is
+//! a property as the former says.
 
 use cloudevents::message::MessageAttributeValue;
 
@@ -40,8 +41,8 @@ pub(super) fn attributes(
 #[derive(Clone, Copy)]
 enum Form {
     Prefix(&'static str),
-    /// Knative's RabbitMQ components write attributes under their bare names; headers of brokers (`x-`), of tracing
-    /// and of our own are not attributes.
+    /// Knative's RabbitMQ components write attributes under their bare names; headers of brokers
+    /// (`x-`), of tracing and of our own are not attributes.
     Bare,
 }
 
@@ -96,8 +97,9 @@ pub(super) fn content_type(message: &Message) -> Option<&str> {
     property.or_else(|| message.header("content-type")?.as_text())
 }
 
-/// A header's value in the type system of CloudEvents (section 3.2 of the specification). Lists and tables have no
-/// place there and are left out; bytes are text, with U+FFFD in the place of bytes that are not UTF-8.
+/// A header's value in the type system of CloudEvents (section 3.2 of the specification). Lists and
+/// tables have no place there and are left out; bytes are text, with U+FFFD in the place of bytes
+/// that are not UTF-8.
 fn attribute_value(value: &Value) -> Option<MessageAttributeValue> {
     match value {
         Value::Null | Value::List(_) | Value::Table(_) => None,

@@ -16,7 +16,8 @@ mod response;
 
 pub use response::{is_structured, texts as response_attributes};
 
-/// An event and its data. The event itself never holds data, so that the broker's buffer need not be copied.
+/// An event and its data. The event itself never holds data, so that the broker's buffer need not
+/// be copied.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parts {
     pub event: Event,
@@ -88,9 +89,10 @@ pub(in crate::event) fn shown(text: &str) -> String {
 
 /// Reads a broker's message as a CloudEvent; `None` if it does not claim to be one.
 ///
-/// Structured by its content type; binary by its headers: AMQP `cloudEvents:`, `cloudEvents_`, `ce-` or Knative's bare
-/// names, Kafka `ce_`. Knative's RabbitmqSource forgives a missing `source`, so `default_source` replaces it there.
-/// An optional attribute with a defect is left out with a warning: the event keeps its id, type and source.
+/// Structured by its content type; binary by its headers: AMQP `cloudEvents:`, `cloudEvents_`,
+/// `ce-` or Knative's bare names, Kafka `ce_`. Knative's RabbitmqSource forgives a missing
+/// `source`, so `default_source` replaces it there. An optional attribute with a defect is left out
+/// with a warning: the event keeps its id, type and source.
 ///
 /// # Errors
 /// When it claims to be a CloudEvent, and a required part of it cannot be read.
@@ -119,10 +121,12 @@ pub fn decode(
     Ok(Some(parts))
 }
 
-/// Reads an HTTP answer as a CloudEvent, in binary or structured mode; `None` if it does not claim to be one.
+/// Reads an HTTP answer as a CloudEvent, in binary or structured mode; `None` if it does not claim
+/// to be one.
 ///
 /// # Errors
-/// When it claims to be a CloudEvent and has a defect, however small: the readers of the reply would meet it.
+/// When it claims to be a CloudEvent and has a defect, however small: the readers of the reply
+/// would meet it.
 pub fn decode_response(headers: &HeaderMap, body: &Bytes) -> Result<Option<Parts>, DecodeError> {
     let claimed = response::content_type(headers).filter(|text| media_type::claims_cloudevents(text));
     let (parts, defects) = match claimed {

@@ -1,5 +1,5 @@
-//! CloudEvents that come in binary mode, and how binary mode leaves (HTTP binding 1.0.2, section 3.1; Kafka binding
-//! 1.0.2, section 3.2).
+//! CloudEvents that come in binary mode, and how binary mode leaves (HTTP binding 1.0.2, section
+//! 3.1; Kafka binding 1.0.2, section 3.2).
 
 use super::*;
 use cloudevents::AttributesReader;
@@ -134,7 +134,8 @@ fn answers_are_decoded_as_the_binding_says() {
         let parts = decode_response(&found, &body);
         parts.map(|parts| parts.unwrap().event.subject().unwrap_or_default().to_owned())
     };
-    // Needlessly encoded, in both cases of the digits; quoted, with escapes, as older senders did; a plus is a plus.
+    // Needlessly encoded, in both cases of the digits; quoted, with escapes, as older senders did;
+    // a plus is a plus.
     assert_eq!(decoded(b"%41%2d%2D").unwrap(), "A--");
     assert_eq!(decoded(br#""a \"b\" \\ %20c""#).unwrap(), "a \"b\" \\  c");
     assert_eq!(decoded(b"a+b").unwrap(), "a+b");

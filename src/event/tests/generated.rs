@@ -1,4 +1,5 @@
-//! Encodes 20,000 random messages. Each becomes an event that every reader accepts, and keeps its id.
+//! Encodes 20,000 random messages. Each becomes an event that every reader accepts, and keeps its
+//! id.
 
 use cloudevents::AttributesReader;
 use fastrand::Rng;

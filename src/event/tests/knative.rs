@@ -1,4 +1,5 @@
-//! Plain messages get what Knative's own sources would have given them, and the configuration's word over it.
+//! Plain messages get what Knative's own sources would have given them, and the configuration's
+//! word over it.
 
 use super::*;
 

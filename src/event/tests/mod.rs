@@ -1,4 +1,5 @@
-//! What goes over the wire for each kind of message. Documents are read back by the SDK, which is a second opinion.
+//! What goes over the wire for each kind of message. Documents are read back by the SDK, which is a
+//! second opinion.
 
 use std::collections::BTreeMap;
 

@@ -77,8 +77,8 @@ async fn one_lost_connection_is_not_the_end_of_a_peer() {
     assert_eq!(claim(&peers(&[&address]), "item").await, Claimed::Gone);
 }
 
-/// A peer may answer `running` at once and ignore the requested wait. It is still asked at a bounded
-/// rate.
+/// A peer may answer `running` at once and ignore the requested wait. It is still asked at a
+/// bounded rate.
 #[tokio::test]
 async fn a_peer_that_does_not_hold_questions_is_not_flooded() {
     let running = r#"{"instance":"a","answer":{"answer":"running"}}"#.to_owned();

@@ -1,4 +1,5 @@
-//! Others at a peer's address, and others that ask: nothing is believed, nothing changes, and memory stays bounded.
+//! Others at a peer's address, and others that ask: nothing is believed, nothing changes, and
+//! memory stays bounded.
 
 use std::time::SystemTime;
 
@@ -8,7 +9,8 @@ use super::*;
 
 const DONE: &str = r#"{"instance":"a","answer":{"answer":"finished","verdict":{"verdict":"done"}}}"#;
 
-/// A stranger at a peer's address said that redelivered items were done: 5 of 5 were acked without a run.
+/// A stranger at a peer's address said that redelivered items were done: 5 of 5 were acked without
+/// a run.
 #[tokio::test]
 async fn a_stranger_at_the_address_of_a_peer_is_not_believed() {
     let other = Key::from_secret("a guess").unwrap();
@@ -83,7 +85,8 @@ async fn a_stranger_learns_and_changes_nothing() {
     assert_eq!(items.claims().len(), 1);
 }
 
-/// Answers as a stranger may make them: shuffled, cut, repeated, from other answers, with and without a proof.
+/// Answers as a stranger may make them: shuffled, cut, repeated, from other answers, with and
+/// without a proof.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_thousand_random_answers_none_is_believed() {
     let seed = fastrand::u64(..);

@@ -94,7 +94,8 @@ impl Answer for Items {
     }
 }
 
-/// A replica's answering side, which takes its connections along when it is dropped, as a killed process does.
+/// A replica's answering side, which takes its connections along when it is dropped, as a killed
+/// process does.
 pub struct Replica {
     pub address: String,
     runtime: Option<Runtime>,
@@ -139,7 +140,8 @@ pub enum Scripted {
     Nothing,
 }
 
-/// A peer that gives these answers, one on each connection and at once. Its address, and the number of its questions.
+/// A peer that gives these answers, one on each connection and at once. Its address, and the number
+/// of its questions.
 pub fn script(
     answers: impl IntoIterator<Item = Scripted, IntoIter: Send + 'static>,
 ) -> (String, Arc<AtomicUsize>) {

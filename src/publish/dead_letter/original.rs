@@ -1,7 +1,8 @@
-//! What the target of a dead letter has no place for, as one header in JSON: the other broker's key, properties and
-//! types of headers.
+//! What the target of a dead letter has no place for, as one header in JSON: the other broker's
+//! key, properties and types of headers.
 //!
-//! Only what would be lost is in it: RabbitMQ's headers have to fit into one frame, which an item may have filled.
+//! Only what would be lost is in it: RabbitMQ's headers have to fit into one frame, which an item
+//! may have filled.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -12,8 +13,8 @@ use super::is_ours;
 use crate::event::{Message, Origin, Properties, Value};
 use crate::publish::Broker;
 
-/// The header, in the members that are needed. Lists and tables in it are no deeper than sources let them be
-/// ([`crate::event::MAX_DEPTH`]); for a header that was written by hand, the parser of JSON has a limit of its own.
+/// The members of the header that are needed. A source limits the depth of lists and tables in it
+/// to [`crate::event::MAX_DEPTH`]. If a person wrote the header, the JSON parser limits the depth.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Original {
@@ -23,7 +24,8 @@ pub(super) struct Original {
     /// The Kafka record had no value.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub null: bool,
-    /// The Kafka record's time in milliseconds. A topic may give its records the time of the write instead.
+    /// The Kafka record's time in milliseconds. A topic may give its records the time of the write
+    /// instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<i64>,
     /// AMQP properties: all, or those that a RabbitMQ letter has not itself.

@@ -1,5 +1,6 @@
-//! The last-resort letter: for a target that can never accept the whole one. The body, the id and the reason always go
-//! along; of the rest as much as surely fits, and a list of the parts that do not.
+//! The last-resort letter: for a target that can never accept the whole one. The body, the id and
+//! the reason always go along; of the rest as much as surely fits, and a list of the parts that do
+//! not.
 
 use ::http::header::CONTENT_TYPE;
 use ::http::{HeaderMap, HeaderValue};
@@ -15,7 +16,8 @@ const SHORT: usize = 255;
 const HEADERS: usize = 16 * 1024;
 /// Bytes of the list of missing parts.
 const LIST: usize = 1024;
-/// The same in the smallest letter, whose headers have to fit into RabbitMQ's smallest frame of 4 KiB.
+/// The same in the smallest letter, whose headers have to fit into RabbitMQ's smallest frame of 4
+/// KiB.
 const SHORT_LIST: usize = 256;
 /// Bytes of an id or an address in the smallest letter.
 const TEXT: usize = 512;

@@ -14,11 +14,13 @@ use crate::publish::Outgoing;
 pub struct Restored {
     /// Where it was taken from.
     pub from: Place,
-    /// Body, key, headers and properties as they were, without any of ours. Two things stay as the dead letter has them:
-    /// RabbitMQ is told to keep the message on disk whatever it was told before, and `CC` and `BCC`, which ask it to send
-    /// copies elsewhere, are gone, since those were sent.
+    /// Body, key, headers and properties as they were, without any of ours. Two things stay as the
+    /// dead letter has them: RabbitMQ is told to keep the message on disk whatever it was told
+    /// before, and `CC` and `BCC`, which ask it to send copies elsewhere, are gone, since those
+    /// were sent.
     pub outgoing: Outgoing,
-    /// Parts of the item that a last-resort letter left out, in words: the message is not whole without them.
+    /// Parts of the item that a last-resort letter left out, in words: the message is not whole
+    /// without them.
     pub left_out: Option<String>,
 }
 

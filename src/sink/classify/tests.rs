@@ -1,4 +1,5 @@
-//! The table of what a client of Knative can see, row by row, without and with `sink.require_outcome`.
+//! The table of what a client of Knative can see, row by row, without and with
+//! `sink.require_outcome`.
 
 use http::{HeaderName, HeaderValue};
 
@@ -201,7 +202,7 @@ fn a_wait_is_read_in_both_forms() {
     assert_eq!(wait("120"), Some(120));
     assert_eq!(wait(" 0 "), Some(0));
     assert_eq!(wait("Thu, 01 Jan 1970 00:01:30 GMT"), Some(90));
-    assert_eq!(wait("Wed, 31 Dec 1969 23:00:00 GMT"), None, "before the epoch there are no dates");
+    assert_eq!(wait("Wed, 31 Dec 1969 23:00:00 GMT"), None, "a date before the epoch is refused");
     assert_eq!(wait("18446744073709551615"), Some(RETRY_AFTER_MAX.as_secs()));
     for none in ["-1", "1.5", "soon", ""] {
         assert_eq!(wait(none), None, "{none}");

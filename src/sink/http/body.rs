@@ -17,8 +17,9 @@ pub(super) struct Received {
     pub error: Option<reqwest::Error>,
 }
 
-/// Reads to the end within the request's own timeout. The rest above the bound is read and dropped: only the end of an
-/// answer proves that the worker has finished it, and a connection is reused only after it.
+/// Reads to the end within the request's own timeout. The rest above the bound is read and dropped:
+/// only the end of an answer proves that the worker has finished it, and a connection is reused
+/// only after it.
 pub(super) async fn read(response: &mut reqwest::Response, keep: usize) -> Received {
     let mut start = Start { kept: Vec::new(), keep, truncated: false };
     let mut tail = Vec::new();

@@ -18,7 +18,8 @@ pub(super) enum Head {
 /// How far the request came before `error`.
 pub(super) fn failure(error: &reqwest::Error, head: Head, started: Instant, timeout: Duration) -> Failure {
     let text = chain(error);
-    // Before the kind of the error: with TLS 1.2 it is one of connecting, with TLS 1.3 one of reading.
+    // Before the kind of the error: with TLS 1.2 it is one of connecting, with TLS 1.3 one of
+    // reading.
     if head == Head::Missing
         && let Some(alert) = alert(error)
     {
@@ -30,7 +31,8 @@ pub(super) fn failure(error: &reqwest::Error, head: Head, started: Instant, time
             Failure::Alert(text)
         };
     }
-    // Before the timeout: a connect timeout is a timeout as well, and it is known to have sent nothing.
+    // Before the timeout: a connect timeout is a timeout as well, and it is known to have sent
+    // nothing.
     if error.is_connect() {
         return Failure::NotConnected(text);
     }
@@ -47,13 +49,15 @@ pub(super) fn failure(error: &reqwest::Error, head: Head, started: Instant, time
     Failure::Lost(text)
 }
 
-/// Whether the connection gave the request back untouched. In hyper's HTTP/1 client only a request that was never
-/// taken out of the connection's queue is `canceled`; as soon as its first byte is encoded, every ending is another.
+/// Whether the connection gave the request back untouched. In hyper's HTTP/1 client only a request
+/// that was never taken out of the connection's queue is `canceled`; as soon as its first byte is
+/// encoded, every ending is another.
 fn was_never_sent(error: &reqwest::Error) -> bool {
     causes(error).any(|cause| cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled))
 }
 
-/// Whether bytes came that the parser rejects: in the head as hyper's own error, in the body as one of its decoder.
+/// Whether bytes came that the parser rejects: in the head as hyper's own error, in the body as one
+/// of its decoder.
 fn is_invalid_http(error: &reqwest::Error) -> bool {
     causes(error).any(|cause| {
         let in_head = cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse);

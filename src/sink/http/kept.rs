@@ -1,6 +1,8 @@
-//! The part of an answer that is kept. Thousands of items may wait for their next attempt, each with its last answer.
+//! The part of an answer that is kept. Thousands of items may wait for their next attempt, each
+//! with its last answer.
 //!
-//! Everything is copied: a header of an answer is a part of the connection's buffer, and would keep all of that.
+//! Everything is copied: a header of an answer is a part of the connection's buffer, and would keep
+//! all of that.
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
@@ -37,7 +39,8 @@ pub(super) fn excerpt(headers: &HeaderMap, received: &Received) -> Response {
     Response { headers: kept, body: Bytes::copy_from_slice(body), truncated }
 }
 
-/// The kept part of an answer that may be published: the event. If its headers do not fit, it counts as truncated.
+/// The kept part of an answer that may be published: the event. If its headers do not fit, it
+/// counts as truncated.
 pub(super) fn reply(headers: &HeaderMap, received: Received, most: usize) -> Response {
     let is_kept = |name: &HeaderName| {
         [CONTENT_TYPE, CONTENT_ENCODING].contains(name)

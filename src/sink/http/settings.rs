@@ -61,8 +61,8 @@ pub enum BuildError {
 }
 
 impl Environment {
-    /// Takes the values of `variable` (`std::env::var`, in a program), and the paths that SinkBinding uses. An empty
-    /// variable counts as missing: SinkBinding sets some of them so.
+    /// Takes the values of `variable` (`std::env::var`, in a program), and the paths that
+    /// SinkBinding uses. An empty variable counts as missing: SinkBinding sets some of them so.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
         let set = |name| variable(name).filter(|value| !value.is_empty());
         Environment {

@@ -1,10 +1,11 @@
-//! Parts of librdkafka that rdkafka 0.39 does not wrap, or wraps in a way that panics or hides something:
-//! the one file with `unsafe`.
+//! Calls librdkafka where rdkafka 0.39 has no wrapper, or a wrapper that panics or hides an error.
+//! This is the only file with `unsafe`.
 //!
-//! - rdkafka's `poll` does not say which record an error belongs to; [`poll`] does.
-//! - `Consumer::commit` does not report how an asynchronous commit ended; a commit with a queue does.
-//! - Reading metadata or header names panics when they are not UTF-8, and both are other people's bytes.
-//! - The ids of topics, ends of logs and members of groups are told by calls that block; admin requests do not.
+//! - rdkafka's `poll` does not tell which record an error belongs to; [`poll`] does.
+//! - `Consumer::commit` hides how an asynchronous commit ended; a commit with a queue reports it.
+//! - rdkafka panics on metadata and header names that are not UTF-8. Any client may write such.
+//! - rdkafka asks for topic ids, log ends and group members with calls that block; admin requests
+//!   do not block.
 
 use std::ffi::{CStr, CString, c_char};
 use std::ptr::{self, NonNull};
@@ -20,13 +21,13 @@ use super::context::Consumer;
 use super::notice::{Entry, Notice, Polled, Record, Side, Topic};
 use crate::connect;
 
-/// An event of ours, which is destroyed when it is dropped.
+/// Owns an event and destroys it when it is dropped.
 struct Event(NonNull<rd::rd_kafka_event_t>);
 
-/// A queue of librdkafka's events. It must be dropped before its client is.
+/// A queue of librdkafka's events. It must be dropped before its client.
 pub struct Queue(NonNull<rd::rd_kafka_queue_t>);
 
-/// An admin request whose answer comes to a queue. One at a time.
+/// An admin request whose answer comes to a queue. Only one request is open at a time.
 pub struct Question {
     queue: Queue,
     pending: bool,
@@ -36,7 +37,7 @@ pub struct Question {
 pub fn poll<R>(queue: &Queue, take: impl FnOnce(Polled<'_>) -> R) -> R {
     let Some(event) = queue.take(Duration::ZERO) else { return take(Polled::Nothing) };
     let raw = event.0.as_ptr();
-    // SAFETY: the event is alive until `take` returns, and a record borrows from it; the rest is copied.
+    // SAFETY: the event lives until `take` returns; a record borrows from it, the rest is copied.
     let polled = unsafe {
         match rd::rd_kafka_event_type(raw) {
             rd::RD_KAFKA_EVENT_FETCH => match rd::rd_kafka_event_message_next(raw).as_ref() {
@@ -83,10 +84,10 @@ pub fn poll<R>(queue: &Queue, take: impl FnOnce(Polled<'_>) -> R) -> R {
 }
 
 /// # Safety
-/// The message must be a fetched one.
+/// The message must come from a fetch.
 unsafe fn record(message: &rd::rd_kafka_message_t) -> Record<'_> {
-    // SAFETY: pointers and lengths are librdkafka's own; the message keeps its topic and its headers alive, and
-    // an index past the last header is answered by an error.
+    // SAFETY: pointers and lengths are librdkafka's own; the message keeps its topic and headers
+    // alive; an index past the last header returns an error.
     unsafe {
         let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         let timestamp = rd::rd_kafka_message_timestamp(message, &mut kind);
@@ -148,7 +149,7 @@ unsafe fn entries_of(list: *const rd::rd_kafka_topic_partition_list_t) -> Vec<En
 /// Commits without blocking; the result is a [`Notice::Committed`] of `queue`.
 ///
 /// # Errors
-/// When the request could not even be queued.
+/// If the request could not even be queued.
 pub fn commit(
     consumer: &Consumer,
     offsets: &TopicPartitionList,
@@ -167,10 +168,10 @@ pub fn commit(
     failure(code).map_or(Ok(()), Err)
 }
 
-/// Commits and waits for the result, but not for longer than `patience`.
+/// Commits and waits for the result, at most for `patience`.
 ///
 /// # Errors
-/// When a broker refused a part of it or did not answer.
+/// If a broker refused a part of it or did not answer.
 pub fn commit_within(
     consumer: &Consumer,
     offsets: &TopicPartitionList,
@@ -197,8 +198,8 @@ pub fn set_credentials(consumer: &Consumer, user: &str, password: &str) {
     }
 }
 
-/// The first offset of a partition's log and the one after its last, as far as librdkafka has seen them;
-/// asks nobody.
+/// Returns the first offset of a partition's log and the one after its last, as librdkafka last saw
+/// them. Sends no request.
 pub fn cached_bounds(consumer: &Consumer, topic: &str, partition: i32) -> Option<(i64, i64)> {
     let topic = CString::new(topic).ok()?;
     let (mut low, mut high) = (-1, -1);
@@ -231,14 +232,14 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        // SAFETY: this reference is ours, and is given back once.
+        // SAFETY: this reference is ours, and is released once.
         unsafe { rd::rd_kafka_queue_destroy(self.0.as_ptr()) }
     }
 }
 
 impl Drop for Event {
     fn drop(&mut self) {
-        // SAFETY: the event is ours, and is given back once.
+        // SAFETY: the event is ours, and is destroyed once.
         unsafe { rd::rd_kafka_event_destroy(self.0.as_ptr()) }
     }
 }
@@ -248,11 +249,11 @@ impl Question {
         Queue::new(consumer).map(|queue| Question { queue, pending: false })
     }
 
-    /// Puts the question. `request` gets the options and the queue for the answer; librdkafka copies the
-    /// options before it returns.
+    /// Sends the request. `request` gets the options and the queue for the answer; librdkafka
+    /// copies the options before it returns.
     ///
     /// # Safety
-    /// The call that `request` makes must be the one for this `kind`, and must keep no pointer of ours.
+    /// `request` must make the call for this `kind`, and must keep none of our pointers.
     unsafe fn put(
         &mut self,
         consumer: &Consumer,
@@ -271,7 +272,7 @@ impl Question {
         self.pending = true;
     }
 
-    /// The answer as `read` copies it, if it comes within `patience`. The event lives no longer than that.
+    /// Returns the answer as `read` copies it, if it comes within `patience`. Then drops the event.
     fn answer<T>(
         &mut self,
         patience: Duration,
@@ -299,7 +300,7 @@ impl Question {
         let wanted = if matches!(side, Side::Start) { Offset::Beginning } else { Offset::End };
         let mut list = TopicPartitionList::with_capacity(partitions.len());
         for &(topic, partition) in partitions {
-            // Fails for numbers that are not an offset only.
+            // Fails only for a number that is not an offset.
             let _ = list.add_partition_offset(topic, partition, wanted);
         }
         let client = consumer.client().native_ptr();
@@ -314,7 +315,7 @@ impl Question {
         }
     }
 
-    /// The answer, if it comes within `patience`; partitions that failed are left out.
+    /// Returns the answer if it comes within `patience`, without the partitions that failed.
     pub fn offsets(&mut self, patience: Duration) -> Option<Vec<Entry>> {
         self.answer(patience, |event| {
             let mut found = Vec::new();
@@ -358,8 +359,8 @@ impl Question {
         }
     }
 
-    /// The answer, once it is there: how many members the group has, ourselves included. None when the
-    /// broker does not say.
+    /// Returns the answer once it is there: the number of members of the group, this one included,
+    /// or `None` if the broker does not tell it.
     pub fn members(&mut self) -> Option<usize> {
         let members = self.answer(Duration::ZERO, |event| {
             // SAFETY: the event is alive, and everything that it lends is read here.
@@ -377,7 +378,8 @@ impl Question {
         members.flatten()
     }
 
-    /// Asks this broker, or the controller, unless the last question is still open. Each name must be given once.
+    /// Asks this broker, or the controller, unless the last question is still open. The names must
+    /// be distinct.
     pub fn ask_topics(
         &mut self,
         consumer: &Consumer,
@@ -392,8 +394,7 @@ impl Question {
         let client = consumer.client().native_ptr();
         let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
         let kind = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
-        // SAFETY: the names are alive; librdkafka copies them into the collection, and the collection
-        // into the request.
+        // SAFETY: the names are alive; librdkafka copies them, and then copies the collection.
         unsafe {
             let topics = rd::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
             self.put(consumer, kind, timeout, |options, queue| {
@@ -407,7 +408,7 @@ impl Question {
         }
     }
 
-    /// The answer, if it comes within `patience`.
+    /// Returns the answer if it comes within `patience`.
     pub fn topics(&mut self, patience: Duration) -> Option<Vec<Topic>> {
         self.answer(patience, |event| {
             // SAFETY: the event is alive, and everything that it lends is copied.

@@ -1,21 +1,23 @@
 //! The done and the unfinished records of one assigned partition.
 //!
-//! Items finish in any order, but Kafka commits one offset. The tracker knows the lowest offset that is
-//! not done (the base, which is committed) and one bit for each offset above it (the map, which goes
-//! into the commit's metadata, see [`metadata`](super::metadata)). It is pure and single-threaded:
-//! the poll thread owns one for each partition, and a new assignment gets a new one.
+//! Items finish in any order, but Kafka commits one offset. The tracker knows the lowest offset
+//! that is not done (the base, which is committed) and one bit for each offset above it (the map,
+//! which goes into the commit's metadata, see [`metadata`](super::metadata)). It is pure and
+//! single-threaded: the poll thread owns one for each partition, and a new assignment gets a new
+//! one.
 //!
 //! Two rules keep finished work from being forgotten or invented:
-//! - base and map come from one [`snapshot`](Tracker::snapshot), never from two calls with a change in
-//!   between;
-//! - a partition is clean only when the commit of the change that made it dirty was acknowledged, so
-//!   a record that finishes while a commit is under way is committed by the next one.
+//! - base and map come from one [`snapshot`](Tracker::snapshot), never from two calls with a change
+//!   in between;
+//! - a partition is clean only when the commit of the change that made it dirty was acknowledged,
+//!   so a record that finishes while a commit is under way is committed by the next one.
 
 use std::collections::{HashMap, VecDeque};
 
-/// The most offsets that may be incomplete in one partition at once. With [`MAX_WINDOW`] it bounds the
-/// metadata: an entry takes two bytes for its gap (a third for at most `MAX_WINDOW / 2^14` entries) and
-/// one for its attempts, which is below 2,800 bytes in all, or 3,750 characters of 4,096.
+/// The most offsets that may be incomplete in one partition at once. With [`MAX_WINDOW`] it bounds
+/// the metadata: an entry takes two bytes for its gap (a third for at most `MAX_WINDOW / 2^14`
+/// entries) and one for its attempts, which is below 2,800 bytes in all, or 3,750 characters of
+/// 4,096.
 pub const MAX_INCOMPLETE: usize = 900;
 
 /// The longest stretch from the base to the newest offset.
@@ -113,8 +115,9 @@ impl Tracker {
             || (self.incomplete < self.cap && offset - self.base < MAX_WINDOW)
     }
 
-    /// Registers a record. The records of one assignment come in rising order, so an offset that is skipped
-    /// does not exist (compacted, expired, or a marker of a transaction) and counts as done.
+    /// Registers a record. The records of one assignment come in rising order, so an offset that is
+    /// skipped does not exist (compacted, expired, or a marker of a transaction) and counts as
+    /// done.
     pub fn receive(&mut self, offset: i64) -> Received {
         if offset < self.next {
             return Received::Again;
@@ -134,8 +137,8 @@ impl Tracker {
         Received::New { vanished }
     }
 
-    /// Forgets the incomplete offsets before this one that were not received: a later record has come, so
-    /// they are gone from the log. How many there were.
+    /// Forgets the incomplete offsets before this one that were not received: a later record has
+    /// come, so they are gone from the log. How many there were.
     pub fn pass_over(&mut self, offset: i64) -> usize {
         let to = offset.min(self.end);
         let vanished = self.forget_between(self.next, to);
@@ -143,8 +146,9 @@ impl Tracker {
         vanished
     }
 
-    /// A reader has reached `end`: offsets below it that did not come do not exist (markers of transactions,
-    /// aborted or compacted records) and count as done. How many of them were expected.
+    /// A reader has reached `end`: offsets below it that did not come do not exist (markers of
+    /// transactions, aborted or compacted records) and count as done. How many of them were
+    /// expected.
     pub fn reach(&mut self, end: i64) -> usize {
         let vanished = self.pass_over(end);
         let base = self.base;
@@ -233,7 +237,8 @@ impl Tracker {
         let mut incomplete = Vec::new();
         let mut offset = self.next_needed(self.base);
         while offset < end {
-            // Only after the broker refused a longer map: records that are done above this offset are forgotten.
+            // Only after the broker refused a longer map: records that are done above this offset
+            // are forgotten.
             if incomplete.len() == self.cap {
                 return Snapshot { base: self.base, end: offset, incomplete, change: self.changes };
             }
@@ -263,8 +268,8 @@ impl Tracker {
         self.changes += 1;
     }
 
-    /// Lowers the bound on incomplete offsets, after the broker refused a commit as too large. A map
-    /// names no more than that either, so that a commit goes through after a few refusals.
+    /// Lowers the bound on incomplete offsets, after the broker refused a commit as too large. A
+    /// map names no more than that either, so that a commit goes through after a few refusals.
     pub fn shrink_cap(&mut self) -> usize {
         self.cap = (self.cap / 2).max(1);
         self.cap

@@ -1,7 +1,7 @@
 //! Text from outside in a log line: on one line, without control characters, and not too long.
 //!
-//! Broker errors, worker answers and ids come from outside. With a newline in them they could forge a line, and with an
-//! escape sequence they could change what a terminal shows.
+//! Broker errors, worker answers and ids come from outside. With a newline in them they could forge
+//! a line, and with an escape sequence they could change what a terminal shows.
 
 use std::fmt::{self, Write};
 
@@ -11,7 +11,8 @@ pub(super) const FIELD_MAX: usize = 1024;
 /// Characters that are kept of a message. Ours are short; those of libraries hold outside text.
 pub(super) const MESSAGE_MAX: usize = 2048;
 
-/// Passes text on, without characters that a terminal or a reader of lines acts on, up to a number of characters.
+/// Passes text on, without characters that a terminal or a reader of lines acts on, up to a number
+/// of characters.
 pub(super) struct Escaped<W> {
     inner: W,
     left: usize,

@@ -1,4 +1,5 @@
-//! Log lines for machines: one JSON object per line, with the fields of the event and of its spans side by side.
+//! Log lines for machines: one JSON object per line, with the fields of the event and of its spans
+//! side by side.
 
 use std::fmt::{self, Debug, Write};
 use std::time::SystemTime;

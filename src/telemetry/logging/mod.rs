@@ -17,7 +17,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// The lines that are logged: a level, or levels for parts of the program such as `warn,longhaul=debug`.
+/// The lines that are logged: a level, or levels for parts of the program such as
+/// `warn,longhaul=debug`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFilter(String);
 
@@ -65,8 +66,9 @@ impl LogFilter {
     }
 
     fn env_filter(&self) -> Result<EnvFilter, String> {
-        // A later directive wins. So a filter for one part leaves the others at `info` instead of silencing them. lapin
-        // logs each lost connection as an error; the source logs it with the pipeline's name.
+        // A later directive wins. So a filter for one part leaves the others at `info` instead of
+        // silencing them. lapin logs each lost connection as an error; the source logs it with the
+        // pipeline's name.
         EnvFilter::try_new(format!("info,lapin=off,{}", self.0)).map_err(|error| error.to_string())
     }
 }
@@ -74,8 +76,8 @@ impl LogFilter {
 impl FromStr for LogFilter {
     type Err = String;
 
-    /// Accepts only filters that certainly mean something: `EnvFilter` takes `verbose` for a part of the program, and
-    /// logs nothing else then.
+    /// Accepts only filters that certainly mean something: `EnvFilter` takes `verbose` for a part
+    /// of the program, and logs nothing else then.
     fn from_str(text: &str) -> Result<Self, String> {
         let levels = LEVELS.join(", ");
         let is_level = |word: &str| LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level));

@@ -1,5 +1,5 @@
-//! The process's own metrics, with the names that all Prometheus clients use. Read from `/proc`, so they are only there on
-//! Linux.
+//! The process's own metrics, with the names that all Prometheus clients use. Read from `/proc`, so
+//! they are only there on Linux.
 
 use std::fmt::{self, Write};
 use std::fs;

@@ -1,7 +1,8 @@
 //! Kafka keeps the contract, as far as a topic can.
 //!
-//! One promise is RabbitMQ's alone: Kafka knows no prefetch (the room in the bridge's channel is the bound).
-//! A cut as such does not lose a session either: the group waits for the member for as long as its session timeout.
+//! One promise is RabbitMQ's alone: Kafka knows no prefetch (the room in the bridge's channel is
+//! the bound). A cut as such does not lose a session either: the group waits for the member for as
+//! long as its session timeout.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Letters that a real broker can never accept whole: the body, the id and the reason arrive all the same.
+//! Letters that a real broker can never accept whole: the body, the id and the reason arrive all
+//! the same.
 
 use std::sync::Arc;
 

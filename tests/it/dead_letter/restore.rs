@@ -1,4 +1,5 @@
-//! A dead letter that was written to a real broker and read back gives the item again, whichever broker it came from.
+//! A dead letter that was written to a real broker and read back gives the item again, whichever
+//! broker it came from.
 
 use std::sync::Arc;
 use std::time::SystemTime;

@@ -63,8 +63,9 @@ impl Target for RabbitmqQueue {
     }
 }
 
-/// A broker that closes its connections and takes no new ones. It is librdkafka's mock: a real one tells its clients
-/// its own address, so that no relay stays in between, and to stop it would stop it for all other tests.
+/// A broker that closes its connections and takes no new ones. It is librdkafka's mock: a real one
+/// tells its clients its own address, so that no relay stays in between, and to stop it would stop
+/// it for all other tests.
 pub struct KafkaTopic {
     /// Dropped first: it waits for its broker.
     consumer: BaseConsumer,

@@ -1,4 +1,5 @@
-//! A wall clock that is set while work runs. Only names and stamps go by it: nothing ends, starts or is lost for it.
+//! A wall clock that is set while work runs. Only names and stamps go by it: nothing ends, starts
+//! or is lost for it.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;
@@ -77,7 +78,8 @@ async fn rabbitmq_work_outlasts_a_wall_clock_that_jumps() {
     a_wall_clock_that_jumps(backlog, &source).await;
 }
 
-/// librdkafka waits by the wall clock, and has to keep its group for longer than the session timeout.
+/// librdkafka waits by the wall clock, and has to keep its group for longer than the session
+/// timeout.
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_work_outlasts_a_wall_clock_that_jumps() {
     let backlog = Kafka::create().await;

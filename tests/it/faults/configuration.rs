@@ -1,4 +1,5 @@
-//! Faults of the configuration that the service reports: they cost no item, and the pipeline says why it stands still.
+//! Faults of the configuration that the service reports: they cost no item, and the pipeline says
+//! why it stands still.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

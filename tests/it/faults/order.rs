@@ -1,4 +1,5 @@
-//! `order: key` on Kafka, with work that fails now and then: one record of a key at a time, in order, and others go on.
+//! `order: key` on Kafka, with work that fails now and then: one record of a key at a time, in
+//! order, and others go on.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

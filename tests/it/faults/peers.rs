@@ -86,8 +86,9 @@ async fn rabbitmq_items_of_a_lost_connection_are_not_begun_again_by_another_repl
     }
 }
 
-/// The broker has given the first replica up and hands its items to the second, while the first hears nothing: asked for
-/// them, it finds out that its session is dead, which takes longer than any other answer.
+/// The broker has given the first replica up and hands its items to the second, while the first
+/// hears nothing: asked for them, it finds out that its session is dead, which takes longer than
+/// any other answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_items_of_a_session_that_is_dead_unnoticed_are_handed_over() {
     let pair = Pair::start(&amqp::brokers()[0], Duration::from_secs(20)).await;
@@ -133,7 +134,8 @@ async fn kafka_rolling_restart_loses_nothing_and_runs_nothing_twice() {
     rolling_restart::<Kafka>().await;
 }
 
-/// With 200 records in flight, a hand-written consumer ran 185 of them again when a second member joined.
+/// With 200 records in flight, a hand-written consumer ran 185 of them again when a second member
+/// joined.
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_rebalance_runs_nothing_twice_and_new_records_start_at_once() {
     let backlog = Kafka::with_partitions(8).await;
@@ -157,8 +159,8 @@ async fn kafka_rebalance_runs_nothing_twice_and_new_records_start_at_once() {
     backlog.remove().await;
 }
 
-/// Scaled to zero, or stopped with compose: nobody stays who could take a result over, so each keeps its partitions and
-/// commits the records that it finishes.
+/// Scaled to zero, or stopped with compose: nobody stays who could take a result over, so each
+/// keeps its partitions and commits the records that it finishes.
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_replicas_that_stop_together_commit_what_they_finish() {
     let backlog = Kafka::with_partitions(4).await;

@@ -1,4 +1,5 @@
-//! Lost sessions of every kind, on RabbitMQ. No item runs twice, because its redelivery finds the open request.
+//! Lost sessions of every kind, on RabbitMQ. No item runs twice, because its redelivery finds the
+//! open request.
 
 use std::time::Duration;
 
@@ -33,8 +34,8 @@ async fn all_done_once(bridge: Longhaul, worker: &Worker, backlog: &Rabbitmq, it
     assert_eq!(calls as usize, items, "calls\n{log}");
 }
 
-/// A bridge written by hand never ends the first of these; RabbitmqSource made 25 calls for 10 ids. For the second it made
-/// 40 runs for 20 items.
+/// A bridge written by hand never ends the first of these; RabbitmqSource made 25 calls for 10 ids.
+/// For the second it made 40 runs for 20 items.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_that_times_out_acks_restarts_and_runs_short_of_memory() {
     let of_one = async |kind| {
@@ -85,8 +86,8 @@ async fn a_consumer_that_is_cancelled_by_its_own_ack_timeout(broker: &OwnRabbitm
     eventually("nothing to be left", async || backlog.left().await == 0).await;
 }
 
-/// The broker ends the session in the middle of the drain. What runs is acked in a new one, and what else comes in that
-/// stays with the broker.
+/// The broker ends the session in the middle of the drain. What runs is acked in a new one, and
+/// what else comes in that stays with the broker.
 async fn a_drain_longer_than_the_ack_timeout(broker: &OwnRabbitmq) {
     broker.set_ack_timeout(2_000);
     let backlog = filled(&broker.url, 6).await;
@@ -135,7 +136,8 @@ async fn a_memory_alarm_while_dead_letters_are_due(broker: &OwnRabbitmq) {
     all_done_once(bridge, &worker, &backlog, 10).await;
 }
 
-/// The broker gives the items to nobody else while it believes in the old connection, and to us once it does not.
+/// The broker gives the items to nobody else while it believes in the old connection, and to us
+/// once it does not.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_connection_that_stalls_runs_nothing_twice() {
     let url = &amqp::brokers()[0];
@@ -176,7 +178,8 @@ async fn rabbitmq_delivery_limit_takes_nothing_that_is_in_our_hands() {
                 bridge.log().matches("Redelivery adopted").count() >= 4 * (cut - 1)
             })
             .await;
-            // An ack of an old delivery that is cut off on its way may be one too many to tell from another item's.
+            // An ack of an old delivery that is cut off on its way may be one too many to tell from
+            // another item's.
             relay.quiet().await;
         }
         assert!(bridge.log().contains("copied to its own queue"), "{}", bridge.log());

@@ -1,5 +1,5 @@
-//! Attempts that survive the bridge, waits that are spent in the broker, and a breaker that keeps a queue from its dead
-//! letter.
+//! Attempts that survive the bridge, waits that are spent in the broker, and a breaker that keeps a
+//! queue from its dead letter.
 
 use std::time::Duration;
 
@@ -88,7 +88,8 @@ async fn kafka_attempts_survive_a_kill_in_the_committed_metadata() {
     graveyard.remove().await;
 }
 
-/// A parked item holds no slot: with one slot, ten items fail once each before the first comes back.
+/// A parked item holds no slot: with one slot, ten items fail once each before the first comes
+/// back.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_parked_items_hold_no_slot_and_keep_their_id() {
     for url in amqp::brokers() {
@@ -183,7 +184,8 @@ async fn kafka_stuck_head_is_given_up() {
     graveyard.remove().await;
 }
 
-/// A service whose connections break in mid-request: nobody knows how those requests ended, so they are made again.
+/// A service whose connections break in mid-request: nobody knows how those requests ended, so they
+/// are made again.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_requests_that_are_reset_are_made_again() {
     let url = &amqp::brokers()[0];

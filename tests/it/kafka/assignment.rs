@@ -31,7 +31,8 @@ async fn finished_work_moves_with_its_partition() {
     first.wait_for(|event| matches!(event, SourceEvent::Lost { .. })).await;
     until("two partitions each", || first.up().len() == 2 && second.up().len() == 2).await;
 
-    // The first member still runs records of the moved partitions. They are stale, and settle nothing.
+    // The first member still runs records of the moved partitions. They are stale, and settle
+    // nothing.
     let kept = first.up();
     for delivery in taken.iter().filter(|delivery| delivery.outline.id.tag == 0) {
         first.ack(delivery.outline.id);
@@ -75,11 +76,11 @@ async fn waits_for_a_missing_topic() {
     source.close().await;
 }
 
-/// Offsets start again in a topic that was deleted and created again; none of its records may be taken
-/// for a finished one.
+/// Offsets start again in a topic that was deleted and created again; none of its records may be
+/// taken for a finished one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_created_anew_is_read_from_its_start() {
-    let broker = Broker::real("anew");
+    let broker = Broker::real("again");
     let topic = &broker.name;
     broker.create_topic(topic, 1).await;
     broker.produce(topic, 0, (0..20).map(|number| format!("old {number}"))).await;
@@ -118,7 +119,8 @@ async fn static_members_keep_their_partitions_over_a_restart() {
     let mut again = Running::start(settings.clone());
     assert_eq!(offsets(&again.take(1).await), [0]);
 
-    // A second one with the same name fences the first. Its sessions are lost, nothing is cut, and it tells the help.
+    // A second one with the same name fences the first. Its sessions are lost, nothing is cut, and
+    // it tells the help.
     let mut usurper = Running::start(settings);
     usurper.take(1).await;
     again.wait_for(|event| matches!(event, SourceEvent::Lost { .. })).await;

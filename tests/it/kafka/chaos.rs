@@ -1,8 +1,10 @@
-//! A group whose members join, leave and die all the time: nothing is lost, and every record that runs twice was in
-//! the hands of a member that was killed, or finished within its last commit interval.
+//! A group whose members join, leave and die all the time: nothing is lost, and every record that
+//! runs twice was in the hands of a member that was killed, or finished within its last commit
+//! interval.
 //!
 //! ```text
-//! LONGHAUL_TEST_CHAOS_RECORDS=100000 LONGHAUL_TEST_CHAOS_SEEDS=1,2,3,4,5 cargo test --test it kafka::chaos -- --nocapture
+//! LONGHAUL_TEST_CHAOS_RECORDS=100000 LONGHAUL_TEST_CHAOS_SEEDS=1,2,3,4,5 \
+//!     cargo test --test it kafka::chaos -- --nocapture
 //! ```
 //! takes six minutes for each seed.
 
@@ -27,10 +29,12 @@ const MAX_IN_FLIGHT: usize = 8;
 /// Records written each second: as many as go through with half of the members away.
 const RATE: usize = 300;
 const BETWEEN_ACTIONS: Duration = Duration::from_secs(5);
-/// The time in which records may have finished without their commit: a commit interval, and the time to gather and write it.
+/// The time in which records may have finished without their commit: a commit interval, and the
+/// time to gather and write it.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(250);
-/// A member that dies while the group waits for another dead one has this much more that is not committed:
-/// its work until it stopped taking records. Over twenty kills the sum has room for that.
+/// A member that dies while the group waits for another dead one has this much more that is not
+/// committed: its work until it stopped taking records. Over twenty kills the sum has room for
+/// that.
 const IN_A_REBALANCE: usize = 40;
 const MANY_KILLS: usize = 20;
 

@@ -76,7 +76,8 @@ async fn a_connection_that_is_cut_loses_no_session() {
     source.close().await;
 }
 
-/// While a session is only believed to be alive, nobody is told that it is: the group may have given it to another member.
+/// While a session is only believed to be alive, nobody is told that it is: the group may have
+/// given it to another member.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_alive_only_where_the_group_says_so() {
     let Some(relayed) = Relayed::start("proof").await else { return };
@@ -125,7 +126,8 @@ async fn a_release_does_not_wait_for_a_commit_for_ever() {
     first.close().await;
 }
 
-/// Partitions that come while the bridge is full wait like the others, and all go on when it has room.
+/// Partitions that come while the bridge is full wait like the others, and all go on when it has
+/// room.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_paused_goes_on_after_rebalances() {
     let broker = Broker::real("paused");

@@ -56,7 +56,8 @@ async fn a_topic_that_was_created_again_while_the_source_was_down_runs_from_its_
         source.close().await;
 
         recreate(&broker, records).await;
-        // The broker forgets the offsets of a deleted topic, but not if a member of the group commits them late.
+        // The broker forgets the offsets of a deleted topic, but not if a member of the group
+        // commits them late.
         broker.commit(topic, offset, &metadata);
         let mut settings = broker.settings(&[topic]);
         settings.start = start;
@@ -115,7 +116,8 @@ async fn records_of_two_logs_have_different_identities() {
     assert!(first != second && first.0 != 0 && seen[0] != seen[1], "{seen:?}");
 }
 
-/// A missing topic is a visible problem, and one that appears is read from its beginning, also with `start: latest`.
+/// A missing topic is a visible problem, and one that appears is read from its beginning, also with
+/// `start: latest`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_appears_later_starts_at_its_beginning() {
     for pattern in [true, false] {

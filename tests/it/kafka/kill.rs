@@ -1,7 +1,9 @@
-//! A process that is killed without any warning: the records that run again, and those that are read again.
+//! A process that is killed without any warning: the records that run again, and those that are
+//! read again.
 //!
-//! The first record is held, those behind it are finished at 1,000 a second, and then the process dies.
-//! `LONGHAUL_TEST_RECORDS=100000` runs it at full length (two minutes and a half for each case):
+//! The first record is held, those behind it are finished at 1,000 a second, and then the process
+//! dies. `LONGHAUL_TEST_RECORDS=100000` runs it at full length (two minutes and a half for each
+//! case):
 //!
 //! ```text
 //! LONGHAUL_TEST_RECORDS=100000 cargo test --test it kafka::kill -- --nocapture --test-threads 1

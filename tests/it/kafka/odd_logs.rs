@@ -1,5 +1,5 @@
-//! Logs with holes, logs that retention shortened, and committed offsets that others moved: every record
-//! that is there comes at least once, and nothing is fatal.
+//! Logs with holes, logs that retention shortened, and committed offsets that others moved: every
+//! record that is there comes at least once, and nothing is fatal.
 
 use std::time::Duration;
 
@@ -27,7 +27,8 @@ fn map(log: u128, base: i64, end: i64, incomplete: &[i64]) -> String {
     metadata::encode(log, &Snapshot { base, end, incomplete, change: 0 })
 }
 
-/// Markers of transactions take offsets of their own, at the end of the log too; aborted records do not come.
+/// Markers of transactions take offsets of their own, at the end of the log too; aborted records do
+/// not come.
 #[tokio::test(flavor = "multi_thread")]
 async fn markers_of_transactions_count_as_done() {
     let broker = Broker::real("transactions");
@@ -109,7 +110,8 @@ async fn compacted_records_count_as_done() {
     again.close().await;
 }
 
-/// Retention went past the committed offset: reading goes on at the oldest record, also with `start: latest`.
+/// Retention went past the committed offset: reading goes on at the oldest record, also with
+/// `start: latest`.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offset_that_retention_took_goes_on_at_the_oldest_record() {
     for start in [Start::Earliest, Start::Latest] {

@@ -65,7 +65,8 @@ async fn too_large_is_permanent_and_a_missing_topic_is_named() {
     assert!(!error.is_transient() && error.what.contains("2000000"), "{error:?}");
 }
 
-/// A topic's limit is one for batches: records that fit alone must not be refused because of their neighbours.
+/// A topic's limit is one for batches: records that fit alone must not be refused because of their
+/// neighbours.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_writes_at_once_do_not_add_up_to_a_batch_that_is_too_large() {
     let broker = Broker::real("batches");

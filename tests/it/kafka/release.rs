@@ -159,7 +159,8 @@ async fn a_sole_member_drains_to_the_end_and_leaves_when_another_joins() {
     second.close().await;
 }
 
-/// Where no replica goes on, nobody could take over the running records, so nobody gets them before they are done.
+/// Where no replica goes on, nobody could take over the running records, so nobody gets them before
+/// they are done.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_successor_a_drain_keeps_what_runs() {
     let (mut first, mut second) = two_members("keep").await;

@@ -30,8 +30,8 @@ pub struct Broker {
     pub name: String,
 }
 
-/// A broker whose every connection goes through a relay. A broker tells its clients where to come to, so
-/// there is one such address, and one test at a time that has it.
+/// A broker whose every connection goes through a relay. A broker tells its clients where to come
+/// to, so there is one such address, and one test at a time that has it.
 pub struct Relayed {
     /// Reached through the relay.
     pub broker: Broker,

@@ -1,4 +1,5 @@
-//! Batches that nobody can decode. A real broker refuses them, so the mock cluster gets them, in Kafka's own protocol.
+//! Batches that nobody can decode. A real broker refuses them, so the mock cluster gets them, in
+//! Kafka's own protocol.
 
 use std::time::Duration;
 

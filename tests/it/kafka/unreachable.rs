@@ -55,7 +55,8 @@ async fn an_outage_loses_nothing_and_closing_in_it_is_prompt() {
     source.ack(taken[1].outline.id);
     cluster.broker_up(1).unwrap();
     broker.produce("t", 0, ["3".to_owned()]).await;
-    // Whether the group kept us over the outage or not: a record that was not acked is in our hands, or comes again.
+    // Whether the group kept us over the outage or not: a record that was not acked is in our
+    // hands, or comes again.
     source.take(1).await;
 
     cluster.broker_down(1).unwrap();

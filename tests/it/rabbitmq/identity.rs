@@ -55,8 +55,8 @@ async fn an_item_is_shared_once_another_consumer_was_there() {
     }
 }
 
-/// A loses its connection while it runs the item, B runs and acks it, and then the same bytes come again, once returned:
-/// this is another item, and A must run it.
+/// A loses its connection while it runs the item, B runs and acks it, and then the same bytes come
+/// again, once returned: this is another item, and A must run it.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_item_that_looks_like_a_finished_one_runs() {
     for url in brokers() {

@@ -1,4 +1,5 @@
-//! Refusals and other states in which nothing can be consumed: reported at once, and left as soon as they pass.
+//! Refusals and other states in which nothing can be consumed: reported at once, and left as soon
+//! as they pass.
 
 use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -128,7 +129,8 @@ async fn a_port_with_another_protocol_is_named() {
 async fn a_silent_address_does_not_prevent_the_next() {
     let url = &brokers()[0];
     let port = address(url).rsplit(':').next().unwrap().to_owned();
-    // `localhost` is ::1 and 127.0.0.1, in this order or the other; the broker listens at the second only.
+    // `localhost` is ::1 and 127.0.0.1, in this order or the other; the broker listens at the
+    // second only.
     let silent = TcpListener::bind(format!("[::1]:{port}")).await;
     let mut named = url::Url::parse(url).unwrap();
     named.set_host(Some("localhost")).unwrap();

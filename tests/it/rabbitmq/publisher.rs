@@ -197,7 +197,8 @@ async fn a_parking_queue_with_other_arguments_is_refused() {
     }
 }
 
-/// RabbitMQ 3.10 sees a cycle in the second trip of a message that carries the `x-death` of the first, and drops it.
+/// RabbitMQ 3.10 sees a cycle in the second trip of a message that carries the `x-death` of the
+/// first, and drops it.
 #[tokio::test]
 async fn a_copy_survives_many_trips_through_a_parking_queue() {
     for url in brokers() {

@@ -1,4 +1,5 @@
-//! Random messages of every kind that AMQP can express, and some that it cannot: each is handed over once.
+//! Random messages of every kind that AMQP can express, and some that it cannot: each is handed
+//! over once.
 
 use std::collections::BTreeMap;
 
@@ -74,7 +75,8 @@ async fn copied(copies: &Queue, to_copies: &Publisher, delivery: &Delivery) {
     assert_eq!(id, origin.properties.message_id);
 }
 
-/// Flags and properties. Those that the server checks itself (expiration, user_id, delivery_mode) stay away.
+/// Flags and properties. Those that the server checks itself (expiration, user_id, delivery_mode)
+/// stay away.
 fn properties(random: &mut fastrand::Rng) -> Vec<u8> {
     let mut flags = 0u16;
     let mut made = Vec::new();

@@ -21,7 +21,8 @@ use crate::support::bridge::Bridge;
 use crate::support::rabbitmq::{self, Queue};
 
 pub trait Backlog: Sized {
-    /// Items that finished and may run again after a kill, beside those in flight: the items of one commit interval.
+    /// Items that finished and may run again after a kill, beside those in flight: the items of one
+    /// commit interval.
     const UNCOMMITTED: u32;
 
     async fn create() -> Self;
@@ -157,7 +158,8 @@ impl Backlog for Kafka {
 
     fn source(&self) -> String {
         let Broker { bootstrap, name } = &self.0;
-        // A record of 1 MiB and its envelope are more than one fetch takes by default; librdkafka grows with it.
+        // A record of 1 MiB and its envelope are more than one fetch takes by default; librdkafka
+        // grows with it.
         format!("{{ kafka: {{ bootstrap_servers: [\"{bootstrap}\"], topics: [{name}], group: {name} }} }}")
     }
 
@@ -165,7 +167,8 @@ impl Backlog for Kafka {
         format!("{{ kafka: {{ bootstrap_servers: [\"{}\"], topic: {} }} }}", self.0.bootstrap, self.0.name)
     }
 
-    /// Records above the committed offset, less those that its map has as finished: here all or none are.
+    /// Records above the committed offset, less those that its map has as finished: here all or
+    /// none are.
     async fn left(&self) -> u64 {
         let (client, topic, committed) =
             (self.0.client(), self.0.name.clone(), self.0.committed(&self.0.name).0);

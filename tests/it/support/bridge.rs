@@ -1,4 +1,5 @@
-//! The bridge's end of a link, driven by hand: it takes deliveries, settles them and watches the events.
+//! The bridge's end of a link, driven by hand: it takes deliveries, settles them and watches the
+//! events.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -48,7 +49,8 @@ impl Bridge {
         taken
     }
 
-    /// That no delivery comes for a while. Too short a while can only hide a fault, never report one that is none.
+    /// That no delivery comes for a while. Too short a while can only hide a fault, never report
+    /// one that is none.
     pub async fn nothing_comes(&mut self) {
         let next = tokio::time::timeout(Duration::from_millis(300), self.port.deliveries.recv()).await;
         assert!(next.is_err(), "nothing may be handed over now, but got {next:?}");

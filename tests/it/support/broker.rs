@@ -1,4 +1,5 @@
-//! A RabbitMQ node of a test's own: it may be stopped, told to time out, or run out of memory, and nobody else notices.
+//! A RabbitMQ node of a test's own: it may be stopped, told to time out, or run out of memory, and
+//! nobody else notices.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -31,8 +32,8 @@ impl OwnRabbitmq {
         OwnRabbitmq { folder, kind, url }
     }
 
-    /// `stop`, `start` or `kill` of the node, or `rabbitmqctl …`, which gives up too early on a busy machine and is asked
-    /// again then.
+    /// `stop`, `start` or `kill` of the node, or `rabbitmqctl …`, which gives up too early on a
+    /// busy machine and is asked again then.
     pub fn ctl(&self, arguments: &[&str]) {
         let ctl = self.folder.path().join(self.kind).join("ctl");
         let mut tries = if arguments[0] == "rabbitmqctl" { 4 } else { 1 };
@@ -46,7 +47,8 @@ impl OwnRabbitmq {
         }
     }
 
-    /// From 4.3 on a consumer of a quorum queue may say itself how long a delivery may stay unacked, and does.
+    /// From 4.3 on a consumer of a quorum queue may say itself how long a delivery may stay
+    /// unacked, and does.
     pub fn takes_the_consumers_word(&self) -> bool {
         self.kind == "rabbitmq-4.3"
     }

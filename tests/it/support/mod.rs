@@ -1,4 +1,5 @@
-//! The parts that several tests need: a source under test with its bridge end, brokers, and a relay that fails on demand.
+//! The parts that several tests need: a source under test with its bridge end, brokers, and a relay
+//! that fails on demand.
 
 pub mod app;
 pub mod bridge;

@@ -13,7 +13,8 @@ use longhaul::source::rabbitmq;
 
 use super::within;
 
-/// The brokers to test against, as AMQP URIs: the one that must be there, and RabbitMQ 4.0 and 4.3 where they are.
+/// The brokers to test against, as AMQP URIs: the one that must be there, and RabbitMQ 4.0 and 4.3
+/// where they are.
 pub fn brokers() -> Vec<String> {
     let first = std::env::var("LONGHAUL_TEST_AMQP_URL").unwrap_or_else(|_| {
         panic!("LONGHAUL_TEST_AMQP_URL is not set: these tests need a RabbitMQ; ./tests/run starts one")

@@ -12,7 +12,8 @@ use tokio::task::JoinHandle;
 
 use super::within;
 
-/// Much longer than bytes are held back on the way (Nagle's algorithm beside delayed acknowledgements: 40 ms).
+/// Much longer than bytes are held back on the way (Nagle's algorithm beside delayed
+/// acknowledgements: 40 ms).
 const QUIET: Duration = Duration::from_millis(200);
 
 /// Listens on a port of its own, and stops when it is dropped.
@@ -37,7 +38,8 @@ struct Passed {
 pub enum Mode {
     /// Bytes go both ways.
     Pass,
-    /// Connections stay open, but every byte is swallowed. Cut before passing again: a stream with a hole is garbage.
+    /// Connections stay open, but every byte is swallowed. Cut before passing again: a stream with
+    /// a hole is garbage.
     Stall,
     /// New connections are closed at once.
     Refuse,
@@ -59,8 +61,8 @@ impl Relay {
         Relay::start_at("127.0.0.1:0", upstream).await
     }
 
-    /// Listens where the server tells its clients to come to. The relay of a test before may still be about to
-    /// let go of that address.
+    /// Listens where the server tells its clients to come to. The relay of a test before may still
+    /// be about to let go of that address.
     pub async fn start_at(listen: &str, upstream: String) -> Self {
         let listener = within("the relay's address", async {
             loop {
@@ -93,7 +95,8 @@ impl Relay {
         self.control.send_modify(|control| control.junk += 1);
     }
 
-    /// Closes every connection to the server. The clients hear nothing of it, and nothing else either.
+    /// Closes every connection to the server. The clients hear nothing of it, and nothing else
+    /// either.
     pub fn part(&self) {
         self.control.send_modify(|control| control.parted += 1);
     }

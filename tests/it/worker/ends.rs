@@ -128,8 +128,9 @@ async fn much_output_does_not_grow_the_shim() {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
     };
-    // Not on a system without /proc. The peak of the pages that are not part of a file is not recorded, so the peak of all
-    // pages has a bound that allows for the larger program without optimisation.
+    // Not on a system without /proc. The peak of the pages that are not part of a file is not
+    // recorded, so the peak of all pages has a bound that allows for the larger program without
+    // optimisation.
     let (Some(now), Some(peak)) = (kibibytes("RssAnon:"), kibibytes("VmHWM:")) else { return };
     eprintln!("RssAnon {now} KiB, VmHWM {peak} KiB, VmRSS {:?} KiB", kibibytes("VmRSS:"));
     assert!(now <= 8 * 1024, "{now} KiB");

@@ -136,7 +136,8 @@ async fn with_on_gone_finish_the_command_goes_on() {
 
 #[tokio::test]
 async fn no_answer_announces_the_end_of_its_connection() {
-    // A server that closes idle connections announces it, or has a timeout that a test cannot await; see `connection`.
+    // A server that closes idle connections announces it, or has a timeout that a test cannot
+    // await; see `connection`.
     let shim = Shim::sh(&[], "exit 65").await;
     let answer = shim.item("").await;
     assert_eq!((answer.status, answer.header("connection"), answer.header("keep-alive")), (422, "", ""));

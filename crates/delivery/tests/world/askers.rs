@@ -1,7 +1,7 @@
 //! Other replicas that were handed an item and ask this one for it.
 //!
-//! An asker asks, hears an answer or loses it, and asks again. It may die at any moment; the broker then takes its item
-//! back and may hand it to the next replica, which asks too.
+//! An asker asks, hears an answer or loses it, and asks again. It may die at any moment; the broker
+//! then takes its item back and may hand it to the next replica, which asks too.
 
 use longhaul_delivery::{ClaimId, Handed, Input, Standing, Time};
 

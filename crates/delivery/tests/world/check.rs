@@ -17,8 +17,9 @@ pub(super) struct Tally {
     pub(super) dropped: u32,
     /// Copies that are in the queue, or were.
     pub(super) copies: u32,
-    /// With parking, copies that nobody here knows of (their confirm was lost) and sessions lost between a copy's write
-    /// and the ack that follows: the item is there twice then, and may run from both.
+    /// With parking, copies that nobody here knows of (their confirm was lost) and sessions lost
+    /// between a copy's write and the ack that follows: the item is there twice then, and may run
+    /// from both.
     pub(super) twice: u32,
 }
 

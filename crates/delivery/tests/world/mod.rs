@@ -1,5 +1,6 @@
-//! A broker, a worker and time around the real `Dispatcher`, in a form that both the exhaustive model
-//! and the seeded simulation can walk: a state, its possible steps, and what must never happen.
+//! A broker, a worker and time around the real `Dispatcher`, in a form that both the exhaustive
+//! model and the seeded simulation can walk: a state, its possible steps, and what must never
+//! happen.
 
 mod askers;
 mod broker;
@@ -69,7 +70,8 @@ pub struct Setting {
     pub classes: Vec<usize>,
     /// Whether every item has an identity of its own (Kafka), or only its class's (RabbitMQ).
     pub unique: bool,
-    /// Whether the broker may hand items over in any order, as a queue does that puts returns at its back.
+    /// Whether the broker may hand items over in any order, as a queue does that puts returns at
+    /// its back.
     pub any_order: bool,
     /// Unsettled deliveries at once: RabbitMQ's prefetch. None for Kafka.
     pub prefetch: Option<usize>,
@@ -118,8 +120,8 @@ pub enum Step {
     Complete(ItemId, Outcome),
     Confirm(ItemId),
     FailWrite(ItemId),
-    /// The first settle reaches the broker, and the bridge hears that it was sent; or, in a session that
-    /// is gone, it hears that the settle was stale.
+    /// The first settle reaches the broker, and the bridge hears that it was sent; or, in a session
+    /// that is gone, it hears that the settle was stale.
     Answer,
     /// The broker shows that it knows the acks that were sent.
     Prove,
@@ -282,8 +284,9 @@ impl World {
         steps
     }
 
-    /// Whether everything ended as it should: all items gone, or the bridge left with nothing in hand. A
-    /// verdict may be kept for a redelivery that never comes, because its ack did count; it ends by age.
+    /// Whether everything ended as it should: all items gone, or the bridge left with nothing in
+    /// hand. A verdict may be kept for a redelivery that never comes, because its ack did count; it
+    /// ends by age.
     pub fn is_settled(&self) -> bool {
         let stats = self.core.stats();
         self.left || (stats.items == stats.pending && self.all_gone() && self.sent.is_empty())
@@ -293,12 +296,14 @@ impl World {
         self.stored.iter().all(|stored| stored.place == Place::Gone)
     }
 
-    /// Whether the session came up in the drain: what else comes in it than returns is not given back before its end.
+    /// Whether the session came up in the drain: what else comes in it than returns is not given
+    /// back before its end.
     fn is_for_returns(&self) -> bool {
         self.stopped.is_some_and(|epoch| epoch < self.session.epoch)
     }
 
-    /// Items that the broker may hand over next: the first one in order, or any where returns go to the back.
+    /// Items that the broker may hand over next: the first one in order, or any where returns go to
+    /// the back.
     fn deliverable(&self) -> impl Iterator<Item = usize> {
         let out = self.stored.iter().filter(|stored| matches!(stored.place, Place::Out(_))).count();
         let reads = !self.core.is_draining() || self.is_for_returns();

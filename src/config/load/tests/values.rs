@@ -1,4 +1,5 @@
-//! Each rule about values, with a file that breaks it. The first key of `path` is always that of the one pipeline.
+//! Each rule about values, with a file that breaks it. The first key of `path` is always that of
+//! the one pipeline.
 
 use super::*;
 

@@ -1,4 +1,5 @@
-//! Targets whose messages come back to the queue that they left: each round would run the item again, without end.
+//! Targets whose messages come back to the queue that they left: each round would run the item
+//! again, without end.
 //!
 //! Seen as far as the file tells it: queues by name, and exchanges by the bindings under `declare`.
 
@@ -138,7 +139,8 @@ fn reaches(next: &BTreeMap<&Queue, BTreeSet<&Queue>>, from: &Queue, to: &Queue) 
     false
 }
 
-/// Whether a binding takes a routing key. The exchange may be direct or of topics, where `*` is one word and `#` any number.
+/// Whether a binding takes a routing key. The exchange may be direct or of topics, where `*` is one
+/// word and `#` any number.
 fn takes(pattern: &str, key: &str) -> bool {
     fn words(pattern: &[&str], key: &[&str]) -> bool {
         match (pattern, key) {

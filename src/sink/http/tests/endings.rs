@@ -165,7 +165,8 @@ async fn connections_are_kept_for_every_slot() {
     assert!(server.connections() <= 20, "{} connections for 20 slots", server.connections());
 }
 
-/// On a reused connection a hidden retry would look safe to an HTTP library; the worker may have done the work.
+/// On a reused connection a hidden retry would look safe to an HTTP library; the worker may have
+/// done the work.
 #[tokio::test]
 async fn a_reused_connection_that_dies_with_a_request_is_unknown_and_sent_once() {
     let mut server = Server::start(OK, Then::DieOnSecond).await;

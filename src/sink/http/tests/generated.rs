@@ -1,4 +1,5 @@
-//! 10,000 random answers. None is taken for a success unless a reader of its own finds a whole 2xx in the bytes.
+//! 10,000 random answers. None is taken for a success unless a reader of its own finds a whole 2xx
+//! in the bytes.
 
 use fastrand::Rng;
 use tokio::io::AsyncWriteExt;
@@ -71,8 +72,8 @@ fn answer(random: &mut Rng) -> Vec<u8> {
     bytes
 }
 
-/// Whether a whole 2xx stands in the bytes, after any number of 1xx. It knows what RFC 9112 says of framing, and accepts
-/// the few deviations that the client accepts.
+/// Whether a whole 2xx stands in the bytes, after any number of 1xx. It knows what RFC 9112 says of
+/// framing, and accepts the few deviations that the client accepts.
 fn is_whole_success(mut bytes: &[u8]) -> bool {
     loop {
         let Some((status, headers, rest)) = head(bytes) else { return false };

@@ -114,7 +114,8 @@ async fn a_new_trust_bundle_is_noticed() {
     }
 }
 
-/// With TLS 1.3 a server refuses a client only after the client takes the handshake for done and has sent its request.
+/// With TLS 1.3 a server refuses a client only after the client takes the handshake for done and
+/// has sent its request.
 #[tokio::test]
 async fn a_client_certificate_that_is_refused_is_a_matter_of_the_configuration() {
     for versions in [&[&TLS13][..], &[&TLS12]] {
@@ -125,7 +126,8 @@ async fn a_client_certificate_that_is_refused_is_a_matter_of_the_configuration()
         for body in [Bytes::new(), Bytes::from_static(b"work"), vec![b'x'; 4 << 20].into()] {
             let length = body.len();
             let answer = stranger.send(Request { headers: HeaderMap::new(), body }).await;
-            // The alert can be lost when the connection is closed below a body that is being written.
+            // The alert can be lost when the connection is closed below a body that is being
+            // written.
             let is_right = answer.outcome == Outcome::Misconfigured
                 || (length > 4096 && answer.outcome == NOT_STARTED && versions == [&TLS13]);
             assert!(is_right, "{length}: {:?} {}", answer.outcome, answer.detail);

@@ -65,7 +65,8 @@ impl Worker {
         runs.values().flatten().filter(|run| run.is_in_hand(member, since, until)).count()
     }
 
-    /// Prints the records that ran twice although no killed member had them, and returns their number.
+    /// Prints the records that ran twice although no killed member had them, and returns their
+    /// number.
     pub fn unexplained(&self, kills: &[(usize, Instant, Instant)], margin: Duration) -> usize {
         let mut unexplained = 0;
         for (id, runs) in self.runs.lock().unwrap().iter().filter(|(_, runs)| runs.len() > 1) {
