@@ -1,6 +1,6 @@
 //! longhaul turns a RabbitMQ queue or a Kafka topic into long HTTP requests to a Knative Service,
-//! one item a replica. README.md contains its guarantees. This page is the map of the code, in
-//! reading order.
+//! one item per replica. docs/guarantees.md has its guarantees. This page is the map of the code,
+//! in reading order.
 //!
 //! * [`delivery`]: the pure core, which decides about each item. Start here.
 //! * [`bridge`]: the async shell around the core, one task for each pipeline.
@@ -13,8 +13,10 @@
 //!   server.
 //! * [`knative`], a crate of its own: Knative's arithmetic, and a local service that is scaled by
 //!   it.
-//! * [`plan`]: runs the core and the arithmetic in virtual time, to predict the way of a backlog.
-//! * [`worker`]: the other side: runs any program as a worker. It uses no other module of longhaul.
+//! * [`plan`]: runs the core and the arithmetic in virtual time, to forecast how a backlog is
+//!   worked off.
+//! * [`worker`]: the other side of the request: runs any program as a worker. It uses no other
+//!   module of longhaul.
 //! * [`app`]: builds and runs all parts; [`cli`]: the commands.
 //!
 //! The crate `longhaul-places` reads YAML and knows the place of each mistake; [`config`] uses it.

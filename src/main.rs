@@ -1,9 +1,9 @@
-//! The binary: everything is in the library.
+//! The binary. Everything else is in the library.
 
 use std::process::ExitCode;
 
-/// An item costs dozens of small allocations, most of them in the HTTP client. In glibc's allocator
-/// they are a fifth of all CPU time.
+/// Each item costs dozens of small allocations, most of them in the HTTP client. With glibc's
+/// allocator they take a fifth of all CPU time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

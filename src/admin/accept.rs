@@ -1,14 +1,14 @@
-//! Content negotiation: which of our media types a request wants.
+//! Content negotiation: finds the media type that a request wants.
 
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
 
-/// Parts of an `Accept` header that are looked at. Nobody sends more.
+/// The most parts of an `Accept` header that are read. Real clients send fewer.
 const PARTS_MAX: usize = 32;
 
-/// The index of the offered type that the request prefers. The first one where the request has no
-/// preference, or wants something that is not offered: a person or a probe gets a readable answer
-/// in any case.
+/// Returns the index of the offered type that the request prefers. Without a preference, or if the
+/// request wants another type, this is the first: a person or a probe always gets a readable
+/// answer.
 ///
 /// An offer is `type/subtype`. Parameters other than `q` are not compared.
 pub fn choose(headers: &HeaderMap, offers: &[&str]) -> usize {
@@ -17,7 +17,7 @@ pub fn choose(headers: &HeaderMap, offers: &[&str]) -> usize {
         accept.flat_map(|text| text.split(',')).take(PARTS_MAX).filter_map(range).collect();
     let quality = |offer: &str| {
         let fits = ranges.iter().filter_map(|(range, quality)| Some((precision(range, offer)?, *quality)));
-        // The most precise range counts.
+        // The most precise range decides.
         fits.max_by_key(|(precision, _)| *precision).map_or(0.0, |(_, quality)| quality)
     };
     let mut best = (0, 0.0);
@@ -30,7 +30,7 @@ pub fn choose(headers: &HeaderMap, offers: &[&str]) -> usize {
     best.0
 }
 
-/// A media range and its `q`.
+/// Splits a part into a media range and its `q`.
 fn range(part: &str) -> Option<(&str, f32)> {
     let mut pieces = part.split(';').map(str::trim);
     let range = pieces.next().filter(|range| range.contains('/'))?;
@@ -39,7 +39,7 @@ fn range(part: &str) -> Option<(&str, f32)> {
     Some((range, quality))
 }
 
-/// None where the range does not include the offer.
+/// Returns how precisely the range names the offer; `None` if it does not include the offer.
 fn precision(range: &str, offer: &str) -> Option<u8> {
     if range.eq_ignore_ascii_case(offer) {
         return Some(2);

@@ -4,11 +4,10 @@ use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
 
-/// Whether the request shows this token. An empty token, which a file that was cut short would
-/// leave, matches nothing.
+/// Whether the request shows this token. An empty token, as a truncated file would leave, matches
+/// nothing.
 ///
-/// The time of the comparison tells nothing about the token: a guesser cannot choose how far two
-/// digests agree.
+/// The digests are compared, so the time of the comparison tells a guesser nothing about the token.
 pub fn shows(headers: &HeaderMap, token: &str) -> bool {
     let given = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     let token = token.trim_end().as_bytes();

@@ -31,7 +31,7 @@ use tower_service::Service as _;
 
 use super::tls::Tls;
 
-/// Connections that only wait, or read or write slowly.
+/// The most connections that only wait, or that read or write slowly.
 pub const STRANGERS: usize = 64;
 
 /// The largest request head. hyper answers a longer one with 431.
@@ -43,12 +43,11 @@ const BODY_BYTES: usize = 128 * 1024;
 /// The limits of time.
 #[derive(Clone, Copy)]
 pub(super) struct Times {
-    /// For a request head, the wait for its first byte included. So it is also the limit of
-    /// idleness.
+    /// The longest wait for a request head, its first byte included. So it also limits idleness.
     pub head: Duration,
     pub body: Duration,
-    /// For how long a new connection is safe, so that its request can arrive. With [`STRANGERS`] it
-    /// allows 3,200 new connections per second.
+    /// How long a new connection cannot be closed for another, so that its request can arrive. With
+    /// [`STRANGERS`] it allows 3,200 new connections per second.
     pub grace: Duration,
 }
 
@@ -59,37 +58,38 @@ impl Default for Times {
     }
 }
 
-/// The pause after the operating system refused a connection, such as without a free descriptor.
+/// The pause after the operating system refused a connection, for example without a free
+/// descriptor.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
-/// An extension of a response: the request came from another replica or an operator, as was proven.
+/// An extension of a response: the request proved that it came from another replica or an operator.
 #[derive(Clone, Copy, Debug)]
 pub struct Known;
 
 /// All open connections.
 struct Connections {
     table: Mutex<BTreeMap<u64, Connection>>,
-    /// As many connections as there may be of all kinds.
+    /// The room for further connections of all kinds.
     free: Arc<Semaphore>,
     times: Times,
 }
 
 struct Connection {
     opened: Instant,
-    /// A request is being answered.
+    /// Whether a request is being answered.
     is_busy: bool,
     is_known: bool,
     close: CancellationToken,
 }
 
-/// One connection's entry in the table, until its end.
+/// The entry of one connection in the table. It is removed when the connection ends.
 struct Entry {
     connections: Arc<Connections>,
     id: u64,
     _permit: OwnedSemaphorePermit,
 }
 
-/// Serves until `stop` is cancelled. `most` is the number of connections of known clients.
+/// Serves until `stop` is cancelled. Known clients may have `most` connections.
 pub(super) async fn serve(
     listener: TcpListener,
     tls: Option<Tls>,
@@ -182,7 +182,7 @@ async fn answer(
     }
 }
 
-/// The whole request is read before any of it is used, so that no route has to bound it.
+/// Reads the whole request before its route runs, so that no route has to bound it.
 async fn respond(
     request: hyper::Request<Incoming>,
     from: SocketAddr,
@@ -209,7 +209,7 @@ async fn respond(
 }
 
 impl Connections {
-    /// A new connection, and the room for it.
+    /// Accepts a new connection, once it has a permit.
     async fn accept(
         &self,
         listener: &TcpListener,
@@ -223,8 +223,8 @@ impl Connections {
         }
     }
 
-    /// The permit for one more connection, if there is one. Otherwise one connection is told to
-    /// make room.
+    /// Returns a permit for one more connection. If none is free, tells one connection to make
+    /// room.
     fn room(&self) -> Option<OwnedSemaphorePermit> {
         let table = self.table();
         let waiting = || table.values().filter(|connection| !connection.is_busy);

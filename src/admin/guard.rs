@@ -1,4 +1,4 @@
-//! The right to change something over HTTP.
+//! Decides who may change something over HTTP.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -53,7 +53,7 @@ impl Guard {
     }
 }
 
-/// Why the request does not come from a program on this machine.
+/// Returns the reason why the request does not come from a program on this machine.
 fn foreign(headers: &HeaderMap, from: SocketAddr) -> Option<&'static str> {
     if !from.ip().to_canonical().is_loopback() {
         return Some("no admin.token is set, so only programs on this machine may change anything");

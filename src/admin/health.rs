@@ -1,4 +1,4 @@
-//! `/livez` and `/readyz`.
+//! Answers `/livez` and `/readyz`.
 
 use std::sync::Arc;
 
@@ -31,8 +31,8 @@ pub(super) async fn livez(State(view): State<Arc<View>>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, wedged).into_response()
 }
 
-/// Ready while every pipeline takes items and makes progress. Otherwise all reasons, as text or as
-/// JSON.
+/// Answers 200 while every pipeline takes items and makes progress. Otherwise lists all reasons, as
+/// text or as JSON.
 ///
 /// A service that is down for a short time does not make the bridge unready: the bridge waits for
 /// it.
@@ -55,7 +55,7 @@ fn line(reason: &Reason) -> String {
     format!("{pipeline}: {} ({kind}{of}, since {since})\n  help: {}\n", printable(text), printable(help))
 }
 
-/// Text from outside on one line, without control characters.
+/// Puts text from outside on one line, without control characters.
 fn printable(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }

@@ -26,7 +26,7 @@ pub use connections::{Known, STRANGERS};
 pub use guard::Guard;
 pub use tls::Tls;
 
-/// The source of everything that the endpoints show.
+/// The data that the endpoints show.
 pub struct View {
     pub metrics: Arc<Metrics>,
     pub pipelines: Vec<Arc<Status>>,
@@ -40,16 +40,20 @@ pub struct Server {
 }
 
 impl Server {
-    /// `known` is the number of connections for other replicas and operators.
+    /// Binds the address. `known` is the number of connections for other replicas and operators.
     ///
     /// # Errors
+    ///
     /// If the address cannot be bound.
     pub async fn bind(address: &str, tls: Option<Tls>, known: usize) -> io::Result<Self> {
         Ok(Server { listener: TcpListener::bind(address).await?, tls, known })
     }
 
+    /// Returns the bound address.
+    ///
     /// # Errors
-    /// If the operating system does not tell.
+    ///
+    /// If the operating system does not tell it.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }

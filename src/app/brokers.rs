@@ -23,7 +23,7 @@ pub(super) fn source(pipeline: &config::Pipeline, peers: bool) -> Result<AnySour
         let shown = format!("longhaul {name} (consume)");
         let url = address(&rabbitmq.url);
         let mut settings = source::rabbitmq::Settings::new(rabbitmq, url, pipeline.max_in_flight, &shown);
-        // An item may wait that long before it starts, and may then run that long.
+        // An item may wait this long before it starts, and may then run this long.
         settings.ack_timeout = pipeline.sink.timeout.get() + pipeline.retry.not_started_for.get();
         settings.peers = peers;
         return Ok(AnySource::Rabbitmq(source::rabbitmq::Source::new(settings)));

@@ -15,7 +15,7 @@ use crate::publish::{self, Broker, dead_letter};
 use crate::sink::http::{Client, Environment, HeaderSource, Replies, Settings};
 use crate::telemetry::{Metrics, Status};
 
-/// The least number of verdicts that are kept for redeliveries; it is ten for each slot if that is
+/// The least bound on verdicts that are kept for redeliveries. The bound is ten per slot if that is
 /// more.
 const ORPHANS_MIN: u32 = 20_000;
 /// The age at which a kept verdict is dropped. A redelivery normally comes within seconds of the

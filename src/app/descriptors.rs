@@ -33,7 +33,7 @@ pub(super) fn known_connections(config: &Config) -> usize {
 /// Returns the largest number of descriptors that the configuration needs.
 pub fn needed(config: &Config) -> u64 {
     let admin = if config.admin.listen.is_some() { admin::STRANGERS + known_connections(config) } else { 0 };
-    // An item that is asked for at another replica has no request.
+    // An item that runs at another replica has a question open, and no request.
     let questions = if config.peers.is_some() { QUESTIONS } else { 0 };
     let pipelines = PER_PIPELINE * config.pipelines.len() as u64;
     BASE + pipelines + in_flight(config) + admin as u64 + questions

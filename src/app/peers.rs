@@ -17,8 +17,8 @@ use crate::peers::{self, Answer, Claim, Discovery, InFlight, Instance, Peers, Re
 /// The number of questions that may wait for a pipeline. Each is answered in microseconds.
 const QUESTIONS: usize = 1024;
 
-/// Another replica may say that it runs an item for `sink.timeout` and this much longer. It began
-/// the request before it was asked.
+/// How much longer than `sink.timeout` another replica may report an item as running. Its request
+/// began before it was asked.
 const PATIENCE_MARGIN: Duration = Duration::from_secs(60);
 
 /// The asking side for the pipelines, and the answering side for the other replicas.

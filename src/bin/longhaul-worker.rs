@@ -1,4 +1,4 @@
-//! `longhaul worker` alone, as a small program to copy into other images.
+//! Only `longhaul worker`, as a small program to copy into other images.
 
 use std::process::ExitCode;
 

@@ -11,9 +11,10 @@ use crate::config::{self, Config, Env, LoadError};
 
 /// Prints to `out` that the file is right, or to `err` its mistakes and warnings.
 ///
-/// The exit code is 0 or 78. Warnings alone give 0.
+/// Returns the exit code, 0 or 78. Warnings alone give 0.
 ///
 /// # Errors
+///
 /// If `out` or `err` cannot be written.
 pub fn run(file: &Path, out: &mut dyn Write, err: &mut dyn Write, env: Env<'_>) -> io::Result<u8> {
     match config::read(file, env) {
@@ -41,7 +42,7 @@ pub fn run(file: &Path, out: &mut dyn Write, err: &mut dyn Write, env: Env<'_>) 
     }
 }
 
-/// The number of parts that cannot be built.
+/// Builds every part, and returns the number of parts that cannot be built.
 fn build(config: &Config, err: &mut dyn Write, env: Env<'_>) -> io::Result<usize> {
     // Some clients need a runtime to be made.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -50,7 +51,7 @@ fn build(config: &Config, err: &mut dyn Write, env: Env<'_>) -> io::Result<usize
     for error in &refused {
         exit::say(err, error, error.hint())?;
     }
-    // Another machine may have it.
+    // Another machine may have the missing resource, so this is only a warning.
     for error in &lacking {
         writeln!(err, "warning: {error}\n  help: {}", error.hint())?;
     }

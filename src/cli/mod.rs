@@ -22,12 +22,12 @@ pub mod schema;
 pub mod serve;
 pub mod worker;
 
-/// A duration on the command line, in the syntax of the configuration file.
+/// Reads a duration in the syntax of the configuration file.
 fn duration(text: &str) -> Result<Duration, String> {
     text.parse().map(Span::get).map_err(|UnitError { reason, help }| format!("{reason}: {help}"))
 }
 
-/// The help for a service that scales on its rate. It can be neither served nor planned here.
+/// The help for a service that scales on its rate. Neither `serve` nor `plan` supports that.
 const INSTEAD_OF_RPS: &str = "scale on concurrency: requests held open for long say nothing by their rate";
 
 /// Turns a RabbitMQ queue or a Kafka topic into long HTTP requests to a Knative Service, one item a
@@ -146,7 +146,7 @@ pub fn main() -> io::Result<u8> {
         #[cfg(feature = "kafka")]
         Command::Demo(options) => demo::run(&options, &mut io::stdout(), &mut err),
         Command::Serve(options) => serve::run(options, &mut err),
-        // The others returned before the log was set up.
+        // The other commands returned before the log was set up.
         _ => Ok(exit::OK),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::exit;
 use crate::connect::http;
 
-/// Bound of the whole request.
+/// The limit of the whole request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
@@ -21,9 +21,10 @@ pub struct Options {
     token: Option<String>,
 }
 
-/// Asks the bridge and prints its answer, which says whether anything changed.
+/// Asks the bridge and prints its answer, which tells whether anything changed.
 ///
 /// # Errors
+///
 /// If `out` or `err` cannot be written, or the runtime cannot be started.
 pub fn run(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -47,7 +48,7 @@ pub fn run(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> io::R
     }
 }
 
-/// Whether the bridge accepted it, and its answer.
+/// Sends the request. Returns whether the bridge accepted it, and its answer.
 async fn ask(options: &Options) -> Result<(bool, String), String> {
     let failed = |error: &dyn std::fmt::Display| format!("{} does not answer: {error}", options.url);
     let client = http::builder().timeout(TIMEOUT).build().map_err(|error| failed(&error))?;

@@ -11,7 +11,10 @@ use super::exit;
 use crate::app::{App, BuildErrorKind, End};
 use crate::config::{self, Config, process_env};
 
+/// Runs the bridge and returns the exit code.
+///
 /// # Errors
+///
 /// If `err` cannot be written, or the runtime cannot be started.
 pub fn run(file: &Path, err: &mut dyn Write) -> io::Result<u8> {
     let loaded = match config::read(file, &process_env) {
@@ -27,8 +30,8 @@ pub fn run(file: &Path, err: &mut dyn Write) -> io::Result<u8> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(until_drained(&loaded.config, err));
-    // A broker's client that hangs must not keep the process: all deliveries are settled or given
-    // up by now.
+    // A broker client that hangs must not keep the process running: all deliveries are settled or
+    // given up by now.
     runtime.shutdown_background();
     code
 }
@@ -78,7 +81,7 @@ impl Signals {
         })
     }
 
-    /// The number of the next signal.
+    /// Waits for the next signal and returns its number.
     pub async fn next(&mut self) -> i32 {
         tokio::select! {
             _ = self.terminate.recv() => SignalKind::terminate().as_raw_value(),
@@ -86,7 +89,7 @@ impl Signals {
         }
     }
 
-    /// The second signal asks for the end now, even if requests run.
+    /// Drains after the first signal, and exits at the second, even if requests run.
     async fn drain_then_exit(mut self, drain: CancellationToken) {
         self.next().await;
         drain.cancel();

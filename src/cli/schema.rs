@@ -1,4 +1,4 @@
-//! `longhaul schema`: the keys of the configuration file, for editors and for readers.
+//! `longhaul schema`: prints the keys of the configuration file, for editors and for readers.
 
 use std::io::{self, Write};
 

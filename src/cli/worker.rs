@@ -1,5 +1,5 @@
-//! `longhaul worker`: any program as a worker. The small program `longhaul-worker` is the same
-//! command alone.
+//! `longhaul worker`: any program as a worker. The small program `longhaul-worker` has only this
+//! command.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -89,9 +89,10 @@ struct Alone {
     options: Options,
 }
 
-/// The whole program `longhaul-worker`.
+/// Runs the program `longhaul-worker`.
 ///
 /// # Errors
+///
 /// If standard output or standard error cannot be written.
 pub fn main() -> io::Result<u8> {
     let mut err = io::stderr();
@@ -107,10 +108,11 @@ pub fn main() -> io::Result<u8> {
     }
 }
 
-/// The worker starts its own program for each item, and that process becomes the command here.
-/// `None` if this process was started in another way.
+/// Becomes the command, if this process was started for that: the worker starts its own program for
+/// each item. Returns `None` if this process was started in another way.
 ///
 /// # Errors
+///
 /// If `err` cannot be written.
 pub fn become_command(err: &mut dyn Write) -> io::Result<Option<u8>> {
     let mut arguments = std::env::args_os().skip(1);
@@ -124,9 +126,10 @@ pub fn become_command(err: &mut dyn Write) -> io::Result<Option<u8>> {
     Ok(Some(process::NO_PROGRAM))
 }
 
-/// Runs items until SIGTERM; the exit code.
+/// Runs items until SIGTERM. Returns the exit code.
 ///
 /// # Errors
+///
 /// If `err` cannot be written.
 pub fn run(options: Options, err: &mut dyn Write) -> io::Result<u8> {
     let error = match worker::run(settings(options)) {

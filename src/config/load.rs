@@ -1,4 +1,4 @@
-//! From the text of the file to a [`Config`], or to all of its mistakes.
+//! Turns the text of a configuration file into a [`Config`], or into the list of all its mistakes.
 
 use std::fmt;
 use std::io;
@@ -17,18 +17,18 @@ use super::{shape, validate};
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub config: Config,
-    /// Settings that may not be meant, for a person to read.
+    /// Warnings for a person to read: settings that are allowed but look unintended.
     pub warnings: Mistakes,
 }
 
-/// The features of this build. A file that needs more is refused.
+/// The features of this build. A file that needs a missing feature is refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Features {
     pub kafka: bool,
     pub kafka_tls: bool,
 }
 
-/// Why a file gives no configuration.
+/// The reasons why a file gives no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error("the configuration file {} cannot be read: {source}\n  help: {}", file.display(), hint(file, source))]
@@ -48,8 +48,8 @@ pub fn read(file: &FilePath, env: Env<'_>) -> Result<Loaded, LoadError> {
     }
 }
 
-/// Checks the text of a file; `file` is only its name in the mistakes. Files that secrets name are
-/// read.
+/// Checks the text of a file and reads the files that its secrets name. `file` is used only as a
+/// name in the mistakes.
 pub fn load(file: &str, text: &str, features: Features, env: Env<'_>) -> Result<Loaded, Mistakes> {
     let mut report = Report::default();
     let config = match yaml::parse(text) {
@@ -81,8 +81,8 @@ fn check(document: &Document, features: Features, env: Env<'_>, report: &mut Rep
             validate::check(&config, features, env, report);
             Some(config)
         }
-        // The schema is made from the types, so a tree that fits it can be read. If one cannot,
-        // this is the report.
+        // The schema is made from the types, so a tree that fits the schema can be read. If reading
+        // fails all the same, the parser's error is reported.
         Err(error) => {
             let help = "compare the file with the output of `longhaul schema`";
             report.at(document.root.range.start, &root, error.to_string(), help);
@@ -91,7 +91,8 @@ fn check(document: &Document, features: Features, env: Env<'_>, report: &mut Rep
     }
 }
 
-/// In a line that is not YAML, any part may be a password. So only the key at its start is shown.
+/// Returns the part of a line to hide. In a line that is not YAML any part may be a password, so
+/// only the key at its start is shown.
 fn values_of_line(text: &str, spot: Spot) -> Range {
     let line = text.lines().nth(spot.line.saturating_sub(1)).unwrap_or_default();
     let indented = line.trim_start_matches([' ', '\t', '-']);
@@ -121,7 +122,7 @@ fn hint(file: &FilePath, source: &io::Error) -> impl fmt::Display {
 }
 
 impl Features {
-    /// Those of this build.
+    /// The features that this binary was built with.
     pub const BUILD: Features =
         Features { kafka: cfg!(feature = "kafka"), kafka_tls: cfg!(feature = "kafka-tls") };
 }

@@ -1,4 +1,4 @@
-//! The reference of the configuration file in Markdown, made from the JSON Schema.
+//! Writes the Markdown reference of the configuration file from the JSON Schema.
 
 use std::collections::VecDeque;
 
@@ -24,7 +24,7 @@ reason and help. An unknown key is a mistake. The examples in [config/](../confi
 | secret | text; `${env:NAME}` and `${file:/path}` are replaced. It is never printed. |
 ";
 
-/// All keys, one table for each mapping.
+/// Returns the reference: one table of keys for each mapping.
 pub fn reference() -> String {
     let schema = schema();
     let mut text = INTRODUCTION.to_owned();
@@ -34,14 +34,14 @@ pub fn reference() -> String {
     text
 }
 
-/// One mapping, and every place of the file where it may stand.
+/// A mapping and every place in the file where it may stand.
 struct Section<'a> {
     mapping: &'a Value,
     paths: Vec<String>,
 }
 
-/// The mappings in the order of the file, breadth first, so that a mapping comes before the
-/// mappings in it.
+/// Returns the mappings in the order of the file, breadth first, so that an outer mapping comes
+/// before the mappings in it.
 fn sections(schema: &Value) -> Vec<Section<'_>> {
     let mut sections: Vec<Section<'_>> = Vec::new();
     let mut open = VecDeque::from([(schema, String::new())]);
@@ -88,7 +88,7 @@ impl Section<'_> {
     }
 }
 
-/// Follows a reference, and takes the first of "this or null".
+/// Follows a `$ref`, and takes the first schema of an `anyOf` with null.
 fn resolve<'a>(schema: &'a Value, value: &'a Value) -> &'a Value {
     let mut value = value;
     loop {
@@ -114,7 +114,7 @@ fn prose(value: &Value) -> String {
     value["description"].as_str().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The values that a key may have, each with its meaning.
+/// Lists the values that a key may have, each with its meaning.
 fn choices(value: &Value) -> String {
     let choices = value["oneOf"].as_array().into_iter().flatten();
     choices
@@ -162,7 +162,7 @@ fn plural(kind: &str) -> String {
     }
 }
 
-/// The default of a value that is a mapping is the defaults of its keys.
+/// Returns the default as text. The default of a mapping is the list of its keys' defaults.
 fn default(property: &Value) -> String {
     match &property["default"] {
         Value::Null => "none".into(),

@@ -5,29 +5,29 @@ use serde_json::{Value, json};
 
 use super::types::Config;
 
-/// JSON Schema (2020-12) of the whole file.
+/// Returns the JSON Schema (2020-12) of the whole file.
 ///
-/// `config/schema.json` holds it for editors: `longhaul schema > config/schema.json`.
+/// `config/schema.json` is a copy for editors: `longhaul schema > config/schema.json`.
 pub fn schema() -> Value {
     schemars::schema_for!(Config).into()
 }
 
-/// Exactly one broker.
+/// Requires exactly one broker.
 pub(super) fn one_broker(schema: &mut Schema) {
     exactly_one(schema, &["rabbitmq", "kafka"]);
 }
 
-/// Exactly one broker or service.
+/// Requires exactly one broker or service.
 pub(super) fn one_target(schema: &mut Schema) {
     exactly_one(schema, &["rabbitmq", "kafka", "http"]);
 }
 
-/// Either a queue, through the default exchange, or an exchange.
+/// Requires either `queue` (through the default exchange) or `exchange`.
 pub(super) fn one_destination(schema: &mut Schema) {
     exactly_one(schema, &["queue", "exchange"]);
 }
 
-/// Either a name or a list.
+/// Requires either a DNS name or a list of addresses.
 pub(super) fn one_discovery(schema: &mut Schema) {
     exactly_one(schema, &["dns", "addresses"]);
 }

@@ -16,8 +16,8 @@ mod target;
 pub use peers::Peers;
 pub use target::{HttpTarget, KafkaTarget, RabbitmqTarget, Reply, Target};
 
-/// The most requests that one pipeline may hold open: each is a connection, a body and a slot of
-/// the prefetch.
+/// The highest `max_in_flight` of a pipeline. Each open request costs a connection, a body in
+/// memory and a unit of the prefetch.
 pub const MAX_IN_FLIGHT_MAX: u32 = 10_000;
 
 /// The whole configuration file. Any value may hold `${env:NAME}` and `${file:/path}`; `$${` stands
@@ -57,26 +57,26 @@ pub struct Pipeline {
     /// Where the items go.
     #[serde(default)]
     pub sink: Sink,
-    /// Requests held open at once by this replica, 1 to 10000; also RabbitMQ's prefetch. Replicas
-    /// times this should not pass the service's max-scale, or requests wait in Knative while their
-    /// timeout runs.
+    /// Requests held open at once by this replica, 1 to 10000; also RabbitMQ's prefetch. This
+    /// number times the replicas should not exceed the service's max-scale: further requests would
+    /// wait in Knative while their timeout runs.
     #[schemars(range(min = 1, max = MAX_IN_FLIGHT_MAX))]
     pub max_in_flight: u32,
-    /// How often, when and for how long a failed item is tried again.
+    /// The number, the delays and the limits of further attempts at a failed item.
     #[serde(default)]
     pub retry: Retry,
-    /// The reaction to an outcome that nobody knows: the worker may have finished or not (504,
-    /// connection lost).
+    /// The reaction when nobody can tell whether the worker finished (504, connection lost).
     #[serde(default)]
     pub on_unknown: OnUnknown,
     /// The reaction to an item that failed for good, without `dead_letter`.
     #[serde(default)]
     pub on_failed: OnFailed,
-    /// Where items go that failed for good. They leave the source only after this write is
+    /// The target of items that failed for good. They leave the source only after this write is
     /// confirmed.
     #[serde(default)]
     pub dead_letter: Option<Target>,
-    /// Where the worker's answers go. An item leaves the source only after this write is confirmed.
+    /// The target of the worker's answers. An item leaves the source only after this write is
+    /// confirmed.
     #[serde(default)]
     pub reply: Option<Reply>,
     /// When to stop asking a service that only fails.
@@ -112,14 +112,14 @@ pub struct RabbitmqSource {
     /// Name of the queue. It must exist unless `declare` is given.
     #[schemars(length(min = 1, max = 255))]
     pub queue: String,
-    /// How many returns the queue allows before RabbitMQ drops an item. Two returns before,
+    /// How many returns the queue allows before RabbitMQ drops an item. Two returns before that,
     /// longhaul writes a copy of the item to the queue. Default: the limit in `declare`, else 20,
-    /// the default of quorum queues from RabbitMQ 4.0 on. Set it if a policy sets less. Classic
-    /// queues count no returns.
+    /// the default of quorum queues since RabbitMQ 4.0. Set it if a policy sets a lower limit.
+    /// Classic queues do not count returns.
     #[serde(default)]
     pub delivery_limit: Option<u32>,
-    /// Create the queue where it is missing. Without this key a missing queue is reported and
-    /// waited for.
+    /// Creates the queue if it is missing. Without this key a missing queue is reported and waited
+    /// for.
     #[serde(default)]
     pub declare: Option<Declare>,
     /// Certificates for `amqps://`.
@@ -187,15 +187,15 @@ pub struct KafkaSource {
     #[serde(default)]
     pub start: Start,
     /// Static membership: a name that is unique in the group and comes back after a restart, such
-    /// as the pod name of a StatefulSet. With names that do not come back (a Deployment) partitions
-    /// idle after each rollout.
+    /// as the pod name of a StatefulSet. If the name does not come back (a Deployment), partitions
+    /// stay unread after each rollout until the session times out.
     #[serde(default)]
     pub instance_id: Option<String>,
     /// How long the group waits for a member that died, 1s to 5m. Each restart after a kill waits
     /// this long.
     #[serde(default = "defaults::session_timeout")]
     pub session_timeout: Span,
-    /// The reaction to a record that holds up its partition's committed offset for long.
+    /// The reaction to a record that holds back its partition's committed offset for a long time.
     #[serde(default)]
     pub stuck_head: StuckHead,
     /// Further librdkafka options, passed through as they are (`security.protocol`, `sasl.*`, …).
@@ -204,17 +204,17 @@ pub struct KafkaSource {
     pub options: BTreeMap<String, Secret>,
 }
 
-/// The lowest unfinished record of a partition. The records behind it go on, up to 900 unfinished
-/// at once.
+/// Settings for the lowest unfinished record of a partition. Later records are still processed, up
+/// to 900 unfinished ones at once.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StuckHead {
-    /// Age from which it is reported in the log. Its age is always in the metric
-    /// `longhaul_kafka_head_age_seconds`.
+    /// The age at which the log reports the record. The metric `longhaul_kafka_head_age_seconds`
+    /// always shows its age.
     pub report_after: Span,
-    /// How long after its first failed attempt it is given up, unless it runs again: it goes to
-    /// `dead_letter` (reason `stalled`), or is held or dropped as `on_failed` says. Without this
-    /// key it is waited for without end.
+    /// How long after its first failed attempt the record is given up, unless it is running: it
+    /// goes to `dead_letter` (reason `stalled`), or is held or dropped as `on_failed` says. Without
+    /// this key the partition waits for it without end.
     pub dead_letter_after: Option<Span>,
 }
 
@@ -238,8 +238,8 @@ pub enum Start {
     /// At the oldest record, so that nothing is lost.
     #[default]
     Earliest,
-    /// At the end: records that were there before the group's first start are never read. Decided
-    /// once, and committed at once, for all partitions of the subscribed topics.
+    /// At the end: records from before the group's first start are never read. This is decided and
+    /// committed once, at the first start, for all partitions of the subscribed topics.
     Latest,
 }
 
@@ -265,15 +265,15 @@ pub struct Sink {
     pub tls: Tls,
     /// Binary (attributes as headers) or structured (one JSON document).
     pub mode: Mode,
-    /// Take an answer for the worker's only with the header `Longhaul-Outcome`. Then no answer of a
-    /// proxy in between can be mistaken for the worker's.
+    /// Accepts an answer as the worker's only if it has the header `Longhaul-Outcome`, so that the
+    /// answer of a proxy cannot be mistaken for it.
     pub require_outcome: bool,
-    /// Statuses, 300 to 599, with which the worker rejects an item for good. Needed for 401, 403,
-    /// 407 and 3xx, which otherwise mean that the configuration is wrong: the item stays, and no
-    /// further one is taken. An answer with `Longhaul-Outcome` needs no entry here.
+    /// Statuses, 300 to 599, with which the worker rejects an item for good. Without an entry here
+    /// 401, 403, 407 and 3xx mean that the configuration is wrong: the item stays, and no further
+    /// item is taken. An answer with `Longhaul-Outcome` needs no entry.
     #[schemars(inner(range(min = 300, max = 599)))]
     pub reject_on: Vec<u16>,
-    /// How much of a reply is kept; a longer one cannot be published.
+    /// How much of a reply is kept. A longer reply cannot be published.
     pub response_bytes: ByteCount,
 }
 
@@ -300,7 +300,7 @@ pub struct Tls {
     pub key_file: Option<PathBuf>,
 }
 
-/// When a failed item is tried again.
+/// The rules for further attempts at a failed item.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
@@ -310,27 +310,29 @@ pub struct Retry {
     /// Wait after the first failure; it doubles with each further one, and varies by up to a
     /// quarter.
     pub backoff: Span,
-    /// The longest wait, also for a `Retry-After` of the worker.
+    /// The longest wait. It also limits a `Retry-After` of the worker.
     pub backoff_max: Span,
-    /// Least wait after an unknown outcome, so that a worker that is still stopping is not doubled.
+    /// The shortest wait after an unknown outcome, so that a second request does not start while
+    /// the first worker is still stopping.
     pub unknown_backoff: Span,
     /// Worker time that one item may use in all its attempts.
     pub worker_time_budget: Span,
-    /// How long an item may wait for a worker that cannot be reached. Such tries cost no attempt.
+    /// How long an item may wait for a worker that cannot be reached. Such attempts are not
+    /// counted.
     pub not_started_for: Span,
     /// Interruptions in a row that cost no attempt, 0 to 1000. A worker reports one if it is
     /// stopped before it has finished. Each further one counts as a failed attempt.
     #[schemars(range(max = 1000))]
     pub interruptions: u32,
-    /// RabbitMQ only: park waits in the broker, in queues of this name with the delay behind it
-    /// (`thumbnails.retry.10s`, one for each step of the backoff), which are created when they are
-    /// needed. A parked item holds no slot, and its count of attempts survives a restart. Without
-    /// this key an item waits in memory and keeps its slot.
+    /// RabbitMQ only: waits happen in the broker, in queues of this name, with the source and the
+    /// delay appended, which are created when they are needed. A parked item holds no slot, and its
+    /// count of attempts survives a restart. Without this key an item waits in memory and keeps its
+    /// slot.
     #[schemars(length(min = 1, max = 200))]
     pub queue: Option<String>,
 }
 
-/// The reaction to an outcome that nobody knows.
+/// The reaction when nobody can tell whether the worker finished.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnUnknown {
@@ -339,7 +341,7 @@ pub enum OnUnknown {
     Retry,
     /// Dead-letter the item.
     DeadLetter,
-    /// Keep the item, show it, and do nothing until a person decides.
+    /// Keep the item unsettled and show it until a person decides.
     Hold,
 }
 
@@ -371,14 +373,15 @@ pub struct Breaker {
 pub struct Limits {
     /// The largest body; a larger item fails for good with reason `too-large`.
     pub item_bytes: ByteCount,
-    /// Bodies held in memory at once, in all; nothing new is taken above it.
+    /// Total size of the bodies held in memory; above it nothing new is taken.
     pub held_bytes: ByteCount,
-    /// Items that failed for good and are held; at this many the pipeline takes no new ones.
+    /// How many items that failed for good may be held. At this number the pipeline takes no new
+    /// ones.
     #[schemars(range(min = 1))]
     pub held_max: u32,
 }
 
-/// The CloudEvent made of an item that is none yet. `{…}` is not expanded in any of these.
+/// The CloudEvent made of an item that is not one yet. `{…}` is not expanded in any of these.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Event {
@@ -399,7 +402,7 @@ pub struct Admin {
     /// Address to listen on, such as `0.0.0.0:9090`. Without this key the admin server is off.
     pub listen: Option<String>,
     /// Bearer token that every change needs, at least 16 characters. Without it only programs on
-    /// the same machine may change anything, and no web page.
+    /// the same machine may change anything; web pages may not.
     pub token: Option<Secret>,
     /// Serve `https://` instead of `http://`. Probes then need `scheme: HTTPS`.
     pub tls: Option<ServerTls>,

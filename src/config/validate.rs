@@ -1,5 +1,5 @@
-//! Checks the values, apart and together. Values that the walk over the tree refused are not
-//! checked again.
+//! Checks the values, each alone and in combination. Values that the check against the schema
+//! refused are not checked again.
 
 use std::collections::HashMap;
 
@@ -36,7 +36,7 @@ pub(super) fn check(config: &Config, features: Features, env: Env<'_>, report: &
     }
 }
 
-/// The parts that every check needs.
+/// The data that every check needs.
 struct Context<'a> {
     features: Features,
     env: Env<'a>,
@@ -132,7 +132,7 @@ impl Context<'_> {
         }
     }
 
-    /// `run` refuses a file that cannot be read, so `check` does.
+    /// Reports a file that cannot be read; `run` would refuse it later.
     fn readable(&mut self, path: &Path, file: &std::path::Path) {
         if let Err(error) = std::fs::File::open(file) {
             let reason = format!("this file cannot be read: {error}");
@@ -148,7 +148,7 @@ impl Context<'_> {
         );
     }
 
-    /// The bounds are part of the range.
+    /// Reports a value outside of `least..=most`.
     fn range(&mut self, path: &Path, value: Span, least: Span, most: Span) {
         if value < least || most < value {
             let help = format!("write a duration from {least} to {most}");

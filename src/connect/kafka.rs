@@ -1,4 +1,4 @@
-//! How a Kafka cluster is reached: one librdkafka configuration for consumers and producers, and
+//! Reaches a Kafka cluster: one librdkafka configuration for consumers and producers, and
 //! librdkafka's log lines in ours.
 
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use rdkafka::error::KafkaError;
 
 use crate::config::canonical_kafka_option;
 
-/// Where a cluster is, and the user's librdkafka options with their secrets resolved.
+/// The addresses of a cluster, and the user's librdkafka options with their secrets resolved.
 #[derive(Clone, Default)]
 pub struct Cluster {
     /// Each `host:port`.
@@ -19,11 +19,12 @@ pub struct Cluster {
     pub reread: Option<Reread>,
 }
 
-/// Resolves the options again, or says why not.
+/// Resolves the options again, or returns the reason why that failed.
 pub type Reread = Arc<dyn Fn() -> Result<Vec<(String, String)>, String> + Send + Sync>;
 
 impl Cluster {
-    /// The same cluster with its options as they are now; the old ones if they cannot be read.
+    /// Returns the same cluster with its present options, or with the old ones if they cannot be
+    /// read.
     pub fn current(&self) -> Cluster {
         let mut cluster = self.clone();
         match self.reread.as_ref().map(|reread| reread()) {
@@ -50,7 +51,7 @@ impl Cluster {
         let mut config = ClientConfig::new();
         config.set("client.id", "longhaul");
         config.set("socket.keepalive.enable", "true");
-        // A broker that comes back after a restart is found within two seconds, not ten.
+        // A broker that comes back after a restart is found within two seconds instead of ten.
         config.set("reconnect.backoff.max.ms", "2000");
         // librdkafka knows some options by two names, and the winner would be random.
         let is_given = |name: &str| {
@@ -77,7 +78,7 @@ impl Cluster {
     }
 }
 
-/// Why a client could not be created, without the option's value, which may be a secret.
+/// Explains why a client could not be created, without the option's value, which may be a secret.
 pub fn creation_error(error: &KafkaError) -> String {
     match error {
         KafkaError::ClientConfig(_, description, name, _) => format!("kafka option {name}: {description}"),
@@ -85,11 +86,11 @@ pub fn creation_error(error: &KafkaError) -> String {
     }
 }
 
-/// Passes a line of librdkafka on. The owner of the client reports connection failures, once for
-/// each change and not once for each try, so their lines are for debugging only.
+/// Logs a line of librdkafka. The owner of the client reports connection failures once for each
+/// change, so librdkafka's own lines about each attempt are for debugging only.
 pub fn log(level: i32, facility: &str, message: &str) {
     let is_connection = matches!(facility, "FAIL" | "ERROR" | "BRKMAIN");
-    // The severities of syslog.
+    // These are the severities of syslog.
     match level {
         ..=2 => tracing::error!(target: "librdkafka", facility, "{message}"),
         7.. => tracing::debug!(target: "librdkafka", facility, "{message}"),

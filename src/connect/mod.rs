@@ -1,4 +1,4 @@
-//! How a broker or a server is reached: connection, TLS, credentials, options. No policy.
+//! Reaches brokers and servers: connection, TLS, credentials, options. It has no policy.
 
 pub mod http;
 #[cfg(feature = "kafka")]

@@ -1,4 +1,4 @@
-//! The asking side.
+//! Asks the other replicas whether a redelivered item runs there.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::error::Error as _;
@@ -20,8 +20,8 @@ use crate::config::Tls;
 use crate::connect::http::{self as connect, Trust, Watched};
 use crate::delivery::lease::{PAUSE, POLL, TRIES};
 
-/// First questions to all peers that are under way at once. It bounds the memory that strangers'
-/// answers can take.
+/// The most first questions under way at once. It bounds the memory that answers from strangers can
+/// take.
 const AT_ONCE: usize = 256;
 
 /// Characters of a refusal that are kept for the log.
@@ -37,12 +37,12 @@ pub struct Peers {
     patience: HashMap<String, Duration>,
     plain: reqwest::Client,
     tls: Tls,
-    /// A client for each address over TLS, since its certificate is for the name and not for the
-    /// address.
+    /// A client for each address over TLS: the certificate is valid for the DNS name, and not for
+    /// the address.
     secured: Mutex<BTreeMap<Address, Arc<Watched<reqwest::Client>>>>,
     asking: Semaphore,
-    /// Addresses that did not answer the last question. Each is logged once, and not once for every
-    /// item.
+    /// Addresses that did not answer the last question, so that each is logged once, and not for
+    /// every item.
     silent: Mutex<BTreeSet<Address>>,
 }
 
@@ -73,7 +73,7 @@ struct Heard {
 struct Silent {
     address: Address,
     reason: String,
-    /// It may have received the question, and acted on it.
+    /// The peer may have received the question and acted on it.
     asked: bool,
 }
 
@@ -102,7 +102,7 @@ impl Peers {
             silent: Mutex::default(),
         };
         if peers.tls != Tls::default() {
-            // A file that cannot be used is found at the start.
+            // Makes one client now, so that an unusable certificate file is found at the start.
             peers.secured(&Address::fixed("https://localhost"))?;
         }
         Ok(peers)
@@ -129,7 +129,7 @@ impl Peers {
             .into_iter()
             .filter(|heard| matches!(heard.reply.answer, Answer::Running | Answer::Finished { .. }))
             .collect();
-        // A result that is there already comes first.
+        // Peers that already have a result are asked first.
         having.sort_by_key(|heard| heard.reply.answer == Answer::Running);
         let mut having = having.into_iter();
         let chosen = having.next();
@@ -147,8 +147,8 @@ impl Peers {
         }
     }
 
-    /// The offsets of a partition that any other replica works on, or has finished and not
-    /// committed.
+    /// Returns the offsets of a partition that other replicas work on, or have finished without
+    /// committing.
     pub async fn in_flight(&self, pipeline: &str, topic: &str, partition: i32) -> BTreeSet<i64> {
         let question = Question::InFlight(InFlight {
             pipeline: pipeline.to_owned(),
@@ -164,7 +164,7 @@ impl Peers {
         offsets.flatten().collect()
     }
 
-    /// Whether any other replica goes on with the pipeline. A replica that does not answer does not
+    /// Whether another replica goes on with the pipeline. A replica that does not answer does not
     /// count.
     pub async fn somebody_stays(&self, pipeline: &str) -> bool {
         let question = Question::Stay(Stay { pipeline: pipeline.to_owned(), asker: self.instance.clone() });
@@ -172,8 +172,8 @@ impl Peers {
         heard.iter().any(|heard| heard.reply.answer == Answer::Staying)
     }
 
-    /// Tells all others that this delivery needs no result. A replica that cannot be told finds out
-    /// by itself that nobody asks any more.
+    /// Tells all others that this delivery needs no result. If a replica cannot be told, its
+    /// reservation ends when nobody asks any more.
     pub async fn release(&self, pipeline: &str, delivery: &str) {
         let addresses = self.discovery.addresses(self.timeout).await;
         self.release_at(addresses, pipeline, delivery).await;
@@ -196,7 +196,7 @@ impl Peers {
         }
     }
 
-    /// Puts a question to all others, and logs the replicas that stopped answering.
+    /// Sends a question to all others, and logs the replicas that stopped answering.
     async fn ask_all(&self, question: &Question, within: Duration) -> (Vec<Heard>, Vec<Silent>) {
         let (heard, silent) = self.put_to_all(question, within).await;
         let addresses = silent.iter().map(|silent| silent.address.clone()).collect();
@@ -215,7 +215,7 @@ impl Peers {
         (heard, silent)
     }
 
-    /// Puts a question to all others at once.
+    /// Sends a question to all others at once.
     async fn put_to_all(&self, question: &Question, within: Duration) -> (Vec<Heard>, Vec<Silent>) {
         // A struct of texts and numbers always has a JSON form.
         let Ok(body) = serde_json::to_vec(question).map(Bytes::from) else { return Default::default() };
@@ -232,7 +232,8 @@ impl Peers {
         (heard, silent)
     }
 
-    /// Asks the peer that has the item until the item ends there, or longer than any request runs.
+    /// Asks the peer that has the item until the item ends there, at most as long as any request
+    /// can run.
     async fn poll(&self, address: &Address, instance: &Instance, claim: Claim) -> Claimed {
         let mut failures = 0;
         let patience = self.patience.get(&claim.pipeline).copied().unwrap_or_default();
@@ -250,12 +251,13 @@ impl Peers {
                 return Claimed::Gone;
             }
             let began = Instant::now();
-            // After a failure the question is only whether the peer is still there.
+            // After a failure this asks only whether the peer is still there.
             let hold = if failures == 0 { POLL.min(end - began) } else { Duration::ZERO };
             let question = Question::Claim(Claim { wait_seconds: hold.as_secs(), ..claim.clone() });
             let Ok(body) = serde_json::to_vec(&question).map(Bytes::from) else { return Claimed::Gone };
             match self.post(address, body, hold + self.timeout).await {
-                // Another process at the same address knows nothing of what ran in the first.
+                // A restarted process at the same address does not know the items of the process
+                // before it.
                 Ok(heard) if heard.reply.instance != *instance => return Claimed::Gone,
                 Ok(heard) => match heard.reply.answer {
                     Answer::Finished { verdict } => return Claimed::Finished(verdict),
@@ -283,7 +285,8 @@ impl Peers {
         }
     }
 
-    /// A first question. Later ones go only to a peer that has proven that it knows the secret.
+    /// Sends a first question. Later ones go only to a peer that has proven that it knows the
+    /// secret.
     async fn first(&self, address: &Address, body: Bytes, within: Duration) -> Result<Heard, Silent> {
         // The semaphore is never closed.
         let _permit = self.asking.acquire().await;
@@ -339,7 +342,7 @@ impl Peers {
             return Ok(client.get().as_ref().clone());
         }
         if secured.len() >= AT_ONCE {
-            // Pods come and go under new addresses.
+            // Pods come and go under new addresses, so old clients are dropped.
             secured.clear();
         }
         let (timeout, resolved) = (self.timeout, address.resolved.clone());
@@ -357,7 +360,8 @@ impl Peers {
     }
 }
 
-/// The error and its causes. The error alone says only "error sending request" and the address.
+/// Formats the error with its causes. The error alone says only "error sending request" and the
+/// address.
 fn chain(error: &reqwest::Error) -> String {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))

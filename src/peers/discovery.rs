@@ -1,4 +1,4 @@
-//! Where the other replicas are.
+//! Finds the addresses of the other replicas.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,13 +9,12 @@ use tokio::net::lookup_host;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-/// How old an answer of the name service may be when a question is put. A replica that just started
-/// is missed for at most a second, and by then it cannot have been given an item that it could hand
-/// over.
+/// How old the answer of the name service may be when a question is sent. A replica that just
+/// started is missed for at most a second, and has no item to hand over so early.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Replicas that are asked. This is far more than anyone runs. A name with more addresses does not
-/// name the replicas.
+/// The most replicas that are asked. A name with more addresses does not name the replicas of a
+/// bridge.
 const MOST: usize = 100;
 
 /// Finds all replicas, this one included. This replica recognises itself by its name in the answer.
@@ -32,7 +31,7 @@ pub(super) struct Address {
     /// Scheme, host and port, without a slash at the end. Over TLS the certificate must be for this
     /// host.
     pub base: String,
-    /// The host's name, and the address to connect to where it is known already.
+    /// The host's name, and the address to connect to if a lookup found it.
     pub resolved: Option<(String, SocketAddr)>,
 }
 
@@ -56,8 +55,8 @@ impl Discovery {
         Discovery::Dns(Dns { name, tls, known: Mutex::new(None) })
     }
 
-    /// The replicas. If the name service does not answer `within` that time, those of its last
-    /// answer.
+    /// Returns the replicas. If the name service does not answer `within` that time, the last
+    /// answer counts.
     pub(super) async fn addresses(&self, within: Duration) -> Vec<Address> {
         let mut addresses = match self {
             Discovery::Dns(dns) => dns.addresses(within).await,
@@ -84,7 +83,7 @@ impl fmt::Display for Address {
 }
 
 impl Dns {
-    /// Many questions at once share one lookup: the others wait for it, also if it fails.
+    /// Looks the name up. Many questions at once share one lookup, even one that fails.
     async fn addresses(&self, within: Duration) -> Vec<Address> {
         let mut known = self.known.lock().await;
         if let Some(known) = known.as_ref().filter(|known| known.asked.elapsed() < FRESH) {
@@ -96,7 +95,7 @@ impl Dns {
         };
         let addresses = match found {
             Ok(found) => {
-                // The name service may give an address once for each kind of socket.
+                // The name service may list an address once for each kind of socket.
                 let found: BTreeSet<SocketAddr> = found.take(10 * MOST).collect();
                 found.into_iter().map(|socket| self.address(socket)).collect()
             }
@@ -119,7 +118,7 @@ impl Dns {
         if !self.tls {
             return Address::fixed(&format!("http://{socket}"));
         }
-        // The certificate is for the name.
+        // The certificate must be valid for this name.
         let host = self.name.rsplit_once(':').map_or(self.name.as_str(), |(host, _)| host).to_owned();
         Address { base: format!("https://{}", self.name), resolved: Some((host, socket)) }
     }
@@ -138,7 +137,7 @@ mod tests {
             let addresses = discovery.addresses(Duration::from_secs(20)).await;
             let shown: Vec<String> = addresses.iter().map(ToString::to_string).collect();
             assert!(shown.contains(&expected.to_owned()), "{shown:?}");
-            // Too short a time to ask anybody.
+            // The time is too short to ask anybody.
             assert_eq!(discovery.addresses(Duration::ZERO).await, addresses);
         }
     }

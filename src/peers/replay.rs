@@ -1,5 +1,5 @@
-//! Refuses a question that was put before, or long ago: a recorded question must not reserve or
-//! release anything.
+//! Refuses repeated and old questions, so that a recorded question cannot reserve or release a
+//! result.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -10,17 +10,17 @@ use super::seal::{Proof, milliseconds};
 /// How far an asker's clock may be from ours.
 pub(super) const SKEW: Duration = Duration::from_secs(60);
 
-/// Nonces that are remembered of one period of [`SKEW`]. An asker with 10,000 waiting items puts
-/// 30,000 questions in it.
+/// The most nonces that are remembered of one period of [`SKEW`]. An asker with 10,000 waiting
+/// items sends 30,000 questions in it.
 const NONCES_MAX: usize = 100_000;
 
 /// Why a question is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// The clocks differ too much, or the question was put before this process started.
+    /// The clocks differ too much, or the question is older than this process.
     Time(Duration),
     Seen,
-    /// Nobody can tell, since too many nonces are remembered.
+    /// Too many nonces are remembered, so nobody can tell whether this one is new.
     Full,
 }
 
@@ -43,18 +43,20 @@ impl Replays {
         Replays { started: milliseconds(started), seen: Mutex::default() }
     }
 
-    /// Call it before the code is checked: it costs nothing and keeps nothing.
+    /// Checks the age of a question. Call it before the code is checked: it costs nothing and keeps
+    /// nothing.
     pub fn check_time(&self, proof: &Proof, now: SystemTime) -> Result<(), Refusal> {
         let distance = proof.distance(now);
-        // A question from before the start may have been answered by the process before this one.
+        // The process before this one may have answered a question from before the start.
         if distance > SKEW || proof.time < self.started { Err(Refusal::Time(distance)) } else { Ok(()) }
     }
 
-    /// Call it only with a proven question, so that a stranger cannot fill the memory.
+    /// Remembers the nonce of a question. Call it only if the code is right, so that a stranger
+    /// cannot fill the memory.
     pub fn admit(&self, proof: &Proof, now: SystemTime) -> Result<(), Refusal> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let period = milliseconds(now) / u64::try_from(SKEW.as_millis()).unwrap_or(u64::MAX);
-        // A clock that is set back keeps the nonces.
+        // The nonces stay if the clock is set back.
         for _ in 0..period.saturating_sub(seen.period).min(3) {
             seen.nonces.rotate_right(1);
             seen.nonces[0].clear();
@@ -89,7 +91,8 @@ mod tests {
         assert_eq!(put(1, 10, 10), Err(Refusal::Seen));
         assert_eq!(put(1, 10, 70), Err(Refusal::Seen));
         assert!(matches!(put(1, 10, 71), Err(Refusal::Time(_))));
-        // A clock that is ahead, within the limit: it can be repeated for two periods.
+        // The asker's clock is ahead, within the limit, so the question can be repeated for two
+        // periods.
         assert_eq!(put(2, 130, 70), Ok(()));
         for now in 71..=190 {
             assert_eq!(put(2, 130, now), Err(Refusal::Seen), "at {now}");

@@ -16,10 +16,10 @@ use sha2::Sha256;
 /// The header with the proof, in questions and in answers.
 pub(super) const HEADER: &str = "longhaul-proof";
 
-/// First word of the header. Another version is a stranger.
+/// First word of the header. A header with another version proves nothing.
 const VERSION: &str = "1";
 
-/// The purposes. One code can never stand for another purpose.
+/// The purposes of a code. The code of one purpose is never valid for another.
 const KEY: &[u8] = b"longhaul peers: key 1";
 const QUESTION: &[u8] = b"longhaul peers: question 1";
 const ANSWER: &[u8] = b"longhaul peers: answer 1";
@@ -42,7 +42,7 @@ pub(super) struct Proof {
 }
 
 impl Key {
-    /// None where the secret is empty, which a file that was cut short would leave.
+    /// Derives the key. An empty secret, as a truncated file would leave, gives none.
     pub fn from_secret(secret: &str) -> Option<Self> {
         let secret = secret.trim_end();
         if secret.is_empty() {
@@ -52,7 +52,7 @@ impl Key {
         mac(&derived).map(Key)
     }
 
-    /// The proof of a new question.
+    /// Makes the proof of a new question.
     pub fn question(&self, body: &[u8]) -> Proof {
         let nonce = *uuid::Uuid::new_v4().as_bytes();
         self.question_at(milliseconds(SystemTime::now()), nonce, body)
@@ -67,7 +67,7 @@ impl Key {
         self.of_question(proof.time, &proof.nonce, body).verify_slice(&proof.code.0).is_ok()
     }
 
-    /// The proof of the answer to a question.
+    /// Makes the proof of the answer to a question.
     pub fn answer(&self, question: &Proof, body: &[u8]) -> Code {
         Code(self.of_answer(question, body).finalize().into_bytes().into())
     }
@@ -76,7 +76,8 @@ impl Key {
         self.of_answer(question, body).verify_slice(&code.0).is_ok()
     }
 
-    // Every part but the last has a fixed length, so that no two inputs give the same bytes.
+    // Every part but the last has a fixed length, so that two different inputs never give the same
+    // bytes.
     fn of_question(&self, time: u64, nonce: &[u8; 16], body: &[u8]) -> Hmac<Sha256> {
         self.0
             .clone()
@@ -98,7 +99,7 @@ fn mac(key: &[u8]) -> Option<Hmac<Sha256>> {
 }
 
 impl Proof {
-    /// How far the asker's clock is from `now`.
+    /// Returns the difference between the asker's clock and `now`.
     pub fn distance(&self, now: SystemTime) -> Duration {
         Duration::from_millis(milliseconds(now).abs_diff(self.time))
     }

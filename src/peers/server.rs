@@ -1,4 +1,4 @@
-//! The answering side: one route in the admin server.
+//! Answers the questions of other replicas: one route of the admin server.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -114,8 +114,8 @@ async fn question<A: Answer>(
 }
 
 impl<A: Answer> Server<A> {
-    /// The key and the question's proof, if the question comes from a replica and was not put
-    /// before.
+    /// Returns the key and the question's proof, if the question comes from a replica and is not a
+    /// repetition.
     fn proven(&self, headers: &HeaderMap, body: &[u8]) -> Result<(Key, Proof), (StatusCode, String)> {
         let refused = |reason: &str| (StatusCode::UNAUTHORIZED, reason.to_owned());
         let token = (self.token)().map_err(|error| {
@@ -146,10 +146,10 @@ impl<A: Answer> Server<A> {
         }
     }
 
-    /// None if no answer comes in time.
+    /// Returns the answer, or `None` if it does not come in time.
     async fn answer(&self, question: Question) -> Option<wire::Answer> {
         if *question.asker() == self.instance {
-            // Our own question. The asker drops each answer that has its own name.
+            // This is our own question. The asker drops each answer that has its own name.
             return Some(wire::Answer::Unknown);
         }
         match question {

@@ -14,8 +14,8 @@ pub(super) const QUESTION_BYTES: usize = 16 * 1024;
 /// The longest answer. A partition has at most about 1,000 unfinished offsets of at most 20 digits.
 pub(super) const ANSWER_BYTES: usize = 64 * 1024;
 
-/// The random name of one process of the bridge. A replica does not know the addresses at which
-/// others find it. It recognises its own answer by this name.
+/// The random name of one process of the bridge. A replica does not know its own address as others
+/// see it, so it recognises its own answer by this name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Instance(String);
@@ -50,8 +50,8 @@ pub struct Stay {
     pub asker: Instance,
 }
 
-/// "I do not need the result that you reserved for this delivery." Also sent if it is unknown
-/// whether one was reserved.
+/// "I do not need the result that you reserved for this delivery." An asker also sends it if it
+/// does not know whether a result was reserved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
     pub pipeline: String,
@@ -78,7 +78,7 @@ pub(super) struct Reply {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub(super) enum Answer {
-    /// The item runs here, in a session that lives.
+    /// The item runs here, in a live session, which will settle it.
     NotYours,
     /// The item is not known here.
     Unknown,

@@ -1,4 +1,4 @@
-//! Settings that hurt, the reasons, and the results of a run without them.
+//! Finds settings that hurt, with the reason and the results of a run without them.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use crate::knative::kpa::Metric;
 
 mod rules;
 
-/// One setting to look at.
+/// Advice on one setting.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Advice {
     pub weight: Weight,
-    /// The setting, by the name that it has where it is set.
+    /// The name of the setting in the manifest or the configuration.
     pub setting: &'static str,
-    /// Its effect here.
+    /// The effect of the setting in this scenario.
     pub why: String,
     /// The text to write instead.
     pub help: String,
-    /// The same load with the help; left out where it would take long to find out.
+    /// The result of the same load with the changed setting; `None` if that run would take long.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub then: Option<Then>,
 }
@@ -34,13 +34,13 @@ pub struct Advice {
 pub enum Weight {
     /// Items are cut or lost.
     Harm,
-    /// Time or money is.
+    /// Time or money is lost.
     Cost,
-    /// It can be, with another load.
+    /// Nothing is lost now, but another load could suffer.
     Note,
 }
 
-/// A run with one setting changed, beside the one without.
+/// The results of a run with one setting changed, and of the run without the change.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Then {
     pub drain_seconds: Option<f64>,
@@ -50,7 +50,7 @@ pub struct Then {
 /// Loads up to this size are run again for each advice.
 const RERUN_MAX: usize = 20_000;
 
-/// Everything that is to be said about a forecast, the worst first.
+/// Returns all advice on a forecast, the most severe first.
 pub fn advise(forecast: &Forecast) -> Vec<Advice> {
     let typical = forecast.typical();
     let cheap = typical.items <= RERUN_MAX;

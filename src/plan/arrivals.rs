@@ -1,23 +1,23 @@
-//! When items arrive.
+//! The times at which items arrive.
 
 use std::time::Duration;
 
 use super::random::{Purpose, Random};
 
-/// One part of the load; a scenario adds up as many as it is given.
+/// One part of the load. A scenario adds up all of its parts.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Arrivals {
-    /// So many at the very start: a backlog.
+    /// This many items at the start: a backlog.
     Backlog(usize),
     /// At these times after the start.
     Times(Vec<Duration>),
-    /// Independent arrivals at a mean rate, as many producers together make them.
+    /// Independent arrivals at a mean rate, as from many producers.
     Rate { per_second: f64, lasting: Duration },
-    /// So many at once at `first`, and again after each `every` for as long as `lasting`.
+    /// `count` items at `first`, and again after each `every`, until `lasting` is over.
     Bursts { count: usize, every: Duration, lasting: Duration },
 }
 
-/// Items that one plan may have: each costs a few bytes, and about a microsecond.
+/// The most items of one plan. Each costs a few bytes and about a microsecond.
 pub const ITEMS_MAX: usize = 10_000_000;
 
 /// More than [`ITEMS_MAX`] items.
@@ -25,22 +25,23 @@ pub const ITEMS_MAX: usize = 10_000_000;
 #[error("the load has more than {ITEMS_MAX} items")]
 pub struct TooMany;
 
-/// All arrivals of `parts`, in order.
+/// Returns all arrivals of `parts`, in order.
 ///
 /// # Errors
-/// More items than a plan may have.
+///
+/// There are more items than a plan may have.
 pub fn times(parts: &[Arrivals], random: Random) -> Result<Vec<Duration>, TooMany> {
     let mut all = Vec::new();
     for (index, part) in parts.iter().enumerate() {
         part.append(&mut all, random, index as u64)?;
     }
-    // Stable, though equal times can't be told apart anyway.
+    // A stable sort would change nothing: equal times are the same.
     all.sort();
     Ok(all)
 }
 
 impl Arrivals {
-    /// How many these are; of a rate, about how many.
+    /// Returns the number of items; for a rate, the expected number.
     pub fn about(&self) -> usize {
         match self {
             Arrivals::Backlog(count) => *count,

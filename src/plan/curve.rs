@@ -6,18 +6,18 @@ use serde::Serialize;
 
 use crate::knative::service::Counts;
 
-/// The state from a moment on, until the next point.
+/// The state from a moment until the next point.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Point {
     #[serde(serialize_with = "super::units::seconds")]
     pub at: Duration,
-    /// Replicas that are to be there.
+    /// The number of replicas that the autoscaler wants.
     pub desired: u32,
     pub ready: u32,
     pub starting: u32,
-    /// Told to stop, and still at a request.
+    /// Replicas that were told to stop and still run a request.
     pub terminating: u32,
-    /// Requests held open, waiting ones among them.
+    /// Requests held open, the waiting ones included.
     pub in_flight: usize,
     /// Requests that wait for a replica.
     pub waiting: usize,
@@ -25,17 +25,17 @@ pub struct Point {
     pub backlog: usize,
 }
 
-/// The points, in order. Every change of the replicas is one, as long as they fit; then every
-/// second point goes, and points closer to each other than the new grid are taken no more.
+/// The points, in order. Every change of the replicas adds a point while there is space. Then every
+/// second point is removed, and from then on points closer than the new grid are skipped.
 #[derive(Clone, Debug, Default)]
 pub struct Curve {
     points: Vec<Point>,
     grid: Duration,
 }
 
-/// Enough for a drawing; a plan of weeks has hundreds of thousands of changes.
+/// This is enough for a drawing; a plan of weeks has hundreds of thousands of changes.
 const POINTS_MAX: usize = 2_000;
-/// Without a change of the replicas, the backlog is noted this often at most.
+/// While the replicas do not change, the backlog is noted at most this often.
 const GRID_MIN: Duration = Duration::from_secs(1);
 
 impl Curve {
@@ -58,7 +58,7 @@ impl Curve {
         }
     }
 
-    /// Adds the last moment, also if it is not on the grid.
+    /// Adds the last moment, even if it is not on the grid.
     pub fn finish(&mut self, point: Point) {
         match self.points.last_mut() {
             Some(last) if last.at == point.at => *last = point,

@@ -10,23 +10,25 @@ use super::words::human;
 const WIDTH: u32 = 1000;
 const LEGEND_HEIGHT: u32 = 34;
 const PANEL_HEIGHT: u32 = 300;
-/// Colours that are told apart by people who do not see all of them (Okabe and Ito).
+/// Colours that colour-blind people can tell apart (Okabe and Ito).
 const PAID: RGBColor = RGBColor(86, 180, 233);
 const PAID_OPACITY: f64 = 0.35;
 const READY: RGBColor = RGBColor(0, 114, 178);
 const IN_FLIGHT: RGBColor = RGBColor(213, 94, 0);
 const BACKLOG: RGBColor = RGBColor(110, 110, 110);
 
-/// The library could not draw it.
+/// The error of the drawing library.
 #[derive(Debug, thiserror::Error)]
 #[error("the drawing failed: {0}")]
 pub struct Error(String);
 
 type Drawn<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// The typical run of each forecast, all on the same scale of time so that they can be compared.
+/// Draws the typical run of each forecast. All panels share one time scale, so they can be
+/// compared.
 ///
 /// # Errors
+///
 /// The drawing library refused something.
 pub fn svg(forecasts: &[&Forecast]) -> Result<String, Error> {
     let mut text = String::new();
@@ -112,7 +114,7 @@ fn caption(forecast: &Forecast) -> String {
     format!("{}: {} items, {drained}", forecast.scenario.name, run.items)
 }
 
-/// Values stand until the next point, so each gives a corner.
+/// Turns points into steps: a value lasts until the next point, so each point makes a corner.
 fn steps(points: &[Point], scale: f64, end: f64, value: fn(&Point) -> f64) -> Vec<(f64, f64)> {
     let mut corners = Vec::with_capacity(points.len() * 2 + 1);
     for point in points {
@@ -128,7 +130,7 @@ fn steps(points: &[Point], scale: f64, end: f64, value: fn(&Point) -> f64) -> Ve
     corners
 }
 
-/// The unit of the time axis, and its seconds.
+/// Returns the unit of the time axis and its length in seconds.
 fn unit(end: f64) -> (&'static str, f64) {
     match end {
         ..600.0 => ("s", 1.0),

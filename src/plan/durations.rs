@@ -11,17 +11,16 @@ use super::random::{Purpose, Random};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Durations {
     Fixed(Duration),
-    /// Evenly spread from `middle` less `spread` to `middle` plus `spread`; `spread` is at most
-    /// `middle`.
+    /// Evenly spread from `middle - spread` to `middle + spread`; `spread` is at most `middle`.
     Spread {
         middle: Duration,
         spread: Duration,
     },
-    /// Any of the observed ones, each as likely as the next; never empty.
+    /// One of the observed durations, each with the same probability; never empty.
     Observed(Arc<[Duration]>),
 }
 
-/// Why a text is not a distribution.
+/// The reason why a text is not a distribution.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Error {
     #[error("{}: {}", .0.reason, .0.help)]
@@ -38,11 +37,11 @@ pub enum Error {
     Line { line: usize, error: Box<Error> },
 }
 
-/// The longest that anything in a plan may take or last, 365 days: the autoscaler's ticks are gone
-/// through one by one, every two seconds.
+/// The longest duration in a plan, 365 days. A run visits every tick of the autoscaler, one every
+/// two seconds.
 pub const LONGEST: Duration = Span::MAX.get();
 
-/// Either sign between a duration and its spread; the second one is for keyboards.
+/// The signs between a duration and its spread; the second is easier to type.
 const SIGNS: [&str; 2] = ["±", "+-"];
 
 impl Durations {
@@ -88,7 +87,7 @@ impl Durations {
         if observed.is_empty() { Err(Error::Empty) } else { Ok(Durations::Observed(observed.into())) }
     }
 
-    /// How long `attempt` at `item` takes.
+    /// Returns the duration of an attempt at an item.
     pub fn draw(&self, random: Random, item: u64, attempt: u32) -> Duration {
         let unit = || random.unit(Purpose::Duration, [item, u64::from(attempt)]);
         match self {
@@ -101,7 +100,7 @@ impl Durations {
         }
     }
 
-    /// The longest that can come.
+    /// Returns the longest possible duration.
     pub fn longest(&self) -> Duration {
         match self {
             Durations::Fixed(duration) => *duration,
@@ -111,7 +110,7 @@ impl Durations {
     }
 }
 
-/// Never longer than [`LONGEST`], the longest [`Span`].
+/// Reads one duration, at most [`LONGEST`], which is the longest [`Span`].
 fn parse(text: &str) -> Result<Duration, Error> {
     text.parse().map(Span::get).map_err(Error::Duration)
 }

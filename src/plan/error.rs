@@ -1,4 +1,4 @@
-//! Scenarios that are too large or too long to run.
+//! Refuses scenarios that are too large or too long to run.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use super::arrivals::{ITEMS_MAX, TooMany};
 use super::scenario::Scenario;
 use super::words::human;
 
-/// The longest of each of the autoscaler's own spans. A run goes through all of its ticks, one
-/// every two seconds, also before the first item and after the last.
+/// The longest span that an autoscaler setting may have. A run visits all ticks of the autoscaler,
+/// one every two seconds, also before the first item and after the last.
 const SETTING_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// Why a scenario is not run.
+/// The reason why a scenario is not run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("the load has more than {ITEMS_MAX} items")]
@@ -23,7 +23,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The change that makes the scenario one that can be run.
+    /// Returns the change that makes the scenario small enough to run.
     pub fn help(&self) -> &'static str {
         match self {
             Error::TooManyItems => "plan a part of the load: the rest takes as long again",
@@ -41,7 +41,7 @@ impl From<TooMany> for Error {
     }
 }
 
-/// Refuses spans of the autoscaler's settings that take too many ticks.
+/// Refuses autoscaler settings that need too many ticks.
 pub(super) fn check_settings(scenario: &Scenario) -> Result<(), Error> {
     let config = &scenario.service.autoscaling;
     let settings = [
@@ -57,7 +57,8 @@ pub(super) fn check_settings(scenario: &Scenario) -> Result<(), Error> {
     }
 }
 
-/// Refuses a load that the ideal service needs more than [`LONGEST`] for: no real one is faster.
+/// Refuses a load that takes even the ideal service longer than [`LONGEST`]; a real service is
+/// slower.
 pub(super) fn check_load(ideal: Duration) -> Result<(), Error> {
     if ideal > LONGEST { Err(Error::LoadTooLong(ideal)) } else { Ok(()) }
 }

@@ -11,14 +11,14 @@ use super::scenario::Scenario;
 use super::units::rounded;
 use super::world::run;
 
-/// A scenario and its runs, one for each seed; never empty.
+/// A scenario and its runs, one per seed; never empty.
 #[derive(Clone, Debug)]
 pub struct Forecast {
     pub scenario: Scenario,
     runs: Vec<Run>,
 }
 
-/// The middle of several runs, and how far they lie apart.
+/// The median of several runs, and their range.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
     pub median: f64,
@@ -27,9 +27,10 @@ pub struct Spread {
 }
 
 impl Forecast {
-    /// Runs `scenario` with `seed` and the seeds after it, `seeds` in all but at least one.
+    /// Runs `scenario` once for each of `seeds` seeds, starting with `seed`, and at least once.
     ///
     /// # Errors
+    ///
     /// The scenario has too many items, or spans of time that are too long.
     pub fn make(scenario: Scenario, seed: u64, seeds: u32) -> Result<Self, Error> {
         let runs = (0..u64::from(seeds.max(1)))
@@ -42,14 +43,14 @@ impl Forecast {
         &self.runs
     }
 
-    /// The run whose time to drain is the median: the one to draw.
+    /// Returns the run whose time to drain is the median. The drawing shows this run.
     pub fn typical(&self) -> &Run {
         let mut by_drain: Vec<&Run> = self.runs.iter().collect();
         by_drain.sort_by_key(|run| run.drained.unwrap_or(Duration::MAX));
         by_drain[(by_drain.len() - 1) / 2]
     }
 
-    /// A number of each run, together.
+    /// Returns the spread of one number over all runs.
     pub fn spread(&self, number: impl Fn(&Run) -> f64) -> Spread {
         let mut numbers: Vec<f64> = self.runs.iter().map(number).collect();
         numbers.sort_by(f64::total_cmp);
@@ -62,22 +63,22 @@ impl Forecast {
         Spread { median: rounded(median), lowest: rounded(numbers[0]), highest: rounded(numbers[count - 1]) }
     }
 
-    /// Seconds until the last item is settled; none if a run never came to that.
+    /// Seconds until the last item is settled; `None` if a run never drains.
     pub fn drain(&self) -> Option<Spread> {
         let all = self.runs.iter().all(|run| run.drained.is_some());
         all.then(|| self.spread(|run| run.drained.unwrap_or_default().as_secs_f64()))
     }
 
-    /// The time to drain over the ideal one; none if a run never came to that, or its ideal time is
-    /// zero (observed durations of 0).
+    /// The time to drain divided by the ideal time; `None` if a run never drains, or if the ideal
+    /// time is zero (observed durations of 0).
     pub fn times_ideal(&self) -> Option<Spread> {
         let some = self.runs.iter().all(|run| !run.ideal.is_zero());
         let ratio = |run: &Run| run.drained.unwrap_or_default().div_duration_f64(run.ideal);
         self.drain().filter(|_| some).map(|_| self.spread(ratio))
     }
 
-    /// Seconds from the last answer until the service was at its smallest scale; none if a run
-    /// never came to that.
+    /// Seconds from the last answer until the service reached its smallest scale; `None` if it
+    /// never did in some run.
     pub fn to_floor(&self) -> Option<Spread> {
         let all = self.runs.iter().all(|run| run.to_floor.is_some());
         all.then(|| self.spread(|run| run.to_floor.unwrap_or_default().as_secs_f64()))

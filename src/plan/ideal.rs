@@ -1,4 +1,4 @@
-//! The time that no service can beat.
+//! Computes the time that no service can beat.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -8,8 +8,8 @@ use super::random::Random;
 use super::requests::item_key;
 use super::scenario::Scenario;
 
-/// When the last item is done if each starts as soon as it has arrived and one of the bridge's
-/// requests is free, on a replica that is there already, and none fails. Items run in order of
+/// Returns the time at which the last item is done under ideal conditions: a replica is ready for
+/// every request, no attempt fails, and only `max_in_flight` delays an item. Items run in order of
 /// arrival, each as long as in the forecast.
 pub fn time(scenario: &Scenario, arrivals: &[Duration], random: Random) -> Duration {
     let slots = scenario.bridge.in_flight().max(1) as usize;

@@ -1,4 +1,4 @@
-//! A forecast for programs. Times are in seconds, from the start of the load.
+//! Writes a forecast as JSON. Times are in seconds, from the start of the load.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -15,7 +15,7 @@ struct Report<'a> {
     scenarios: Vec<Entry<'a>>,
 }
 
-/// Every number that may differ between seeds is a median with its range.
+/// One scenario. A number that may differ between seeds is a median with its range.
 #[derive(Serialize)]
 struct Entry<'a> {
     name: &'a str,
@@ -27,9 +27,9 @@ struct Entry<'a> {
     first_start_to_last_answer_seconds: Spread,
     all_ready_seconds: Spread,
     last_answer_to_floor_seconds: Option<Spread>,
-    /// Without those that were told to stop.
+    /// Does not count replicas that were told to stop.
     most_replicas: Spread,
-    /// With them, as in the curve.
+    /// Counts replicas that were told to stop, like the curve.
     most_paid_replicas: Spread,
     most_ready: Spread,
     cold_starts: Spread,
@@ -55,10 +55,11 @@ struct Limit {
     share: f64,
 }
 
-/// The report as JSON.
+/// Returns the report as JSON.
 ///
 /// # Errors
-/// A number that JSON has no word for, which no report holds.
+///
+/// A number is infinite or not a number; no report holds one.
 pub fn report(forecasts: &[(Forecast, Vec<Advice>)], seed: u64) -> serde_json::Result<Value> {
     serde_json::to_value(Report {
         seed,

@@ -1,29 +1,29 @@
-//! The limit that kept the work from going faster, at one moment and over a run.
+//! Names the setting that limits the speed, at one moment and over a run.
 
 use std::time::Duration;
 
 use super::scenario::Scenario;
 use crate::knative::service::Counts;
 
-/// The setting that would have to be larger, or faster, for the next item to start now.
+/// The setting that would have to be larger or faster for the next item to start now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Limit {
-    /// Everything that has arrived is being worked on.
+    /// Every item that has arrived runs.
     Arrivals,
-    /// Items wait in the broker, and every request that the bridge may hold open runs.
+    /// Items wait in the broker while the bridge holds all the requests open that it may.
     MaxInFlight,
-    /// Requests wait for a replica, and as many are there as may be.
+    /// Requests wait for a replica, and the service has its highest number of replicas.
     MaxScale,
     /// Requests wait for replicas that start.
     ColdStart,
-    /// Requests wait, and the autoscaler has yet to see all of the load: averages, ticks, panic
-    /// threshold.
+    /// Requests wait, and the autoscaler does not yet see the whole load, because of averages,
+    /// ticks or the panic threshold.
     Autoscaler,
-    /// Requests wait, and the autoscaler has the replicas that the target asks for.
+    /// Requests wait, and the autoscaler has the replicas that its target asks for.
     Target,
     /// Items wait for their next attempt.
     Retries,
-    /// The last items run; there is nothing else to start.
+    /// The last items run; nothing else is left to start.
     Work,
 }
 
@@ -39,7 +39,7 @@ impl Limit {
         Limit::Work,
     ];
 
-    /// The name in the report; those of settings are the settings' names.
+    /// Returns the name in the report. If the limit is a setting, this is the setting's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Limit::Arrivals => "arrivals",
@@ -53,7 +53,7 @@ impl Limit {
         }
     }
 
-    /// The limit now, given the counts of waiting items.
+    /// Returns the present limit, given the counts of waiting items.
     pub fn now(
         scenario: &Scenario,
         counts: &Counts,
@@ -95,7 +95,7 @@ pub enum More {
     Nothing,
 }
 
-/// For how long each limit was the one that held.
+/// The total time during which each limit held.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Limits {
     times: [Duration; Limit::ALL.len()],
@@ -106,7 +106,7 @@ impl Limits {
         self.times[limit as usize] += time;
     }
 
-    /// Every limit that held, with its share of the time, the longest first.
+    /// Returns every limit that held, with its share of the time, the longest first.
     pub fn shares(&self) -> Vec<(Limit, f64)> {
         let total: Duration = self.times.iter().sum();
         let share = |limit: Limit| self.times[limit as usize].as_secs_f64() / total.as_secs_f64();

@@ -1,13 +1,13 @@
 //! Randomness without state: each value is a hash of the seed and of its purpose.
 //!
-//! A generator that is drawn from in turn would give every item another duration as soon as one
-//! setting changes the order of events. This way an item takes equally long in all scenarios that
-//! are compared, and two runs with one seed are equal to the last bit.
+//! With a generator that is read in turn, one changed setting would change the order of events, and
+//! so the duration of every item. With a hash an item takes equally long in all scenarios that are
+//! compared, and two runs with one seed are equal to the last bit.
 
 /// The purpose of a value, so that values for different purposes are independent.
 #[derive(Clone, Copy, Debug)]
 pub enum Purpose {
-    /// Where in the autoscaler's two seconds the first item arrives.
+    /// The moment within the autoscaler's two seconds at which the first item arrives.
     Phase = 1,
     Arrival = 2,
     Duration = 3,
@@ -25,15 +25,15 @@ impl Random {
         Random { seed: mix(seed) }
     }
 
-    /// The value named by `purpose` and `key`, evenly spread over [0, 1).
+    /// Returns the value for `purpose` and `key`, evenly spread over [0, 1).
     pub fn unit(self, purpose: Purpose, key: [u64; 2]) -> f64 {
         let hash = key.iter().fold(self.seed ^ purpose as u64, |hash, part| mix(hash.wrapping_add(*part)));
-        // The 53 bits that a double holds.
+        // A double holds 53 bits.
         (mix(hash) >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 
-/// The finaliser of SplitMix64: neighbouring inputs give unrelated outputs.
+/// The last step of SplitMix64: neighbouring inputs give unrelated outputs.
 fn mix(value: u64) -> u64 {
     let mut mixed = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

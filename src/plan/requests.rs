@@ -1,5 +1,5 @@
-//! The service in virtual time: requests wait, run on a replica, and end by themselves or at a
-//! deadline.
+//! Simulates the service in virtual time: requests wait, run on a replica, and end by themselves or
+//! at a deadline.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -11,24 +11,24 @@ use crate::delivery::{ItemId, Outcome};
 use crate::knative::kpa::{TICK, Time};
 use crate::knative::service::{Counts, Pool, ReplicaId, Revision, Ticket};
 
-/// Open requests and the revision that serves them. Times are counted from the first item's
-/// arrival, `origin` on the revision's clock.
+/// Open requests and the revision that serves them. Times count from the first item's arrival,
+/// which is `origin` on the revision's clock.
 pub struct Requests<'a> {
     scenario: &'a Scenario,
     random: Random,
     revision: Revision<usize>,
     origin: Time,
-    /// Open requests by slot. A free slot is listed in `free`, so that a run of millions allocates
-    /// for as many as are open at once.
+    /// Open requests by slot. `free` lists the free slots, so memory grows only with the requests
+    /// that are open at once.
     open: Vec<Option<Open>>,
     free: Vec<usize>,
     ends: BinaryHeap<Reverse<(Duration, usize)>>,
-    /// Deadlines of those that wait. All wait equally long at most, so they are in order; those
-    /// that run by now are skipped.
+    /// Deadlines of waiting requests. All may wait equally long, so the list is in order. Entries
+    /// of requests that run by now are skipped.
     deadlines: VecDeque<(Duration, usize, Ticket)>,
 }
 
-/// Who asked for a request.
+/// The sender of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
     pub bridge: usize,
@@ -41,7 +41,7 @@ pub struct Asked {
 pub struct Ended {
     pub asked: Asked,
     pub outcome: Outcome,
-    /// The time from its arrival until a replica took it, or until it was given up.
+    /// The time from its arrival until a replica took it or a timeout cut it.
     pub waited: Duration,
     pub ran: Duration,
 }
@@ -61,7 +61,8 @@ struct Running {
 }
 
 impl<'a> Requests<'a> {
-    /// `revision` was driven up to the first arrival, which is at `origin` on its clock.
+    /// Starts with a `revision` that was driven up to the first arrival, which is at `origin` on
+    /// its clock.
     pub fn new(scenario: &'a Scenario, random: Random, revision: Revision<usize>, origin: Time) -> Self {
         Requests {
             scenario,
@@ -75,8 +76,8 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// A request arrives. It waits at least until the next [`turn`](Self::turn). Where the queue is
-    /// full, it is refused at once.
+    /// Takes a request. It waits at least until the next [`turn`](Self::turn). A full queue refuses
+    /// it at once.
     pub fn arrive(&mut self, now: Duration, asked: Asked) -> Option<Ended> {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.open.push(None);
@@ -92,8 +93,8 @@ impl<'a> Requests<'a> {
         None
     }
 
-    /// Lets the autoscaler and the replicas do everything that is due, and starts the requests that
-    /// can start. True if one started.
+    /// Performs everything that is due in the autoscaler and the replicas, and starts the requests
+    /// that can start. Returns whether one started.
     pub fn turn(&mut self, now: Duration) -> bool {
         let started = self.revision.turn(self.origin + now);
         let any = !started.is_empty();
@@ -106,7 +107,7 @@ impl<'a> Requests<'a> {
         any
     }
 
-    /// The next request that has ended by `now`, if any.
+    /// Returns the next request that has ended by `now`, if any.
     pub fn pop_ended(&mut self, now: Duration) -> Option<Ended> {
         if self.ends.peek().is_some_and(|Reverse((end, _))| *end <= now) {
             let Reverse((_, slot)) = self.ends.pop()?;
@@ -121,7 +122,7 @@ impl<'a> Requests<'a> {
         self.close(slot, now)
     }
 
-    /// When to look again if nothing arrives before.
+    /// Returns the time of the next [`turn`](Self::turn), if nothing arrives before.
     pub fn next(&mut self) -> Duration {
         self.skip_started();
         let turn = self.revision.next_turn().since(self.origin);
@@ -144,7 +145,8 @@ impl<'a> Requests<'a> {
                 let waited = running.started - open.arrived;
                 Ended { asked: open.asked, outcome: running.outcome, waited, ran: now - running.started }
             }
-            // The activator's 504 is the same for one that never ran, so nobody can tell.
+            // The activator answers 504 even for a request that never ran, so the bridge cannot
+            // tell.
             None => Ended {
                 asked: open.asked,
                 outcome: Outcome::Unknown,
@@ -155,7 +157,7 @@ impl<'a> Requests<'a> {
         Some(ended)
     }
 
-    /// Drops the deadlines of requests that wait no more.
+    /// Drops the deadlines of requests that run by now.
     fn skip_started(&mut self) {
         while let Some((_, slot, ticket)) = self.deadlines.front() {
             let waits = self.open[*slot]
@@ -169,7 +171,7 @@ impl<'a> Requests<'a> {
     }
 }
 
-/// When and how a request ends that begins to run now.
+/// Returns when and how a request ends that starts to run now.
 fn ending(
     scenario: &Scenario,
     random: Random,
@@ -188,17 +190,18 @@ fn ending(
     (end, if fails { Outcome::Failed { retry_after: None } } else { Outcome::Done })
 }
 
-/// The name of an item among those of all replicas of the bridge, each of which counts its own from
-/// 1.
+/// Returns the key of an item among the items of all replicas of the bridge. Each replica counts
+/// its own from 1.
 pub fn item_key(bridge: usize, number: u64) -> u64 {
     number | (bridge as u64) << 48
 }
 
-/// A revision that has come to where the first item finds it, and the time of that on its clock.
+/// Returns a revision in the state in which the first item finds it, and the time of that on its
+/// clock.
 ///
 /// The autoscaler ticks every two seconds, the activator reports every second, and the autoscaler's
-/// buckets are seconds of the Unix clock. Each has its own beat; how a load lies to them is chance,
-/// and so the seed's.
+/// buckets are seconds of the Unix clock. Their position relative to the load is chance, so the
+/// seed decides it.
 pub fn prepared(scenario: &Scenario, random: Random) -> (Revision<usize>, Time) {
     let service = &scenario.service;
     let phase = |of: u64, span: Duration| span.mul_f64(random.unit(Purpose::Phase, [of, 0]));
@@ -208,8 +211,8 @@ pub fn prepared(scenario: &Scenario, random: Random) -> (Revision<usize>, Time) 
     };
     let created = Time::from_unix_nanos(EPOCH) + phase(0, SECOND);
     let origin = created + age + phase(1, TICK);
-    // The activator's own bound of ten thousand is for each of its replicas; here memory is the
-    // limit.
+    // The activator limits each of its replicas to ten thousand requests. Here only memory limits
+    // them.
     let pool = Pool::new(service.container_concurrency as usize, service.cold_start, usize::MAX);
     let mut revision =
         Revision::new(service.autoscaling.clone(), pool, created).reporting_from(created + phase(2, SECOND));
@@ -222,11 +225,11 @@ pub fn prepared(scenario: &Scenario, random: Random) -> (Revision<usize>, Time) 
     }
 }
 
-/// A whole second; which one has no meaning.
+/// Any whole second would do.
 const EPOCH: i64 = 1_700_000_000_000_000_000;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// After how long without work a revision certainly does not change any more.
+/// Returns the time without work after which a revision no longer changes.
 fn settled_after(scenario: &Scenario) -> Duration {
     let config = &scenario.service.autoscaling;
     let to_zero = config.scale_to_zero_grace_period.max(config.scale_to_zero_pod_retention);

@@ -13,30 +13,31 @@ pub struct Run {
     pub seed: u64,
     pub items: usize,
     pub totals: Totals,
-    /// When the last item was settled; none if that did not come within two years after the last
-    /// arrival, or if items are held.
+    /// The time at which the last item was settled; `None` if that took more than two years from
+    /// the last arrival, or if items are held.
     pub drained: Option<Duration>,
-    /// When a worker began with the first item.
+    /// The time at which the first item started at a worker.
     pub first_start: Option<Duration>,
     pub last_answer: Duration,
-    /// The time from the last answer until the service was at its smallest scale again; none if it
-    /// never was.
+    /// The time from the last answer until the service was at its smallest scale again; `None` if
+    /// it never was.
     pub to_floor: Option<Duration>,
-    /// The time that as many replicas as requests, all there from the start, would have taken.
+    /// The time that a service with a ready replica for each request would have taken.
     pub ideal: Duration,
-    /// When as many replicas were ready as ever were.
+    /// The time at which the highest number of replicas was ready.
     pub all_ready: Duration,
-    /// Those that start or are ready, at most at once; of those told to stop, none.
+    /// The highest number of replicas that were starting or ready at once, without those told to
+    /// stop.
     pub most_replicas: u32,
-    /// All that are paid for, also those told to stop that still run a request. The curve shows
-    /// this number.
+    /// The highest number of replicas that were paid for at once: also those told to stop that
+    /// still ran a request. The curve shows this number.
     pub most_paid: u32,
     pub most_ready: u32,
     /// Replicas that were started.
     pub cold_starts: u32,
     /// The paid time: from each replica's start until it is gone.
     pub replica_seconds: f64,
-    /// Slots of replicas that are paid for, and those of them that ran a request.
+    /// Slot time of replicas that are paid for, and the part of it in which a request ran.
     pub slot_seconds: f64,
     pub busy_seconds: f64,
     pub attempts: usize,
@@ -46,7 +47,7 @@ pub struct Run {
     pub cut: usize,
     pub longest_wait: Duration,
     pub total_wait: Duration,
-    /// Requests that ran on a replica that was told to stop, at most at once.
+    /// The highest number of requests that ran at once on replicas told to stop.
     pub most_terminating: u32,
     pub limits: Limits,
     pub curve: Curve,
@@ -94,17 +95,17 @@ impl Run {
         }
     }
 
-    /// The time from the first item's start at a worker to the last answer.
+    /// Returns the time from the first item's start at a worker to the last answer.
     pub fn worked(&self) -> Duration {
         self.last_answer.saturating_sub(self.first_start.unwrap_or_default())
     }
 
-    /// How long a request waited for a replica, in the mean.
+    /// Returns the mean wait of a request for a replica.
     pub fn mean_wait(&self) -> Duration {
         self.total_wait.div_f64(self.attempts.max(1) as f64)
     }
 
-    /// The share of the paid time in which nothing ran.
+    /// Returns the share of the paid time without work.
     pub fn idle_share(&self) -> f64 {
         if self.slot_seconds == 0.0 { 0.0 } else { 1.0 - self.busy_seconds / self.slot_seconds }
     }

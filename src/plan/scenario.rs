@@ -1,4 +1,4 @@
-//! The question to a plan: a load, the bridge that moves it, and the service that does the work.
+//! The input of a plan: a load, the bridge that moves it, and the service that does the work.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::durations::Durations;
 use crate::delivery::Policy;
 use crate::knative::kpa;
 
-/// Everything that a forecast depends on, besides its seed.
+/// Everything that a forecast depends on, apart from its seed.
 #[derive(Clone, Debug)]
 pub struct Scenario {
     pub name: String,
@@ -15,7 +15,7 @@ pub struct Scenario {
     pub bridge: Bridge,
     pub service: Service,
     pub start: Start,
-    /// The cost of one replica in an hour, in any currency.
+    /// The cost of one replica per hour, in any currency.
     pub price: Option<f64>,
 }
 
@@ -24,7 +24,7 @@ pub struct Scenario {
 pub struct Load {
     pub arrivals: Vec<Arrivals>,
     pub durations: Durations,
-    /// The share of attempts that the worker fails, in 0..=1; each takes its full time.
+    /// The share of attempts that fail, in 0..=1. A failed attempt takes its full time.
     pub failure_rate: f64,
 }
 
@@ -33,9 +33,9 @@ pub struct Load {
 pub struct Bridge {
     /// Replicas of the bridge on one queue, at least 1.
     pub replicas: u32,
-    /// After how long it gives a request up (`sink.timeout`), waiting and running together.
+    /// The longest request (`sink.timeout`), waiting and running together.
     pub timeout: Duration,
-    /// The rules of each; `max_in_flight` is for one replica.
+    /// The rules of each replica of the bridge; `max_in_flight` is per replica.
     pub policy: Policy,
 }
 
@@ -47,10 +47,10 @@ pub struct Service {
     pub container_concurrency: u32,
     /// `timeoutSeconds`: waiting and running together.
     pub timeout: Duration,
-    /// Until the first byte of the answer, which for batch work comes at the end.
+    /// The limit until the first byte of the answer, which batch work sends at its end.
     pub response_start: ResponseStart,
-    /// Without a byte, counted from the arrival: the activator's clock runs while a request waits,
-    /// and a worker sends none before its answer.
+    /// The limit on silence, counted from the arrival: the activator's clock runs while a request
+    /// waits, and a worker sends nothing before its answer.
     pub idle_timeout: Option<Duration>,
     /// The time from the decision for a replica until it takes requests.
     pub cold_start: Duration,
@@ -66,7 +66,7 @@ pub enum ResponseStart {
     Unlimited,
 }
 
-/// How the service is found by the first item.
+/// The state of the service when the first item arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// It has been idle for long, so it is at its smallest scale.
@@ -85,7 +85,7 @@ impl ResponseStart {
 }
 
 impl Scenario {
-    /// The latest end of a request that arrived at `arrived`, however long it waits and runs.
+    /// Returns the latest end of a request that arrived at `arrived`.
     pub fn deadline(&self, arrived: Duration) -> Duration {
         let service = &self.service;
         let until_first_byte = [service.response_start.limit(), service.idle_timeout];
@@ -93,7 +93,7 @@ impl Scenario {
         arrived.saturating_add(until_first_byte.into_iter().flatten().fold(most, Duration::min))
     }
 
-    /// The same, with no limit to how long a request may wait and run.
+    /// Returns the same scenario without any timeout.
     pub fn without_timeouts(&self) -> Self {
         let mut uncut = self.clone();
         uncut.bridge.timeout = Duration::MAX;
@@ -105,8 +105,8 @@ impl Scenario {
 }
 
 impl Service {
-    /// Knative's defaults around `autoscaling`, with one request per replica and a cold start of a
-    /// second.
+    /// Returns Knative's defaults around `autoscaling`, with one request per replica and a cold
+    /// start of a second.
     pub fn new(autoscaling: kpa::Config) -> Self {
         Service {
             autoscaling,
@@ -119,7 +119,7 @@ impl Service {
         }
     }
 
-    /// The scale that it goes back to without work.
+    /// Returns the smallest scale, which is reached without work.
     pub fn floor(&self) -> u32 {
         let least = if self.autoscaling.enable_scale_to_zero { 0 } else { 1 };
         self.autoscaling.min_scale.max(least)
@@ -127,7 +127,7 @@ impl Service {
 }
 
 impl Bridge {
-    /// Requests that all replicas of the bridge hold open at most.
+    /// Returns how many requests all replicas of the bridge may hold open.
     pub fn in_flight(&self) -> u32 {
         self.policy.max_in_flight.saturating_mul(self.replicas)
     }

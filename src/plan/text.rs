@@ -1,4 +1,4 @@
-//! A forecast for people: a table with a column for each scenario, then the advice.
+//! Writes a forecast for people: a table with a column per scenario, then the advice.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::curve::Point;
 use super::forecast::{Forecast, Spread};
 use super::words::{human, plural};
 
-/// A row's label, and the cell of a scenario; none where there is nothing to say about it.
+/// A row's label, and the function that fills a scenario's cell; `None` leaves the cell empty.
 type Row = (&'static str, fn(&Forecast) -> Option<String>);
 
 const ROWS: [Row; 17] = [
@@ -38,7 +38,7 @@ const ROWS: [Row; 17] = [
     ("dead-lettered", |f| some_of(f, |run| run.totals.dead_lettered)),
 ];
 
-/// The whole report.
+/// Returns the whole report.
 pub fn report(forecasts: &[(Forecast, Vec<Advice>)], seed: u64) -> String {
     let mut text = String::new();
     let seeds = forecasts.first().map_or(1, |(forecast, _)| forecast.runs().len() as u64);
@@ -121,8 +121,8 @@ fn details(forecast: &Forecast, advice: &[Advice]) -> String {
     text
 }
 
-/// Why the table has no time to drain. The typical run may have one though others do not, so it
-/// cannot explain that.
+/// Explains why the table has no time to drain. The typical run may drain although others do not,
+/// so it cannot explain that.
 fn never_drains(forecast: &Forecast) -> Option<String> {
     let runs = forecast.runs();
     let never: Vec<&super::Run> = runs.iter().filter(|run| run.drained.is_none()).collect();
@@ -136,7 +136,7 @@ fn never_drains(forecast: &Forecast) -> Option<String> {
     Some(format!("{which}: {left} left, {} of them held{of}", first.totals.held))
 }
 
-/// Replicas over time, each column the most of its share of the time.
+/// Draws replicas over time. A column shows the highest number in its share of the time.
 fn sparkline(points: &[Point], most: u32) -> String {
     const COLUMNS: usize = 60;
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -188,7 +188,7 @@ fn span(seconds: f64) -> String {
     human(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
-/// Text is never refused by a `String`.
+/// Appends formatted text. Writing to a string never fails.
 fn push(text: &mut String, more: std::fmt::Arguments<'_>) {
     let _ = text.write_fmt(more);
 }

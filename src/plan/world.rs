@@ -1,4 +1,4 @@
-//! The whole scenario in virtual time: from one moment at which anything happens to the next.
+//! Runs a scenario in virtual time, from one event to the next.
 
 use std::time::Duration;
 
@@ -47,12 +47,12 @@ pub fn run(scenario: &Scenario, seed: u64) -> Result<Run, Error> {
     Ok(world.run)
 }
 
-/// A load that is not through this long after its last arrival counts as one that never drains.
+/// How long after its last arrival a load may take. Then it counts as one that never drains.
 const HORIZON: Duration = LONGEST.saturating_mul(2);
 
 struct World<'a> {
     scenario: &'a Scenario,
-    /// How many have arrived.
+    /// The number of items that have arrived.
     arrived: usize,
     queue: Queue,
     requests: Requests<'a>,
@@ -64,7 +64,7 @@ struct World<'a> {
 }
 
 impl World<'_> {
-    /// Goes on to the next moment at which anything happens, and lets all of it happen.
+    /// Moves to the time of the next event and performs everything that is due then.
     fn step(&mut self, arrivals: &[Duration]) {
         let arrival = arrivals.get(self.arrived).copied().unwrap_or(Duration::MAX);
         let next = arrival.min(self.requests.next()).min(self.queue.next()).max(self.now);
@@ -78,8 +78,8 @@ impl World<'_> {
             self.queue.ended(next, ended, &mut self.asked);
         }
         self.queue.deliver(next, &mut self.asked);
-        // A refused one may free the way for others, which are sent after those that were asked for
-        // before.
+        // A refused request may free the way for others. Those are sent after the requests of this
+        // moment.
         let mut sent = 0;
         while let Some(asked) = self.asked.get(sent).copied() {
             sent += 1;
@@ -94,7 +94,7 @@ impl World<'_> {
         self.note_counts();
     }
 
-    /// Adds up the time until `next`, in which nothing changes.
+    /// Adds up the time until `next`, during which nothing changes.
     fn pass(&mut self, next: Duration, items: usize) {
         let time = next - self.now;
         self.now = next;
@@ -111,7 +111,7 @@ impl World<'_> {
         let counts = &self.counts;
         let replicas = f64::from(counts.starting + counts.ready + counts.terminating);
         let running = (counts.in_flight - counts.queued) as f64;
-        // Without a limit a replica counts as one slot, busy as soon as anything runs on it.
+        // Without a limit a replica counts as one slot, which is busy while any request runs on it.
         let slots = f64::from(self.scenario.service.container_concurrency.max(1));
         let seconds = time.as_secs_f64();
         self.run.replica_seconds += replicas * seconds;
@@ -135,7 +135,7 @@ impl World<'_> {
         run.curve.note(Point::new(self.now, counts, self.queue.ready()));
     }
 
-    /// Lets the service come down to its smallest scale: idle replicas are paid for too.
+    /// Lets the service come down to its smallest scale, since idle replicas are paid for too.
     fn wind_down(&mut self) {
         let config = &self.scenario.service.autoscaling;
         let slow = config.stable_window + config.scale_down_delay + config.scale_to_zero_pod_retention;
@@ -149,7 +149,7 @@ impl World<'_> {
             let next = self.requests.next().max(self.now);
             self.pay(next - self.now);
             self.now = next;
-            // Only where the work was given up is anything left to end.
+            // Requests are left here only if the run stopped before the work was done.
             while self.requests.pop_ended(next).is_some() {}
             self.requests.turn(next);
             self.note_counts();
@@ -158,9 +158,9 @@ impl World<'_> {
         self.run.curve.finish(Point::new(self.now, self.counts, self.queue.ready()));
     }
 
-    /// Whether only a person can go on: some items are held, nothing runs and no timer does, and
-    /// nothing else may start or is there to start. Items in hand that are not held may not start
-    /// either, because enough others are held.
+    /// Whether only a person can continue: items are held, no request runs, no timer is set, and no
+    /// other item may start. Items that are not held may be unable to start because too many are
+    /// held.
     fn is_stuck(&self) -> bool {
         let nothing_to_start = self.arrived == self.run.items && self.queue.ready() == 0;
         self.queue.totals.held > 0

@@ -73,9 +73,9 @@ struct BuildLabels {
 
 type Durations = Family<PipelineLabel, Histogram, fn() -> Histogram>;
 
-/// Makes the families, their rows of the table, and the counters of one pipeline from one list. An
-/// entry is: the field, its type, the name without prefix and `_total`, the name's unit if it ends
-/// with one, and the help.
+/// Makes three things from one list: the metric families, their rows of the table, and the counters
+/// of one pipeline. An entry is the field, its type, the name without prefix and `_total`, the unit
+/// if the name ends with one, and the help.
 macro_rules! pipeline_metrics {
     ($($(#[$comment:meta])* $field:ident: $type:ident $name:literal $(($unit:ident $suffix:literal))? $help:literal;)*) => {
         /// The metrics with only the label `pipeline`.
@@ -91,7 +91,7 @@ macro_rules! pipeline_metrics {
             help: $help,
         },)*];
 
-        /// The metrics of one pipeline. Counting costs no look-up.
+        /// The metrics of one pipeline. Counting needs no look-up.
         pub struct PipelineMetrics {
             $($(#[$comment])* pub $field: $type,)*
             pub duration: Histogram,
@@ -109,7 +109,8 @@ macro_rules! pipeline_metrics {
         }
 
         impl Metrics {
-            /// The metrics of one pipeline. From now on all of them are shown, at zero.
+            /// Returns the metrics of one pipeline. From now on `/metrics` shows all of them, first
+            /// at zero.
             pub fn pipeline(&self, name: &str, max_in_flight: u32) -> PipelineMetrics {
                 let Families { plain, duration, .. } = &self.families;
                 let pipeline = PipelineLabel { pipeline: name.to_owned() };
@@ -271,9 +272,10 @@ impl Metrics {
         *self.statuses.lock().unwrap_or_else(PoisonError::into_inner) = statuses.to_vec();
     }
 
-    /// All metrics in the OpenMetrics text format.
+    /// Formats all metrics as OpenMetrics text.
     ///
     /// # Errors
+    ///
     /// Only if formatting itself fails.
     pub fn render(&self) -> Result<String, std::fmt::Error> {
         self.show_readiness();
@@ -286,7 +288,7 @@ impl Metrics {
         Ok(text)
     }
 
-    /// Every kind has a value at all times, so that an alert can compare it with zero.
+    /// Every kind always has a value, so that an alert can compare it with zero.
     fn show_readiness(&self) {
         for status in self.statuses.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let reasons = status.reasons();
@@ -317,7 +319,7 @@ impl PipelineMetrics {
         };
     }
 
-    /// Deliveries acked so far.
+    /// Returns the number of acked deliveries.
     pub fn acks(&self) -> u64 {
         self.acked.get()
     }
@@ -381,7 +383,7 @@ impl Default for Metrics {
     }
 }
 
-/// All rows of the table.
+/// Returns all rows of the table.
 fn rows() -> impl Iterator<Item = &'static Row> {
     PLAIN.iter().chain(OTHERS).chain(process::ROWS)
 }

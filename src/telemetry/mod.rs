@@ -1,4 +1,4 @@
-//! The view from outside: metrics, log lines, and each pipeline's condition.
+//! Shows the program to the outside: metrics, log lines, and the condition of each pipeline.
 
 mod logging;
 mod metrics;

@@ -1,4 +1,4 @@
-//! Lasting problems of a pipeline: what keeps it from progress, since when, and how to help.
+//! Lasting problems of a pipeline: the obstacle, its start time, and how to help.
 //!
 //! [`Register`] remembers them and decides when a log line is due. A new problem is logged at once,
 //! repeated at growing intervals while it lasts, and logged once more when it is solved. A problem
@@ -22,8 +22,8 @@ const INTERVALS: [Duration; 5] = [
 /// interval.
 const MEMORY: Duration = Duration::from_secs(600);
 
-/// Problems of one pipeline, the solved ones included. Later ones replace solved ones, or are
-/// dropped.
+/// The most problems that one pipeline remembers, solved ones included. A further problem replaces
+/// a solved one; if none is solved, it is dropped.
 const PROBLEMS_MAX: usize = 256;
 
 /// Characters that are kept of a text from outside.
@@ -36,9 +36,9 @@ pub struct Problem {
     /// The affected object, such as a queue, a topic or an address. Together with `kind` it names
     /// the problem.
     pub subject: String,
-    /// What is wrong, lower case, with the answer that was received.
+    /// The fault in lower case, with the received answer.
     pub text: String,
-    /// What a person can do about it.
+    /// The advice to a person.
     pub help: String,
 }
 
@@ -98,13 +98,13 @@ pub(super) struct Register {
 #[derive(Debug)]
 struct Entry {
     open: Open,
-    /// When it was solved; none while it lasts.
+    /// The time at which it was solved; `None` while it lasts.
     solved: Option<Instant>,
-    /// When the last line about it was written.
+    /// The time of the last log line about it.
     told: Instant,
-    /// Whether a line was written since it was opened the last time.
+    /// Whether a line was written since it opened last.
     is_told: bool,
-    /// Lines that were written, as an index into [`INTERVALS`].
+    /// The number of lines written, as an index into [`INTERVALS`].
     step: usize,
 }
 
@@ -140,7 +140,7 @@ impl Register {
         std::mem::take(&mut entry.is_told).then(|| Line::Solved(entry.open.clone()))
     }
 
-    /// The lines that are due by now. Forgets problems that were solved long ago.
+    /// Returns the lines that are due by now. Forgets problems that were solved long ago.
     pub fn due(&mut self, now: Instant) -> Vec<Line> {
         self.entries.retain(|_, entry| entry.solved.is_none_or(|solved| now - solved < MEMORY));
         let open = self.entries.values_mut().filter(|entry| entry.solved.is_none());
@@ -151,7 +151,7 @@ impl Register {
         self.entries.values().filter(|entry| entry.solved.is_none()).map(|entry| &entry.open)
     }
 
-    /// None where no problem is solved.
+    /// Drops the oldest solved problem; returns `None` if all are open.
     fn drop_oldest_solved(&mut self) -> Option<()> {
         let solved = self.entries.iter().filter_map(|(key, entry)| Some((entry.solved?, key)));
         let key = solved.min().map(|(_, key)| key.clone())?;
@@ -217,13 +217,13 @@ impl ProblemKind {
         }
     }
 
-    /// Whether the source reports it. Such a problem says more than "not connected".
+    /// Whether the source reports it. Such a problem tells more than "not connected".
     pub(super) fn is_of_source(self) -> bool {
         use ProblemKind::{GroupNotJoined, SourceMissing, SourceRefused, SourceUnreachable};
         matches!(self, SourceMissing | SourceRefused | SourceUnreachable | GroupNotJoined)
     }
 
-    /// Whether it may go away without anybody's help.
+    /// Whether it may end without help.
     fn may_pass(self) -> bool {
         use ProblemKind::{BreakerOpen, GroupNotJoined, SourceUnreachable, Stalled};
         matches!(self, SourceUnreachable | BreakerOpen | Stalled | GroupNotJoined)
@@ -231,8 +231,7 @@ impl ProblemKind {
 }
 
 impl Line {
-    /// Writes the line. A problem that somebody must solve is an error, one that may pass is a
-    /// warning.
+    /// Writes the line: as an error if a person must act, as a warning if the problem may pass.
     pub fn write(&self, pipeline: &str) {
         let (Line::New(open) | Line::Lasts(open) | Line::Solved(open)) = self;
         let Open { problem: Problem { kind, subject, text, help }, since } = open;
@@ -289,7 +288,7 @@ mod tests {
         assert!(matches!(first, Some(Line::New(_))));
         let mut lines = Vec::new();
         for second in 1..=3600 {
-            // Reported again with every attempt.
+            // The source reports the problem again with every attempt.
             let now = start + Duration::from_secs(second);
             assert_eq!(register.raise(problem("q", "still no queue q"), now, SystemTime::now()), None);
             lines.extend(register.due(now).into_iter().map(|line| (second, line)));

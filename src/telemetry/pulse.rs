@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A loop beats at least every ten seconds. One that has not for this long is stuck.
+/// The longest silence of a loop that works. Loops beat at least every ten seconds.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(60);
 
-/// The heartbeat of one loop. It counts from its first beat on, until it is dropped.
+/// The heartbeat of one loop. It is watched from its first beat until it is dropped.
 #[derive(Debug)]
 pub struct Pulse {
     name: &'static str,
@@ -22,8 +22,8 @@ impl Pulse {
         Pulse { name, start: Instant::now(), last: AtomicU64::new(0) }
     }
 
-    /// Says that the loop still runs. Call it at least every ten seconds, also when there is
-    /// nothing to do.
+    /// Reports that the loop still runs. Call it at least every ten seconds, even with nothing to
+    /// do.
     pub fn beat(&self) {
         let since_start = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
         self.last.store(since_start + 1, Ordering::Relaxed);
@@ -33,7 +33,7 @@ impl Pulse {
         self.name
     }
 
-    /// How long the loop has been silent, if that is too long.
+    /// Returns how long the loop has been silent, if that is too long.
     pub(super) fn silence(&self) -> Option<Duration> {
         let last = self.last.load(Ordering::Relaxed).checked_sub(1)?;
         let silence = self.start.elapsed().saturating_sub(Duration::from_millis(last));

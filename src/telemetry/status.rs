@@ -38,15 +38,15 @@ enum Phase {
     Stopped,
 }
 
-/// Why a pipeline is not ready.
+/// A reason why a pipeline is not ready.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Reason {
     pub pipeline: String,
     /// A [`ProblemKind`], or `draining` or `stopped`.
     pub kind: &'static str,
-    /// The affected object; empty where the pipeline itself is meant.
+    /// The affected object; empty if it is the pipeline itself.
     pub subject: String,
-    /// RFC 3339.
+    /// The start time in RFC 3339.
     pub since: String,
     pub text: String,
     pub help: String,
@@ -64,11 +64,11 @@ impl Status {
         }
     }
 
-    /// Whether the source has a connection to its broker.
+    /// Records whether the source has a connection to its broker.
     pub fn connected(&self, connected: bool) {
         let mut state = self.state();
         if matches!(state.phase, Phase::Starting | Phase::Connected | Phase::Disconnected) {
-            // A source that never had a connection stays one that starts.
+            // A source that never had a connection stays in its start phase.
             let is_first_failure = !connected && state.phase == Phase::Starting;
             let phase = if connected { Phase::Connected } else { Phase::Disconnected };
             if !is_first_failure {
@@ -77,7 +77,7 @@ impl Status {
         }
     }
 
-    /// As many items as `limits.held_max` allows are held.
+    /// Records whether as many items are held as `limits.held_max` allows.
     pub fn held_full(&self, full: bool) {
         if full {
             self.raise(Problem {
@@ -95,33 +95,34 @@ impl Status {
         self.state().enter(Phase::Draining);
     }
 
-    /// The pipeline has ended.
+    /// Records that the pipeline has ended.
     pub fn stopped(&self) {
         self.state().enter(Phase::Stopped);
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Reports a problem. It makes the pipeline not ready, is logged at once, and again while it
-    /// lasts. The same kind and subject with another text replaces the text.
+    /// Reports a problem. The pipeline is not ready while it lasts. It is logged at once and again
+    /// at intervals. A report with the same kind and subject replaces the text.
     pub fn raise(&self, problem: Problem) {
         let line = self.state().problems.raise(problem, Instant::now(), SystemTime::now());
         self.write(line);
     }
 
-    /// Takes a problem back. Nothing happens if there is none of this kind and subject.
+    /// Reports that a problem is solved. Without an open problem of this kind and subject nothing
+    /// happens.
     pub fn clear(&self, kind: ProblemKind, subject: &str) {
         let line = self.state().problems.clear(kind, subject, Instant::now());
         self.write(line);
     }
 
-    /// Says that the pipeline's loop still runs. Call it at least every ten seconds, also when
-    /// there is nothing to do.
+    /// Reports that the pipeline's loop still runs. Call it at least every ten seconds, even with
+    /// nothing to do.
     pub fn beat(&self) {
         self.own_pulse.beat();
     }
 
-    /// A heartbeat for another loop of this pipeline. It is watched until the last handle is
-    /// dropped.
+    /// Returns a heartbeat for another loop of this pipeline. It is watched until its last handle
+    /// is dropped.
     pub fn pulse(&self, name: &'static str) -> Arc<Pulse> {
         let pulse = Arc::new(Pulse::new(name));
         let mut pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
@@ -130,7 +131,7 @@ impl Status {
         pulse
     }
 
-    /// The loops that have stopped working. Never an outage of something else.
+    /// Returns the loops that have stopped working. An outage of another service never shows here.
     pub fn wedged(&self) -> Vec<Problem> {
         if self.stopped.load(Ordering::Relaxed) {
             return Vec::new();
@@ -150,7 +151,7 @@ impl Status {
         wedged.map(problem).collect()
     }
 
-    /// Everything that keeps the pipeline from being ready; empty when it is.
+    /// Returns everything that keeps the pipeline from being ready; empty if it is ready.
     pub fn reasons(&self) -> Vec<Reason> {
         let wedged = self.wedged();
         let state = self.state();

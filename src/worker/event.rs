@@ -1,4 +1,4 @@
-//! The CloudEvent of a request: its attributes as variables, its data as bytes.
+//! Reads the CloudEvent of a request: attributes become variables, data becomes bytes.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 pub struct Event(BTreeMap<String, String>);
 
 impl Event {
-    /// The attributes of a request in binary mode. A request that is not a CloudEvent has only its
-    /// content type.
+    /// Reads the attributes of a request in binary mode. A request that is not a CloudEvent has
+    /// only its content type.
     pub fn binary(headers: &HeaderMap) -> Self {
         let mut attributes = BTreeMap::new();
         for (name, value) in headers {
@@ -29,10 +29,11 @@ impl Event {
         Event(attributes)
     }
 
-    /// The attributes and the data of an event in structured mode.
+    /// Reads the attributes and the data of an event in structured mode.
     ///
     /// # Errors
-    /// The reason for which the body is not a CloudEvent.
+    ///
+    /// The reason why the body is not a CloudEvent.
     pub fn structured(body: &[u8]) -> Result<(Self, Vec<u8>), String> {
         let fields: BTreeMap<String, &RawValue> =
             serde_json::from_slice(body).map_err(|error| format!("not a CloudEvent in JSON: {error}"))?;
@@ -61,12 +62,13 @@ impl Event {
         self.0.get(name).map(String::as_str)
     }
 
-    /// The id for log lines.
+    /// Returns the id for log lines.
     pub fn id(&self) -> &str {
         self.get("id").unwrap_or("-")
     }
 
-    /// `CE_ID`, `CE_TYPE` and so on. A value with a NUL cannot be a variable and is left out.
+    /// Returns `CE_ID`, `CE_TYPE` and so on. A variable cannot hold a NUL, so such a value is left
+    /// out.
     pub fn variables(&self) -> impl Iterator<Item = (String, &str)> {
         let pairs = self.0.iter().filter(|(_, value)| !value.contains('\0'));
         pairs.map(|(name, value)| (format!("CE_{}", name.to_ascii_uppercase()), value.as_str()))
@@ -76,7 +78,7 @@ impl Event {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Whether the data is JSON, which is also the case if the event does not say.
+    /// Whether the data is JSON. Without a content type it counts as JSON.
     pub fn has_json(&self) -> bool {
         let Some(kind) = self.get("datacontenttype") else { return true };
         let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -101,12 +103,13 @@ fn data(event: &Event, fields: &BTreeMap<String, &RawValue>) -> Result<Vec<u8>, 
     Ok(raw.get().as_bytes().to_vec())
 }
 
-/// The alphabet of attribute names, so that no name of a header changes another variable.
+/// Whether the name uses only the alphabet of attribute names, so that a header cannot set another
+/// variable.
 fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }
 
-/// Percent-decoded, and without the quotes of a quoted string.
+/// Decodes percent-encoding, and removes the quotes of a quoted string.
 fn decoded(value: &[u8]) -> String {
     let inner = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
     let bytes: Vec<u8> = match inner {

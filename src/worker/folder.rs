@@ -1,4 +1,4 @@
-//! The working directory of an item, and the files in it that belong to the shim.
+//! The working directory of an item, and the files of the shim in it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -37,18 +37,20 @@ impl Folder {
         self.root.join("data")
     }
 
-    /// The empty file for the body of the next item.
+    /// Creates the empty file for the body of the next item.
     ///
     /// # Errors
+    ///
     /// If it cannot be created.
     pub fn new_data(&self) -> io::Result<File> {
         remove_file(&self.data())?;
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.data())
     }
 
-    /// Removes everything that the item has left.
+    /// Removes all files that the item has left.
     ///
     /// # Errors
+    ///
     /// If a file cannot be removed.
     pub fn empty(&self) -> io::Result<()> {
         remove_file(&self.data())?;

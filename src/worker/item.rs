@@ -49,7 +49,7 @@ enum End {
     Cut(Outcome, String),
 }
 
-/// The other end of it is dropped when the client has gone.
+/// Completes when the client has gone: the client's connection owns and drops the sender.
 pub type Gone = oneshot::Receiver<()>;
 
 impl Runner {
@@ -103,7 +103,7 @@ impl Runner {
         ending
     }
 
-    /// A process for this item alone.
+    /// Runs the item in a process of its own.
     async fn start(&self, event: &Event, gone: Gone) -> Result<Ending, String> {
         let data = self.folder.data();
         let input = match self.settings.input {
@@ -134,7 +134,7 @@ impl Runner {
         })
     }
 
-    /// A line for the process of `--serve`.
+    /// Passes the item to the process of `--serve` as a line.
     async fn ask(&self, event: &Event, gone: Gone) -> Result<Ending, String> {
         let data = self.folder.data();
         let line = match self.settings.input {
@@ -160,7 +160,7 @@ impl Runner {
         let before = if self.has_limits() { tree::usage(&tree::below_self(None)) } else { Usage::default() };
         let mut end = self.watch(&mut process, gone, &mut answer, before).await;
         let stdin = if matches!(end, End::Answered(_)) {
-            // An answer before the end of the input: nothing more is to be written.
+            // The answer came before the end of the input, so the rest of the input is not needed.
             tokio::time::timeout(Duration::from_secs(1), write)
                 .await
                 .ok()
@@ -288,7 +288,7 @@ impl Runner {
         Some(format!("{cpu:?} of CPU time, and {limit:?} are allowed (--cpu-time)"))
     }
 
-    /// The end of a command that has succeeded, with the reply of `--reply`.
+    /// Returns the end of a command that has succeeded, with the reply of `--reply`.
     fn reply(&self, work: &Path) -> Result<Ending, String> {
         let mut ending = Ending::new(Outcome::Done, "");
         let Some(name) = &self.settings.reply else { return Ok(ending) };

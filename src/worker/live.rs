@@ -1,4 +1,5 @@
-//! The lines of `--serve`: one JSON line in for each item, one JSON line out when it has ended.
+//! The protocol of `--serve`: one JSON line to the process for each item, and one line back when
+//! the item has ended.
 
 use std::path::Path;
 
@@ -38,10 +39,11 @@ impl Answer {
     }
 }
 
-/// The event in structured mode, with `work_dir`, and with `data_file` in place of the data if that
-/// stays in the file.
+/// Writes the event in structured mode, with `work_dir`, and with `data_file` instead of the data
+/// if the data stays in the file.
 ///
 /// # Errors
+///
 /// If the line cannot be built.
 pub fn line(event: &Event, data: Data<'_>, work: &Path) -> Result<Vec<u8>, String> {
     let mut fields = Map::new();
@@ -74,7 +76,7 @@ pub fn line(event: &Event, data: Data<'_>, work: &Path) -> Result<Vec<u8>, Strin
         }
     }
     let mut line = serde_json::to_vec(&fields).map_err(|error| error.to_string())?;
-    // JSON without a line break is passed on byte by byte.
+    // JSON without a line break is copied byte by byte.
     if let Some(json) = json {
         line.pop();
         line.extend_from_slice(b",\"data\":");

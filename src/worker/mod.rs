@@ -44,14 +44,14 @@ mod progress;
 mod requests;
 mod tree;
 
-/// Open connections. Queue-proxy needs one for the item and few for probes.
+/// The most open connections. Queue-proxy needs one for the item and few for probes.
 const CONNECTIONS: usize = 64;
-/// More than a bridge sends: an event that it could send must not fail here.
+/// The largest head of a request. A bridge sends less, so that every event it can send fits.
 const HEAD_BYTES: usize = 128 * 1024;
 const HEADERS: usize = 2048;
-/// Until the last answer has reached the client.
+/// How long the last answer may take to reach the client.
 const LAST_ANSWER: Duration = Duration::from_secs(5);
-/// Until the log has the last lines; a blocked log does not keep the shim.
+/// How long the last lines may take to reach the log. A blocked log does not keep the shim running.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug)]
@@ -72,7 +72,7 @@ pub struct Settings {
     pub grace: Option<Duration>,
     pub on_stop: OnStop,
     pub on_gone: OnGone,
-    /// Between SIGTERM and SIGKILL to the command.
+    /// The time between SIGTERM and SIGKILL to the command.
     pub stop_timeout: Duration,
     pub timeout: Option<Duration>,
     pub memory: Option<u64>,
@@ -94,7 +94,7 @@ pub enum InputKind {
     None,
 }
 
-/// What SIGTERM means for the running item.
+/// The effect of SIGTERM on the running item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum OnStop {
     /// The item goes on to its end.
@@ -103,7 +103,7 @@ pub enum OnStop {
     Interrupt,
 }
 
-/// What a lost client means for the running item.
+/// The effect of a lost client on the running item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum OnGone {
     /// The command gets SIGTERM.
@@ -155,7 +155,7 @@ pub fn run(settings: Settings) -> Result<Stopped, Error> {
     let (log, thread) = PodLog::start()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // For the address of a progress URL.
+        // Blocking threads resolve the address of a progress URL.
         .max_blocking_threads(2)
         .thread_stack_size(256 * 1024)
         .build()?;
@@ -263,7 +263,7 @@ impl Connections {
                         drop(permit);
                     });
                 }
-                // No file descriptor is free, for example.
+                // This happens, for example, if no file descriptor is free.
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }

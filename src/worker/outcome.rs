@@ -1,4 +1,4 @@
-//! How an item ended, and the answer that says so.
+//! The end of an item, and the answer that reports it.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
@@ -10,25 +10,26 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-/// Queue-proxy refuses with this text, and the bridge takes it for *not started*.
+/// Queue-proxy refuses requests with this text, and the bridge takes it for *not started*.
 pub const BUSY: &str = "pending request queue full";
 
-/// A longer checkpoint is not put into the header; it was reported by the progress posts.
+/// A longer checkpoint is left out of the header; the progress posts have reported it.
 const CHECKPOINT_HEADER_BYTES: usize = 4 * 1024;
 const REASON_CHARS: usize = 300;
 
-/// The class of an end.
+/// The class of an item's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Done,
     Reject,
     Retry,
     Interrupted,
-    /// An exit code without a meaning, a signal, a limit. The bridge treats it as `retry`.
+    /// The command ended with an exit code without a meaning, a signal or a limit. The bridge
+    /// treats it as `retry`.
     Failed,
 }
 
-/// An end with everything that the answer needs.
+/// The end of an item, with everything that the answer needs.
 #[derive(Debug)]
 pub struct Ending {
     pub outcome: Outcome,
@@ -70,7 +71,7 @@ impl Outcome {
         }
     }
 
-    /// The value of `Longhaul-Outcome`, which knows no `failed`.
+    /// Returns the value of `Longhaul-Outcome`. The header has no value `failed`.
     fn header(self) -> &'static str {
         if self == Outcome::Failed { Outcome::Retry.name() } else { self.name() }
     }
@@ -88,14 +89,14 @@ impl FromStr for Outcome {
 }
 
 impl ExitCodes {
-    /// The defaults with `changes`, of which each is `CODE=OUTCOME`.
+    /// Returns the defaults with `changes`, each written as `CODE=OUTCOME`.
     pub fn new(changes: &[(i32, Outcome)]) -> Self {
         let defaults =
             [(0, Outcome::Done), (65, Outcome::Reject), (75, Outcome::Retry), (99, Outcome::Interrupted)];
         ExitCodes(defaults.into_iter().chain(changes.iter().copied()).collect())
     }
 
-    /// The outcome and its reason.
+    /// Returns the outcome and its reason.
     pub fn outcome(&self, status: ExitStatus) -> (Outcome, String) {
         match status.code() {
             Some(code) => {
@@ -156,7 +157,7 @@ impl Ending {
     }
 }
 
-/// The answer to an item that was not started.
+/// Returns the answer to an item that was not started.
 pub fn not_started() -> Response<Full<Bytes>> {
     plain(StatusCode::SERVICE_UNAVAILABLE, BUSY)
 }
@@ -169,13 +170,13 @@ pub fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
     response
 }
 
-/// The percent-encoding of CloudEvents in HTTP headers.
+/// Applies the percent-encoding of CloudEvents in HTTP headers.
 fn encode(text: &str) -> String {
     const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
     utf8_percent_encode(text, ENCODED).to_string()
 }
 
-/// Printable ASCII in one line.
+/// Reduces a text to printable ASCII in one line.
 fn header_text(text: &str) -> String {
     let shown = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
     text.trim().chars().take(REASON_CHARS).map(shown).collect()

@@ -1,5 +1,5 @@
-//! The lines of the command: to the pod log, to the progress posts, and what they mean for the
-//! item.
+//! Reads the lines of the command. They go to the pod log and to the progress posts, and may report
+//! progress, a checkpoint or the item's end.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,15 +11,15 @@ use super::live::Answer;
 use super::pod_log::{PodLog, Stream};
 use super::progress::Progress;
 
-/// The longest line that is kept whole; longer ones are split. A reply on standard output fits into
-/// it.
+/// The longest line that is kept whole; longer ones are split. A reply on standard output must fit
+/// into it.
 pub const LINE_BYTES: usize = 256 * 1024;
 /// How much of standard error a failure quotes.
 const TAIL_BYTES: usize = 1024;
 const CHUNK_BYTES: usize = 16 * 1024;
 const CHECKPOINT_BYTES: usize = 64 * 1024;
 
-/// What the lines of one item have said so far.
+/// The state that the lines of one item have set so far.
 #[derive(Debug, Default)]
 pub struct Said {
     prefix: String,
@@ -33,8 +33,8 @@ pub struct Said {
     pub answer: Option<oneshot::Sender<Answer>>,
 }
 
-/// The place where the readers of a process find the present item. A process with `--serve` has
-/// many, one after the other.
+/// The state of the running item, shared with the readers of the process. A process with `--serve`
+/// runs many items, one after the other.
 #[derive(Clone, Debug, Default)]
 pub struct Present(Arc<Mutex<Said>>);
 
@@ -105,7 +105,7 @@ impl Said {
         self.tail.drain(..excess);
     }
 
-    /// The last line of standard error that is not empty.
+    /// Returns the last line of standard error that is not empty.
     pub fn last_words(&self) -> String {
         let text = String::from_utf8_lossy(&self.tail);
         text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
@@ -155,8 +155,8 @@ impl Present {
     }
 }
 
-/// Adds the line to a chunk of the pod log. JSON has no prefix, so that log collectors still parse
-/// it.
+/// Adds the line to a chunk of the pod log. A JSON line gets no prefix, so that log collectors can
+/// still parse it.
 fn show(shown: &mut Vec<u8>, prefix: &str, line: &[u8]) {
     if !line.starts_with(b"{") {
         shown.extend_from_slice(prefix.as_bytes());
@@ -173,7 +173,7 @@ fn is_json(line: &[u8]) -> bool {
 #[derive(Debug, Default)]
 struct Lines {
     partial: Vec<u8>,
-    /// The start of the present line was passed on already.
+    /// Whether the start of the present line was already passed on.
     is_split: bool,
 }
 

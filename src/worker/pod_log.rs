@@ -14,15 +14,16 @@ pub enum Stream {
     Err,
 }
 
-/// Writes from a thread of its own: a log reader that stops reading blocks the command, as without
-/// the shim, but not the answers to probes.
+/// The sender to a thread that writes. If a log reader stops reading, the command blocks, as it
+/// would without the shim; answers to probes do not.
 #[derive(Clone, Debug)]
 pub struct PodLog(mpsc::Sender<(Stream, Vec<u8>)>);
 
 impl PodLog {
-    /// The thread ends when the last clone is dropped.
+    /// Starts the thread. It ends when the last clone is dropped.
     ///
     /// # Errors
+    ///
     /// If the thread cannot be started.
     pub fn start() -> io::Result<(Self, JoinHandle<()>)> {
         let (sender, mut chunks) = mpsc::channel::<(Stream, Vec<u8>)>(4);
@@ -44,8 +45,8 @@ impl PodLog {
         let _ = self.0.send((stream, bytes)).await;
     }
 
-    /// A line of the shim itself. It is left out if the log is blocked, because answers do not wait
-    /// for the log.
+    /// Writes a line of the shim itself. The line is dropped if the log is blocked, because answers
+    /// do not wait for the log.
     pub async fn note(&self, text: &str) {
         let line = format!("longhaul-worker: {text}\n").into_bytes();
         let _ = tokio::time::timeout(NOTE_WAIT, self.write(Stream::Err, line)).await;

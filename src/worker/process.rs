@@ -1,8 +1,8 @@
-//! Starting the command, and leaving no process behind.
+//! Starts the command, and leaves no process behind.
 //!
 //! The shim is the sub-reaper of everything that it starts: a process whose parent has ended
 //! becomes the shim's child, and stays in sight even if it has left the session. So the end of an
-//! item can end all of them.
+//! item can end all of its processes.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -20,22 +20,22 @@ use super::output::Present;
 use super::pod_log::{PodLog, Stream};
 use super::tree;
 
-/// The first argument with which the program starts itself once more, to become the command.
+/// The first argument with which the program starts itself again, to become the command.
 pub const BECOME: &str = "worker-become-command";
 /// The exit code of a command that cannot be started, as in a shell.
 pub const NO_PROGRAM: u8 = 127;
 
 const SWEEP_PAUSE: Duration = Duration::from_millis(5);
-/// Until the kernel has ended what was killed. Only a process in an uninterruptible wait needs
-/// longer.
+/// How often the sweep looks for killed processes that have not ended. Only a process in an
+/// uninterruptible wait needs longer.
 const SWEEP_ROUNDS: usize = 1000;
-/// Until the readers have passed on the last lines.
+/// How long the readers may take to pass on the last lines.
 const LAST_LINES: Duration = Duration::from_secs(5);
 
 /// The command of the command line.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// Absolute, because the working directory differs.
+    /// The path is absolute, because the command starts in another folder.
     path: PathBuf,
     words: Vec<OsString>,
 }
@@ -77,7 +77,10 @@ impl Program {
         Ok(Program { path, words: words.to_vec() })
     }
 
+    /// Starts the command.
+    ///
     /// # Errors
+    ///
     /// If the process cannot be started. A command that cannot replace the new process ends with
     /// [`NO_PROGRAM`].
     pub fn start<'a>(
@@ -110,7 +113,7 @@ impl Program {
     }
 }
 
-/// Becomes the command in a session of its own. Comes back only with an error.
+/// Becomes the command in a session of its own. Returns only with an error.
 ///
 /// The kernel kills the command when the shim is killed. That needs no `unsafe` here, because this
 /// process sets it for itself.
@@ -149,7 +152,7 @@ impl Process {
         self.pid
     }
 
-    /// Whether the process has ended, without waiting.
+    /// Whether the process has ended. Does not wait.
     pub fn has_ended(&mut self) -> bool {
         if self.ended.is_none() {
             self.ended = self.child.try_wait().ok().flatten();
@@ -157,8 +160,8 @@ impl Process {
         self.ended.is_some()
     }
 
-    /// To the whole session's group; a command that has not reached its session yet gets the signal
-    /// itself.
+    /// Signals the process group of the whole session. Before the command has its session, only the
+    /// process itself gets the signal.
     pub fn signal(&self, signal: Signal) {
         let Some(pid) = Pid::from_raw(self.pid).filter(|_| self.ended.is_none()) else { return };
         if kill_process_group(pid, signal).is_err() {
@@ -166,7 +169,7 @@ impl Process {
         }
     }
 
-    /// SIGTERM, and SIGKILL after `patience`.
+    /// Sends SIGTERM, and SIGKILL after `patience`.
     pub async fn stop(&mut self, patience: Duration) {
         self.signal(Signal::TERM);
         if tokio::time::timeout(patience, self.wait()).await.is_err() {
@@ -175,7 +178,7 @@ impl Process {
         }
     }
 
-    /// Ends every process that is left, and passes on the last lines.
+    /// Ends every remaining process, and passes on the last lines.
     pub async fn finish(mut self) {
         self.signal(Signal::KILL);
         if self.ended.is_none() {

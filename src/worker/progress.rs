@@ -1,4 +1,4 @@
-//! Progress posts: batched, bounded, best effort. The command never waits for them.
+//! Posts progress: batched, bounded, best effort. The command never waits for a post.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::pod_log::PodLog;
 
-/// Between two posts.
+/// The time between two posts.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 const POST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,7 +45,7 @@ struct Waiting {
     is_last: bool,
 }
 
-/// The body of a post. Absent parts did not change.
+/// The body of a post. It leaves out the parts that did not change.
 #[derive(Debug, Default, Serialize)]
 struct Post {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,7 +60,7 @@ struct Post {
     pod: Option<String>,
 }
 
-/// A target that posts can go to.
+/// The address for posts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     address: String,
@@ -69,8 +69,11 @@ pub struct Target {
 }
 
 impl Target {
+    /// Reads the address of a progress URL.
+    ///
     /// # Errors
-    /// The reason for which nothing can be posted to this URL.
+    ///
+    /// The reason why nothing can be posted to this URL.
     pub fn parse(url: &str) -> Result<Self, String> {
         let uri: Uri = url.parse().map_err(|error| format!("not a URL: {error}"))?;
         if uri.scheme_str() != Some("http") {
@@ -110,7 +113,7 @@ impl Progress {
         self.change(|waiting| waiting.post.checkpoint = Some(text.to_owned()));
     }
 
-    /// Posts the rest, for a short time.
+    /// Posts the rest, within a short time.
     pub async fn finish(self, task: JoinHandle<()>) {
         self.change(|waiting| waiting.is_last = true);
         let stop = task.abort_handle();
@@ -132,7 +135,7 @@ impl Shared {
 }
 
 impl Waiting {
-    /// Adds a line, and leaves out the oldest ones beyond the bound.
+    /// Adds a line, and drops the oldest ones beyond the bound.
     fn add(&mut self, line: String) {
         self.log_bytes += line.len() + 1;
         self.post.log.push_back(line);
@@ -153,7 +156,7 @@ impl Waiting {
         post
     }
 
-    /// Gives back what did not arrive, unless it is outdated. Its log lines are lost.
+    /// Puts the parts of a failed post back, unless newer ones exist. Its log lines are lost.
     fn give_back(&mut self, post: Post) {
         if self.post.percent.is_none() {
             self.post.percent = post.percent;
@@ -186,7 +189,7 @@ async fn post_all(shared: &Shared, target: &Target, log: &PodLog) {
         }
         let sent = tokio::time::timeout(POST_TIMEOUT, send(target, &post)).await;
         match sent.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
-            // The attempt has ended for the bridge: it takes no more posts.
+            // The bridge knows that the attempt has ended, and takes no more posts.
             Ok(StatusCode::NOT_FOUND) => return,
             Ok(status) if status.is_success() => pause = PAUSE,
             Ok(status) => {
@@ -227,7 +230,7 @@ async fn send(target: &Target, post: &Post) -> Result<StatusCode, String> {
     let answer = async {
         let response = sender.send_request(request).await?;
         let status = response.status();
-        // The body is read so that the server's close is not a reset; it is short.
+        // The short body is read, so that the server's close is not a reset.
         let mut body = response.into_body();
         while let Some(Ok(_)) = body.frame().await {}
         Ok::<_, hyper::Error>(status)

@@ -1,4 +1,4 @@
-//! Requests: probes are answered at once, and one item at a time is accepted.
+//! Accepts requests: answers probes at once, and runs one item at a time.
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use super::{InputKind, Phase};
 
 const PROBE: HeaderName = HeaderName::from_static("k-network-probe");
 const PROBE_HASH: HeaderName = HeaderName::from_static("k-network-hash");
-/// How long the rest of a body is read that nobody needs. A client that still writes would lose the
-/// answer to a reset.
+/// How long the rest of an unneeded body is read. Without that, a client that still writes would
+/// get a reset and lose the answer.
 const DISCARD: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -29,12 +29,12 @@ pub struct Requests {
     was_cut: AtomicBool,
 }
 
-/// The one place for an item. It becomes free when this is dropped.
+/// The only place for an item. Dropping this frees it.
 struct Place(Arc<Requests>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // The data of an item that was refused is still there.
+        // The data of a refused item may still be there.
         let _ = std::fs::remove_file(self.0.runner.folder.data());
         self.0.busy.send_replace(false);
     }
@@ -78,7 +78,7 @@ impl Requests {
         *self.runner.phase.borrow()
     }
 
-    /// Knative's probes of the data path. They expect the value and the hash back.
+    /// Answers Knative's probes of the data path, which expect the value and the hash back.
     fn probe(&self, value: &HeaderValue, hash: Option<&HeaderValue>) -> Response<Full<Bytes>> {
         if self.phase() != Phase::Open {
             return plain(StatusCode::SERVICE_UNAVAILABLE, "stopping");
@@ -88,7 +88,8 @@ impl Requests {
         response
     }
 
-    /// Any path is a health check. A busy worker is alive and ready; a stopping one is only alive.
+    /// Answers a health check on any path. A busy worker is alive and ready; a stopping one is only
+    /// alive.
     fn health(&self, path: &str) -> Response<Full<Bytes>> {
         let is_liveness = matches!(path, "/livez" | "/healthz");
         if self.phase() == Phase::Open || is_liveness {
@@ -115,7 +116,7 @@ impl Requests {
             return not_started();
         }
         let (done, answer) = oneshot::channel();
-        // Dropped together with this future, which hyper drops when the client disconnects.
+        // hyper drops this future, and with it `present`, when the client disconnects.
         let (present, gone) = oneshot::channel::<()>();
         let requests = Arc::clone(&self);
         // The item has a task of its own, because it must end in order even if the client has gone.
@@ -125,7 +126,7 @@ impl Requests {
             if ending.outcome == Outcome::Interrupted && is_stopping {
                 requests.was_cut.store(true, Ordering::Relaxed);
             }
-            // The answer is on its way before the place is free: the next item may follow at once,
+            // The answer is sent before the place becomes free: the next item may follow at once,
             // and a stop waits for both.
             drop(place);
             let _ = done.send(ending);
@@ -141,7 +142,7 @@ impl Requests {
         is_free.then(|| Place(Arc::clone(self)))
     }
 
-    /// Writes the data into the item's file. `Some` has the event of a structured body.
+    /// Writes the data into the item's file. Returns the event if the body was structured.
     async fn receive(
         &self,
         body: Incoming,

@@ -1,4 +1,4 @@
-//! The processes below the shim, read from `/proc`. Elsewhere than on Linux there are none to see.
+//! Reads the processes below the shim from `/proc`. On systems other than Linux the list is empty.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -12,27 +12,27 @@ const TICKS_PER_SECOND: u64 = 100;
 pub struct Entry {
     pub pid: i32,
     parent: i32,
-    /// The shim is its parent.
+    /// Whether the shim is its parent.
     pub is_child: bool,
     pub is_zombie: bool,
-    /// Of the process and of the children that it has waited for.
+    /// CPU time of the process and of the children that it has waited for.
     ticks: u64,
 }
 
-/// What an item uses.
+/// The memory and CPU time of an item.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub memory: u64,
     pub cpu: Duration,
 }
 
-/// All processes below this one, except for `keep` and those below it.
+/// Returns all processes below this one, except for `keep` and the processes below that.
 pub fn below_self(keep: Option<i32>) -> Vec<Entry> {
     let own = i32::try_from(std::process::id()).unwrap_or_default();
     below(own, keep, all())
 }
 
-/// Memory and CPU time of the processes together. Shared memory counts for each process.
+/// Adds up memory and CPU time. Shared memory counts once per process.
 pub fn usage(entries: &[Entry]) -> Usage {
     let ticks: u64 = entries.iter().map(|entry| entry.ticks).sum();
     let memory = entries.iter().map(|entry| resident(entry.pid)).sum();
@@ -63,8 +63,8 @@ fn all() -> Vec<Entry> {
     pids.filter_map(|pid| parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)).collect()
 }
 
-/// The name of the program stands in brackets and may contain anything, so the rest is counted from
-/// the last bracket.
+/// Reads a line of `/proc/PID/stat`. The program's name stands in brackets and may contain
+/// anything, so the fields are counted from the last bracket.
 fn parse(stat: &str) -> Option<Entry> {
     let pid = stat.split(' ').next()?.parse().ok()?;
     let rest: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();

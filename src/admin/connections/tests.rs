@@ -1,4 +1,4 @@
-//! Strangers at the admin port, over real sockets.
+//! Puts strangers at the admin port, over real sockets.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -63,7 +63,7 @@ impl Admin {
     }
 }
 
-/// All that comes until the connection is closed, which must be soon.
+/// Reads everything until the connection is closed, which must happen soon.
 async fn read(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     let reading = timeout(Duration::from_secs(20), stream.read_to_end(&mut bytes)).await;
@@ -72,7 +72,7 @@ async fn read(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// 1,010 idle connections of strangers stopped all deliveries.
+/// Before the bound, 1,010 idle connections of strangers stopped all deliveries.
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_strangers_make_room_and_a_probe_is_always_answered() {
     let patient = Times { head: Duration::from_secs(60), ..TIMES };
@@ -119,7 +119,7 @@ async fn a_request_that_is_being_answered_is_not_cut() {
 #[tokio::test]
 async fn an_unfinished_or_oversized_request_ends_soon() {
     let admin = Admin::start(None, TIMES).await;
-    // Half a head, and nothing at all.
+    // One connection sends half a head, the other sends nothing.
     for start in ["GET /livez HTTP/1.1\r\nhost: a\r\nx: ", ""] {
         assert!(!admin.ask(start).await.contains("200 OK"), "{start}");
     }

@@ -1,18 +1,18 @@
-//! The demo's display while it runs: a picture drawn over itself on a terminal, a line a second
-//! elsewhere.
+//! Shows the running demo: a terminal gets a picture that is redrawn in place, other outputs get a
+//! line per second.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-/// How wide a full bar is.
+/// The width of a full bar.
 const WIDTH: u64 = 40;
 
-/// One moment.
+/// The state of the demo at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Picture {
     pub elapsed: Duration,
     pub items: u64,
-    /// Items that the broker still has to hand over.
+    /// Items that the broker has not handed over yet.
     pub backlog: u64,
     pub in_flight: u64,
     pub replicas: u64,
@@ -36,7 +36,7 @@ impl<'a, W: Write> Board<'a, W> {
     pub fn show(&mut self, picture: &Picture) -> io::Result<()> {
         if self.terminal {
             if self.shown {
-                // Back to the first line of the picture before.
+                // Moves the cursor back to the first line of the last picture.
                 write!(self.out, "\x1b[5A")?;
             }
             self.draw(picture)?;
@@ -57,7 +57,7 @@ impl<'a, W: Write> Board<'a, W> {
         self.out.flush()
     }
 
-    /// Leaves the last picture where it is.
+    /// Leaves the last picture on the screen.
     pub fn finish(&mut self) -> io::Result<()> {
         writeln!(self.out)
     }

@@ -1,4 +1,4 @@
-//! The demo's broker: in this process, or a real one that the user names.
+//! The broker of the demo: in this process, or a real one that the user names.
 
 use super::{Failure, kafka, rabbitmq};
 
@@ -32,7 +32,7 @@ impl Broker {
         }
     }
 
-    /// The key `source` of the configuration, in one line of YAML.
+    /// Returns the key `source` of the configuration, in one line of YAML.
     pub fn source(&self) -> String {
         match self {
             Broker::Kafka(topic) => topic.source(),
@@ -40,7 +40,7 @@ impl Broker {
         }
     }
 
-    /// Items that the broker still has, by its own word; none where it can't tell.
+    /// Returns how many items the broker says it still has; `None` if it cannot tell.
     pub async fn left(&mut self) -> Option<u64> {
         match self {
             Broker::Kafka(topic) => topic.left().await,

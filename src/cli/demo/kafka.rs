@@ -1,5 +1,5 @@
-//! A topic of the demo's own: in a broker in this process (librdkafka's mock cluster), or in a real
-//! Kafka.
+//! Makes a topic for the demo: in a broker in this process (librdkafka's mock cluster), or in a
+//! real Kafka.
 
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ impl Topic {
 
     pub async fn left(&mut self) -> Option<u64> {
         let (client, name) = (self.client(), self.name.clone());
-        // These calls block.
+        // These calls block, so they get a thread.
         tokio::task::spawn_blocking(move || left(&client, &name)).await.ok().flatten()
     }
 
@@ -92,7 +92,7 @@ impl Topic {
         if self.embedded.is_none()
             && let Ok(admin) = self.admin()
         {
-            // A topic that stays is only untidy; its name says whose it is.
+            // A topic that cannot be removed does no harm, and its name tells where it comes from.
             let _ =
                 admin.delete_topics(&[&self.name], &AdminOptions::new().request_timeout(Some(TIMEOUT))).await;
         }
@@ -112,7 +112,7 @@ impl Topic {
     }
 }
 
-/// Records above the committed offsets.
+/// Returns the number of records above the committed offsets.
 fn left(client: &ClientConfig, topic: &str) -> Option<u64> {
     let consumer: BaseConsumer = client.create().ok()?;
     let mut asked = TopicPartitionList::new();

@@ -1,6 +1,5 @@
-//! `longhaul demo`: the whole thing on this machine. A broker, a service that is scaled by
-//! Knative's own arithmetic, and the bridge between them, built from a configuration as
-//! `longhaul run` would be.
+//! `longhaul demo`: everything on this machine. A broker, a service that is scaled by Knative's own
+//! arithmetic, and the bridge between them, built from a configuration as `longhaul run` builds it.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -48,10 +47,11 @@ pub struct Options {
     broker: Option<String>,
 }
 
-/// Runs the demo; the exit code is 0 only if every item ran exactly once and was acked.
+/// Runs the demo. Returns 0 only if every item ran exactly once and was acked.
 ///
 /// # Errors
-/// When `out` can't be written, or the runtime can't be started.
+///
+/// If `out` cannot be written, or the runtime cannot be started.
 pub fn run(options: &Options, out: &mut impl Write, err: &mut dyn Write) -> io::Result<u8> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let shown = runtime.block_on(show(options, out));
@@ -66,7 +66,7 @@ pub fn run(options: &Options, out: &mut impl Write, err: &mut dyn Write) -> io::
     }
 }
 
-/// Why the demo can't go on.
+/// The reason why the demo cannot continue.
 #[derive(Debug)]
 enum Failure {
     Output(io::Error),
@@ -167,7 +167,8 @@ impl Scene<'_> {
     }
 }
 
-/// Shows a picture every second until all is done and no replica is left; whether it came to that.
+/// Shows a picture every second until all items are done and no replica is left. Returns whether
+/// that happened in time.
 async fn watch(scene: &Scene<'_>, board: &mut Board<'_, impl Write>) -> Result<bool, Failure> {
     let give_up = scene.started + ideal(scene.options) * 3 + PATIENCE;
     let mut next = scene.started + Duration::from_secs(1);
@@ -185,7 +186,7 @@ async fn watch(scene: &Scene<'_>, board: &mut Board<'_, impl Write>) -> Result<b
     }
 }
 
-/// The time that no bridge can beat.
+/// Returns the time that no bridge can beat.
 fn ideal(options: &Options) -> Duration {
     options.wait * options.items.div_ceil(options.max_in_flight)
 }

@@ -1,4 +1,4 @@
-//! A quorum queue of the demo's own in a real RabbitMQ.
+//! Makes a quorum queue for the demo in a real RabbitMQ.
 
 use std::future::Future;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub struct Queue {
     url: String,
     name: String,
     channel: Channel,
-    /// Holds the channel's socket.
+    /// Keeps the channel's socket open.
     _connection: Connection,
 }
 
@@ -29,7 +29,7 @@ impl Queue {
         let name = format!("longhaul-demo-{}", uuid::Uuid::new_v4());
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-        // A demo that was killed leaves nothing behind for long.
+        // The queue of a demo that was killed is removed after ten minutes.
         arguments.insert("x-expires".into(), AMQPValue::LongInt(600_000));
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         within("declare a queue", channel.queue_declare(name.as_str().into(), options, arguments)).await?;
@@ -41,7 +41,7 @@ impl Queue {
     }
 
     pub fn source(&self) -> String {
-        // JSON is YAML, quotes and all.
+        // JSON is valid YAML, so quotes need no care.
         serde_json::json!({ "rabbitmq": { "url": self.url, "queue": self.name } }).to_string()
     }
 
@@ -79,7 +79,7 @@ impl Queue {
 
     pub async fn clean_up(&mut self) {
         let deleted = self.channel.queue_delete(self.name.as_str().into(), QueueDeleteOptions::default());
-        // If this fails the queue goes by itself: it has x-expires.
+        // If this fails, `x-expires` removes the queue.
         let _ = tokio::time::timeout(TIMEOUT, deleted).await;
     }
 }

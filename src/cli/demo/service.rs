@@ -1,4 +1,4 @@
-//! The demo's service: the one of `longhaul serve`, with this program as its worker.
+//! Starts the service of the demo: the one of `longhaul serve`, with this program as its worker.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use super::worker::{BEGIN, END, WORKER_COMMAND};
 use crate::knative::manifest;
 use crate::knative::serve::{Command, Handle, Line, Program, Server, Settings};
 
-/// How often each item ran, by the CloudEvent's id: the worker's own word, not the bridge's.
+/// How often each item ran, by the CloudEvent's id. The worker reports this, not the bridge.
 #[derive(Default)]
 pub struct Runs(Mutex<Log>);
 
@@ -36,7 +36,7 @@ impl Runs {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a line of a worker.
+    /// Reads a line of a worker.
     fn note(&self, line: &str) {
         if let Some(id) = line.strip_prefix(BEGIN) {
             self.begin(id);
@@ -63,9 +63,9 @@ impl Runs {
     }
 }
 
-/// Starts the service at zero replicas, with the settings that `deploy/` uses, but a window of six
-/// seconds, so that the way back to zero can be watched. Each replica is this program once more, as
-/// a worker that says which items it begins and ends.
+/// Starts the service at zero replicas, with the settings of `deploy/`, but with a window of six
+/// seconds, so that the way back to zero can be watched. Each replica is another process of this
+/// program, as a worker that reports the items it begins and ends.
 pub async fn start(wait: Duration, max_scale: u32, runs: Arc<Runs>) -> Result<Handle, Failure> {
     let defect = "this is a defect of longhaul: please report it";
     let service = manifest_of(wait, max_scale);

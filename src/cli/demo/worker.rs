@@ -17,11 +17,12 @@ pub const WORKER_COMMAND: &str = "demo-worker";
 pub const BEGIN: &str = "begin ";
 pub const END: &str = "end ";
 
-/// Answers on `PORT` until SIGTERM; then takes nothing new and ends when the running requests are
+/// Answers on `PORT` until SIGTERM. Then takes no new request, and ends when the running ones are
 /// answered.
 ///
 /// # Errors
-/// When `err` can't be written, or the port can't be listened on.
+///
+/// If `err` cannot be written, or the port cannot be listened on.
 pub fn work(err: &mut dyn Write) -> io::Result<u8> {
     let settings = match hellotest::Settings::read(|name| std::env::var(name).ok()) {
         Ok(settings) => settings,
@@ -57,7 +58,7 @@ fn router(settings: hellotest::Settings) -> Router {
     })
 }
 
-/// The reader of the lines may have left; the work goes on.
+/// Prints a line. Its reader may have left, and the work must continue.
 fn say(what: &str, id: &str) {
     let _ = writeln!(io::stdout().lock(), "{what}{id}");
 }

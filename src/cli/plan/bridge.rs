@@ -1,4 +1,4 @@
-//! The bridge, as its configuration file or the command line describes it.
+//! Describes the bridge to a plan, from the configuration file or the command line.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use crate::config::{self, Pipeline, process_env};
 use crate::delivery::Policy;
 use crate::plan::Bridge;
 
-/// Enough to see the service scale, where neither a configuration nor `--max-in-flight` says how
-/// many.
+/// The requests of a bridge if neither a configuration nor `--max-in-flight` sets their number. It
+/// is enough to see the service scale.
 const IN_FLIGHT: u32 = 10;
 
 pub fn build(options: &Options) -> Result<Bridge, Refused> {
@@ -22,12 +22,12 @@ pub fn build(options: &Options) -> Result<Bridge, Refused> {
     Ok(bridge)
 }
 
-/// One replica with the defaults of the configuration file, and a dead letter for items that failed
-/// for good.
+/// Returns one replica with the defaults of the configuration file, and a dead letter for items
+/// that failed for good.
 pub fn with_defaults(max_in_flight: u32) -> Bridge {
     let pipeline = Pipeline {
         name: "plan".to_owned(),
-        // A plan has a queue of its own.
+        // A plan has a queue of its own, so the source does not matter.
         source: config::Source::default(),
         sink: config::Sink::default(),
         max_in_flight,
@@ -47,7 +47,7 @@ fn of_pipeline(pipeline: &Pipeline) -> Bridge {
     Bridge {
         replicas: 1,
         timeout: pipeline.sink.timeout.get(),
-        // The core's own seed is chance in the bridge; a plan's is the one that it is given.
+        // In the bridge the core's seed is random. A plan sets the seed it was given.
         policy: Policy { seed: 0, park: false, prefetched: false, ..app::policy(pipeline) },
     }
 }

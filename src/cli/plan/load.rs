@@ -1,4 +1,4 @@
-//! The load, as the command line names it.
+//! Reads the load from the command line.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::{Options, Refused, exit};
 use crate::cli::duration;
 use crate::plan::{Arrivals, Durations, LONGEST, Load};
 
-/// `COUNT/TIME`: so many in each span of time, such as `30/m` or `100/15m`.
+/// `COUNT/TIME`: this many items in each span of time, such as `30/m` or `100/15m`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Repeated {
     pub count: u32,
@@ -20,7 +20,7 @@ impl Repeated {
             || format!("{text:?} is not a rate: write a count and a time, such as 5/s, 30/m or 100/15m");
         let (count, every) = text.split_once('/').ok_or_else(form)?;
         let count = count.trim().parse().map_err(|_| form())?;
-        // `m` alone is one of them.
+        // `m` without a number means `1m`.
         let every = every.trim();
         let one = if every.starts_with(|c: char| c.is_ascii_alphabetic()) { "1" } else { "" };
         let every = duration(&format!("{one}{every}"))?;
@@ -31,7 +31,7 @@ impl Repeated {
     }
 }
 
-/// `0.02` or `2%`.
+/// Reads `0.02` or `2%`.
 pub fn share(text: &str) -> Result<f64, String> {
     let (number, scale) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 0.01));
     let share = number.trim().parse::<f64>().map(|number| number * scale).ok();
@@ -45,7 +45,7 @@ pub fn price(text: &str) -> Result<f64, String> {
     price.ok_or_else(|| format!("{text:?} is not a price: write a number of at least 0, without a currency"))
 }
 
-/// A replica that takes longer than a day never comes: Knative itself gives up after ten minutes.
+/// Reads a cold start of at most a day. Knative itself gives up after ten minutes.
 pub fn cold_start(text: &str) -> Result<Duration, String> {
     let span = duration(text)?;
     let is_possible = span <= Duration::from_secs(24 * 3600);
@@ -84,7 +84,7 @@ pub fn build(options: &Options) -> Result<Load, Refused> {
     Ok(Load { arrivals, durations, failure_rate: options.failure_rate })
 }
 
-/// A distribution, or the file that holds one.
+/// Reads a distribution, or the file that holds one.
 fn durations(text: &str) -> Result<Durations, Refused> {
     let file = Path::new(text);
     let no_duration = match Durations::parse(text) {
@@ -104,7 +104,7 @@ fn durations(text: &str) -> Result<Durations, Refused> {
     })
 }
 
-/// Arrivals after the first of them.
+/// Reads a file of arrivals. Times count from the first arrival.
 fn times(file: &Path) -> Result<Vec<Duration>, Refused> {
     let refused = |what, hint| Refused { code: exit::CONFIG, what, hint };
     let moments = moments(&read(file)?)
@@ -115,7 +115,7 @@ fn times(file: &Path) -> Result<Vec<Duration>, Refused> {
     Ok(moments)
 }
 
-/// A line that can't be an arrival, and why.
+/// A line that is not a time, and the reason.
 #[derive(Debug, PartialEq)]
 struct NoTime {
     line: usize,
@@ -123,7 +123,7 @@ struct NoTime {
     hint: &'static str,
 }
 
-/// The time of each line after the earliest of them.
+/// Returns the time of each line, counted from the earliest.
 fn moments(text: &str) -> Result<Vec<Duration>, NoTime> {
     let mut moments: Vec<(usize, Moment)> = Vec::new();
     for (line, text) in (1..).zip(text.lines().map(str::trim)) {
@@ -158,7 +158,7 @@ fn after(first: f64, line: usize, moment: Moment) -> Result<Duration, NoTime> {
     })
 }
 
-/// A time from some start that all lines of one form share.
+/// A point in time on a clock that all lines of the same form share.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Moment {
     second: f64,

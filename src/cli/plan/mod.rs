@@ -1,4 +1,4 @@
-//! `longhaul plan`: a forecast for a backlog, without running any of it.
+//! `longhaul plan`: forecasts how a backlog will be worked off, without running an item.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -107,7 +107,7 @@ fn svg_file(name: &str) -> Result<PathBuf, String> {
         .ok_or_else(|| format!("{name:?} is not an SVG file: write a name that ends in .svg"))
 }
 
-/// Why a plan is refused.
+/// The reason why a plan is refused.
 #[derive(Debug)]
 struct Refused {
     code: u8,
@@ -115,14 +115,15 @@ struct Refused {
     hint: &'static str,
 }
 
-/// Loads above this many items are run with one seed unless more are asked for.
+/// A larger load runs with only one seed, unless the user asks for more.
 const MANY_ITEMS: usize = 100_000;
 const SEEDS: u32 = 5;
 
 /// Prints the forecast to `out`, and warnings about the manifests to `err`.
 ///
 /// # Errors
-/// When `out` or `err` can't be written.
+///
+/// If `out` or `err` cannot be written.
 pub fn run(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
     let report = scenarios::build(options, err).and_then(|scenarios| forecast(options, scenarios));
     match report {
@@ -171,7 +172,8 @@ fn forecast(options: &Options, scenarios: Vec<Scenario>) -> Result<String, Refus
     Ok(format!("{json:#}\n"))
 }
 
-/// A short time at a low rate may bring nothing, and there is nothing to say about that.
+/// Refuses a forecast without items: a short time at a low rate may bring none, and then there is
+/// nothing to report.
 fn check_items(forecast: &Forecast) -> Result<(), Refused> {
     match forecast.runs().iter().find(|run| run.items == 0) {
         None => Ok(()),

@@ -1,5 +1,5 @@
-//! The scenarios to compare: every manifest with every ConfigMap, and then the variants of the
-//! first.
+//! Makes the scenarios to compare: every manifest with every ConfigMap, and then the variants of
+//! the first.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -11,7 +11,7 @@ use crate::knative::kpa::{Cluster, Metric};
 use crate::knative::manifest::{self, Defaults, Loaded, Timeouts, Written};
 use crate::plan::{Bridge, Load, ResponseStart, Scenario, Service, Start};
 
-/// A scenario, and the sources of its service, so that a variant can resolve it again.
+/// A scenario and the sources of its service, from which a variant makes another scenario.
 #[derive(Clone, Debug)]
 pub struct Base {
     pub scenario: Scenario,
@@ -21,10 +21,10 @@ pub struct Base {
     pub timeouts: Written,
 }
 
-/// Each is a column of the report.
+/// The most scenarios of one report. Each is a column.
 const SCENARIOS_MAX: usize = 32;
 
-/// The service that is planned for if no manifest is named.
+/// The manifest that is used if none is named.
 const BUILT_IN: &str = "\
 apiVersion: serving.knative.dev/v1
 kind: Service
@@ -78,7 +78,7 @@ impl Frame<'_> {
             load: self.load.clone(),
             bridge: self.bridge.clone(),
             service,
-            // Two ticks after its replicas are up.
+            // The load starts two ticks after the replicas are up.
             start: if options.fresh {
                 Start::Fresh(options.cold_start + Duration::from_secs(4))
             } else {
@@ -96,7 +96,7 @@ impl Frame<'_> {
     }
 }
 
-/// Sets all three.
+/// Sets all three timeouts.
 pub fn set_timeouts(service: &mut Service, timeouts: Timeouts) {
     service.timeout = timeouts.request;
     service.idle_timeout = timeouts.idle;
@@ -126,13 +126,13 @@ fn read(file: Option<&Path>, cluster: Option<&Path>, err: &mut dyn Write) -> Res
         });
     }
     for warning in &loaded.warnings {
-        // The plan is worth more than the warning.
+        // A forecast without its warning is better than no forecast.
         let _ = writeln!(err, "{warning}");
     }
     Ok(loaded)
 }
 
-/// Each file, or once none.
+/// Returns each file, or a single `None` if no file was named.
 fn each(files: &[std::path::PathBuf]) -> Vec<Option<&Path>> {
     if files.is_empty() { vec![None] } else { files.iter().map(|file| Some(file.as_path())).collect() }
 }

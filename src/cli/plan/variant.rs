@@ -1,4 +1,4 @@
-//! `--try KEY=VALUE,…`: a scenario that differs in a few settings, without files of its own.
+//! `--try KEY=VALUE,…`: changes a few settings of a scenario, without further files.
 
 use super::load;
 use super::scenarios::{Base, set_timeouts};
@@ -25,10 +25,12 @@ impl Variant {
         Ok(Variant { text: text.to_owned(), settings })
     }
 
-    /// `base` with the settings. Knative's own rules hold for the annotations and the timeouts.
+    /// Applies the settings to `base`. Knative's own rules hold for the annotations and the
+    /// timeouts.
     ///
     /// # Errors
-    /// A key that there is not, or a value that it can't have.
+    ///
+    /// A key does not exist, or cannot have its value.
     pub fn apply(&self, base: &Base) -> Result<Scenario, String> {
         let mut base = base.clone();
         for (key, value) in &self.settings {
@@ -55,7 +57,7 @@ impl Variant {
 fn set(base: &mut Base, key: &str, value: &str) -> Result<(), String> {
     let full = format!("{GROUP}{key}");
     if let Some(known) = ALL.into_iter().find(|known| known.names().any(|name| name == full)) {
-        // An annotation has two spellings, and the one in the manifest might win.
+        // An annotation has two spellings, and the one in the manifest could win.
         base.annotations.retain(|name, _| known.names().all(|spelling| spelling != *name));
         base.annotations.insert(full, value.to_owned());
         return Ok(());

@@ -57,10 +57,11 @@ pub struct Options {
     command: Vec<String>,
 }
 
-/// Serves until a signal; the exit code.
+/// Serves until a signal. Returns the exit code.
 ///
 /// # Errors
-/// When `err` can't be written, or the runtime can't be started.
+///
+/// If `err` cannot be written, or the runtime cannot be started.
 pub fn run(options: Options, err: &mut dyn Write) -> io::Result<u8> {
     let loaded = match manifest::read(&options.file, options.autoscaler.as_deref()) {
         Ok(loaded) => loaded,
@@ -76,8 +77,8 @@ pub fn run(options: Options, err: &mut dyn Write) -> io::Result<u8> {
     for warnings in &loaded.warnings {
         writeln!(err, "{warnings}")?;
     }
-    // Knative's metric `rps` counts requests that end, and long work ends rarely. To scale on
-    // concurrency instead would be another service.
+    // Knative's metric `rps` counts requests that end, and long work ends rarely. Scaling on
+    // concurrency instead would show a different service.
     if loaded.service.autoscaling.metric != Metric::Concurrency {
         let what = format!("{}: metric `rps` can't be served", options.file.display());
         exit::say(err, &what, super::INSTEAD_OF_RPS)?;
@@ -131,7 +132,7 @@ async fn until_stopped(settings: Settings, options: &Options, err: &mut dyn Writ
     stop(handle, &mut signals).await
 }
 
-/// The second signal asks for the end now, also of running requests.
+/// Stops after the first signal. The second ends everything at once, running requests included.
 async fn stop(handle: Handle, signals: &mut Signals) -> io::Result<u8> {
     let stopped = tokio::spawn(handle.stop());
     tokio::select! {
@@ -166,7 +167,7 @@ fn settings(options: &Options, loaded: Loaded) -> Result<Settings, Refused> {
     })
 }
 
-/// hellotest with the manifest's variables.
+/// Returns hellotest with the manifest's variables.
 fn sample(service: &Service) -> Result<Arc<dyn Worker>, Refused> {
     let variable = |name: &str| {
         let found = service.env.iter().rfind(|variable| variable.name == name);
@@ -185,7 +186,7 @@ fn sample(service: &Service) -> Result<Arc<dyn Worker>, Refused> {
     }))
 }
 
-/// A typing error would show only at the first request, again and again.
+/// Refuses a program that does not exist. Otherwise the error would show at every request.
 fn check_program(program: &str) -> Result<(), Refused> {
     let is_there = if program.contains('/') {
         Path::new(program).is_file()
@@ -209,8 +210,8 @@ fn this_program() -> Result<PathBuf, Refused> {
     })
 }
 
-/// Writes a line at once and whole, also if others write too. A reader that has left does not stop
-/// the service.
+/// Writes a whole line at once, even if others write too. A reader that has left does not stop the
+/// service.
 fn show(stream: Stream, text: &str) {
     let _ = match stream {
         Stream::Out => writeln!(io::stdout().lock(), "{text}"),

@@ -1,14 +1,15 @@
-//! The commands that `serve` gives itself: nobody types them.
+//! Hidden commands that `serve` starts for itself.
 
 use std::io;
 
 use crate::cli::exit;
 use crate::knative::serve::guard;
 
-/// Kills the workers that are left when standard input ends.
+/// Waits for the end of standard input, and then kills the remaining workers.
 ///
 /// # Errors
-/// When standard input can't be read.
+///
+/// If standard input cannot be read.
 pub fn watch() -> io::Result<u8> {
     guard::watch(io::stdin().lock())?;
     Ok(exit::OK)
@@ -17,7 +18,8 @@ pub fn watch() -> io::Result<u8> {
 /// Becomes the worker.
 ///
 /// # Errors
-/// When `err` can't be written.
+///
+/// If `err` cannot be written.
 pub fn become_worker(words: &[String], err: &mut dyn io::Write) -> io::Result<u8> {
     let error = guard::become_worker(words);
     exit::say(

@@ -1,4 +1,4 @@
-//! Whole files: what loads, and the exact words for what does not.
+//! Loads whole files: good ones, and bad ones with the exact words of their mistakes.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn env(name: &str) -> Option<String> {
     }
 }
 
-/// The mistakes as they are printed.
+/// Returns the mistakes as they are printed.
 fn mistakes(text: &str) -> String {
     match load("f.yaml", text, ALL, &env) {
         Ok(_) => "none".into(),
@@ -31,14 +31,14 @@ fn loaded(text: &str) -> Loaded {
     load("f.yaml", text, ALL, &env).unwrap_or_else(|mistakes| panic!("{mistakes}"))
 }
 
-/// A pipeline that is right, with further keys of the pipeline.
+/// Returns the text of a correct pipeline with further keys.
 fn rabbitmq(keys: &str) -> String {
     format!(
         "pipelines:\n- name: a\n  source: {{ rabbitmq: {{ url: amqp://mq, queue: q }} }}\n  max_in_flight: 1\n{keys}\n"
     )
 }
 
-/// `path: reason` and `help` of each mistake or warning, without places.
+/// Formats each mistake or warning as `path: reason` and `help`, without its place.
 fn brief(mistakes: &Mistakes) -> Vec<String> {
     mistakes.list.iter().map(|it| format!("{}: {} | {}", it.path, it.reason, it.help)).collect()
 }

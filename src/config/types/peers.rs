@@ -8,10 +8,10 @@ use crate::config::secret::Secret;
 use crate::config::types::Tls;
 use crate::config::units::Span;
 
-/// The other replicas of this bridge: a name that has the addresses of all, or the addresses. Each
-/// replica answers at its admin server, even if it is not ready. Questions and answers carry a code
-/// that only the token gives (HMAC-SHA256); the token itself is never sent. The clocks of all
-/// replicas must agree within a minute.
+/// The other replicas of this bridge: one DNS name with the addresses of all, or a list of
+/// addresses. Each replica answers on its admin server, even while it is not ready. Questions and
+/// answers carry a code (HMAC-SHA256) that only the token can produce; the token itself is never
+/// sent. The clocks of all replicas must agree within a minute.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(transform = one_discovery)]
@@ -28,13 +28,13 @@ pub struct Peers {
     /// The secret that all replicas share, at least 16 characters. Default: `admin.token`.
     #[serde(default)]
     pub token: Option<Secret>,
-    /// How long another replica may take to answer, 100ms to 30s. A replica that does not answer in
-    /// time is taken for one that has nothing. A replica that has the item, and first has to find
-    /// out whether its own session is alive, gets 12 s more.
+    /// How long another replica may take to answer, 100ms to 30s. After that it counts as having
+    /// nothing. A replica that has the item, but must first check whether its own session is alive,
+    /// gets 12 s more.
     #[serde(default = "timeout")]
     pub timeout: Span,
     /// Certificates for `https://`. If this is set, the addresses of `dns` are asked over TLS, and
-    /// the certificate of each replica must be for that name.
+    /// each replica's certificate must be valid for that name.
     #[serde(default)]
     pub tls: Tls,
 }

@@ -19,7 +19,7 @@ pub struct Target {
     pub rabbitmq: Option<RabbitmqTarget>,
     /// A Kafka topic.
     pub kafka: Option<KafkaTarget>,
-    /// A service, as Knative's deadLetterSink is one.
+    /// A service, as in Knative's deadLetterSink.
     pub http: Option<HttpTarget>,
 }
 
@@ -52,7 +52,7 @@ pub struct HttpTarget {
 #[serde(deny_unknown_fields)]
 #[schemars(transform = one_destination)]
 pub struct RabbitmqTarget {
-    /// AMQP URI; the source's where the source is RabbitMQ and this is left out.
+    /// AMQP URI. Default: the source's, if the source is RabbitMQ.
     pub url: Option<Secret>,
     /// Name of an existing queue.
     #[schemars(length(min = 1, max = 255))]
@@ -72,8 +72,7 @@ pub struct RabbitmqTarget {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KafkaTarget {
-    /// Brokers to ask first, each `host:port`; the source's where the source is Kafka and this is
-    /// left out.
+    /// Brokers to ask first, each `host:port`. Default: the source's, if the source is Kafka.
     #[serde(default)]
     pub bootstrap_servers: Vec<String>,
     /// Name of an existing topic.
@@ -94,7 +93,8 @@ pub struct Reply {
     pub rabbitmq: Option<RabbitmqTarget>,
     /// A Kafka topic.
     pub kafka: Option<KafkaTarget>,
-    /// Also publish an answer that is not a CloudEvent, with longhaul's own attributes.
+    /// Wraps an answer that is not a CloudEvent into one with longhaul's own attributes, and
+    /// publishes it too.
     #[serde(default)]
     pub wrap: bool,
 }

@@ -1,4 +1,4 @@
-//! The admin server.
+//! Checks the admin server.
 
 use std::net::SocketAddr;
 
@@ -7,10 +7,10 @@ use crate::config::path::Path;
 use crate::config::secret::Secret;
 use crate::config::types::Admin;
 
-/// A token of fewer characters gets a warning.
+/// A shorter token gets a warning.
 const TOKEN_LENGTH: usize = 16;
 
-/// Tokens that stand in examples, ours included.
+/// Tokens from examples, including our own.
 const EXAMPLES: [&str; 4] = ["change-me", "changeme", "change_me", "your-token"];
 
 const GENERATE: &str = "make one with `openssl rand -hex 32`, and give it to all replicas";
@@ -29,7 +29,7 @@ impl Context<'_> {
         self.token(admin.token.as_ref(), &path.key("token"));
     }
 
-    /// A token that people or other replicas must know.
+    /// Checks a token that people or other replicas must know.
     pub(super) fn token(&mut self, token: Option<&Secret>, path: &Path) {
         let Some(Ok(token)) = token.map(|token| token.resolve_with(self.env)) else { return };
         if token.trim_end().is_empty() {

@@ -1,4 +1,4 @@
-//! Attributes of the CloudEvent.
+//! Checks the attributes of the CloudEvent.
 
 use super::Context;
 use crate::config::path::Path;

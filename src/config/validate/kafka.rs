@@ -1,4 +1,4 @@
-//! Kafka: brokers, topics, and librdkafka options that can be passed through.
+//! Checks brokers, topics and librdkafka options.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -28,15 +28,15 @@ impl Context<'_> {
             self.topic(topic, &at);
         }
         self.not_empty(&path.key("instance_id"), source.instance_id.as_deref());
-        // Below a second a pause of the machine costs the membership; brokers refuse less than 6s
-        // by default.
+        // With less than a second, a short pause of the machine would cost the membership. Brokers
+        // refuse less than 6s by default.
         self.range(
             &path.key("session_timeout"),
             source.session_timeout,
             Span::from_secs(1),
             Span::from_secs(300),
         );
-        // A second is how exact the age is.
+        // Ages are measured to the second.
         let stuck_head = path.key("stuck_head");
         let least = Span::from_secs(1);
         self.range(&stuck_head.key("report_after"), source.stuck_head.report_after, least, Span::MAX);
@@ -61,7 +61,7 @@ impl Context<'_> {
         }
         self.topic_name(&target.topic, &path.key("topic"));
         self.options(&target.options, options::PRODUCER, &path.key("options"));
-        // Without servers of its own a target takes the source's cluster, with its credentials.
+        // A target without servers of its own uses the source's cluster and credentials.
         let mut all = match &source.kafka {
             Some(source) if target.bootstrap_servers.is_empty() => source.options.clone(),
             _ => BTreeMap::new(),
@@ -90,7 +90,8 @@ impl Context<'_> {
         }
     }
 
-    /// A list in one text is what `${env:KAFKA_BROKERS}` often is, and librdkafka takes it.
+    /// Checks a list of servers. One text may hold several, as `${env:KAFKA_BROKERS}` often does;
+    /// librdkafka accepts that.
     fn servers(&mut self, servers: &[String], path: &Path) {
         for (index, server) in servers.iter().enumerate() {
             if server.split(',').all(|server| is_host_and_port(server.trim())) {
@@ -147,7 +148,7 @@ impl Context<'_> {
                 self.report.mistake(&at, reason, "give it once");
                 continue;
             }
-            // A value that cannot be resolved now is reported at start.
+            // A value that cannot be resolved now is reported at the start.
             let Ok(value) = value.resolve_with(self.env) else { continue };
             if options::needs_tls(name, &value) && !self.features.kafka_tls {
                 let help = "use the released binary, or build with `--features kafka-tls`";
@@ -170,12 +171,12 @@ impl Context<'_> {
         }
     }
 
-    /// Credentials and certificates do nothing without a protocol that uses them: the client would
+    /// Refuses credentials and certificates without a protocol that uses them: the client would
     /// connect in plain text.
     fn security(&mut self, given: &BTreeMap<String, Secret>, all: &BTreeMap<String, Secret>, path: &Path) {
         let protocol = match all.get("security.protocol").map(|value| value.resolve_with(self.env)) {
             Some(Ok(protocol)) => protocol.to_ascii_lowercase(),
-            // It cannot be known now.
+            // The protocol is not known before the start.
             Some(Err(_)) => return,
             None => "plaintext".to_owned(),
         };
@@ -194,8 +195,8 @@ impl Context<'_> {
         }
     }
 
-    /// A dead letter or reply that another pipeline reads, whose own dead letter or reply comes
-    /// back, would go round without end.
+    /// Refuses pipelines that pass dead letters or replies around in a circle. Such items would
+    /// never end.
     pub(super) fn kafka_cycles(&mut self, pipelines: &[Pipeline], path: &Path) {
         let feeds = |from: usize, to: usize| -> Option<&'static str> {
             let source = pipelines[to].source.kafka.as_ref()?;
@@ -234,7 +235,7 @@ impl Context<'_> {
     }
 }
 
-/// The Kafka topics that a pipeline writes, with their keys.
+/// Returns the Kafka topics that a pipeline writes to, with their keys.
 fn targets(pipeline: &Pipeline) -> impl Iterator<Item = (&'static str, &KafkaTarget)> {
     let dead_letter = pipeline.dead_letter.as_ref().and_then(|target| target.kafka.as_ref());
     let reply = pipeline.reply.as_ref().and_then(|reply| reply.kafka.as_ref());
@@ -248,7 +249,8 @@ fn reads(source: &KafkaSource, target: &KafkaTarget, own: &KafkaSource) -> bool 
     same_cluster(source, servers) && matches(source, &target.topic)
 }
 
-/// One common broker is enough: a list often names some brokers of a cluster only.
+/// Whether two lists share a server. A list often names only some brokers of a cluster, so one
+/// match is enough.
 fn same_cluster(source: &KafkaSource, servers: &[String]) -> bool {
     let split = |servers: &[String]| -> Vec<String> {
         servers.iter().flat_map(|list| list.split(',')).map(|one| one.trim().to_owned()).collect()
@@ -264,7 +266,8 @@ fn matches(source: &KafkaSource, name: &str) -> bool {
     })
 }
 
-/// A construct of a pattern that POSIX extended expressions do not have, or read in another way.
+/// Returns the reason if a pattern uses a construct that POSIX extended expressions lack or read
+/// differently.
 fn differs(pattern: &str) -> Option<&'static str> {
     let mut letters = pattern.chars().peekable();
     let (mut in_brackets, mut after_quantifier) = (false, false);
@@ -283,7 +286,7 @@ fn differs(pattern: &str) -> Option<&'static str> {
             '(' if !in_brackets && next == Some('?') => return Some("a group that starts with ?"),
             '[' if in_brackets && !matches!(next, Some(':')) => return Some("a bracket in brackets"),
             '[' if in_brackets => {
-                // A class such as [:alpha:].
+                // Skips a class such as `[:alpha:]`.
                 letters.by_ref().skip(1).find(|letter| *letter == ']');
             }
             '[' => {
@@ -301,13 +304,13 @@ fn differs(pattern: &str) -> Option<&'static str> {
     None
 }
 
-/// Why librdkafka does not take an option.
+/// The reason why librdkafka refuses an option.
 enum Refusal {
     Unknown,
     Value,
 }
 
-/// Asks librdkafka itself, which needs no broker for that.
+/// Asks librdkafka to set the option. That needs no broker.
 #[cfg(feature = "kafka")]
 fn refusal(name: &str, value: &str) -> Option<Refusal> {
     use rdkafka::error::KafkaError;

@@ -1,4 +1,4 @@
-//! librdkafka options that are not for the user to set, each with the reason.
+//! Lists the librdkafka options that users may not set, each with the reason.
 
 /// An option that longhaul sets itself.
 pub(super) struct Owned {
@@ -22,7 +22,7 @@ const CONFIRMED: &str = "an item leaves its source only after every in-sync repl
 const PROGRESS: &str = "longhaul needs it to see how far the log was read and whether the group works";
 const BATCH: &str = "a batch of several records could exceed the topic's max.message.bytes";
 
-/// Aliases included: librdkafka takes either name.
+/// The consumer's options, with their aliases, since librdkafka takes either name.
 pub(super) const CONSUMER: &[Owned] = &[
     key("bootstrap.servers", "use `bootstrap_servers`"),
     key("metadata.broker.list", "use `bootstrap_servers`"),
@@ -54,7 +54,7 @@ pub(super) const PRODUCER: &[Owned] = &[
     fixed("batch.num.messages", BATCH),
 ];
 
-/// librdkafka's names for one option; the first one is what it calls the option itself.
+/// Groups of names for the same option. The first is the name that librdkafka itself uses.
 const ALIASES: &[(&str, &str)] = &[
     ("metadata.broker.list", "bootstrap.servers"),
     ("max.in.flight.requests.per.connection", "max.in.flight"),
@@ -68,13 +68,13 @@ const ALIASES: &[(&str, &str)] = &[
     ("message.timeout.ms", "delivery.timeout.ms"),
 ];
 
-/// One name for all names of an option.
+/// Returns the main name of an option.
 pub fn canonical(name: &str) -> &str {
     ALIASES.iter().find(|(_, alias)| *alias == name).map_or(name, |(own, _)| own)
 }
 
-/// Whether an option asks for something that only OpenSSL gives. SASL/PLAIN is in every build
-/// (librdkafka 2.12, `configure`).
+/// Whether an option needs OpenSSL. SASL/PLAIN does not: it is in every build (librdkafka 2.12,
+/// `configure`).
 pub(super) fn needs_tls(name: &str, value: &str) -> bool {
     match name {
         "security.protocol" => matches!(value.to_ascii_lowercase().as_str(), "ssl" | "sasl_ssl"),

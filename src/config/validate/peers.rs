@@ -1,4 +1,4 @@
-//! The other replicas: their addresses and the secret that they share.
+//! Checks the other replicas: their addresses and the secret that they share.
 
 use url::Url;
 
@@ -48,7 +48,7 @@ impl Context<'_> {
     }
 }
 
-/// Scheme, host and port, and nothing more.
+/// Whether the address is a scheme, a host and a port, and nothing more.
 fn is_base_address(address: &str) -> bool {
     Url::parse(address).is_ok_and(|url| {
         matches!(url.scheme(), "http" | "https")

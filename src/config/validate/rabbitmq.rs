@@ -1,4 +1,4 @@
-//! RabbitMQ: the URI, the queue to declare, where to publish.
+//! Checks RabbitMQ: the URI, the queue to declare, the targets.
 
 mod loops;
 
@@ -42,9 +42,9 @@ impl Context<'_> {
         }
     }
 
-    /// No reason quotes any part of the URI: everything in it may come from a secret.
+    /// Checks the URI. A reason quotes no part of it, because any part may come from a secret.
     fn amqp_url(&mut self, secret: &Secret, tls: &Tls, path: &Path) {
-        // One that does not resolve is reported already.
+        // A secret that does not resolve is already reported.
         let Ok(text) = secret.resolve_with(self.env) else { return };
         let at = path.key("url");
         let uri = match parse(&text) {
@@ -90,7 +90,7 @@ impl Context<'_> {
     }
 }
 
-/// Why a URI is refused, and the help.
+/// The reason why a URI is refused, and the help.
 type Refusal = (&'static str, &'static str);
 
 fn parse(text: &str) -> Result<Url, Refusal> {
@@ -139,12 +139,13 @@ fn parameters(uri: &Url) -> Result<(), Refusal> {
             "connection_timeout" => {
                 (value.parse::<u64>().is_ok(), "write milliseconds, as in ?connection_timeout=10000")
             }
-            // 0 means no bound. A session opens several channels.
+            // 0 means unlimited in AMQP, and one session opens several channels.
             "channel_max" => (
                 value.parse::<u16>().is_ok_and(|count| count == 0 || count >= 8),
                 "write at least ?channel_max=8, or remove it",
             ),
-            // Between AMQP's least frame and a bound on the memory that a connection takes.
+            // The lower bound is AMQP's smallest frame; the upper one limits the memory of a
+            // connection.
             "frame_max" => (
                 value.parse::<u32>().is_ok_and(|bytes| bytes == 0 || (4096..=1 << 20).contains(&bytes)),
                 "write bytes from 4096 to 1048576, as in ?frame_max=131072, or remove it",
@@ -187,7 +188,7 @@ fn parameters(uri: &Url) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The text without its percent-encoding; none where that is damaged.
+/// Decodes percent-encoding; `None` if it is damaged.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

@@ -1,4 +1,4 @@
-//! Services: the address, the headers sent there, and how long things may take.
+//! Checks services: addresses, headers and timeouts.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::config::secret::Secret;
 use crate::config::types::{HttpTarget, Sink};
 use crate::config::units::Span;
 
-/// Headers that may not be configured, and why. Lower case, as `http` has names.
+/// Headers that may not be configured, in lower case, and the reasons.
 const REFUSED: [(&str, &str, &str); 14] = [
     ("expect", "after a `100 Continue` Knative's queue-proxy turns every failure into 200", "remove it"),
     ("idempotency-key", "Go's proxies in between would send a request again by themselves", "remove it"),
@@ -40,7 +40,8 @@ impl Context<'_> {
         let least = Span::from_millis(1);
         self.range(&path.key("timeout"), sink.timeout, least, Span::MAX);
         self.range(&path.key("connect_timeout"), sink.connect_timeout, least, Span::MAX);
-        // The kernel takes milliseconds in 32 bits; a day is far beyond any use and far below that.
+        // The kernel counts milliseconds in 32 bits. A day is far below that, and longer than
+        // anyone needs.
         self.range(
             &path.key("tcp_user_timeout"),
             sink.tcp_user_timeout,
@@ -49,7 +50,7 @@ impl Context<'_> {
         );
     }
 
-    /// A place for dead letters.
+    /// Checks a service for dead letters.
     pub(super) fn http_target(&mut self, target: &HttpTarget, path: &Path) {
         self.http_url(&target.url, "", &path.key("url"));
         self.host(target.host.as_deref(), &path.key("host"));
@@ -80,7 +81,7 @@ impl Context<'_> {
         self.http_url(&given, origin, path);
     }
 
-    /// `origin` says where the address comes from, if not from the file.
+    /// Checks an address. `origin` says where it comes from, if not from the file.
     fn http_url(&mut self, given: &str, origin: &str, path: &Path) {
         const FORM: &str = "write an address such as http://thumbs.default.svc.cluster.local";
         let mut wrong = |reason: &str, help| self.report.mistake(path, format!("{origin}{reason}"), help);

@@ -1,4 +1,4 @@
-//! Durations and sizes that must fit each other. A mistake of two values names both.
+//! Checks durations and sizes that must fit together. A mistake about two values names both.
 
 use super::Context;
 use crate::config::path::Path;
@@ -9,7 +9,7 @@ impl Context<'_> {
     pub(super) fn times(&mut self, pipeline: &Pipeline, config: &Config, path: &Path) {
         let retry = path.key("retry");
         let Pipeline { retry: values, sink, breaker, .. } = pipeline;
-        // With no wait at all a service that is away would be asked as fast as it can refuse.
+        // Without any wait, an unreachable service would be asked as fast as it can refuse.
         let least = Span::from_millis(1);
         self.range(&retry.key("backoff"), values.backoff, least, Span::MAX);
         self.range(&retry.key("backoff_max"), values.backoff_max, least, Span::MAX);
@@ -70,8 +70,8 @@ impl Context<'_> {
         }
     }
 
-    /// The first of the keys that the file has: the other one is a default, at which nobody can be
-    /// pointed.
+    /// Returns the first of these keys that the file has. A default has no place in the file to
+    /// point at.
     fn given(&self, path: &Path, keys: [&str; 2]) -> Path {
         let [first, second] = keys.map(|key| path.key(key));
         if self.report.is_given(&first) { first } else { second }

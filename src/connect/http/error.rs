@@ -1,9 +1,9 @@
-//! What can be wrong with a client before its first request.
+//! Errors of a client before its first request.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why there can't be a client.
+/// The reason why a client cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{url:?} is not an address to send to: {reason}")]

@@ -1,4 +1,4 @@
-//! Headers that we add to every request, beside the event's.
+//! The headers that the configuration adds to every request.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,17 +11,18 @@ use super::watched::Watched;
 
 /// A header's value that may come from files and the environment.
 pub trait HeaderSource: Send + Sync {
-    /// The value as of now.
+    /// Returns the present value.
     ///
     /// # Errors
-    /// In words for a person, with nothing of the value in them.
+    ///
+    /// A text for a person, without any part of the value.
     fn resolve(&self) -> Result<String, String>;
 
-    /// The files that the value comes from.
+    /// Returns the files that the value comes from.
     fn files(&self) -> Vec<PathBuf>;
 }
 
-/// A value that never changes.
+/// A fixed text is a value that never changes.
 impl HeaderSource for String {
     fn resolve(&self) -> Result<String, String> {
         Ok(self.clone())
@@ -32,8 +33,8 @@ impl HeaderSource for String {
     }
 }
 
-/// Headers that may not be configured, and why. Each could make a request something else than one
-/// run of the worker.
+/// Headers that may not be configured, and the reasons. Each could turn a request into something
+/// other than one run of the worker.
 const FORBIDDEN: &[(&str, &str)] = &[
     ("expect", "a 1xx answer makes queue-proxy report every later failure as 200"),
     ("idempotency-key", "Go's transports repeat a request that has it"),
@@ -51,11 +52,12 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("trailer", "it belongs to the connection"),
 ];
 
-/// `fixed` and the configured ones in `own`, read again when a file that one comes from changes. If
-/// `bearer` names a file that exists, its token goes into `Authorization`.
+/// Returns `fixed` and the configured headers `own`. They are read again when one of their files
+/// changes. If `bearer` names a file that exists, its token goes into `Authorization`.
 ///
 /// # Errors
-/// When a header can't be sent, or must not be.
+///
+/// A header cannot be sent, or must not be.
 pub fn headers(
     fixed: HeaderMap,
     own: Vec<(String, Arc<dyn HeaderSource>)>,
@@ -71,7 +73,7 @@ pub fn headers(
         if let Some(token) = bearer.as_deref().map(token).transpose()?.flatten() {
             headers.insert(AUTHORIZATION, token);
         }
-        // After the token, so that a configured Authorization is the one that counts.
+        // Own headers come after the token, so that a configured Authorization wins.
         for (name, source) in &own {
             headers.insert(name.clone(), value(name, source.as_ref())?);
         }
@@ -79,10 +81,11 @@ pub fn headers(
     })
 }
 
-/// The headers that come from no file.
+/// Returns the headers that come from no file.
 ///
 /// # Errors
-/// When one of them can't be sent.
+///
+/// One of them cannot be sent.
 pub fn fixed(host: Option<&str>, namespace: Option<&str>) -> Result<HeaderMap, Error> {
     let mut headers = HeaderMap::new();
     if let Some(host) = host {
@@ -117,7 +120,7 @@ fn value(name: &HeaderName, source: &dyn HeaderSource) -> Result<HeaderValue, Er
     sensitive(text).ok_or_else(|| bad(name.as_str(), "the value can't be sent in a header"))
 }
 
-/// The token that SinkBinding mounts, if the sink wants one.
+/// Reads the token that SinkBinding mounts, if the sink wants one.
 fn token(path: &Path) -> Result<Option<HeaderValue>, Error> {
     let token = match fs::read_to_string(path) {
         Ok(token) => token,
@@ -132,7 +135,7 @@ fn token(path: &Path) -> Result<Option<HeaderValue>, Error> {
     value.map(Some).ok_or_else(|| bad("authorization", "the OIDC token can't be sent in a header"))
 }
 
-/// A value that never shows up in a debug print.
+/// Marks a value as sensitive, so that it never shows in debug output.
 fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);

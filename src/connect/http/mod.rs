@@ -1,8 +1,8 @@
-//! How a server is reached over HTTP/1.1: address, trust, headers. No policy: what an answer means
-//! is the caller's.
+//! Reaches a server over HTTP/1.1: address, trust, headers. It has no policy; the caller decides
+//! about an answer.
 //!
-//! No client of ours does anything by itself that could send a request twice or elsewhere: no
-//! redirect, no proxy, no retry.
+//! No client does anything by itself that could send a request twice or elsewhere: no redirect, no
+//! proxy, no retry.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,24 +21,24 @@ pub use watched::Watched;
 
 use crate::config;
 
-/// How long an unused connection is kept: less than the shortest common patience of a server, the 5
-/// s of Node.js, so that we close it before the server does. Busy connections are all reused;
+/// How long an unused connection is kept. The shortest common limit of servers is the 5 s of
+/// Node.js, and we must close before the server does. A busy bridge reuses all connections, and
 /// opening one after a pause is cheap.
 const IDLE: Duration = Duration::from_secs(4);
 
-/// Headers that an answer may have. hyper's own limit of 100 would make a finished item run again
-/// because its worker talks much; a head of this many still fits into hyper's buffer of 400 KiB,
+/// The most headers of an answer. With hyper's own limit of 100 a finished item would run again if
+/// its worker sends many headers. A head of this many still fits into hyper's buffer of 400 KiB,
 /// which bounds the memory.
 const MOST_HEADERS: usize = 4096;
 
-/// Load balancers forget a silent connection after some minutes, and a long request is silent all
-/// the time.
+/// The interval of keepalive probes. Load balancers forget a silent connection after some minutes,
+/// and a long request is silent all the time.
 pub const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Where SinkBinding mounts the cluster's trust bundles.
+/// The folder into which SinkBinding mounts the cluster's trust bundles.
 pub const TRUST_BUNDLES: &str = "/knative-custom-certs";
 
-/// Whom we trust and who we are, over `https://`.
+/// The certificates for `https://`: which authorities we trust, and our own.
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
     pub tls: config::Tls,
@@ -48,12 +48,13 @@ pub struct Trust {
     pub bundles: PathBuf,
 }
 
-/// What every client has. All limits are named: reqwest's own (30 s of unacknowledged data, 90 s of
-/// idleness, ten redirects) are made for browsing.
+/// Makes a client with the settings that all clients share. Every limit is set here, because
+/// reqwest's own (30 s of unacknowledged data, 90 s of idleness, ten redirects) are made for
+/// browsing.
 ///
-/// Clients accept the deviations from HTTP that leave no doubt about the meaning: many headers, a
-/// space in front of a colon, a folded line. Invalid header lines are not skipped: one of them may
-/// have been the length, and without it nobody can tell half an answer from a whole one.
+/// Clients accept deviations from HTTP that leave no doubt about the meaning: many headers, a space
+/// in front of a colon, a folded line. They do not skip invalid header lines. Such a line may have
+/// been the length, and without it nobody can tell half an answer from a whole one.
 pub fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .http1_only()
@@ -71,8 +72,8 @@ pub fn builder() -> reqwest::ClientBuilder {
         .http1_allow_obsolete_multiline_headers_in_responses(true)
 }
 
-/// An address as logs, errors and dead letters may show it: without query and fragment, which may
-/// hold a secret.
+/// Formats an address for logs, errors and dead letters: without query and fragment, which may hold
+/// a secret.
 pub fn shown(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
@@ -80,10 +81,11 @@ pub fn shown(url: &Url) -> String {
     url.into()
 }
 
-/// An address to send to.
+/// Reads an address.
 ///
 /// # Errors
-/// When it is not an `http://` or `https://` address, or has credentials in it.
+///
+/// It is not an `http://` or `https://` address, or has credentials in it.
 pub fn url(text: &str) -> Result<Url, Error> {
     let without_query = text.split(['?', '#']).next().unwrap_or_default();
     let bad = |reason: &str| Error::Url { url: without_query.to_owned(), reason: reason.to_owned() };
@@ -92,7 +94,7 @@ pub fn url(text: &str) -> Result<Url, Error> {
         return Err(bad("only http:// and https:// are known"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        // Not quoted: the address would be in every log.
+        // The error does not quote the address, because logs would then show the credentials.
         return Err(Error::Url {
             url: "…".to_owned(),
             reason: "it has credentials; put them into headers".to_owned(),

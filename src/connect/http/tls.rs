@@ -1,4 +1,4 @@
-//! Whom we trust and who we are, over `https://`.
+//! Certificates for `https://`: which authorities we trust, and our own.
 
 use std::error::Error as _;
 use std::fs;
@@ -9,13 +9,14 @@ use reqwest::{Certificate, Client, ClientBuilder, Identity, Url};
 use super::watched::Watched;
 use super::{Error, Trust};
 
-/// The client that `make` begins, built again when a certificate changes.
+/// Returns the client that `make` begins. It is built again when a certificate changes.
 ///
-/// For `http://` no certificate is looked at: redirects are off, so none can ever be needed, and
-/// reqwest refuses to build a client on a system without any (an image from scratch).
+/// For `http://` no certificate is read: redirects are off, so none is ever needed, and reqwest
+/// refuses to build a client on a system without certificates (an image from scratch).
 ///
 /// # Errors
-/// When a certificate can't be used.
+///
+/// A certificate cannot be used.
 pub fn client(
     trust: Trust,
     url: &Url,
@@ -29,7 +30,7 @@ pub fn client(
         [&tls.ca_file, &tls.cert_file, &tls.key_file].into_iter().flatten().cloned().collect();
     files.push(trust.bundles.clone());
     Watched::new("certificates", files, move || {
-        // Added to the system's own, as Knative's clients do.
+        // They are added to the system's own, as in Knative's clients.
         let builder = make().tls_certs_merge(authorities(&trust)?);
         match identity(&trust)? {
             Some(identity) => finish(builder.identity(identity)),
@@ -45,7 +46,7 @@ fn finish(builder: ClientBuilder) -> Result<Client, Error> {
     })
 }
 
-/// `tls.ca_file`, `K_CA_CERTS` and the mounted trust bundles.
+/// Reads `tls.ca_file`, `K_CA_CERTS` and the mounted trust bundles.
 fn authorities(trust: &Trust) -> Result<Vec<Certificate>, Error> {
     let mut all = Vec::new();
     if let Some(path) = &trust.tls.ca_file {
@@ -55,7 +56,7 @@ fn authorities(trust: &Trust) -> Result<Vec<Certificate>, Error> {
         all.extend(certificates(text.as_bytes(), "K_CA_CERTS")?);
     }
     for path in bundles(&trust.bundles) {
-        // One bad bundle of the cluster must not take the trust from the others.
+        // One unusable bundle of the cluster must not hide the others.
         let found = read(&path).and_then(|pem| certificates(&pem, &path.display().to_string()));
         match found {
             Ok(found) => all.extend(found),
@@ -74,8 +75,8 @@ fn certificates(pem: &[u8], place: &str) -> Result<Vec<Certificate>, Error> {
     Ok(found)
 }
 
-/// The files of the folder, in order of name. Names with two dots in front are Kubernetes' own
-/// bookkeeping.
+/// Returns the files of the folder, ordered by name. Kubernetes uses names with two dots in front
+/// for itself.
 fn bundles(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let mut paths: Vec<PathBuf> = entries

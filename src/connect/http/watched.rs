@@ -1,8 +1,8 @@
-//! A value made from files, and made again when they change.
+//! A value made from files, which is made again when they change.
 //!
-//! Kubernetes swaps mounted Secrets and ConfigMaps below a running process: tokens every hour,
-//! certificates every few months. Asking for the value costs a read lock; at most once a second it
-//! also costs a `stat` of each file.
+//! Kubernetes replaces mounted Secrets and ConfigMaps while a process runs: tokens every hour,
+//! certificates every few months. A read of the value costs a read lock, and at most once a second
+//! a `stat` of each file.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -23,19 +23,20 @@ pub struct Watched<T> {
     files: Vec<PathBuf>,
     load: Box<dyn Fn() -> Result<T, Error> + Send + Sync>,
     current: RwLock<Arc<T>>,
-    /// The state of the files that `current` was made from.
+    /// The state of the files when `current` was made from them.
     fingerprint: RwLock<Fingerprint>,
     created: Instant,
     period: Duration,
-    /// Milliseconds from `created` to the next look at the files.
+    /// Milliseconds from `created` to the next check of the files.
     next_check: AtomicU64,
 }
 
-/// Facts that change with a file; None for a missing file.
+/// Facts that change with a file; `None` for a missing file.
 type Fingerprint = Vec<Option<(SystemTime, u64, u64)>>;
 
 impl<T> Watched<T> {
-    /// Loads the value a first time. Files need not exist, and a folder stands for the names in it.
+    /// Loads the value for the first time. Files need not exist. A folder stands for the names in
+    /// it.
     pub fn new(
         what: &'static str,
         files: Vec<PathBuf>,
@@ -50,7 +51,8 @@ impl<T> Watched<T> {
         files: Vec<PathBuf>,
         load: impl Fn() -> Result<T, Error> + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        // Before loading: what changes in between is then seen at the next look.
+        // The fingerprint is taken before loading, so a change in between is seen at the next
+        // check.
         let fingerprint = RwLock::new(fingerprint(&files));
         let current = RwLock::new(Arc::new(load()?));
         let next_check = AtomicU64::new(milliseconds(period));
@@ -58,8 +60,8 @@ impl<T> Watched<T> {
         Ok(Watched { what, files, load, current, fingerprint, created: Instant::now(), period, next_check })
     }
 
-    /// The value as of at most a period ago. Where files changed and can't be used, the old value
-    /// stays in use until they change again: they may be half written.
+    /// Returns the value, at most a period old. If changed files cannot be used, for example half
+    /// written ones, the old value stays until they change again.
     pub fn get(&self) -> Arc<T> {
         if !self.files.is_empty() && self.is_due() {
             self.refresh();
@@ -67,7 +69,7 @@ impl<T> Watched<T> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// True for one caller in each period.
+    /// Returns true for one caller in each period.
     fn is_due(&self) -> bool {
         let now = milliseconds(self.created.elapsed());
         let due = self.next_check.load(Ordering::Relaxed);
@@ -130,7 +132,7 @@ mod tests {
         assert_eq!(*watched.get(), "one");
         fs::write(&path, "two!").unwrap();
         assert_eq!(*watched.get(), "two!");
-        // As Kubernetes does it: another file under the same name, of the same length.
+        // Kubernetes also puts another file under the same name, here with the same length.
         fs::write(folder.path().join("next"), "too!").unwrap();
         fs::rename(folder.path().join("next"), &path).unwrap();
         assert_eq!(*watched.get(), "too!");

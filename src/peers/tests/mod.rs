@@ -15,7 +15,7 @@ fn failed(attempts: u32) -> Verdict {
     Verdict::Failed { attempts, reason: "attempts".to_owned() }
 }
 
-/// No test waits longer.
+/// Asks about an item, with a limit on the time of the test.
 async fn claim(peers: &Peers, identity: &str) -> Claimed {
     let claiming = peers.claim("p", "delivery 1", identity);
     timeout(Duration::from_secs(30), claiming).await.expect("an answer")
@@ -29,7 +29,7 @@ async fn the_one_that_knows_is_heard() {
     let (first, second) = (Replica::start(&nothing), Replica::start(&here));
     let peers = peers(&[&first.address, &second.address]);
     assert_eq!(claim(&peers, "ended").await, Claimed::Finished(Verdict::Done));
-    // Nobody told them to forget it: the same question gets the same answer.
+    // No release came, so the same question gets the same answer.
     assert_eq!(claim(&peers, "ended").await, Claimed::Finished(Verdict::Done));
     assert_eq!(claim(&peers, "settled there").await, Claimed::NotYours);
     assert_eq!(claim(&peers, "never seen").await, Claimed::Unknown);
@@ -72,7 +72,7 @@ async fn one_lost_connection_is_not_the_end_of_a_peer() {
     let (address, _) =
         script([says(&running), Scripted::Nothing, says(&running), Scripted::Nothing, says(&finished)]);
     assert_eq!(claim(&peers(&[&address]), "item").await, Claimed::Finished(failed(1)));
-    // Another process at the same address knows nothing of what ran in the first.
+    // A restarted process at the same address does not know the items of the process before it.
     let (address, _) = script([says(&running), says(&running.replace("\"a\"", "\"b\""))]);
     assert_eq!(claim(&peers(&[&address]), "item").await, Claimed::Gone);
 }
@@ -101,7 +101,7 @@ async fn no_answer_means_that_it_does_not_run_there() {
     let peers = peers(&[&dead, &slow, &replica.address]);
     let began = Instant::now();
     assert_eq!(claim(&peers, "item").await, Claimed::Unknown);
-    // The slow one's first answer, then telling it that nothing is needed from it.
+    // The time includes the first answer of the slow peer and the release.
     let took = began.elapsed();
     assert!(took >= TIMEOUT && took < TIMEOUT * 10, "{took:?}");
     items.set("item", Status::Finished(failed(1)));

@@ -1,5 +1,5 @@
-//! Others at a peer's address, and others that ask: nothing is believed, nothing changes, and
-//! memory stays bounded.
+//! Puts strangers at a peer's address, and lets strangers ask: no answer is believed, no item
+//! changes, and memory stays bounded.
 
 use std::time::SystemTime;
 
@@ -9,8 +9,8 @@ use super::*;
 
 const DONE: &str = r#"{"instance":"a","answer":{"answer":"finished","verdict":{"verdict":"done"}}}"#;
 
-/// A stranger at a peer's address said that redelivered items were done: 5 of 5 were acked without
-/// a run.
+/// Before the proof existed, a stranger at a peer's address said that redelivered items were done,
+/// and 5 of 5 were acked without a run.
 #[tokio::test]
 async fn a_stranger_at_the_address_of_a_peer_is_not_believed() {
     let other = Key::from_secret("a guess").unwrap();
@@ -103,7 +103,7 @@ async fn of_two_thousand_random_answers_none_is_believed() {
     }
 }
 
-/// Answers of 8 MiB took 1.3 GB.
+/// Before answers had a limit, answers of 8 MiB took 1.3 GB.
 #[tokio::test(flavor = "multi_thread")]
 async fn endless_answers_take_little_memory() {
     let body = "x".repeat(8 << 20);

@@ -1,4 +1,4 @@
-//! Replicas that know what a test tells them, and a peer that follows a script.
+//! Test replicas whose items a test sets, and a peer that follows a script.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -63,7 +63,7 @@ impl Items {
         self.released.lock().unwrap().clone()
     }
 
-    /// Waits for a claim that is to be held.
+    /// Waits until a claim asks to be held.
     pub async fn asked_to_wait(&self) {
         let mut claims = self.claims.subscribe();
         let held = claims.wait_for(|claims| claims.iter().any(|claim| claim.wait_seconds > 0));
@@ -94,8 +94,7 @@ impl Answer for Items {
     }
 }
 
-/// A replica's answering side, which takes its connections along when it is dropped, as a killed
-/// process does.
+/// A replica's answering side. Dropping it closes its connections, like a killed process.
 pub struct Replica {
     pub address: String,
     runtime: Option<Runtime>,
@@ -140,8 +139,8 @@ pub enum Scripted {
     Nothing,
 }
 
-/// A peer that gives these answers, one on each connection and at once. Its address, and the number
-/// of its questions.
+/// Starts a peer that gives these answers, one on each connection and at once. Returns its address
+/// and the number of its questions.
 pub fn script(
     answers: impl IntoIterator<Item = Scripted, IntoIter: Send + 'static>,
 ) -> (String, Arc<AtomicUsize>) {

@@ -1,4 +1,4 @@
-//! The rules, one function each. Each looks at a scenario and its results.
+//! The rules, one function each. A rule looks at a scenario and its results.
 
 use super::super::words::{human, plural};
 use super::{Duration, Forecast, Metric, ResponseStart, Run, Scenario, Weight, run};
@@ -24,14 +24,14 @@ impl<'a> Case<'a> {
         Case { forecast, longest_wait: longest_wait(forecast) }
     }
 
-    /// The longest that a request has to be let go on, waiting and running.
+    /// The longest time that a request needs, waiting and running.
     fn needed(&self) -> Duration {
         self.forecast.scenario.load.durations.longest().saturating_add(self.longest_wait)
     }
 }
 
-/// If a timeout cut a waiting request, the longest wait that was seen is too short. A run without
-/// timeouts shows the real one.
+/// Returns the longest wait for a replica. If a timeout cut a waiting request, the longest wait
+/// seen is too short, so a run without timeouts measures it.
 fn longest_wait(forecast: &Forecast) -> Duration {
     let longest = |runs: &[Run]| runs.iter().map(|run| run.longest_wait).max().unwrap_or_default();
     let was_cut = forecast.runs().iter().any(|run| run.cut > 0);
@@ -57,7 +57,8 @@ pub const ALL: [fn(&Case<'_>) -> Option<Found>; 11] = [
     idle_after_the_work,
 ];
 
-/// Left out, it cuts silent work after five minutes (Knative Serving, `revision_defaults.go`).
+/// If `responseStartTimeoutSeconds` is left out, it cuts silent work after five minutes (Knative
+/// Serving, `revision_defaults.go`).
 fn response_start(case: &Case<'_>) -> Option<Found> {
     let scenario = &case.forecast.scenario;
     let (limit, left_out) = match scenario.service.response_start {
@@ -127,8 +128,8 @@ fn timeout_below_wait(case: &Case<'_>) -> Option<Found> {
     })
 }
 
-/// `timeoutSeconds` that no request of the load outlasts. A longer one brings Knative's default for
-/// the start of the answer to bear, so that is to be switched off with it.
+/// A `timeoutSeconds` that is longer than any request of the load. A longer timeout makes Knative
+/// set its default for the start of the answer, so the advice turns that off too.
 struct Enough(u64);
 
 fn enough(case: &Case<'_>) -> Enough {
@@ -148,7 +149,7 @@ impl Enough {
     }
 }
 
-/// It too runs while a request waits: the activator sees no byte before the answer.
+/// The idle timeout also runs while a request waits: the activator sees no byte before the answer.
 fn idle_timeout(case: &Case<'_>) -> Option<Found> {
     let scenario = &case.forecast.scenario;
     let (idle, needed) = (scenario.service.idle_timeout?, case.needed());
@@ -168,7 +169,7 @@ fn idle_timeout(case: &Case<'_>) -> Option<Found> {
     })
 }
 
-/// The bridge gives a request up by itself.
+/// The bridge ends a request after `sink.timeout`.
 fn sink_timeout(case: &Case<'_>) -> Option<Found> {
     let scenario = &case.forecast.scenario;
     let (timeout, needed) = (scenario.bridge.timeout, case.needed());
@@ -219,7 +220,7 @@ fn utilization(case: &Case<'_>) -> Option<Found> {
     }
     let in_flight = scenario.bridge.in_flight();
     let asked = (f64::from(in_flight) / config.target_value).ceil() as u32;
-    // A bound that holds the surplus back is worth knowing before it is raised.
+    // If a bound holds the surplus back, the advice mentions that bound.
     let held_back = config.max_scale != 0 && config.max_scale <= in_flight;
     Some(Found {
         weight: if held_back { Weight::Note } else { Weight::Cost },
@@ -285,11 +286,11 @@ fn max_scale_high(case: &Case<'_>) -> Option<Found> {
     })
 }
 
-/// A ReplicaSet picks its victims without asking which are busy.
+/// A ReplicaSet stops replicas without asking which are busy.
 fn busy_replicas_stopped(case: &Case<'_>) -> Option<Found> {
     let scenario = &case.forecast.scenario;
     let most = case.forecast.runs().iter().map(|run| run.most_terminating).max().unwrap_or_default();
-    // A worker that does not trap SIGTERM is killed thirty seconds after it was told to stop.
+    // A worker that does not handle SIGTERM is killed thirty seconds after it.
     if most == 0 || scenario.load.durations.longest() <= Duration::from_secs(30) {
         return None;
     }
@@ -306,7 +307,7 @@ fn busy_replicas_stopped(case: &Case<'_>) -> Option<Found> {
     })
 }
 
-/// The cost of the delay. Its benefit is that fewer busy replicas are stopped.
+/// Names the cost of the delay. Its benefit is that fewer busy replicas are stopped.
 fn idle_after_the_work(case: &Case<'_>) -> Option<Found> {
     let scenario = &case.forecast.scenario;
     let (delay, idle) = (scenario.service.autoscaling.scale_down_delay, case.forecast.typical().idle_share());
@@ -334,7 +335,7 @@ fn changed(scenario: &Scenario, change: impl FnOnce(&mut Scenario)) -> Scenario 
     changed
 }
 
-/// Whole seconds, as the manifest has them.
+/// Whole seconds, as in the manifest.
 fn seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

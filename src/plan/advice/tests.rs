@@ -7,7 +7,7 @@ use crate::plan::{Arrivals, Durations, Load, Service, Start};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Ten items of a minute, and a service that nothing can be said against.
+/// Ten items of a minute each, and a service without any fault.
 fn good() -> Scenario {
     let cluster = Cluster {
         target_utilization: 1.0,
@@ -86,7 +86,7 @@ fn a_timeout_shorter_than_wait_and_work_is_harm_and_the_mend_helps() {
     assert!(first.why.contains("waits for a replica"), "{}", first.why);
     let (then, now) = (first.then.unwrap(), good());
     let run = run(&now, 1).unwrap();
-    // Two rounds in place of one, none of them cut.
+    // The work takes two rounds instead of one, and no request is cut.
     assert!(then.drain_seconds.unwrap() < 2.0 * run.drained.unwrap().as_secs_f64() + 5.0, "{then:?}");
 }
 
@@ -102,8 +102,8 @@ fn a_surplus_of_replicas_costs_and_the_mend_says_how_much() {
     assert!(found.then.unwrap().replica_seconds > 0.0);
 }
 
-/// Twenty requests, five replicas of a hundred seconds: the last of them wait three rounds, which
-/// nobody sees while all are cut at 150 s.
+/// Twenty requests and five replicas, each busy for a hundred seconds: the last requests wait three
+/// rounds. A run in which all are cut at 150 s does not show that.
 #[test]
 fn the_timeout_that_is_advised_cuts_nothing() {
     let cut = |scenario: &Scenario| run(scenario, 1).unwrap().cut;
@@ -125,8 +125,8 @@ fn the_timeout_that_is_advised_cuts_nothing() {
     }
 }
 
-/// It is the activator that counts, from the arrival: work of a minute behind another minute of
-/// waiting is cut by 90 s.
+/// The activator counts from the arrival: a minute of work after a minute of waiting is cut at 90
+/// s.
 #[test]
 fn the_idle_timeout_runs_while_a_request_waits() {
     let change = |scenario: &mut Scenario| {
@@ -142,7 +142,7 @@ fn the_idle_timeout_runs_while_a_request_waits() {
     assert!(found.then.unwrap().drain_seconds.unwrap() < 130.0, "two rounds, none of them cut");
 }
 
-/// An annotation is text: a number without quotes is refused.
+/// An annotation is a text: Knative refuses a number without quotes.
 #[test]
 fn annotations_are_advised_in_quotes() {
     for max_scale in [0, 5, 40] {

@@ -1,7 +1,8 @@
-//! Text from outside in a log line: on one line, without control characters, and not too long.
+//! Puts text from outside on one line of the log, without control characters and with a bounded
+//! length.
 //!
-//! Broker errors, worker answers and ids come from outside. With a newline in them they could forge
-//! a line, and with an escape sequence they could change what a terminal shows.
+//! Broker errors, worker answers and ids come from outside. A newline in them could forge a log
+//! line, and an escape sequence could change the text on a terminal.
 
 use std::fmt::{self, Write};
 
@@ -11,8 +12,8 @@ pub(super) const FIELD_MAX: usize = 1024;
 /// Characters that are kept of a message. Ours are short; those of libraries hold outside text.
 pub(super) const MESSAGE_MAX: usize = 2048;
 
-/// Passes text on, without characters that a terminal or a reader of lines acts on, up to a number
-/// of characters.
+/// Passes text on up to a number of characters, and escapes those that a terminal or a line reader
+/// acts on.
 pub(super) struct Escaped<W> {
     inner: W,
     left: usize,
@@ -48,10 +49,10 @@ impl<W: Write> Write for Escaped<W> {
     }
 }
 
-/// A value as one word: in quotes if it has spaces or could be taken for another field.
+/// Formats a value as one word: in quotes if it has spaces or could be taken for another field.
 pub(super) fn word(value: &dyn fmt::Debug) -> String {
     let mut text = String::new();
-    // A string never fails to be written.
+    // Writing to a string never fails.
     let _ = write!(Escaped::new(&mut text, FIELD_MAX), "{value:?}");
     let is_word = !text.is_empty() && !text.contains([' ', '=', '"', '\\']);
     if is_word || is_quoted(&text) { text } else { format!("\"{}\"", text.replace('"', "'")) }
@@ -70,7 +71,7 @@ fn is_quoted(text: &str) -> bool {
     })
 }
 
-/// Control characters, line separators, and marks that change the direction of what follows.
+/// Control characters, line separators, and marks that change the direction of the text.
 fn is_active(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{61c}')
@@ -81,7 +82,7 @@ fn is_active(character: char) -> bool {
 mod tests {
     use super::*;
 
-    /// As `%value` in a log call.
+    /// Stands for a value that is logged with `%value`.
     struct Shown(&'static str);
 
     impl fmt::Debug for Shown {

@@ -45,7 +45,8 @@ where
         line.insert("level".to_owned(), metadata.level().as_str().into());
         line.insert("target".to_owned(), metadata.target().into());
         line.append(&mut members.0);
-        // The event's own field wins over that of a span, and an inner span over an outer one.
+        // The event's own field wins over the field of a span, and an inner span wins over an outer
+        // one.
         for span in context.event_scope().into_iter().flatten() {
             let extensions = span.extensions();
             let fields = extensions.get::<FormattedFields<JsonFields>>();
@@ -74,7 +75,7 @@ impl Members {
 impl Visit for Members {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         let mut text = Short { text: String::new(), left: limit(field) };
-        // A string never fails to be written.
+        // Writing to a string never fails.
         let _ = write!(text, "{value:?}");
         self.insert(field, text.text.into());
     }

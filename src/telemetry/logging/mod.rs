@@ -60,7 +60,7 @@ impl Default for LogFilter {
 }
 
 impl LogFilter {
-    /// Only errors, and none of Kafka's client.
+    /// Returns a filter that shows only errors, and nothing of Kafka's client.
     pub fn errors() -> Self {
         LogFilter("error,rdkafka=off".to_owned())
     }
@@ -76,8 +76,8 @@ impl LogFilter {
 impl FromStr for LogFilter {
     type Err = String;
 
-    /// Accepts only filters that certainly mean something: `EnvFilter` takes `verbose` for a part
-    /// of the program, and logs nothing else then.
+    /// Refuses filters that silence the log by mistake: `EnvFilter` takes `verbose` for a part of
+    /// the program, and then logs nothing else.
     fn from_str(text: &str) -> Result<Self, String> {
         let levels = LEVELS.join(", ");
         let is_level = |word: &str| LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level));

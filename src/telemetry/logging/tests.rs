@@ -17,7 +17,7 @@ impl Write for Lines {
     }
 }
 
-/// The log of what `emit` does.
+/// Returns the log lines that `emit` writes.
 fn logged(format: LogFormat, filter: &str, emit: impl FnOnce()) -> String {
     let lines = Lines::default();
     let writer = lines.clone();
@@ -27,7 +27,8 @@ fn logged(format: LogFormat, filter: &str, emit: impl FnOnce()) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// A broker's text, a worker's answer or an id may hold anything: eight lines could be forged.
+/// A broker's text, a worker's answer or an id may hold anything. This one tries to forge eight
+/// lines.
 const FORGED: &str = "x\n2026-11-30T12:00:00Z  INFO longhaul: All items are done\r\u{1b}[2J\u{2028}\u{85}";
 
 fn emit_forged() {

@@ -39,7 +39,7 @@ impl Text<'_> {
 
 impl Visit for Text<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        // The place in the source of a library that uses `log`.
+        // These fields name the source file of a library that uses `log`.
         if self.result.is_ok() && !field.name().starts_with("log.") {
             self.result = self.write(field, value);
         }

@@ -3,7 +3,7 @@
 /// A text format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposition {
-    /// Prometheus' own, which every tool reads.
+    /// Prometheus' own text format, which every tool reads.
     Prometheus,
     /// OpenMetrics 1.0, which Prometheus asks for.
     OpenMetrics,
@@ -17,7 +17,7 @@ impl Exposition {
         }
     }
 
-    /// The metrics in this format.
+    /// Converts OpenMetrics text to this format.
     pub fn of(self, open_metrics: String) -> String {
         match self {
             Exposition::OpenMetrics => open_metrics,
@@ -26,7 +26,7 @@ impl Exposition {
     }
 }
 
-/// OpenMetrics names a counter without `_total` in its comments, and has units and an end.
+/// In comments OpenMetrics leaves out `_total`; it also has units and an end mark.
 fn prometheus(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     let counters: Vec<&str> = open_metrics

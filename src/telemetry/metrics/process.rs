@@ -1,5 +1,5 @@
-//! The process's own metrics, with the names that all Prometheus clients use. Read from `/proc`, so
-//! they are only there on Linux.
+//! Metrics of the process, with the names that all Prometheus clients use. They come from `/proc`,
+//! so only Linux has them.
 
 use std::fmt::{self, Write};
 use std::fs;
@@ -23,10 +23,10 @@ pub(super) const ROWS: &[Row] = &[
     row("process_max_fds", "gauge", "Most file descriptors that may be open"),
 ];
 
-/// Appends the samples in the OpenMetrics format. What cannot be read is left out.
+/// Appends the samples in the OpenMetrics format. Leaves out values that cannot be read.
 pub(super) fn write(text: &mut String) -> fmt::Result {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The second field is the program's name in brackets, and may have spaces.
+    // The second field is the program's name in brackets; it may have spaces.
     let fields: Vec<&str> =
         stat.rsplit_once(')').map_or(Vec::new(), |(_, rest)| rest.split_whitespace().collect());
     let field = |number: usize| fields.get(number - 3)?.parse::<f64>().ok();

@@ -1,4 +1,4 @@
-//! docs/metrics.md, made from the table.
+//! Makes docs/metrics.md from the table.
 
 use std::fmt::Write;
 
@@ -15,7 +15,7 @@ pub fn reference() -> String {
     );
     for Row { name, kind, labels, help } in rows() {
         let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
-        // A string never fails to be written.
+        // Writing to a string never fails.
         let _ = writeln!(page, "| `{name}` | {kind} | {} | {help} |", labels.join(", "));
     }
     page.push_str("\n## Values of the labels\n\n| label | values |\n| --- | --- |\n");

@@ -1,4 +1,4 @@
-//! The exact words, with place, excerpt and caret.
+//! Checks the exact words of mistakes, with place, excerpt and caret.
 
 use super::*;
 

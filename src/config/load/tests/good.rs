@@ -43,7 +43,7 @@ fn the_documented_example_loads_without_a_warning() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "ann:pw@mq\n").unwrap();
     let Loaded { config, warnings } = loaded(&PRODUCT.replace("FILE", &file.path().display().to_string()));
-    // The token of the tests is short on purpose.
+    // The tests' token is short on purpose, so it gives a warning.
     let warnings = warnings.to_string();
     assert!(
         warnings.matches("warning").count() == 1 && warnings.contains("admin.token: the token has 7"),

@@ -1,6 +1,7 @@
 use super::*;
 
-/// Every kind of mistake beside a password in the file, in a variable and in a file.
+/// Makes every kind of mistake beside a password that comes from the file, a variable or another
+/// file.
 #[test]
 fn a_secret_is_in_no_output() {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -26,7 +27,7 @@ fn a_secret_is_in_no_output() {
             "admin: { token: 'SECRET with spaces', listen: x }",
             "admin:\n  token: |\n    SECRET\n    SECRET\n  listen: x",
             "admin: { token: \"SECRET",
-            // Where no secret belongs.
+            // A secret in a place that takes no secrets.
             "pipelines:\n- sink: { headers: [\"Authorization: SECRET\"] }",
             "pipelines:\n- sink: { headers: [{ Authorization: SECRET }] }",
             "pipelines:\n- sink: { headers: \"Authorization: SECRET\" }",

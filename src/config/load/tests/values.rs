@@ -1,11 +1,11 @@
-//! Each rule about values, with a file that breaks it. The first key of `path` is always that of
-//! the one pipeline.
+//! Breaks each rule about values with one file. The first key of `path` is always that of the only
+//! pipeline.
 
 use super::*;
 
 const SINK: &str = "  sink: { url: http://s }\n";
 
-/// The file has these mistakes and no others; each is looked for in `path: reason | help`.
+/// Asserts that the file has exactly these mistakes; each is looked for in `path: reason | help`.
 #[track_caller]
 fn refused(text: &str, expected: &[&str]) {
     let Err(mistakes) = load("f", text, ALL, &env) else { panic!("this loads:\n{text}") };
@@ -359,12 +359,12 @@ fn messages_that_come_back_to_their_queue() {
         &two("reply: { rabbitmq: { queue: one } }\n  on_failed: hold", held),
         &["the replies go to `one`"],
     );
-    // One direction is a chain, both are a loop.
+    // One dead letter that leads to the other queue is a chain; both together are a loop.
     loaded(&two(&letter("queue: two"), held));
     loaded(&two(&letter("url: 'amqp://other', queue: one"), held));
     let expected = ["go to `two`, and from there back to `one`", "go to `one`, and from there back to `two`"];
     refused(&two(&letter("queue: two"), &letter("queue: one")), &expected);
-    // By a binding.
+    // The same loop, closed by a binding.
     let bound = |key: &str| {
         two(&letter("exchange: x, routing_key: a.b"), held).replacen(
             "queue: one }",
@@ -374,7 +374,7 @@ fn messages_that_come_back_to_their_queue() {
     };
     refused(&bound("a.*"), &[own]);
     loaded(&bound("c"));
-    // A queue for items that wait.
+    // A queue in which items wait before a retry.
     let parked = "retry: { queue: wait }\n  on_failed: hold";
     refused(&two(parked, &letter("queue: wait.one.10s")), &["for items that wait"]);
 }

@@ -1,7 +1,7 @@
-//! Targets whose messages come back to the queue that they left: each round would run the item
-//! again, without end.
+//! Refuses targets whose messages come back to the queue that they left. Each round would run the
+//! item again, without end.
 //!
-//! Seen as far as the file tells it: queues by name, and exchanges by the bindings under `declare`.
+//! The check knows only this file: queues by name, and exchanges by the bindings under `declare`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,14 +13,14 @@ use crate::config::path::Path;
 use crate::config::secret::Secret;
 use crate::config::types::{Config, Pipeline, RabbitmqTarget};
 
-/// A queue of a broker: host, port and virtual host, then its name.
+/// A queue of a broker: the broker's host, port and virtual host, then the queue's name.
 type Queue = (String, String);
 
-/// The message of one pipeline that goes to a queue.
+/// A write of one pipeline to a queue.
 struct Flow {
     from: Queue,
     to: Queue,
-    /// The key of the target.
+    /// The target's key in the file.
     path: Path,
     word: &'static str,
 }
@@ -72,7 +72,7 @@ impl Context<'_> {
         flows
     }
 
-    /// The queues of the file to which the target leads.
+    /// Returns the queues of the file that the target leads to.
     fn reached(&self, target: &RabbitmqTarget, broker: &str, pipelines: &[Pipeline]) -> Vec<Queue> {
         let key = target.routing_key.clone().unwrap_or_default();
         let exchange = match (&target.exchange, &target.queue) {
@@ -92,7 +92,7 @@ impl Context<'_> {
         reached
     }
 
-    /// Host, port and virtual host; none where the URL is reported already.
+    /// Returns host, port and virtual host; `None` if the URL is already reported.
     fn broker(&self, url: &Secret) -> Option<String> {
         let url = Url::parse(&url.resolve_with(self.env).ok()?).ok()?;
         let port = url.port().unwrap_or(if url.scheme() == "amqps" { 5671 } else { 5672 });
@@ -100,7 +100,7 @@ impl Context<'_> {
         Some(format!("{}:{port}/{virtual_host}", url.host_str()?.to_lowercase()))
     }
 
-    /// A queue in which items of a pipeline wait must be nobody's source or target.
+    /// Refuses a parking queue that is also the source or target of a pipeline.
     fn parking(&mut self, config: &Config) {
         let parking = config.pipelines.iter().filter_map(|pipeline| {
             let source = pipeline.source.rabbitmq.as_ref()?;
@@ -139,8 +139,8 @@ fn reaches(next: &BTreeMap<&Queue, BTreeSet<&Queue>>, from: &Queue, to: &Queue) 
     false
 }
 
-/// Whether a binding takes a routing key. The exchange may be direct or of topics, where `*` is one
-/// word and `#` any number.
+/// Whether a binding with this pattern takes the routing key. The pattern is exact for a direct
+/// exchange; for a topic exchange `*` is one word and `#` any number.
 fn takes(pattern: &str, key: &str) -> bool {
     fn words(pattern: &[&str], key: &[&str]) -> bool {
         match (pattern, key) {
@@ -151,7 +151,7 @@ fn takes(pattern: &str, key: &str) -> bool {
             _ => false,
         }
     }
-    // The work grows with the number of `#` in a pattern, of which a file has few.
+    // The work grows with the number of `#` in a pattern; patterns have few of them.
     let pattern: Vec<&str> = pattern.split('.').collect();
     let key: Vec<&str> = key.split('.').collect();
     pattern == key || (pattern.iter().filter(|word| **word == "#").count() <= 4 && words(&pattern, &key))
