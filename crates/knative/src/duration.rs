@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-/// Why a text is not a duration. Each message names the text and shows one that would do.
+/// The reason why a text is not a duration. Each message quotes the text and shows a correct one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("invalid duration {0:?}: expected a number with a unit, such as 30s, 1h30m or 250ms")]
@@ -19,17 +19,18 @@ pub enum Error {
     Negative(String),
 }
 
-/// The duration that `text` names.
+/// Reads a duration.
 ///
 /// # Errors
-/// Go refuses the text, or the duration is negative: no setting here has a use for one.
+///
+/// Go refuses the text, or the duration is negative, which no setting here allows.
 pub fn parse(text: &str) -> Result<Duration, Error> {
     let nanos = parse_nanos(text)?;
     u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| Error::Negative(text.into()))
 }
 
-/// `time.ParseDuration` itself: a sign, then `0` or one or more decimal numbers each followed by a
-/// unit; the answer in nanoseconds.
+/// Works like `time.ParseDuration`: a sign, then `0`, or one or more decimal numbers each followed
+/// by a unit. Returns nanoseconds.
 pub fn parse_nanos(text: &str) -> Result<i64, Error> {
     let (negative, unsigned) = match text.as_bytes().first() {
         Some(b'-') => (true, &text[1..]),
@@ -53,7 +54,7 @@ pub fn parse_nanos(text: &str) -> Result<i64, Error> {
     match (negative, i64::try_from(total)) {
         (false, Ok(nanos)) => Ok(nanos),
         (true, Ok(nanos)) => Ok(-nanos),
-        // Go's own corner: the one magnitude that only the negative side holds.
+        // Go accepts this magnitude only with a negative sign.
         (true, Err(_)) => Ok(i64::MIN),
         (false, Err(_)) => Err(out_of_range()),
     }
@@ -61,7 +62,7 @@ pub fn parse_nanos(text: &str) -> Result<i64, Error> {
 
 const MAGNITUDE_MAX: u64 = 1 << 63;
 
-/// One number with its unit, in nanoseconds, and the rest of the text.
+/// Reads one number with its unit. Returns its nanoseconds and the rest of the text.
 fn next_part<'a>(text: &str, rest: &'a str) -> Result<(u64, &'a str), Error> {
     let malformed = || Error::Malformed(text.into());
     let out_of_range = || Error::OutOfRange(text.into());
@@ -89,8 +90,8 @@ fn next_part<'a>(text: &str, rest: &'a str) -> Result<(u64, &'a str), Error> {
     Ok((sum, after))
 }
 
-/// Digits after the point, cut where Go cuts them (when the next would overflow), and rounded down
-/// through the same float product: `0.3333333333333333333h` is exact only this way.
+/// Converts the digits after the point. Like Go it drops digits that would overflow, and rounds
+/// down through the same float product: only so is `0.3333333333333333333h` exact.
 fn fraction_nanos(fraction: &str, scale: u64) -> u64 {
     let mut value: u64 = 0;
     let mut divisor = 1.0_f64;
@@ -113,7 +114,7 @@ fn digits(text: &str) -> usize {
 fn unit_nanos(unit: &str) -> Option<u64> {
     Some(match unit {
         "ns" => 1,
-        // U+00B5 and U+03BC both pass for the micro sign.
+        // Both U+00B5 and U+03BC are accepted as the micro sign.
         "us" | "\u{b5}s" | "\u{3bc}s" => 1_000,
         "ms" => 1_000_000,
         "s" => 1_000_000_000,

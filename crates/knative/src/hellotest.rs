@@ -1,5 +1,5 @@
-//! The sample worker: an HTTP service that answers `Hello {TARGET}!`, after a wait that stands for
-//! work.
+//! The sample worker: an HTTP service that waits, which stands for work, and answers
+//! `Hello {TARGET}!`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub struct Settings {
     /// The name in the greeting (`TARGET`).
     pub target: String,
     pub wait: Wait,
-    /// `PORT`, as Knative gives it to a container.
+    /// The port (`PORT`), which Knative sets for a container.
     pub port: u16,
     /// Whether each answer carries `Longhaul-Outcome: done`, which tells a bridge that the worker
     /// itself answered.
@@ -31,12 +31,13 @@ pub struct Settings {
 #[derive(Clone)]
 pub enum Wait {
     None,
-    /// The same for each request; the text is part of the answer (`WAITSECOND`, such as `30s`).
+    /// All requests take the same time. The text is part of the answer (`WAITSECOND`, such as
+    /// `30s`).
     Fixed {
         text: String,
         length: Duration,
     },
-    /// Decided for each request, such as by a header.
+    /// Each request has its own time, for example from a header.
     PerRequest(Arc<dyn Fn(&Parts) -> Duration + Send + Sync>),
     /// `WAITSECOND` is not a duration: each request is answered with this error.
     Invalid(duration::Error),
@@ -48,7 +49,7 @@ pub enum OutcomeHeader {
     Done,
 }
 
-/// Why hellotest cannot start.
+/// The reason why hellotest cannot start.
 #[derive(Debug, thiserror::Error)]
 #[error("invalid PORT {0:?}: expected a number in 1..65535")]
 pub struct InvalidPort(String);
@@ -86,11 +87,11 @@ impl Settings {
         })
     }
 
-    /// Answers one request, after the wait. Dropping the future ends the work.
+    /// Answers one request after the wait. Dropping the future ends the work.
     pub async fn answer(&self, request: Request) -> Response {
         let (parts, body) = request.into_parts();
-        // The body is read to its end although nobody needs it: only then does the server notice a
-        // client that goes away.
+        // The body is read to its end although its content is not needed, because only then does
+        // the server notice that the client has gone.
         let mut body = body.into_data_stream();
         while let Some(Ok(_)) = body.next().await {}
         let (wait, text) = match &self.wait {
@@ -129,7 +130,7 @@ impl Wait {
     }
 }
 
-/// The whole service: every method and path is one item of work.
+/// Returns the service: every method and path is one item of work.
 pub fn router(settings: Settings) -> Router {
     if let Wait::Invalid(error) = &settings.wait {
         tracing::error!(%error, "WAITSECOND does not do; every request will be answered with 500");

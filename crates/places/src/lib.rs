@@ -1,12 +1,12 @@
-//! A YAML file that is checked against a JSON Schema, with the place of every mistake.
+//! Checks a YAML file against a JSON Schema, with the place of every mistake.
 //!
 //! [`yaml`] reads the text into a tree that knows the line and column of each key and value.
-//! [`shape`] compares the tree with the schema. [`report`] collects the mistakes of both, and those
-//! that the caller finds in the values. None of the three stops at the first mistake, and no
-//! excerpt shows a [`Secret`].
+//! [`shape`] compares the tree with the schema. [`report`] collects their mistakes, and those that
+//! the caller finds in the values. None of the three stops at the first mistake, and no excerpt
+//! shows a [`Secret`].
 //!
-//! This crate knows no key of longhaul's configuration and no Kubernetes manifest. Both are read
-//! with it.
+//! This crate does not know longhaul's keys or Kubernetes' manifests. Other crates read both with
+//! it.
 
 pub mod mistake;
 pub mod path;

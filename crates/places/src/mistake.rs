@@ -1,4 +1,4 @@
-//! The mistakes in a file, as a person reads them.
+//! Shows the mistakes in a file to a person.
 
 use std::fmt;
 
@@ -8,11 +8,11 @@ use crate::yaml::{Range, Spot};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
     pub severity: Severity,
-    /// Counted from 1.
+    /// The line, counted from 1.
     pub line: usize,
-    /// In characters, counted from 1.
+    /// The column in characters, counted from 1.
     pub column: usize,
-    /// Such as `pipelines[0].sink.timeout`; empty where the whole file is meant.
+    /// A path such as `pipelines[0].sink.timeout`; empty if the mistake concerns the whole file.
     pub path: String,
     pub reason: String,
     pub help: String,
@@ -23,9 +23,9 @@ pub struct Mistake {
 /// Whether the file can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// It cannot.
+    /// The file cannot be used.
     Error,
-    /// It can, but it may have another effect than the intended one.
+    /// The file can be used, but may have an unintended effect.
     Warning,
 }
 
@@ -72,7 +72,8 @@ impl fmt::Display for Mistakes {
 }
 
 impl Excerpt {
-    /// The line at `spot`, each private range in it shown as one `…`. None where the line is empty.
+    /// Returns the line at `spot`, with each private range shown as one `…`. `None` if the line is
+    /// empty.
     pub(crate) fn cut(text: &str, spot: Spot, private: &[Range]) -> Option<Excerpt> {
         let mut line = String::new();
         let mut indent = None;
@@ -81,12 +82,12 @@ impl Excerpt {
             let here = Spot { line: spot.line, column: index + 1 };
             let hide = private.iter().any(|range| range.start <= here && here < range.end);
             if here == spot {
-                // Inside a hidden range, the caret points at its ellipsis.
+                // If the spot is inside a hidden range, the caret points at its ellipsis.
                 indent = Some(line.chars().count() - usize::from(hide && hidden));
             }
             match (hide, hidden) {
-                // A tab would put the caret elsewhere on every terminal; so would an escape
-                // sequence.
+                // Terminals show tabs and escape sequences in different ways, so the caret would be
+                // misplaced.
                 (false, _) if character.is_control() => line.push(' '),
                 (false, _) => line.push(character),
                 (true, false) => line.push('…'),

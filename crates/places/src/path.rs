@@ -1,4 +1,4 @@
-//! Where a value stands in the configuration: `pipelines[0].sink.timeout`.
+//! The place of a value in the configuration: `pipelines[0].sink.timeout`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -32,12 +32,12 @@ impl Path {
         Path(steps)
     }
 
-    /// The path itself, then each path that contains it, up to the root.
+    /// Returns the path itself, then each path that contains it, up to the root.
     pub fn ancestors(&self) -> impl Iterator<Item = Path> {
         (0..=self.0.len()).rev().map(|length| Path(self.0[..length].to_vec()))
     }
 
-    /// Whether one of the two contains the other, or they are the same.
+    /// Whether the paths are equal, or one contains the other.
     pub fn overlaps(&self, other: &Path) -> bool {
         self.0.iter().zip(&other.0).all(|(mine, theirs)| mine == theirs)
     }
@@ -52,8 +52,8 @@ fn push_key(text: &mut String, name: &str) {
     if simple { text.push_str(name) } else { text.push_str(&format!("{shown:?}")) }
 }
 
-/// A key as far as it reads like one. In `{ token:"x" }`, without a space behind the colon, the key
-/// is `token:"x"`, and nobody should see the rest of it.
+/// Returns the part of a key that may be shown. Without a space after the colon, as in
+/// `{ token:"x" }`, the key is `token:"x"`, and its value must stay hidden.
 pub fn shown(key: &str) -> Cow<'_, str> {
     match key.find(|letter: char| !letter.is_alphanumeric() && !"_-./$<>".contains(letter)) {
         Some(end) => Cow::Owned(format!("{}…", &key[..end])),

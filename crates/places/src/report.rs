@@ -6,12 +6,13 @@ use crate::mistake::{Excerpt, Mistake, Mistakes, Severity};
 use crate::path::Path;
 use crate::yaml::{Range, Spot};
 
-/// Everything found so far. Filled by the walk over the tree, then by the checks of values.
+/// All findings so far. The walk over the tree adds to it, then the checks of values.
 #[derive(Default)]
 pub struct Report {
     findings: Vec<Finding>,
     places: HashMap<Path, Place>,
-    /// Paths with a mistake of shape. Remarks of later checks about them follow from that mistake.
+    /// Paths with a mistake of shape. Later remarks about them are dropped, because they follow
+    /// from that mistake.
     spoilt: Vec<Path>,
     private: Vec<Range>,
 }
@@ -31,7 +32,7 @@ struct Place {
 }
 
 impl Report {
-    /// Remembers where a value stands. `key` is None for the root and for items of a list.
+    /// Remembers the place of a value. `key` is `None` for the root and for items of a list.
     pub fn locate(&mut self, path: &Path, key: Option<Range>, value: Range) {
         self.places.insert(path.clone(), Place { key, value });
     }
@@ -41,45 +42,45 @@ impl Report {
         self.private.push(range);
     }
 
-    /// Whether a value is kept out of sight.
+    /// Whether the range is hidden.
     pub fn hides(&self, range: Range) -> bool {
         self.private.iter().any(|private| private.start <= range.start && range.end <= private.end)
     }
 
-    /// As [`Report::hide`], for a value of which only the path is known.
+    /// Works like [`Report::hide`], for a value whose path is known.
     pub fn hide_value(&mut self, path: &Path) {
         if let Some(place) = self.places.get(path) {
             self.private.push(place.value);
         }
     }
 
-    /// A mistake at a place of its own.
+    /// Reports a mistake at this spot.
     pub fn at(&mut self, at: Spot, path: &Path, reason: impl Into<String>, help: impl Into<String>) {
         self.push(Severity::Error, at, path, reason.into(), help.into());
     }
 
-    /// As [`Report::at`]; the path counts as spoilt from here on.
+    /// Works like [`Report::at`], and marks the path as spoilt.
     pub fn shape(&mut self, at: Spot, path: &Path, reason: impl Into<String>, help: impl Into<String>) {
         self.spoil(path);
         self.at(at, path, reason, help);
     }
 
-    /// No later check of this value is reported.
+    /// Marks the path as spoilt: later remarks about its value are dropped.
     pub fn spoil(&mut self, path: &Path) {
         self.spoilt.push(path.clone());
     }
 
-    /// A mistake in the value at `path`, or in the mapping that lacks it.
+    /// Reports a mistake in the value at `path`, or in the mapping that lacks it.
     pub fn mistake(&mut self, path: &Path, reason: impl Into<String>, help: impl Into<String>) {
         self.value(Severity::Error, path, reason.into(), help.into());
     }
 
-    /// As [`Report::mistake`], for a value that may be intended.
+    /// Works like [`Report::mistake`], for a value that may be intended.
     pub fn warning(&mut self, path: &Path, reason: impl Into<String>, help: impl Into<String>) {
         self.value(Severity::Warning, path, reason.into(), help.into());
     }
 
-    /// Whether the file has this key, a wrong one included.
+    /// Whether the file has this key, even with a wrong value.
     pub fn is_given(&self, path: &Path) -> bool {
         self.places.contains_key(path) || self.spoilt.contains(path)
     }
@@ -96,7 +97,8 @@ impl Report {
         self.push(severity, at, path, reason, help);
     }
 
-    /// The place of the value. If it is left out, the place of the nearest mapping around it.
+    /// Returns the place of the value. If it is left out, the place of the nearest mapping around
+    /// it.
     fn spot(&self, path: &Path) -> Spot {
         if let Some(place) = self.places.get(path) {
             return place.value.start;
@@ -109,9 +111,9 @@ impl Report {
         self.findings.push(Finding { severity, at, path: path.clone(), reason, help });
     }
 
-    /// Mistakes and warnings, each sorted by place.
+    /// Returns the mistakes and the warnings, each sorted by place.
     pub fn finish(mut self, file: &str, text: &str) -> (Mistakes, Mistakes) {
-        // Stable, so that mistakes at one place stay in the order in which they were found.
+        // The sort is stable, so mistakes at one place stay in the order in which they were found.
         self.findings.sort_by_key(|finding| finding.at);
         let mut mistakes = Mistakes { file: file.to_owned(), list: Vec::new() };
         let mut warnings = mistakes.clone();

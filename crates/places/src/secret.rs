@@ -1,4 +1,4 @@
-//! Text that is put together from environment variables and files, and is never printed.
+//! Text that is built from environment variables and files, and is never printed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,27 +14,27 @@ use crate::template::{Env, Template, TemplateError, process_env};
 /// Text that may name environment variables and files: `${env:NAME}`, `${file:/path}`; `$${` stands
 /// for `${`.
 ///
-/// The text is kept as it was written and put together by [`Secret::resolve`], so that a file that
-/// is replaced while the program runs is seen. Neither `Debug` nor any error shows any of it but
-/// the names.
+/// It is kept as written. [`Secret::resolve`] reads the variables and files each time, so a file
+/// that is replaced while the program runs is noticed. `Debug` and errors show only the names.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Template);
 
-/// A variable or file that a [`Secret`] names and that cannot be read.
+/// A variable or file of a [`Secret`] that cannot be read.
 pub type SecretError = crate::template::ResolveError;
 
 impl Secret {
-    /// The whole text, read now. Reads files, so call it where blocking for a local file is fine.
+    /// Builds the whole text now. It reads files, so call it only where blocking on a local file is
+    /// fine.
     pub fn resolve(&self) -> Result<String, SecretError> {
         self.resolve_with(&process_env)
     }
 
-    /// As [`Secret::resolve`], with the environment given.
+    /// Works like [`Secret::resolve`], with the given environment.
     pub fn resolve_with(&self, env: Env<'_>) -> Result<String, SecretError> {
         self.0.resolve(env)
     }
 
-    /// The files it is read from.
+    /// Returns the files that it is read from.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.0.files()
     }
@@ -55,8 +55,8 @@ impl fmt::Debug for Secret {
 }
 
 impl<'de> Deserialize<'de> for Secret {
-    /// Numbers and booleans are taken too: librdkafka's options are written as
-    /// `socket.nagle.disable: true`. The schema allows them there and nowhere else.
+    /// Also accepts numbers and booleans, because librdkafka's options are written as
+    /// `socket.nagle.disable: true`. The schema allows them only there.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Text;
         impl Visitor<'_> for Text {
@@ -87,7 +87,7 @@ impl<'de> Deserialize<'de> for Secret {
 }
 
 impl Serialize for Secret {
-    /// Written for the defaults in the schema; no secret has one.
+    /// This exists for the defaults in the schema; no secret has a default.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str("…")
     }
@@ -107,7 +107,8 @@ impl JsonSchema for Secret {
     }
 }
 
-/// Schema of one librdkafka option: a [`Secret`] that may also be written as a number or a boolean.
+/// The schema of a librdkafka option: a [`Secret`] that may also be written as a number or a
+/// boolean.
 pub struct OptionValue;
 
 impl JsonSchema for OptionValue {

@@ -1,10 +1,10 @@
-//! Compares the tree with the JSON Schema, finds every mistake of shape, and keeps the right
+//! Compares the tree with the JSON Schema, finds every mistake of shape, and keeps the correct
 //! values.
 //!
-//! Not a validator from a crate: those cost twenty seconds to build and report
-//! `not valid under any of the schemas` at a place of JSON, where a person needs the line, the
-//! likely key and the text to write. The schema that schemars makes of our types uses few keywords,
-//! and a test fails when it uses one that is not known here.
+//! The validators on crates.io take twenty seconds to build. They report
+//! `not valid under any of the schemas` at a JSON pointer, but a person needs the line, the likely
+//! key and the text to write. The schema that schemars makes of our types uses few keywords, and a
+//! test fails if it uses one that is not known here.
 
 use serde_json::{Map, Value};
 
@@ -23,8 +23,8 @@ pub use keys::nearest;
 pub use scalar::Scalar;
 
 /// The keywords of JSON Schema that this module checks, and those that only describe. `format` and
-/// `x-…` are ours. A schema with any other keyword would be checked in part only, so compare yours
-/// with this list in a test.
+/// `x-…` are our own. A schema with any other keyword would be checked only in part, so compare
+/// yours with this list in a test.
 pub const KEYWORDS: [&str; 25] = [
     "$schema",
     "$defs",
@@ -53,10 +53,10 @@ pub const KEYWORDS: [&str; 25] = [
     "minProperties",
 ];
 
-/// The tree as JSON that the types of the configuration can always be read from: a wrong value is
-/// reported and left out, and required values that are wrong or missing are stood in for by empty
-/// ones, whose paths are spoilt in `report`. Placeholders are expanded except in secrets, which
-/// only have to resolve.
+/// Returns the tree as JSON from which the types of the configuration can always be read. A wrong
+/// value is reported and left out. A required value that is wrong or missing is replaced by an
+/// empty one, and its path is marked as spoilt in `report`. Placeholders are expanded, but not in
+/// secrets, which only have to resolve.
 pub fn check(root: &Node, schema: &Value, env: Env<'_>, report: &mut Report) -> Value {
     let mut walk = Walk { schema, env, report };
     let path = Path::default();
@@ -72,7 +72,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// The value as JSON; None where it is wrong, which is then reported.
+    /// Returns the value as JSON. If it is wrong, reports that and returns `None`.
     fn value(&mut self, node: &Node, schema: &'a Value, path: &Path) -> Option<Value> {
         let schema = self.resolve(schema);
         let is_misplaced_text = schema["type"] == "object" && matches!(node.content, Content::Scalar { .. });
@@ -96,7 +96,8 @@ impl<'a> Walk<'a> {
                 Some(Value::Array(items.iter().enumerate().filter_map(item).collect()))
             }
             Content::Map(_) | Content::List(_) => {
-                // Its parts have no schema, so any of them may be a secret: `headers:` as a list.
+                // Its parts have no schema, so any of them may be a secret, for example if
+                // `headers:` is a list.
                 self.report.hide(node.range);
                 let kind = if matches!(node.content, Content::Map(_)) { "a mapping" } else { "a list" };
                 self.wrong_type(node, schema, kind, None, path)
@@ -143,7 +144,7 @@ impl<'a> Walk<'a> {
             let inner = path.item(index);
             self.report.locate(&inner, None, item.range);
             let json = self.value(item, &schema["items"], &inner);
-            // Stood in for rather than left out, so that the paths of the items behind it stay
+            // A wrong item is replaced instead of left out, so that the paths of later items stay
             // right.
             list.push(json.unwrap_or_else(|| self.stand_in(&schema["items"])));
         }
@@ -159,14 +160,14 @@ impl<'a> Walk<'a> {
         path: &Path,
     ) -> Option<Value> {
         let expanded = self.expand(node, text, path)?;
-        // An expanded placeholder is a number only if text is not allowed: a token of digits is
-        // text.
+        // An expanded placeholder is a number only if text is not allowed here: a token of digits
+        // is text.
         let keeps_text = !plain || (Template::is_in(text) && allows(schema, "string"));
         let value = if keeps_text { Scalar::Text(expanded) } else { Scalar::plain(&expanded) };
-        // Where a mapping belongs, text may be one without the spaces behind its colons, secrets
-        // included.
+        // Text instead of a mapping may be a mapping without spaces after its colons, with secrets
+        // in it.
         let is_private = is_secret(schema) || schema["type"] == "object" || self.report.hides(node.range);
-        // As it stands in the file: an expanded placeholder may be a secret in any place.
+        // Only the text of the file is shown: an expanded placeholder may be a secret in any place.
         let shown = (!is_private).then_some(text);
         if !is_any(schema) && (value.is_null() || !allows(schema, value.json_type())) {
             return self.wrong_type(node, schema, value.kind(), shown.filter(|_| !value.is_null()), path);
@@ -186,7 +187,7 @@ impl<'a> Walk<'a> {
         if is_secret(schema) { Some(secret_json(&value, text)) } else { Some(value.into_json()) }
     }
 
-    /// The text with its placeholders expanded. Reported where one cannot be.
+    /// Returns the text with its placeholders expanded. Reports one that cannot be expanded.
     fn expand(&mut self, node: &Node, text: &str, path: &Path) -> Option<String> {
         if !Template::is_in(text) {
             return Some(text.to_owned());
@@ -221,9 +222,9 @@ impl<'a> Walk<'a> {
         None
     }
 
-    /// Whether a key counts as not given. One without a value does where a mapping or list belongs,
-    /// since that is what is left when all lines under it are comments; elsewhere `null` has to be
-    /// written out. An empty `token:` must not mean that there is none.
+    /// Whether a key counts as not given. A mapping or list without a value does, because that is
+    /// the result of commenting out all lines under the key. Elsewhere `null` must be written: an
+    /// empty `token:` must not mean "no token".
     fn is_left_out(&self, node: &Node, schema: &'a Value) -> bool {
         let Content::Scalar { text, plain: true } = &node.content else { return false };
         let resolved = self.resolve(schema);
@@ -231,8 +232,8 @@ impl<'a> Walk<'a> {
         Scalar::plain(text).is_null() && (is_container || (!text.is_empty() && allows(resolved, "null")))
     }
 
-    /// Follows a reference, and takes the other one of "this or null": an optional key with null
-    /// counts as left out.
+    /// Follows a `$ref`, and takes the first schema of an `anyOf` with null: an optional key with
+    /// null counts as left out.
     fn resolve(&self, schema: &'a Value) -> &'a Value {
         let mut schema = schema;
         loop {
@@ -246,7 +247,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The least value that the type can be read from.
+    /// Returns the smallest value from which the type can be read.
     fn stand_in(&self, schema: &'a Value) -> Value {
         let schema = self.resolve(schema);
         if let Some(choice) = words::choices(schema).first() {
@@ -265,7 +266,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Numbers and booleans of options go on as they are; text goes on unexpanded.
+/// Numbers and booleans of options stay as they are; text stays unexpanded.
 fn secret_json(value: &Scalar, text: &str) -> Value {
     match value {
         Scalar::Integer(_) | Scalar::Boolean(_) if !Template::is_in(text) => value.clone().into_json(),
@@ -273,7 +274,7 @@ fn secret_json(value: &Scalar, text: &str) -> Value {
     }
 }
 
-/// Whether a type of JSON Schema fits.
+/// Whether the schema allows a type of JSON Schema.
 fn allows(schema: &Value, name: &str) -> bool {
     schema["type"] == name
         || schema["type"].as_array().is_some_and(|types| types.iter().any(|kind| kind == name))
@@ -292,7 +293,7 @@ fn is_secret(schema: &Value) -> bool {
     schema["format"] == "secret"
 }
 
-/// The schema `true`: any JSON.
+/// Whether the schema is `true`, which allows any JSON.
 fn is_any(schema: &Value) -> bool {
     schema.as_bool() == Some(true)
 }

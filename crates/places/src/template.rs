@@ -5,19 +5,20 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// How environment variables are looked up. Given by the caller, so that no test touches the
-/// process's own.
+/// Looks up environment variables. The caller gives it, so that no test touches the process's own
+/// environment.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// The process's environment. A variable that is not UTF-8 counts as not set.
+/// Reads the process's environment. A variable that is not UTF-8 counts as not set.
 pub fn process_env(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// A Kubernetes Secret holds at most 1 MiB; a file beyond it was named by mistake.
+/// The largest file. A Kubernetes Secret holds at most 1 MiB, so a larger file was named by
+/// mistake.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Text with `${env:NAME}` and `${file:/path}`; `$${` stands for `${`, and any other `$` for
+/// Text with `${env:NAME}` and `${file:/path}`. `$${` stands for `${`; any other `$` stands for
 /// itself.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Template(Vec<Part>);
@@ -29,8 +30,8 @@ enum Part {
     File(PathBuf),
 }
 
-/// A placeholder that is not understood. Its text is not shown: it may be a password that contains
-/// `${`.
+/// A placeholder that is not understood. Its text stays hidden, because it may be a password that
+/// contains `${`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     #[error("a `${{` has no closing `}}`")]
@@ -41,7 +42,7 @@ pub enum TemplateError {
     Empty,
 }
 
-/// A variable or file that a placeholder names and that cannot be read.
+/// A variable or file of a placeholder that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
     #[error("the environment variable {0} is not set")]
@@ -67,13 +68,13 @@ impl ResolveError {
 }
 
 impl Template {
-    /// Whether the text holds anything to expand, an escape included.
+    /// Whether the text has anything to expand, including an escape.
     pub fn is_in(text: &str) -> bool {
         text.contains("${")
     }
 
-    /// The whole text, with variables and files read now. One newline at the end of a file is
-    /// dropped.
+    /// Returns the whole text, with variables and files read now. One newline at the end of a file
+    /// is dropped.
     pub fn resolve(&self, env: Env<'_>) -> Result<String, ResolveError> {
         let mut text = String::new();
         for part in &self.0 {
@@ -102,7 +103,7 @@ impl Template {
 }
 
 fn read(file: &Path) -> io::Result<String> {
-    // Asked before it is opened, since opening a pipe waits for a writer.
+    // The check comes before the file is opened, because opening a pipe waits for a writer.
     if !fs::metadata(file)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not an ordinary file"));
     }

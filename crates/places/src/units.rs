@@ -1,8 +1,7 @@
 //! Durations and sizes as people write them.
 //!
-//! A bare number is refused for a duration: `timeout: 30` has been read as seconds by one program
-//! and as milliseconds by the next. Days are refused because a day is not always 24 hours; [`jiff`]
-//! has the same rule.
+//! A bare number is refused for a duration: one program reads `timeout: 30` as seconds, another as
+//! milliseconds. Days are refused because a day is not always 24 hours; [`jiff`] has the same rule.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -33,8 +32,8 @@ pub struct UnitError {
 }
 
 impl Span {
-    /// Far more than any request, and small enough that adding it to any clock's reading cannot
-    /// overflow.
+    /// The longest span. It is far longer than any request, and so short that adding it to a
+    /// clock's time cannot overflow.
     pub const MAX: Span = Span::from_hours(8760);
 
     pub const fn from_millis(millis: u64) -> Self {
@@ -99,7 +98,7 @@ impl fmt::Display for Span {
     }
 }
 
-/// Longest suffix first: `B` ends all of them.
+/// The longest suffix comes first, because all of them end with `B`.
 const UNITS: [(&str, u64); 7] = [
     ("KiB", 1 << 10),
     ("MiB", 1 << 20),
@@ -207,7 +206,7 @@ impl JsonSchema for Span {
         "Span".into()
     }
 
-    /// Not the format `duration` of JSON Schema: that one is ISO 8601 alone, and editors would
+    /// The format is not JSON Schema's `duration`: that allows only ISO 8601, and editors would
     /// refuse `4h`.
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "format": "span", "examples": ["30s", "1h 30m", "PT30M"] })

@@ -1,6 +1,6 @@
-//! YAML as a tree that knows the place of every key and value.
+//! Reads YAML into a tree that knows the place of every key and value.
 //!
-//! Built from the parser's events rather than by serde, because serde stops at the first mistake
+//! It is built from the parser's events and not by serde, because serde stops at the first mistake
 //! and knows places only while it reads. Aliases are followed, duplicate keys are mistakes, tags
 //! are refused.
 
@@ -10,9 +10,9 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span as MarkerSpan};
 
 mod hints;
 
-/// Far deeper than the schema; keeps every walk over the tree within the stack.
+/// The deepest tree. It is far deeper than the schema needs, and keeps every walk within the stack.
 const DEPTH_MAX: usize = 32;
-/// Aliases of aliases multiply; a configuration has some hundred nodes.
+/// The most nodes. Aliases of aliases multiply; a configuration has some hundred nodes.
 const NODES_MAX: usize = 50_000;
 
 /// One value with its place.
@@ -24,8 +24,7 @@ pub struct Node {
 
 #[derive(Clone, Debug)]
 pub enum Content {
-    /// `plain` is false for text in quotes or in a block, which is never read as a number or
-    /// boolean.
+    /// `plain` is false for text in quotes or in a block. Such text is never a number or a boolean.
     Scalar {
         text: String,
         plain: bool,
@@ -56,7 +55,7 @@ pub struct Spot {
     pub column: usize,
 }
 
-/// Why the YAML cannot be used.
+/// The reason why the YAML cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     pub at: Range,
@@ -64,17 +63,17 @@ pub struct Error {
     pub help: String,
 }
 
-/// The tree of one document, and the mistakes that do not stop the reading.
+/// The tree of one document, and mistakes that did not stop the reading.
 pub struct Document {
     pub start: Range,
     pub root: Node,
     pub errors: Vec<Error>,
-    /// Values that the tree does not place, as those of duplicate keys: they may be secrets, so
-    /// nobody shows them.
+    /// Values that are missing in the tree, for example those of duplicate keys. They may be
+    /// secrets, so they are hidden.
     pub private: Vec<Range>,
 }
 
-/// The one document of a file.
+/// Reads a file with exactly one document.
 pub fn parse(text: &str) -> Result<Document, Error> {
     let mut documents = documents(text)?;
     if documents.len() > 1 {
@@ -91,7 +90,7 @@ pub fn parse(text: &str) -> Result<Document, Error> {
     })
 }
 
-/// All documents of a file, as manifests of Kubernetes have them.
+/// Reads all documents of a file, as in Kubernetes manifests.
 pub fn documents(text: &str) -> Result<Vec<Document>, Error> {
     let mut builder = Builder { text, ..Builder::default() };
     for event in Parser::new_from_str(text) {
@@ -245,15 +244,15 @@ impl Builder<'_> {
     }
 }
 
-/// In `{ a }` the parser takes `a` for a key without a value, but it may as well be a value, and a
-/// secret one.
+/// Whether a colon follows the key. In `{ a }` the parser takes `a` for a key without a value, but
+/// the person may have meant a value, even a secret one.
 fn is_colon_behind(text: &str, key_end: Spot) -> bool {
     let line = text.lines().nth(key_end.line - 1).unwrap_or_default();
     line.chars().skip(key_end.column - 1).find(|letter| *letter != ' ') == Some(':')
 }
 
 impl Node {
-    /// Nothing at all is written there.
+    /// Whether the value is completely absent.
     fn is_empty(&self) -> bool {
         matches!(&self.content, Content::Scalar { text, plain: true } if text.is_empty())
     }

@@ -1,5 +1,5 @@
-//! The reports of an activator about a revision: the mean number of requests that it holds, queued
-//! and running alike.
+//! Makes the reports of an activator about a revision: the mean number of requests that it holds,
+//! both queued and running.
 
 use super::time::Time;
 
@@ -17,17 +17,17 @@ pub struct Load {
     in_flight: u32,
     /// Requests times nanoseconds since the mean was taken.
     area: f64,
-    /// Up to when the area has been counted.
+    /// The time up to which the area has been counted.
     counted: Time,
     taken: Time,
 }
 
-/// Whether the autoscaler has heard of this revision. Silence follows the one zero that is reported
-/// after the last request.
+/// Whether the autoscaler has heard of this revision. After the last request one zero is reported,
+/// and then nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Knowledge {
     Silent,
-    /// The first request was reported at once as one whole; the next report takes it off again.
+    /// The first request was reported at once as a whole one. The next report subtracts it again.
     FirstRequest,
     Reporting,
 }
@@ -37,8 +37,8 @@ impl Activity {
         Activity { load: Load::new(now), known: Knowledge::Silent }
     }
 
-    /// A request came in. If this returns a report, it must go out at once: it wakes a revision
-    /// from zero.
+    /// Counts a new request. If this returns a report, the report must go out at once, because it
+    /// wakes a revision from zero.
     pub fn arrive(&mut self, now: Time) -> Option<f64> {
         self.load.arrive(now);
         if self.known != Knowledge::Silent {
@@ -49,13 +49,13 @@ impl Activity {
         Some(1.0)
     }
 
-    /// A request was answered, or its client went away.
+    /// Counts a request that was answered, or whose client went away.
     pub fn leave(&mut self, now: Time) {
         self.load.leave(now);
     }
 
-    /// The report of the time since the last one; call it each second. `None` while there is
-    /// nothing to say.
+    /// Returns the report of the time since the last one. Call it each second. `None` means that no
+    /// report is due.
     pub fn report(&mut self, now: Time) -> Option<f64> {
         if self.known == Knowledge::Silent {
             return None;
@@ -86,7 +86,7 @@ impl Load {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// The mean since the last call.
+    /// Returns the mean since the last call.
     pub fn take_mean(&mut self, now: Time) -> f64 {
         self.count(now);
         let span = now.since(self.taken).as_nanos() as f64;

@@ -55,14 +55,13 @@ pub const ALL: [Key; 15] = [
     MAX_SCALE,
 ];
 
-/// Annotations by their full names. Reading is lenient, as the autoscaler's is: a value that does
-/// not parse counts as absent, because the webhook has refused it before ([`Annotations::check`] is
-/// that part).
+/// Annotations by their full names. Like the autoscaler it reads leniently: a value that does not
+/// parse counts as absent, because the webhook ([`Annotations::check`]) has refused it before.
 #[derive(Clone, Copy, Debug)]
 pub struct Annotations<'a>(pub &'a BTreeMap<String, String>);
 
 impl<'a> Annotations<'a> {
-    /// The text of `key`; the dashed name wins over the camelCase one.
+    /// Returns the text of `key`. The dashed name wins over the camelCase one.
     pub fn text(self, key: Key) -> Option<&'a str> {
         self.find(key).map(|(_, text)| text)
     }
@@ -118,7 +117,7 @@ impl<'a> Annotations<'a> {
     }
 
     fn check_names(self, problems: &mut Vec<Problem>) {
-        // Knative accepts other classes, and leaves them to other controllers.
+        // Knative accepts other classes and leaves them to other controllers.
         if self.text(CLASS).is_some_and(|class| class != super::CLASS) {
             self.refuse(CLASS, &format!("only {} runs here", super::CLASS), problems);
         }
@@ -139,7 +138,7 @@ impl<'a> Annotations<'a> {
                 self.refuse(key, &format!("must be a whole number in 0..{}", i32::MAX), problems);
             }
         }
-        // Among themselves alone: the cluster's own bounds play no part here.
+        // Compares only the revision's own bounds; the cluster's bounds do not matter here.
         let min = self.count(MIN_SCALE).unwrap_or(0);
         let max = self.count(MAX_SCALE).unwrap_or(0);
         if max != 0 && max < min {
@@ -184,7 +183,7 @@ impl<'a> Annotations<'a> {
         }
     }
 
-    /// Notes a problem with `key`, if it is there at all.
+    /// Notes a problem with `key`, if the annotation exists.
     fn refuse(self, key: Key, rule: &str, problems: &mut Vec<Problem>) {
         if let Some((name, text)) = self.find(key) {
             problems.push(Problem::new(name, format!("{text:?} does not do: {rule}")));
@@ -209,7 +208,7 @@ impl Key {
         Key { name, alias: Some(alias) }
     }
 
-    /// The full name, and the older one where there is one.
+    /// Returns the full name and, if it exists, the older name.
     pub fn names(self) -> impl Iterator<Item = String> {
         [Some(self.name), self.alias].into_iter().flatten().map(|name| format!("{GROUP}{name}"))
     }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::config::Config;
 use super::time::Time;
 
-/// The time on top of the progress deadline before replicas that never became ready are given up.
+/// How long after the progress deadline replicas that never became ready are given up.
 const PROGRESS_DEADLINE_GRACE: Duration = Duration::from_secs(30);
-/// A change of the status is looked at again at once, which can change it again; the longest way is
+/// The most passes of one call. A change of the status starts another pass; the longest sequence is
 /// active, inactive, zero.
 const PASSES: usize = 3;
 
-/// The newest decision, and the replicas that are up.
+/// The newest decision, and the number of replicas that are up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observed {
     /// -1 before the first decision.
@@ -21,19 +21,18 @@ pub struct Observed {
     pub ready: u32,
 }
 
-/// The state of a PodAutoscaler: how many replicas are to be there, and how far the revision is
-/// from zero.
+/// The state of a PodAutoscaler: the wanted number of replicas, and the progress towards zero.
 #[derive(Clone, Debug)]
 pub struct Applied {
     replicas: u32,
     condition: Condition,
     /// When the condition last changed.
     since: Time,
-    /// Since when the activator has been in the path; `None` while requests go past it.
+    /// The time since which the activator is in the path; `None` while requests bypass it.
     proxied_since: Option<Time>,
-    /// The initial scale has been reached once, and plays no part any more.
+    /// Whether the initial scale has been reached. It has no effect after that.
     initialized: bool,
-    /// When to look again although nothing else changes.
+    /// The time of the next look, even if nothing changes.
     again: Option<Time>,
 }
 
@@ -45,20 +44,20 @@ pub enum Condition {
     Inactive,
 }
 
-/// The step for the replicas in one pass.
+/// The result of one pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
-    /// The count is to be this.
+    /// This many replicas are wanted.
     Scale(u32),
-    /// Zero is wanted, but not yet to be carried out.
+    /// Zero is wanted, but must wait.
     ZeroLater,
-    /// Nothing is known; the count stays.
+    /// Nothing is known, so the count stays.
     Unknown,
 }
 
 impl Applied {
-    /// A new revision: its initial scale is there from the first moment on, and the activator in
-    /// the path.
+    /// Returns a new revision. It has its initial scale from the first moment, with the activator
+    /// in the path.
     pub fn new(config: &Config, now: Time) -> Self {
         Applied {
             replicas: config.initial_scale,
@@ -71,7 +70,7 @@ impl Applied {
     }
 
     /// Brings the count up to date. Call it when the decision, the sign of the excess burst
-    /// capacity or the ready replicas changed, and when [`again`](Self::again) comes.
+    /// capacity or the ready replicas have changed, and at the time of [`again`](Self::again).
     pub fn reconcile(&mut self, config: &Config, now: Time, observed: Observed) -> u32 {
         self.again = None;
         for _ in 0..PASSES {
@@ -112,7 +111,7 @@ impl Applied {
         if config.initial_scale > 1 && !self.initialized && config.reachable {
             min = min.max(config.initial_scale);
         }
-        // As Knative compares: below the minimum first, so a minimum above the maximum wins.
+        // Knative compares with the minimum first, so a minimum above the maximum wins.
         let desired = u32::try_from(desired).unwrap_or(0);
         let bounded = if desired < min {
             min
@@ -149,8 +148,8 @@ impl Applied {
         }
     }
 
-    /// Zero only once the activator has caught the traffic for the grace period, so that no request
-    /// meets a replica that goes away.
+    /// Waits for the grace period with the activator in the path before it returns zero, so that no
+    /// request meets a replica that goes away.
     fn finish_inactive(&mut self, config: &Config, now: Time) -> Wanted {
         let Some(proxied_since) = self.proxied_since else {
             return Wanted::ZeroLater;
@@ -210,7 +209,7 @@ impl Applied {
     }
 }
 
-/// The minimum is for revisions that a route leads to.
+/// The minimum holds only for a revision that a route leads to.
 fn min_scale(config: &Config) -> u32 {
     if config.reachable { config.min_scale } else { 0 }
 }

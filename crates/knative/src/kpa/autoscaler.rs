@@ -5,8 +5,8 @@ use super::config::Config;
 use super::decide::{Decider, Decision};
 use super::time::Time;
 
-/// Feed it with [`record`](Self::record), ask it with [`decide`](Self::decide). It has no clock and
-/// does no I/O.
+/// Takes the metric in [`record`](Self::record) and decides in [`decide`](Self::decide). It has no
+/// clock and does no I/O.
 #[derive(Clone, Debug)]
 pub struct Autoscaler {
     config: Config,
@@ -16,7 +16,7 @@ pub struct Autoscaler {
 }
 
 impl Autoscaler {
-    /// `ready` replicas are up already when it starts.
+    /// Starts when `ready` replicas are already up.
     pub fn new(config: Config, now: Time, ready: u32) -> Self {
         Autoscaler {
             stable: Buckets::new(config.stable_window.as_secs() as usize, config.aggregation),
@@ -27,14 +27,14 @@ impl Autoscaler {
     }
 
     /// Adds one report of the metric: mean requests in flight, or requests per second, as the
-    /// configuration says. Reports that come from several places in the same second add up.
+    /// configuration says. Reports of several places in the same second add up.
     pub fn record(&mut self, now: Time, value: f64) {
         self.stable.record(now.second(), value);
         self.panic.record(now.second(), value);
     }
 
-    /// The decision of `now`, or `None` where nothing is known: replicas are scraped, and nothing
-    /// came in for a whole window. The last decision then stands.
+    /// Returns the decision at `now`. `None` means that nothing is known, because replicas are
+    /// scraped and no report came for a whole window. The last decision then stays.
     pub fn decide(&mut self, now: Time, ready: u32) -> Option<Decision> {
         let second = now.second();
         if self.config.scrapes_replicas() && self.stable.is_empty(second) {
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_steady_load_settles_at_the_load_over_the_utilization() {
-        // Measured with the real autoscaler at containerConcurrency 1.
+        // These values were measured with the real autoscaler at containerConcurrency 1.
         let utilizations = ["70", "80", "90", "100"];
         for (in_flight, expected) in [
             (1, [2, 2, 2, 1]),

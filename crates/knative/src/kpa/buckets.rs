@@ -6,14 +6,14 @@ use super::exponent;
 /// How the buckets of a window become one number (annotation `metric-aggregation-algorithm`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aggregation {
-    /// The plain mean of the seconds seen.
+    /// The plain mean of the seconds with data.
     Linear,
     /// Newer seconds weigh more; the weights of a whole window sum up to 0.9999.
     WeightedExponential,
 }
 
-/// The values of the last `window` seconds. Values of one second are added up, as several
-/// activators report each its own share.
+/// The values of the last `window` seconds. Values of one second are added up, because several
+/// activators each report their own share.
 #[derive(Clone, Debug)]
 pub struct Buckets {
     /// Indexed by the Unix second modulo the length.
@@ -22,7 +22,7 @@ pub struct Buckets {
     /// The weight of the newest second; only for [`Aggregation::WeightedExponential`].
     smoothing: f64,
     total: f64,
-    /// The first second of the data that the window holds, and the last one written.
+    /// The first second of the data in the window, and the last second that was written.
     span: Option<(i64, i64)>,
 }
 
@@ -63,13 +63,13 @@ impl Buckets {
         }
     }
 
-    /// Nothing was written for longer than the window.
+    /// Whether nothing was written for longer than the window.
     pub fn is_empty(&self, now: i64) -> bool {
         self.span.is_none_or(|(_, last)| now - last > self.window())
     }
 
-    /// Silence shortens the window instead of counting as zeros: ten requests that all end at once
-    /// stay an average of ten until the window has passed. That is the autoscaler's own quirk.
+    /// Silence shortens the window instead of counting as zeros: after ten requests end at once,
+    /// the average stays ten until the window has passed. The real autoscaler does the same.
     fn linear(&self, first: i64, last: i64, now: i64) -> f64 {
         let silent = now - last;
         if silent >= self.window() {
@@ -113,11 +113,11 @@ impl Buckets {
     }
 }
 
-/// The weight of the newest of `buckets` seconds: all weights together make 0.9999, but never less
-/// than a fifth for the newest.
+/// Returns the weight of the newest of `buckets` seconds. All weights add up to 0.9999, and the
+/// newest has at least a fifth.
 fn smoothing(buckets: usize) -> f64 {
-    // The rest for older seconds, as a literal: Go computes it from constants, exactly, and
-    // `1.0 - 0.9999` in floats is not equal to it.
+    // The weight that is left for older seconds. It is a literal because Go computes it exactly
+    // from constants, and `1.0 - 0.9999` in floats gives another value.
     const REST: f64 = 0.0001;
     (1.0 - exponent::root(REST, buckets)).max(0.2)
 }

@@ -7,23 +7,23 @@ use std::time::Duration;
 use super::error::{Error, Problem};
 use super::text::Reader;
 
-/// Every key of `config-autoscaler` that has a part in a decision or in applying it. Percentages
-/// are kept as written, except the target utilisation, which is a fraction.
+/// Every key of `config-autoscaler` that affects a decision or its application. Percentages are
+/// kept as written, apart from the target utilisation, which is a fraction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cluster {
     /// `container-concurrency-target-percentage` as a fraction in (0, 1].
     pub target_utilization: f64,
-    /// The concurrency aimed at where `containerConcurrency` is 0 (unlimited).
+    /// The target concurrency if `containerConcurrency` is 0 (unlimited).
     pub concurrency_target: f64,
     pub requests_per_second_target: f64,
-    /// -1 keeps the activator in the path for ever, 0 only at zero replicas.
+    /// -1 always keeps the activator in the path, 0 only at zero replicas.
     pub target_burst_capacity: f64,
     pub stable_window: Duration,
     pub panic_window_percentage: f64,
     pub panic_threshold_percentage: f64,
-    /// How many times the ready replicas one decision may ask for.
+    /// One decision asks for at most the ready replicas times this.
     pub max_scale_up_rate: f64,
-    /// One decision may not ask for less than the ready replicas divided by this.
+    /// One decision asks for at least the ready replicas divided by this.
     pub max_scale_down_rate: f64,
     pub enable_scale_to_zero: bool,
     pub scale_to_zero_grace_period: Duration,
@@ -40,7 +40,7 @@ pub struct Cluster {
 }
 
 impl Default for Cluster {
-    /// Knative's own defaults: an empty ConfigMap.
+    /// Returns Knative's own defaults, as for an empty ConfigMap.
     fn default() -> Self {
         Cluster {
             target_utilization: 0.7,
@@ -90,10 +90,10 @@ impl Cluster {
         "allow-zero-initial-scale",
     ];
 
-    /// Reads the ConfigMap's `data`; keys that it does not know (`_example` among them) are left
-    /// alone, as Knative does.
+    /// Reads the ConfigMap's `data`. Like Knative it ignores unknown keys, such as `_example`.
     ///
     /// # Errors
+    ///
     /// All values that do not parse or lie outside of Knative's ranges, in one error.
     pub fn parse(data: &BTreeMap<String, String>) -> Result<Self, Error> {
         let mut read = Reader::new(data);
@@ -129,7 +129,7 @@ impl Cluster {
         }
         read.flag("enable-scale-to-zero", &mut cluster.enable_scale_to_zero);
         read.flag("allow-zero-initial-scale", &mut cluster.allow_zero_initial_scale);
-        // Fractions are an older spelling: a percentage of at most 1 is taken for one.
+        // Older files write a fraction: a percentage of at most 1 counts as one.
         if cluster.target_utilization > 1.0 {
             cluster.target_utilization /= 100.0;
         }

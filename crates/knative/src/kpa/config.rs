@@ -1,4 +1,5 @@
-//! The values that decisions for one revision need: its annotations over the cluster's settings.
+//! Resolves the values for the decisions about one revision: its annotations over the cluster's
+//! settings.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::duration;
 /// The quantity that is counted (annotation `metric`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
-    /// Requests in flight, queued ones among them.
+    /// Requests in flight, including queued ones.
     Concurrency,
     /// Requests that arrive in a second.
     RequestsPerSecond,
@@ -22,9 +23,9 @@ pub enum Metric {
 pub struct Config {
     pub metric: Metric,
     pub aggregation: Aggregation,
-    /// The value aimed at for each replica; at least 0.01.
+    /// The target value per replica; at least 0.01.
     pub target_value: f64,
-    /// The value that a replica can take in all, before the utilisation is taken off.
+    /// The value that a replica can take in all, before the target utilisation is applied.
     pub total_value: f64,
     /// -1 for unlimited.
     pub target_burst_capacity: f64,
@@ -32,15 +33,14 @@ pub struct Config {
     pub stable_window: Duration,
     /// Whole seconds, at least one.
     pub panic_window: Duration,
-    /// The ratio of wanted to ready replicas from which on it panics.
+    /// The ratio of wanted to ready replicas from which the autoscaler panics.
     pub panic_threshold: f64,
     pub max_scale_up_rate: f64,
     pub max_scale_down_rate: f64,
-    /// The least number of replicas that the first request from zero starts; below 2 it has no
-    /// effect.
+    /// The least number of replicas after a start from zero; below 2 it has no effect.
     pub activation_scale: i32,
     pub scale_down_delay: Duration,
-    /// A route leads to the revision. One that nobody can reach may go to zero in one step.
+    /// Whether a route leads to the revision. Without one it may go to zero in one step.
     pub reachable: bool,
     pub initial_scale: u32,
     pub min_scale: u32,
@@ -114,14 +114,14 @@ impl Config {
         }
     }
 
-    /// Replicas themselves are asked for their metric too. With an unlimited burst capacity only
-    /// the activator reports, and its silence is taken for zero.
+    /// Whether the autoscaler also asks replicas for their metric. With an unlimited burst capacity
+    /// only the activator reports, and its silence counts as zero.
     pub fn scrapes_replicas(&self) -> bool {
         self.target_burst_capacity != -1.0
     }
 }
 
-/// The value aimed at for each replica, and the value that it can take in all.
+/// Returns the target value per replica, and the value that a replica can take in all.
 fn target(
     cluster: &Cluster,
     read: Annotations<'_>,
@@ -130,7 +130,7 @@ fn target(
 ) -> (f64, f64) {
     let concurrency = f64::from(container_concurrency);
     let (default_total, default_utilization) = match metric {
-        // Requests per second have no percentage of their own in the ConfigMap.
+        // The ConfigMap has no percentage for requests per second.
         Metric::RequestsPerSecond => (cluster.requests_per_second_target, 0.7),
         Metric::Concurrency if container_concurrency == 0 => {
             (cluster.concurrency_target, cluster.target_utilization)
@@ -149,7 +149,7 @@ fn target(
     ((total * utilization).max(0.01), total)
 }
 
-/// The share of the stable window, rounded to whole seconds with halves up.
+/// Returns this share of the stable window in whole seconds, halves rounded up.
 fn panic_window(stable_window: Duration, percentage: f64) -> Duration {
     let nanos = (stable_window.as_nanos() as f64 * percentage / 100.0) as u64;
     Duration::from_secs(((nanos + 500_000_000) / 1_000_000_000).max(1))

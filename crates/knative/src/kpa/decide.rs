@@ -12,26 +12,26 @@ pub struct Decision {
     pub stable: f64,
     /// The average over the panic window.
     pub panic: f64,
-    /// Replicas, before the scale bounds are applied.
+    /// The wanted replicas, before the scale bounds are applied.
     pub desired: i32,
     /// The load that the ready replicas could take on top of the current load and the target burst.
-    /// Below zero the activator belongs in the path.
+    /// Below zero the activator must be in the path.
     pub excess_burst_capacity: i32,
 }
 
-/// The state that one decision leaves for the next.
+/// The state that is kept from one decision to the next.
 #[derive(Clone, Debug)]
 pub struct Decider {
     delay: Option<DelayRing>,
     /// When the panic threshold was last exceeded, while it panics.
     panicking: Option<Time>,
-    /// The most replicas that this panic has asked for.
+    /// The highest number of replicas that this panic has asked for.
     most_in_panic: i32,
 }
 
 impl Decider {
-    /// With more than one ready replica it starts in panic: a restarted autoscaler knows no
-    /// history, and would otherwise take down what the load still needs.
+    /// Starts in panic if more than one replica is ready: a restarted autoscaler has no history,
+    /// and would otherwise remove replicas that the load still needs.
     pub fn new(config: &Config, now: Time, ready: u32) -> Self {
         Decider {
             delay: DelayRing::new(config.scale_down_delay),
@@ -88,13 +88,13 @@ impl Decider {
     }
 }
 
-/// `activation-scale`: not fewer than this, once there is anything to do.
+/// Applies `activation-scale`: at least this many replicas if there is any load.
 fn activated(config: &Config, wanted: f64, limited: i32) -> i32 {
     if config.activation_scale > 1 && wanted > 0.0 { limited.max(config.activation_scale) } else { limited }
 }
 
-/// Measured against the panic window, and with the true count of ready replicas: at zero there is
-/// no capacity.
+/// Compares with the panic window and the real number of ready replicas: zero replicas have no
+/// capacity.
 fn excess_burst_capacity(config: &Config, panic: f64, ready: u32) -> i32 {
     let burst = config.target_burst_capacity;
     if burst == 0.0 {

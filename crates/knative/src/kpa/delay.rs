@@ -1,25 +1,25 @@
-//! `scale-down-delay`: the highest decision of the last while wins, so that a short dip costs no
-//! replica.
+//! Applies `scale-down-delay`: the highest decision of the recent past wins, so that a short dip
+//! costs no replica.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::time::Time;
 
-/// Two seconds, the autoscaler's tick: one slot holds the decisions of that time, usually one.
+/// The length of a slot is the autoscaler's tick, so a slot usually holds one decision.
 const SLOT_SECONDS: i64 = 2;
 
-/// The highest decision within the delay.
+/// Finds the highest decision within the delay.
 #[derive(Clone, Debug)]
 pub struct DelayRing {
     slots: i64,
-    /// Slot numbers and values, the values falling: a decision that is followed by a higher one can
-    /// never be the highest again.
+    /// Slot numbers with values that fall: an older value below a newer one can never be the
+    /// highest again.
     falling: VecDeque<(i64, i32)>,
 }
 
 impl DelayRing {
-    /// `None` for no delay at all. A ring of one slot is not the same as none: of two decisions in
+    /// Returns `None` without a delay. A ring of one slot differs from none: of two decisions in
     /// one slot it keeps the higher.
     pub fn new(delay: Duration) -> Option<Self> {
         let slots = delay.as_nanos().div_ceil(SLOT_SECONDS as u128 * 1_000_000_000);
@@ -27,7 +27,7 @@ impl DelayRing {
         (slots > 0).then(|| DelayRing { slots, falling: VecDeque::new() })
     }
 
-    /// Takes the decision of `now` and answers the highest one that still counts.
+    /// Takes the decision of `now` and returns the highest one within the delay.
     pub fn highest(&mut self, now: Time, desired: i32) -> i32 {
         let slot = now.second().div_euclid(SLOT_SECONDS);
         while self.falling.back().is_some_and(|(_, value)| *value <= desired) {
@@ -36,8 +36,8 @@ impl DelayRing {
         while self.falling.front().is_some_and(|(old, _)| slot - old >= self.slots) {
             self.falling.pop_front();
         }
-        // Within a slot the higher one stands, so each slot has one entry at most and the queue is
-        // bounded by the delay.
+        // A slot keeps only its higher decision, so each slot has at most one entry and the delay
+        // bounds the queue.
         if self.falling.back().is_none_or(|(last, _)| *last != slot) {
             self.falling.push_back((slot, desired));
         }

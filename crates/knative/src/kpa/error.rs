@@ -1,4 +1,4 @@
-//! The mistakes in autoscaling settings, all of them in one run.
+//! Collects all mistakes in autoscaling settings in one run.
 
 use std::fmt;
 

@@ -1,11 +1,11 @@
-//! Powers as Go computes them. The weights of the exponential window come out of Go's `math.Pow`,
-//! which differs from the C library's by a few units in the last place; one of those is enough to
-//! tip a decision that lies on a whole number of replicas.
+//! Computes powers exactly as Go does. The weights of the exponential window come from Go's
+//! `math.Pow`, which differs from the C library's in the last digits. One such digit can change a
+//! decision that lies exactly on a whole number of replicas.
 
 use std::f64::consts::LOG2_E;
 
-/// `base` to a whole power, for `base` in (0, 1]: Go multiplies successive squares of the fraction
-/// and keeps the exponents apart, so the rounding is that of the fractions alone.
+/// Raises `base` in (0, 1] to a whole power. Go multiplies successive squares of the fraction and
+/// adds the exponents separately, so only the fractions are rounded.
 pub fn power(base: f64, exponent: u64) -> f64 {
     let (mut square, mut square_exponent) = fraction_and_exponent(base);
     let (mut product, mut product_exponent) = (1.0, 0_i64);
@@ -29,7 +29,7 @@ pub fn power(base: f64, exponent: u64) -> f64 {
     product * 2f64.powi(i32::try_from(product_exponent).unwrap_or(i32::MIN))
 }
 
-/// The root of `base` of degree `degree` (at least one), for `base` in (0, 1): Go's
+/// Returns the root of `base` in (0, 1) of degree `degree` (at least one), as Go's
 /// `Pow(base, 1/degree)`.
 pub fn root(base: f64, degree: usize) -> f64 {
     match degree {
@@ -39,12 +39,14 @@ pub fn root(base: f64, degree: usize) -> f64 {
     }
 }
 
-/// Go's `Exp` for amd64 with fused multiply-add, for finite results: Shibata's method (ISC 2010), a
-/// Taylor series on a sixteenth of the reduced argument and four squarings of `e^x - 1`.
+/// Computes Go's `Exp` for amd64 with fused multiply-add, for finite results. It is Shibata's
+/// method (ISC 2010): a Taylor series on a sixteenth of the reduced argument, then four squarings
+/// of `e^x - 1`.
 fn exp(x: f64) -> f64 {
     const LN2_UPPER: f64 = 0.693_147_180_559_662_956_511_601_805_686_950_683_593_75;
     const LN2_LOWER: f64 = 0.282_352_905_630_315_771_225_884_481_750_134_360_255_254_120_68e-12;
-    // The series' coefficients, the highest first; the last step multiplies by the argument alone.
+    // The coefficients of the series, the highest first. The last step multiplies only by the
+    // argument.
     const FACTORS: [f64; 8] = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 0.0];
     let power_of_two = (x * LOG2_E).round_ties_even();
     let reduced = (-LN2_LOWER).mul_add(power_of_two, (-LN2_UPPER).mul_add(power_of_two, x)) * 0.0625;
@@ -58,7 +60,7 @@ fn exp(x: f64) -> f64 {
     less_one.mul_add(less_one + 2.0, 1.0) * 2f64.powi(power_of_two as i32)
 }
 
-/// `value` as a fraction in [0.5, 1) and a power of two; `value` is positive and normal.
+/// Splits a positive, normal `value` into a fraction in [0.5, 1) and a power of two.
 fn fraction_and_exponent(value: f64) -> (f64, i64) {
     let bits = value.to_bits();
     let exponent = (bits >> 52) as i64 - 1022;
@@ -69,8 +71,7 @@ fn fraction_and_exponent(value: f64) -> (f64, i64) {
 mod tests {
     use super::*;
 
-    /// The numbers that Go 1.26 prints on amd64. The C library gives another last digit for each of
-    /// them.
+    /// Go 1.26 prints these numbers on amd64. The C library gives another last digit for each.
     #[test]
     fn roots_are_those_of_go_to_the_last_bit() {
         for (degree, bits) in [

@@ -1,12 +1,12 @@
-//! Knative's pod autoscaler (KPA) as arithmetic: no clock, no I/O, the standard library alone. The
-//! rules are those of Knative Serving 1.15 and later; recorded decisions of the real autoscaler
-//! must come out the same, one by one (`tests/it/kpa.rs`).
+//! Knative's pod autoscaler (KPA) as arithmetic, without clock and I/O. The rules are those of
+//! Knative Serving 1.15 and later. `tests/it/kpa.rs` compares them with recorded decisions of the
+//! real autoscaler, one by one.
 //!
 //! Read in this order: [`Config`] (the settings of one revision), [`Buckets`] (a metric over a
 //! window), [`Decider`] (one decision), [`Autoscaler`] (all three), [`Applied`] (from a decision to
-//! replicas), [`Scaler`] (the whole, driven by reports and time).
+//! replicas), [`Scaler`] (everything together, driven by reports and time).
 
-/// The class of this autoscaler, as `pod-autoscaler-class` and the annotation `class` name it.
+/// The name of this autoscaler in `pod-autoscaler-class` and in the annotation `class`.
 pub const CLASS: &str = "kpa.autoscaling.knative.dev";
 
 mod activity;

@@ -19,15 +19,16 @@ pub struct Scaler {
     autoscaler: Autoscaler,
     applied: Applied,
     next_tick: Time,
-    /// Whether load on a revision that asks for no replica restarts the rhythm of the ticks.
+    /// Whether load that wakes a revision from zero restarts the rhythm of the ticks.
     wakes_with_load: bool,
-    /// Load came in at zero replicas: a decision is due between the ticks, whose rhythm stays.
+    /// The time of an extra decision, because load came in at zero replicas. The rhythm of the
+    /// ticks stays.
     poked: Option<Time>,
-    /// The newest decision, and the ready count that it was last applied with.
+    /// The newest decision, and the ready count with which it was last applied.
     observed: Option<Observed>,
     desired: i32,
     excess_burst_capacity: i32,
-    /// Those of the last decision.
+    /// The averages of the last decision.
     averages: Averages,
 }
 
@@ -53,16 +54,16 @@ impl Scaler {
         }
     }
 
-    /// Ticks from the moment when load comes to a revision that asks for no replica. Knative's
-    /// ticks are there before, so that chance says how the load lies to them; here every load that
-    /// wakes the revision lies to them alike, and is answered alike.
+    /// Makes load that wakes a revision from zero also restart the ticks. Knative's ticks run all
+    /// the time, so chance decides their position relative to the load. Here every such load gets
+    /// the same position and the same result.
     pub fn waking_with_load(mut self) -> Self {
         self.wakes_with_load = true;
         self
     }
 
-    /// Takes one report of the metric. Load on a revision that stands at zero makes the next
-    /// decision due at once.
+    /// Takes one report of the metric. Load on a revision at zero makes the next decision due at
+    /// once.
     pub fn report(&mut self, now: Time, value: f64) {
         self.autoscaler.record(now, value);
         if value == 0.0 || self.desired > 0 {
@@ -99,7 +100,7 @@ impl Scaler {
         self.applied.replicas()
     }
 
-    /// When to poll again if nothing happens before.
+    /// Returns the time of the next poll, if nothing happens before.
     pub fn next_poll(&self) -> Time {
         let next = self.poked.map_or(self.next_tick, |poked| poked.min(self.next_tick));
         self.applied.again().map_or(next, |again| again.min(next))
@@ -113,12 +114,12 @@ impl Scaler {
         self.autoscaler.is_panicking()
     }
 
-    /// Those that the last decision was made from.
+    /// Returns the averages that led to the last decision.
     pub fn averages(&self) -> Averages {
         self.averages
     }
 
-    /// Whether requests go through the activator, rather than past it.
+    /// Whether requests go through the activator and do not bypass it.
     pub fn is_proxied(&self) -> bool {
         self.applied.is_proxied()
     }
@@ -128,15 +129,15 @@ impl Scaler {
     }
 }
 
-/// Whether there is anything to apply: of the burst capacity only the sign matters, as it alone
-/// moves the activator.
+/// Whether the decision must be applied again. Only the sign of the burst capacity matters, because
+/// only the sign moves the activator.
 fn differs(last: Observed, now: Observed) -> bool {
     last.desired != now.desired
         || last.ready != now.ready
         || (last.excess_burst_capacity < 0) != (now.excess_burst_capacity < 0)
 }
 
-/// Before the first decision: the spare capacity of the initial scale.
+/// Returns the spare capacity of the initial scale, for the time before the first decision.
 fn initial_excess(config: &Config) -> i32 {
     if config.target_burst_capacity <= 0.0 {
         return config.target_burst_capacity as i32;

@@ -1,4 +1,4 @@
-//! Values as text, the only form in which a ConfigMap and annotations hold them.
+//! Reads values from text, the only form that ConfigMaps and annotations have.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -47,13 +47,13 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A number that is one: NaN and the infinities, which both languages parse, would disable every
-/// comparison that follows.
+/// Reads a finite number. NaN and infinities, which Go and Rust both parse, would make every later
+/// comparison false.
 pub fn number(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|n: &f64| n.is_finite()).ok_or_else(|| format!("{text:?} is not a number"))
 }
 
-/// A count of replicas: 0 to 2147483647, the range of a Deployment's `replicas`.
+/// Reads a number of replicas: 0 to 2147483647, the range of a Deployment's `replicas`.
 pub fn count(text: &str) -> Result<u32, String> {
     text.parse::<i32>()
         .ok()
@@ -61,7 +61,7 @@ pub fn count(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("{text:?} is not a whole number in 0..{}", i32::MAX))
 }
 
-/// The spellings of Go's `strconv.ParseBool`.
+/// Reads the spellings of Go's `strconv.ParseBool`.
 pub fn flag(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),

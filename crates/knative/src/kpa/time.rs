@@ -1,10 +1,10 @@
-//! A moment as the autoscaler counts it.
+//! A moment in the autoscaler's time.
 
 use std::ops::Add;
 use std::time::Duration;
 
-/// Whole nanoseconds since the Unix epoch. Integers, because the end of a panic is decided by
-/// `panic_time + window < now`, and ticks that lie whole seconds apart meet that boundary exactly.
+/// Whole nanoseconds since the Unix epoch. They are integers because a panic ends when
+/// `panic_time + window < now`, and ticks at whole seconds meet that boundary exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(i64);
 
@@ -13,12 +13,12 @@ impl Time {
         Time(nanos)
     }
 
-    /// The second that the moment lies in: buckets are one second wide.
+    /// Returns the second that contains the moment. Buckets are one second wide.
     pub const fn second(self) -> i64 {
         self.0.div_euclid(1_000_000_000)
     }
 
-    /// How long ago `earlier` was; zero if it lies ahead.
+    /// Returns the time since `earlier`; zero if that is in the future.
     pub fn since(self, earlier: Time) -> Duration {
         Duration::from_nanos(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }

@@ -1,4 +1,4 @@
-//! The annotations of a revision, and those that people put in the wrong place.
+//! Reads the annotations of a revision, and finds those in the wrong place.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use longhaul_places::shape::nearest;
 
 const PROGRESS_DEADLINE: &str = "serving.knative.dev/progress-deadline";
 
-/// The annotations of `spec.template.metadata`, which are the revision's.
+/// Reads the annotations of `spec.template.metadata`, which belong to the revision.
 pub fn of_revision(
     metadata: Option<&Mapping<'_>>,
     cluster: &Cluster,
@@ -45,7 +45,8 @@ pub fn of_revision(
     annotations
 }
 
-/// On the Service itself the autoscaler's annotations do nothing, and Knative refuses them.
+/// Reports autoscaler annotations on the Service itself. They have no effect there, and Knative
+/// refuses them.
 pub fn of_service(metadata: &Mapping<'_>, report: &mut Report) {
     let Some(mapping) = metadata.mapping("annotations", report) else { return };
     for name in mapping.keys().filter(|name| name.starts_with(GROUP)) {

@@ -1,5 +1,4 @@
-//! The cluster's ConfigMaps. A file may hold several; those that have no part in it are passed
-//! over.
+//! Reads the cluster's ConfigMaps. A file may hold several; those that are not needed are skipped.
 
 use super::defaults::Defaults;
 use super::tree::Mapping;
@@ -20,8 +19,8 @@ pub struct Settings {
 const AUTOSCALER: &str = "config-autoscaler";
 const DEFAULTS: &str = "config-defaults";
 
-/// Reads both ConfigMaps if they are there. A wrong value is reported, and Knative's default takes
-/// its place.
+/// Reads both ConfigMaps, if the file has them. A wrong value is reported and replaced by Knative's
+/// default.
 pub fn read(text: &str, report: &mut Report) -> Settings {
     let mut settings = Settings::default();
     let mut found = false;

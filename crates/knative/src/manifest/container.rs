@@ -1,4 +1,4 @@
-//! The container that serves.
+//! Reads the container that serves requests.
 
 use super::env::{self, Variable};
 use super::probe::{self, Probe};
@@ -34,7 +34,8 @@ const FIELDS: &[&str] = &[
     "terminationMessagePolicy",
 ];
 
-/// The container of a revision's `spec`: the only one, or the only one with ports.
+/// Reads the serving container from a revision's `spec`: the only container, or the only one with
+/// ports.
 pub fn read(spec: &Mapping<'_>, report: &mut Report) -> Option<Container> {
     let containers: Vec<Mapping<'_>> =
         spec.list("containers", report).iter().filter_map(|item| item.mapping(report)).collect();
@@ -91,7 +92,7 @@ pub struct Port {
     pub name: Option<String>,
 }
 
-/// Ports of the queue-proxy, which shares the pod.
+/// Ports of the queue-proxy, which runs in the same pod.
 const RESERVED: [u32; 6] = [8008, 8012, 8013, 8022, 9090, 9091];
 
 fn port(container: &Mapping<'_>, report: &mut Report) -> Port {
@@ -119,7 +120,7 @@ fn port(container: &Mapping<'_>, report: &mut Report) -> Port {
     if port.text("protocol", report).is_some_and(|protocol| !["", "TCP"].contains(&protocol.as_str())) {
         report.mistake(&port.path.key("protocol"), "Knative takes TCP alone", "leave it out");
     }
-    // 0 is left out for Kubernetes, and then Knative's default.
+    // Kubernetes treats 0 as left out, and then Knative's default applies.
     let number = port.number("containerPort", 0..=65535, report).filter(|number| *number > 0);
     let number = number.unwrap_or(default.number.into());
     if RESERVED.contains(&number) {

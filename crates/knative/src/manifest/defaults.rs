@@ -1,4 +1,4 @@
-//! `config-defaults` (`pkg/apis/config/defaults.go` of Knative Serving).
+//! Reads `config-defaults` (`pkg/apis/config/defaults.go` of Knative Serving).
 
 use super::tree::Mapping;
 use crate::kpa::text;
@@ -8,19 +8,19 @@ use longhaul_places::report::Report;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Defaults {
     pub timeout: u32,
-    /// The maximum of `timeoutSeconds`. None without a ConfigMap: a greater timeout is then only a
-    /// warning, because clusters for long work have raised the maximum.
+    /// The highest `timeoutSeconds`. Without a ConfigMap it is `None`: a longer timeout then only
+    /// gives a warning, because clusters for long work have raised this value.
     pub timeout_max: Option<u32>,
-    /// None is that of `timeout`.
+    /// `None` means the same value as `timeout`.
     pub response_start_timeout: Option<u32>,
     pub idle_timeout: u32,
     pub container_concurrency: u32,
     pub container_concurrency_max: u32,
-    /// Whether a revision may go without a limit, which is 0.
+    /// Whether a revision may set 0, which means unlimited.
     pub container_concurrency_zero: bool,
 }
 
-/// Knative's `max-revision-timeout-seconds` where nobody has set it.
+/// Knative's own `max-revision-timeout-seconds`.
 pub(super) const TIMEOUT_MAX: u32 = 600;
 
 impl Default for Defaults {
@@ -62,11 +62,11 @@ impl Defaults {
                 .unwrap_or(default.container_concurrency_zero),
         };
         // If these values contradict each other, every Service would be refused for a mistake that
-        // is not its own.
+        // it did not make. So the defaults are used.
         if defaults.check(data, report) { defaults } else { default }
     }
 
-    /// Reports the values that Knative refuses in the ConfigMap. True if all are right.
+    /// Reports the values that Knative refuses in the ConfigMap. Returns whether all are right.
     fn check(&self, data: &Mapping<'_>, report: &mut Report) -> bool {
         let mut fits = true;
         if self.container_concurrency_max == 0 {
@@ -92,12 +92,12 @@ impl Defaults {
         fits
     }
 
-    /// The `containerConcurrency` of a revision with this `spec`.
+    /// Returns the `containerConcurrency` of a revision with this `spec`.
     pub(super) fn concurrency(&self, spec: &Mapping<'_>, report: &mut Report) -> u32 {
         let given = spec.number("containerConcurrency", 0..=self.container_concurrency_max, report);
         let concurrency = given.unwrap_or(self.container_concurrency);
         if concurrency == 0 && !self.container_concurrency_zero {
-            // One that is left out is 0 too, unless the cluster has another default.
+            // If the key is left out, the value is also 0, unless the cluster has another default.
             let reason = "0 is refused: the cluster's allow-container-concurrency-zero is false";
             let help = format!("write 1..{}", self.container_concurrency_max);
             report.mistake(&spec.path.key("containerConcurrency"), reason, help);

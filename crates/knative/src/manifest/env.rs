@@ -1,4 +1,4 @@
-//! The environment of the container.
+//! Reads the environment of the container.
 
 use std::collections::HashMap;
 
@@ -58,8 +58,8 @@ fn check_name(name: &str, entry: &Mapping<'_>, report: &mut Report) {
     }
 }
 
-/// `$(NAME)` stands for a variable before it, `$$(NAME)` for the text `$(NAME)`; an unknown name
-/// stays as it is (Kubernetes, `third_party/forked/golang/expansion`).
+/// Replaces `$(NAME)` with a variable that stands before it, and `$$(NAME)` with the text
+/// `$(NAME)`. An unknown name stays (Kubernetes, `third_party/forked/golang/expansion`).
 fn expand(text: &str, known: &HashMap<String, String>) -> String {
     let mut result = String::new();
     let mut rest = text;

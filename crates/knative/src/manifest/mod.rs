@@ -1,6 +1,6 @@
-//! Real manifests: a Knative Service, and the cluster's ConfigMaps `config-autoscaler` and
-//! `config-defaults`, read and refused as Knative's own webhook reads and refuses them, all
-//! mistakes in one run, each with its line and column.
+//! Reads real manifests: a Knative Service, and the cluster's ConfigMaps `config-autoscaler` and
+//! `config-defaults`. The same files are refused as by Knative's own webhook. One run reports all
+//! mistakes, each with its line and column.
 //!
 //! Some fields have no meaning on this machine (volumes, limits, sidecars). They are ignored, with
 //! a warning if the worker would notice the difference.
@@ -40,11 +40,11 @@ use tree::{Field, Mapping};
 pub struct Loaded {
     pub service: Service,
     pub settings: Settings,
-    /// Settings that work, but may have another effect than the intended one.
+    /// Settings that work, but may have an unintended effect.
     pub warnings: Vec<Mistakes>,
 }
 
-/// Why the files give no service.
+/// The reasons why the files give no service.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{} cannot be read: {source}", file.display())]
@@ -55,9 +55,10 @@ pub enum Error {
 
 struct Joined<'a>(&'a [Mistakes]);
 
-/// Reads and checks a Service, and the cluster's ConfigMaps where a file is named.
+/// Reads and checks a Service, and the cluster's ConfigMaps if a file is named.
 ///
 /// # Errors
+///
 /// A file that cannot be read, or all mistakes of both files.
 pub fn read(service: &FilePath, cluster: Option<&FilePath>) -> Result<Loaded, Error> {
     let service_text = read_text(service)?;
@@ -69,10 +70,11 @@ pub fn read(service: &FilePath, cluster: Option<&FilePath>) -> Result<Loaded, Er
     load((&service.display().to_string(), &service_text), cluster)
 }
 
-/// As [`read`], from the texts, each behind the name of its file.
+/// Works like [`read`], but takes the texts, each behind the name of its file.
 ///
 /// # Errors
-/// All mistakes of both files. Where the cluster's file is wrong, the Service is checked against
+///
+/// All mistakes of both files. If the cluster's file is wrong, the Service is checked with
 /// Knative's defaults.
 pub fn load(service: (&str, &str), cluster: Option<(&str, &str)>) -> Result<Loaded, Error> {
     let mut mistakes = Vec::new();
@@ -101,7 +103,7 @@ fn read_text(file: &FilePath) -> Result<String, Error> {
     std::fs::read_to_string(file).map_err(|source| Error::Unreadable { file: file.to_owned(), source })
 }
 
-/// The documents of a file. None if it is not YAML, which is reported.
+/// Returns the documents of a file. If it is not YAML, reports that and returns `None`.
 fn documents(text: &str, report: &mut Report) -> Option<Vec<Document>> {
     match yaml::documents(text) {
         Ok(documents) => Some(documents),
@@ -112,7 +114,7 @@ fn documents(text: &str, report: &mut Report) -> Option<Vec<Document>> {
     }
 }
 
-/// The mapping of a document, its own mistakes reported.
+/// Returns the mapping of a document, and reports the document's own mistakes.
 fn open<'a>(document: &'a Document, report: &mut Report) -> Option<Mapping<'a>> {
     for error in &document.errors {
         report.at(error.at.start, &Path::default(), error.reason.as_str(), error.help.as_str());
@@ -120,8 +122,8 @@ fn open<'a>(document: &'a Document, report: &mut Report) -> Option<Mapping<'a>> 
     Field::root(&document.root, report).mapping(report)
 }
 
-/// The text of a key of the document. Reports nothing: the document may not be one that is asked
-/// for.
+/// Returns the text of a key of the document. Reports nothing, because this may not be the wanted
+/// document.
 fn peek(document: &Document, key: &str) -> Option<String> {
     let mut unused = Report::default();
     let root = Field::root(&document.root, &mut unused).mapping(&mut unused)?;

@@ -1,4 +1,4 @@
-//! The readiness probe.
+//! Reads the readiness probe.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use super::container::Port;
 use super::tree::{Field, Mapping};
 use longhaul_places::report::Report;
 
-/// When a replica counts as ready. Always asked at the replica's own port.
+/// The condition for a ready replica. It is always checked at the replica's own port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     pub check: Check,
     pub initial_delay: Duration,
-    /// None means Knative's own fast probing: the manifest has a period of 0, or leaves it out.
+    /// `None` means Knative's own fast probing: the manifest's period is 0 or left out.
     pub period: Option<Duration>,
     pub timeout: Duration,
     /// How many answers in a row make it ready; at least 1.
@@ -29,7 +29,7 @@ pub enum Check {
 }
 
 impl Default for Probe {
-    /// Knative's own probe, for a manifest without one.
+    /// Returns Knative's own probe, for a manifest without one.
     fn default() -> Self {
         Probe {
             check: Check::Tcp,
@@ -150,8 +150,8 @@ fn check(probe: &Mapping<'_>, port: &Port, report: &mut Report) -> Option<Check>
     }
 }
 
-/// Each replica has a port of its own here, so only the container's can be asked, by its number,
-/// its name, or 0.
+/// Checks the port of a probe. Each replica has a port of its own here, so the manifest can only
+/// name the container's: by its number, its name, or 0.
 fn check_port(given: Option<Field<'_>>, port: &Port, report: &mut Report) {
     let Some(given) = given else { return };
     let fits = if given.is_number() {

@@ -1,4 +1,4 @@
-//! A Knative Service (`serving.knative.dev/v1`).
+//! Reads a Knative Service (`serving.knative.dev/v1`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use longhaul_places::yaml::Document;
 pub struct Service {
     pub name: String,
     pub namespace: String,
-    /// The name of the revision: that of the template, or else as Knative would number the first.
+    /// The name of the revision: from the template, or else Knative's name for the first revision.
     pub revision: String,
     /// The annotations of `spec.template.metadata`, by full name.
     pub annotations: BTreeMap<String, String>,
@@ -28,12 +28,12 @@ pub struct Service {
     /// Requests that one replica takes at once; 0 is unlimited.
     pub container_concurrency: u32,
     pub timeouts: Timeouts,
-    /// The fields that the timeouts were resolved from.
+    /// The timeouts as the manifest has them.
     pub written_timeouts: Written,
     pub image: String,
     /// `command` and `args` of the container, which name programs of the image.
     pub command: Vec<String>,
-    /// In the order of the manifest, `$(NAME)` expanded.
+    /// The variables in the order of the manifest, with `$(NAME)` expanded.
     pub env: Vec<Variable>,
     /// The port that the worker would listen on in a pod.
     pub port: u16,
@@ -44,23 +44,23 @@ pub struct Service {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     Value(String),
-    /// A ConfigMap, a Secret or a field of the pod. This machine has none of them.
+    /// A ConfigMap, a Secret or a field of the pod, none of which this machine has.
     Elsewhere,
 }
 
 impl Service {
-    /// How long a replica that is stopped may go on: Knative gives the pod its `timeoutSeconds` for
+    /// Returns how long a stopped replica may go on. Knative gives the pod its `timeoutSeconds` for
     /// that.
     pub fn termination_grace(&self) -> Duration {
         self.timeouts.request
     }
 }
 
-/// The Service of a file, which may hold other objects beside it.
+/// Reads the Service of a file, which may also hold other objects.
 pub fn read(text: &str, settings: &Settings, report: &mut Report) -> Option<Service> {
     let documents = documents(text, report)?;
     let services: Vec<&Document> = documents.iter().filter(|document| is_kind(document, "Service")).collect();
-    // One of Kubernetes, which has the same kind, may stand beside it.
+    // A Service of Kubernetes has the same kind, and may be in the same file.
     let is_knatives = |document: &&&Document| {
         peek(document, "apiVersion").is_some_and(|version| version.starts_with("serving.knative.dev/"))
     };
@@ -109,8 +109,8 @@ pub fn read(text: &str, settings: &Settings, report: &mut Report) -> Option<Serv
     })
 }
 
-/// `RevisionSpec` with the fields of a pod that Knative lets through, those behind feature flags
-/// among them (`fieldmask.go`).
+/// The fields of `RevisionSpec`, with the pod fields that Knative allows, including those behind
+/// feature flags (`fieldmask.go`).
 const REVISION_FIELDS: &[&str] = &[
     "containerConcurrency",
     "timeoutSeconds",
@@ -150,7 +150,7 @@ fn check_version(root: &Mapping<'_>, report: &mut Report) {
     report.mistake(&root.path.key("apiVersion"), reason, "write `apiVersion: serving.knative.dev/v1`");
 }
 
-/// A DNS label (RFC 1035), since the name becomes that of a Service of Kubernetes.
+/// Checks for a DNS label (RFC 1035), because Kubernetes makes a Service with this name.
 fn check_name(name: &str, metadata: &Mapping<'_>, owner: &str, report: &mut Report) {
     let fits = name.starts_with(|first: char| first.is_ascii_lowercase())
         && !name.ends_with('-')
@@ -162,7 +162,7 @@ fn check_name(name: &str, metadata: &Mapping<'_>, owner: &str, report: &mut Repo
     }
 }
 
-/// The name that the template gives its revision, or the first that Knative would make up.
+/// Returns the template's name for its revision, or Knative's name for the first revision.
 fn revision(metadata: Option<&Mapping<'_>>, service: &str, report: &mut Report) -> String {
     let given = metadata.and_then(|metadata| Some((metadata, metadata.text("name", report)?)));
     let Some((metadata, name)) = given.filter(|(_, name)| !name.is_empty()) else {

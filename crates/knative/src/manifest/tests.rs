@@ -14,7 +14,7 @@ spec:
         - image: hello
 ";
 
-/// The whole ConfigMap of a cluster that never goes to zero, every key given.
+/// The whole ConfigMap of a cluster that never goes to zero, with every key.
 const CONFIG_MAP: &str = r#"
 apiVersion: v1
 kind: ConfigMap
@@ -48,7 +48,7 @@ fn service(text: &str) -> Result<Loaded, Error> {
     load(("service.yaml", text), None)
 }
 
-/// The Service with these lines in its revision's `spec`.
+/// Returns a Service with these lines in its revision's `spec`.
 fn with_spec(lines: &str) -> String {
     SERVICE.replace("    spec:\n      containers:", &format!("    spec:\n{lines}      containers:"))
 }
@@ -128,7 +128,7 @@ data: { stable-window: 6s }
     assert!(text.starts_with("s.yaml:7:23: spec.template.spec.timeoutSeconds: it is more than"), "{text}");
 }
 
-/// A config-defaults with these keys.
+/// Returns a config-defaults with these keys.
 fn defaults(keys: &str) -> String {
     format!("kind: ConfigMap\nmetadata: {{ name: config-defaults }}\ndata: {{ {keys} }}\n")
 }

@@ -1,4 +1,4 @@
-//! A revision's timeouts: as its spec has them, and as Knative resolves them
+//! A revision's timeouts, as written in its spec and as Knative resolves them
 //! (`pkg/apis/serving/v1/revision_defaults.go` and `revision_validation.go` of Knative Serving).
 
 use std::time::Duration;
@@ -26,12 +26,12 @@ pub struct Written {
 pub struct Timeouts {
     /// `timeoutSeconds`: waiting and running together.
     pub request: Duration,
-    /// `responseStartTimeoutSeconds`: until the worker's first byte.
+    /// The limit until the worker's first byte (`responseStartTimeoutSeconds`).
     pub response_start: Option<Duration>,
-    /// `idleTimeoutSeconds`: without a byte from the worker.
+    /// The limit without a byte from the worker (`idleTimeoutSeconds`).
     pub idle: Option<Duration>,
-    /// Knative set `response_start` because the manifest did not: silent work that takes longer is
-    /// cut.
+    /// Whether Knative set `response_start`, because the manifest did not. It cuts silent work that
+    /// takes longer.
     pub response_start_is_default: bool,
 }
 
@@ -39,7 +39,7 @@ pub struct Timeouts {
 #[derive(Clone, Debug)]
 pub struct Resolved {
     pub timeouts: Timeouts,
-    /// A cluster refuses these.
+    /// Reasons for which a cluster refuses the Service.
     pub mistakes: Vec<Remark>,
     pub warnings: Vec<Remark>,
 }
@@ -52,11 +52,12 @@ pub struct Remark {
     pub help: String,
 }
 
-/// The timeouts of a revision with this `spec`, as written and as Knative resolves them.
+/// Reads the timeouts of a revision with this `spec`, as written and as resolved by Knative.
 pub(super) fn read(spec: &Mapping<'_>, defaults: &Defaults, report: &mut Report) -> (Written, Timeouts) {
     let mut number = |field: &str| {
         let number = spec.number(field, 0..=i32::MAX.unsigned_abs(), report);
-        // A value that can't be read was reported already. A remark about a default would mislead.
+        // A value that cannot be read was already reported. A further remark about a default would
+        // mislead.
         number.or_else(|| spec.has(field).then_some(0))
     };
     let written = Written {
@@ -101,8 +102,8 @@ impl Written {
                 });
             }
         }
-        // A key that is left out gets the cluster's value if that is below timeoutSeconds. An
-        // explicit 0 removes the limit.
+        // A missing key gets the cluster's value if that is below timeoutSeconds. An explicit 0
+        // removes the limit.
         let or_default = |default: u32| (default != 0 && default < request).then_some(default);
         let default = or_default(defaults.response_start_timeout.unwrap_or(defaults.timeout));
         if let (None, Some(seconds)) = (self.response_start, default) {

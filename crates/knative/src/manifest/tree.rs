@@ -9,8 +9,8 @@ use longhaul_places::shape::Scalar;
 use longhaul_places::shape::nearest;
 use longhaul_places::yaml::{Content, Entry, Node, Range};
 
-/// A mapping of the file with its path. A wrong value is reported when it is asked for, and counts
-/// as absent.
+/// A mapping of the file with its path. A wrong value is reported when it is read, and counts as
+/// absent.
 #[derive(Clone)]
 pub(super) struct Mapping<'a> {
     pub path: Path,
@@ -34,7 +34,7 @@ impl<'a> Mapping<'a> {
         self.entries.iter().map(|entry| entry.key.as_str())
     }
 
-    /// The value of a key; one that is null counts as left out, as it does for Kubernetes.
+    /// Returns the value of a key. A null counts as left out, as in Kubernetes.
     pub fn field(&self, key: &str) -> Option<Field<'a>> {
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         let field = Field { path: self.path.key(key), node: &entry.value };
@@ -45,7 +45,7 @@ impl<'a> Mapping<'a> {
         self.field(key)?.mapping(report)
     }
 
-    /// As [`mapping`](Self::mapping); reports one that is missing.
+    /// Works like [`mapping`](Self::mapping), but reports a missing key.
     pub fn required_mapping(&self, key: &str, report: &mut Report) -> Option<Mapping<'a>> {
         self.require(key, report)?.mapping(report)
     }
@@ -70,13 +70,13 @@ impl<'a> Mapping<'a> {
         self.field(key)?.number(range, report)
     }
 
-    /// The mapping as text by key. Kubernetes takes nothing but text there.
+    /// Returns the mapping as text by key. Kubernetes accepts only text there.
     pub fn text_by_key(&self, report: &mut Report) -> BTreeMap<String, String> {
         let pair = |key: &str| Some((key.to_owned(), self.text(key, report)?));
         self.keys().filter_map(pair).collect()
     }
 
-    /// Refuses every other key, and names the key that was probably meant.
+    /// Refuses every other key, and suggests the key that was probably meant.
     pub fn only(&self, known: &[&str], report: &mut Report) {
         for entry in self.entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
             let help = match nearest(&entry.key, known.iter().copied()) {
@@ -164,7 +164,7 @@ impl<'a> Field<'a> {
         matches!(self.scalar(), Some((Scalar::Null, _)))
     }
 
-    /// The scalar, and whether it stands without quotes.
+    /// Returns the scalar, and whether it is written without quotes.
     fn scalar(&self) -> Option<(Scalar, bool)> {
         match &self.node.content {
             Content::Scalar { text, plain: true } => Some((Scalar::plain(text), true)),
@@ -174,7 +174,7 @@ impl<'a> Field<'a> {
     }
 }
 
-/// Kubernetes reads YAML 1.1, in which these are booleans, and then refuses them as text.
+/// Kubernetes reads YAML 1.1, where these are booleans, and then refuses them as text.
 fn is_old_boolean(text: &str) -> bool {
     ["yes", "no", "on", "off"].contains(&text.to_lowercase().as_str())
 }

@@ -1,4 +1,4 @@
-//! The admin listener: the state of the service, once or at every change.
+//! The admin listener. It shows the state of the service, once or at every change.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -39,8 +39,8 @@ async fn replicas(State(view): State<View>, headers: HeaderMap) -> Response {
     with_type("application/json", Body::from(json(&view.engine.snapshot())))
 }
 
-/// An event for the state as it is, then one for each change. Changes that come faster than the
-/// client reads are taken together.
+/// Sends the present state as an event, then an event for each change. If changes come faster than
+/// the client reads, it gets only the newest.
 fn changes(view: View) -> Body {
     let version = view.engine.version();
     let events = stream::unfold((view, version, None), |(view, mut version, last)| async move {
@@ -61,7 +61,7 @@ fn changes(view: View) -> Body {
 }
 
 fn json(snapshot: &Snapshot) -> String {
-    // Nothing in it can fail: text keys and finite numbers.
+    // Serialising cannot fail: the keys are texts and the numbers are finite.
     serde_json::to_string(snapshot).unwrap_or_default()
 }
 

@@ -1,5 +1,5 @@
-//! The answers of Knative's components in place of the worker, to the byte (Go's `http.Error`,
-//! `pkg/http/handler/timeout.go`).
+//! The answers that Knative's components give instead of the worker, exact to the byte (Go's
+//! `http.Error`, `pkg/http/handler/timeout.go`).
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -7,13 +7,13 @@ use axum::response::Response;
 use http::header::{CONTENT_TYPE, HeaderName, USER_AGENT};
 use http::{HeaderValue, StatusCode};
 
-/// The activator's answer. Every request passes the activator as long as the burst capacity is
-/// short.
+/// The activator's answer. Requests pass the activator while burst capacity is short.
 pub const ACTIVATOR_TIMEOUT: &str = "activator request timeout";
-/// The queue-proxy's answer to a request that came past the activator.
+/// The queue-proxy's answer to a request that bypassed the activator.
 pub const REPLICA_TIMEOUT: &str = "request timeout";
 
-/// `http.Error`: the text with a line end, and word to browsers not to guess.
+/// Works like `http.Error`: the text with a line end, and a header that stops browsers from
+/// guessing the type.
 pub fn error(status: StatusCode, text: &str) -> Response {
     let mut response = with_text(status, format!("{text}\n"));
     let nosniff = HeaderName::from_static("x-content-type-options");
@@ -21,7 +21,7 @@ pub fn error(status: StatusCode, text: &str) -> Response {
     response
 }
 
-/// 504, without a line end.
+/// Returns a 504, without a line end.
 pub fn timeout(text: &'static str) -> Response {
     with_text(StatusCode::GATEWAY_TIMEOUT, text.into())
 }
@@ -30,19 +30,20 @@ pub fn queue_full() -> Response {
     error(StatusCode::SERVICE_UNAVAILABLE, "pending request queue full")
 }
 
-/// The worker's port answers nobody, seen from its queue-proxy: `port` is the container's.
+/// Returns the queue-proxy's answer if nothing listens on the worker's port. `port` is the
+/// container's.
 pub fn refused(port: u16) -> Response {
     let text = format!("dial tcp 127.0.0.1:{port}: connect: connection refused");
     error(StatusCode::BAD_GATEWAY, &text)
 }
 
-/// The worker, or the whole replica, has closed the connection without an answer.
+/// Returns the answer if the worker or the whole replica closed the connection without one.
 pub fn closed() -> Response {
     error(StatusCode::BAD_GATEWAY, "EOF")
 }
 
-/// Probes of Knative and of kubelets are answered by the activator itself: a client that sends
-/// their headers gets a 200 that no worker has seen.
+/// Answers probes of Knative and of kubelets. The activator itself answers them with 200, and no
+/// worker sees them, so a client that sends their headers gets the same.
 pub fn probe(request: &Request) -> Option<Response> {
     let header =
         |name: &str| request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));

@@ -1,5 +1,5 @@
-//! The body of an answer that still runs: it keeps the request's slot, and ends where the time is
-//! over.
+//! The body of an answer that is still running. It keeps the request's slot, and ends when a limit
+//! is reached.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,34 +15,34 @@ use super::answers;
 use super::engine::{Held, Slot};
 use super::forward::Connection;
 
-/// When a request is ended, even if it still runs.
+/// The times at which a running request is ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub arrival: Instant,
     pub whole: Instant,
-    /// Until the first byte.
+    /// The limit until the first byte.
     pub start: Option<Instant>,
-    /// Without a byte, before the first one too.
+    /// The limit without a byte, also before the first one.
     pub idle: Option<Duration>,
-    /// The answer in that case, if none has begun.
+    /// The text of the answer in that case, if none has begun.
     pub text: &'static str,
 }
 
-/// Dropping it, as happens when the client leaves, ends the work.
+/// A running request. Dropping it, as happens when the client leaves, ends the work.
 pub struct Running {
     body: Option<BodyDataStream>,
     over: Pin<Box<Sleep>>,
     cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     limits: Limits,
-    /// The order matters: first the worker learns of the end, then the slot is free, then the
-    /// request stops counting as load.
+    /// The order of the fields matters. First the worker learns of the end, then the slot becomes
+    /// free, then the request stops counting as load.
     connection: Option<Connection>,
     slot: Option<Slot>,
     held: Option<Held>,
 }
 
 impl Limits {
-    /// The first of them all.
+    /// Returns the earliest limit.
     pub fn first(&self) -> Instant {
         let idle = self.idle.map(|idle| self.arrival + idle);
         [self.start, idle].into_iter().flatten().fold(self.whole, Instant::min)
@@ -70,7 +70,7 @@ impl Running {
         running
     }
 
-    /// Starts the idle time again, after a byte.
+    /// Restarts the idle time after a byte.
     fn put_off(&mut self) {
         if let Some(idle) = self.limits.idle {
             self.over.as_mut().reset(self.limits.whole.min(Instant::now() + idle));
@@ -85,8 +85,8 @@ impl Running {
         self.held = None;
     }
 
-    /// The replica notices idleness first, as its last byte passed it first; the activator the end
-    /// of the whole time.
+    /// Returns the text of the answer. The replica notices idleness first, because the last byte
+    /// passed it first; the activator notices the end of the whole time.
     fn text(&self) -> &'static str {
         if Instant::now() < self.limits.whole { answers::REPLICA_TIMEOUT } else { self.limits.text }
     }
@@ -117,8 +117,8 @@ impl Stream for Running {
             return Poll::Ready(Some(Err(axum::Error::new(std::io::Error::other("the replica is gone")))));
         }
         if self.over.as_mut().poll(context).is_ready() {
-            // Bytes that were sent can't be taken back. Knative ends the answer as if it were
-            // complete, and only its last line tells.
+            // Sent bytes cannot be taken back. Knative ends such an answer as if it were complete,
+            // and only its last line shows the error.
             let text = self.text();
             self.end();
             return Poll::Ready(Some(Ok(Bytes::from_static(text.as_bytes()))));

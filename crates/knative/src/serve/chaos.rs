@@ -1,20 +1,21 @@
-//! Faults on purpose, to see how a bridge or a worker takes them.
+//! Makes faults on purpose, to test a bridge or a worker.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use longhaul_places::units::{Span, UnitError};
 
-/// Which faults, and how often. Rates are shares of the requests that reach a replica, from 0 to 1.
+/// The kinds of faults, and their rates. A rate is a share of the requests that reach a replica,
+/// from 0 to 1.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Chaos {
-    /// The replica's worker is killed within a second after the request began, if it still runs.
+    /// Kills the replica's worker within a second after the request began, if it still runs.
     pub kill: f64,
     /// The worker refuses the connection: nothing ran.
     pub refuse: f64,
     /// The worker does its work, but the client's connection is closed without the answer.
     pub reset: f64,
-    /// Each cold start takes up to so much longer.
+    /// Each cold start takes longer by a random time up to this.
     pub delay: Duration,
 }
 
@@ -45,7 +46,7 @@ impl Chaos {
         }
     }
 
-    /// The delay that is added to one cold start.
+    /// Returns the delay that is added to one cold start.
     pub fn delay(&self) -> Duration {
         self.delay.mul_f64(fastrand::f64())
     }

@@ -1,5 +1,5 @@
-//! The state of the service that all requests and replicas share, and the loop that lets its time
-//! pass.
+//! The state of the service, shared by all requests and replicas, and the loop that advances its
+//! time.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ use super::snapshot::{self, Snapshot, State};
 use crate::kpa::Time;
 use crate::service::{Counts, Pool, ReplicaId, Revision, Starts, Ticket};
 
-/// The activator's own bound on the requests that it holds.
+/// The activator's own limit on the requests that it holds.
 const QUEUE_DEPTH: usize = 10_000;
 
 /// A running service without its listener.
@@ -25,18 +25,18 @@ pub struct Engine {
     pub clock: Clock,
     state: Mutex<Shared>,
     counts: watch::Sender<Counts>,
-    /// Counts up at every change that a snapshot shows.
+    /// Counts every change that a snapshot shows.
     version: watch::Sender<u64>,
-    /// The next turn may be due earlier than it was.
+    /// Signals that the next turn may be due earlier.
     due: Notify,
     runner: Runner,
     /// The tasks of the replicas.
     replicas: TaskTracker,
-    /// The whole service stops: every replica is told to end, without a drain.
+    /// Cancelled when the whole service stops: every replica must end, without a drain.
     stopping: CancellationToken,
-    /// Nobody waits any more: every worker is killed.
+    /// Cancelled when the wait is over: every worker is killed.
     killing: CancellationToken,
-    /// The last replica is gone, and no other comes.
+    /// Cancelled when the last replica is gone and no other will start.
     over: CancellationToken,
 }
 
@@ -46,7 +46,7 @@ struct Shared {
     runs: u64,
 }
 
-/// How a waiting request is reached.
+/// The channel to a waiting request.
 struct Waiter {
     slot: oneshot::Sender<Slot>,
     item: String,
@@ -57,7 +57,7 @@ struct Entry {
     name: Arc<str>,
     started: Time,
     state: State,
-    /// None before it was ready for the first time.
+    /// `None` until it is ready for the first time.
     target: Option<Target>,
     /// The items that run there, in the order of their starts.
     items: BTreeMap<u64, String>,
@@ -65,15 +65,15 @@ struct Entry {
     stop: CancellationToken,
 }
 
-/// A request that counts as load. Dropping it, when the answer is complete or its client is gone,
-/// takes it off.
+/// A request that counts as load. It is dropped when the answer is complete or the client is gone,
+/// and then stops counting.
 pub struct Held {
     engine: Arc<Engine>,
     ticket: Ticket,
     pub way: Way,
 }
 
-/// Who is between client and replica.
+/// The component between client and replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     Activator,
@@ -88,19 +88,22 @@ pub struct Slot {
     pub target: Target,
 }
 
-/// The queue is full: the request has no place in it.
+/// The queue is full and refuses the request.
 #[derive(Debug)]
 pub struct Full;
 
 impl Engine {
+    /// Makes a service without replicas.
+    ///
     /// # Errors
+    ///
     /// The program that watches over the workers cannot be started.
     pub fn new(settings: Settings) -> std::io::Result<Arc<Self>> {
         let clock = Clock::start(settings.speed);
         let slots = settings.service.container_concurrency as usize;
         let pool = Pool::with_starts(slots, Starts::Announced, QUEUE_DEPTH);
-        // A person who tries a worker twice should see the same twice. `plan` shows the effect of
-        // chance.
+        // A person who tries a worker twice should see the same result twice. `plan` shows the
+        // effect of chance.
         let revision =
             Revision::new(settings.service.autoscaling.clone(), pool, clock.now()).waking_with_load();
         Ok(Arc::new(Engine {
@@ -118,7 +121,7 @@ impl Engine {
         }))
     }
 
-    /// Lets time pass; runs until it is dropped.
+    /// Advances time. Runs until it is dropped.
     pub async fn drive(self: Arc<Self>) {
         loop {
             self.turn();
@@ -130,10 +133,11 @@ impl Engine {
         }
     }
 
-    /// Takes a request in. The receiver gets its slot; it fails where the replica that it waited at
-    /// is gone.
+    /// Takes a request. The receiver gets its slot; it fails if the replica at which the request
+    /// waited is gone.
     ///
     /// # Errors
+    ///
     /// The queue is full.
     pub fn arrive(self: &Arc<Self>, item: String) -> Result<(Held, oneshot::Receiver<Slot>), Full> {
         let (sender, receiver) = oneshot::channel();
@@ -180,27 +184,28 @@ impl Engine {
         }
     }
 
-    /// Every replica is told to end, at once.
+    /// Tells every replica to end, at once.
     pub fn stop(&self) {
-        // Under the lock, so that no turn that has begun starts a replica after it.
+        // The lock keeps a turn that has begun from starting a replica afterwards.
         let _shared = self.shared();
         self.stopping.cancel();
         self.replicas.close();
     }
 
-    /// Every worker is killed.
+    /// Kills every worker.
     pub fn kill(&self) {
         self.stop();
         self.killing.cancel();
     }
 
-    /// When no replica is left. Only after [`stop`](Self::stop).
+    /// Waits until no replica is left. Call it only after [`stop`](Self::stop).
     pub async fn stopped(&self) {
         self.replicas.wait().await;
         self.over.cancel();
     }
 
-    /// Cancelled when no replica is left that could take a waiting request.
+    /// Returns the token that is cancelled when no replica is left that could take a waiting
+    /// request.
     pub fn over(&self) -> &CancellationToken {
         &self.over
     }
@@ -217,8 +222,8 @@ impl Engine {
         self.due.notify_one();
     }
 
-    /// Does everything that is due. Slots are handed out after the lock is released: the slot of a
-    /// request that has just gone comes back at once.
+    /// Does everything that is due. Slots are handed out after the lock is released, because the
+    /// slot of a request that has just gone comes back at once.
     fn turn(self: &Arc<Self>) {
         let assigned = {
             let mut shared = self.shared();
@@ -228,7 +233,7 @@ impl Engine {
             let assigned: Vec<(Waiter, Slot)> =
                 assigned.into_iter().filter_map(|(waiter, id)| self.begin(&mut shared, waiter, id)).collect();
             let counts = shared.revision.counts();
-            // Under the lock, so that no older count overtakes a newer one.
+            // The lock keeps an older count from overtaking a newer one.
             self.counts.send_if_modified(|last| std::mem::replace(last, counts) != counts);
             assigned
         };
@@ -263,7 +268,7 @@ impl Engine {
         }
     }
 
-    /// A waiting request gets its slot.
+    /// Gives a waiting request its slot.
     fn begin(
         self: &Arc<Self>,
         shared: &mut Shared,
@@ -339,7 +344,7 @@ impl Host for Arc<Engine> {
 }
 
 impl Held {
-    /// Converts a span of the service's own time into the time outside.
+    /// Converts a span of the service's time into real time.
     pub fn outside(&self, span: Duration) -> Duration {
         self.engine.clock.outside(span)
     }

@@ -1,5 +1,5 @@
-//! One request to a worker's own port, as a queue-proxy sends it: a connection for each, closed as
-//! soon as nobody waits for the answer.
+//! Sends one request to a worker's own port, as a queue-proxy does. Each request has its own
+//! connection, which is closed as soon as nobody waits for the answer.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use tokio::task::JoinHandle;
 
 use super::answers;
 
-/// A loopback connection that takes longer has nobody who accepts it.
+/// The limit for connecting. A loopback connection that takes longer is never accepted.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The connection to a worker. Dropping it closes it, which is how a worker learns that nobody
-/// waits any more.
+/// The connection to a worker. Dropping it closes it. That tells a worker that nobody waits any
+/// more.
 pub struct Connection(JoinHandle<()>);
 
 impl Drop for Connection {
@@ -34,8 +34,9 @@ impl Drop for Connection {
 /// Sends the request to `port`. The answer's body lives as long as the connection.
 ///
 /// # Errors
-/// The answer that the queue-proxy gives in place of the worker. In it the worker's port is the
-/// `shown` one, that of its container.
+///
+/// The answer that the queue-proxy gives instead of the worker. It names the port `shown`, which is
+/// the container's.
 pub async fn send(port: u16, shown: u16, request: Request) -> Result<(Response, Connection), Response> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let stream = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
@@ -43,7 +44,7 @@ pub async fn send(port: u16, shown: u16, request: Request) -> Result<(Response, 
         Ok(Err(_)) => return Err(answers::refused(shown)),
         Err(_) => return Err(bad_gateway(&format!("dial tcp 127.0.0.1:{shown}: i/o timeout"))),
     };
-    // A failure costs milliseconds, nothing else.
+    // Without this option an answer is only milliseconds slower.
     let _ = stream.set_nodelay(true);
     let local = stream.local_addr().map_or(0, |address| address.port());
     let explain = |error: &hyper::Error| answer_for(error, local, shown);
@@ -54,7 +55,7 @@ pub async fn send(port: u16, shown: u16, request: Request) -> Result<(Response, 
         .await
         .map_err(|error| explain(&error))?;
     let connection = Connection(tokio::spawn(async move {
-        // Its errors come back with the answer or its body.
+        // Its errors arrive with the answer or its body.
         let _ = connection.await;
     }));
     let mut request = outgoing(request);
@@ -65,8 +66,8 @@ pub async fn send(port: u16, shown: u16, request: Request) -> Result<(Response, 
     let after = |mut response: Response| {
         if early.load(Ordering::Relaxed) {
             // Knative's queue-proxy takes a 1xx for the worker's answer and drops the status that
-            // follows, its own 502 too; Go then says
-            // 200. A client that acks by the status alone loses work there, and should see it here.
+            // follows, even its own 502; Go then sends 200. A client that acks by the status alone
+            // loses work there, and should see that here.
             *response.status_mut() = StatusCode::OK;
         }
         response
@@ -77,7 +78,7 @@ pub async fn send(port: u16, shown: u16, request: Request) -> Result<(Response, 
     }
 }
 
-/// As Go's `httputil.ReverseProxy` passes it on.
+/// Changes the request as Go's `httputil.ReverseProxy` does.
 fn outgoing(request: Request) -> Request {
     let (mut parts, body) = request.into_parts();
     remove_hop_by_hop(&mut parts.headers);
@@ -93,7 +94,7 @@ fn incoming(response: http::Response<hyper::body::Incoming>) -> Response {
     Response::from_parts(parts, Body::new(body))
 }
 
-/// RFC 9110, section 7.6.1.
+/// Removes the headers of RFC 9110, section 7.6.1.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
@@ -115,7 +116,7 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     headers.remove(proxy);
 }
 
-/// In the words of Go's errors, which clients of Knative see.
+/// Returns the answer with the words of Go's errors, which clients of Knative see.
 fn answer_for(error: &hyper::Error, local: u16, shown: u16) -> Response {
     use std::error::Error;
     let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());

@@ -1,5 +1,4 @@
-//! The far side of the promise that no worker outlives `serve`: two small programs that the binary
-//! also is.
+//! Makes sure that no worker outlives `serve`, with two small programs that the binary contains.
 //!
 //! A death signal (`PR_SET_PDEATHSIG`) would need `unsafe` and reach only the worker itself, not
 //! the processes that it has started. A guard that waits for the end of a pipe reaches the whole
@@ -19,17 +18,17 @@ pub const GUARD_COMMAND: &str = "worker-guard";
 /// The hidden command of [`become_worker`].
 pub const WORKER_COMMAND: &str = "worker-start";
 
-/// Reads which process groups have begun and ended, and kills those that are left when the input
-/// ends.
+/// Reads which process groups have begun and ended. When the input ends, kills the remaining ones.
 ///
 /// # Errors
-/// The input cannot be read. All remaining groups have been killed then too.
+///
+/// The input cannot be read. All remaining groups have been killed in that case too.
 pub fn watch(input: impl BufRead) -> io::Result<()> {
     let mut groups = HashSet::new();
     let ended = follow(input, &mut groups);
     for group in groups {
         if let Some(group) = Pid::from_raw(group) {
-            // A group that has ended meanwhile is fine.
+            // The group may have ended meanwhile.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
@@ -48,8 +47,8 @@ fn follow(input: impl BufRead, groups: &mut HashSet<i32>) -> io::Result<()> {
     Ok(())
 }
 
-/// Tells the guard at the other end of standard input of this process group, and becomes the
-/// worker. Comes back only with an error.
+/// Tells the guard, through standard input, the number of this process group, and becomes the
+/// worker. Returns only with an error.
 pub fn become_worker(words: &[String]) -> io::Error {
     let Some((program, arguments)) = words.split_first() else {
         return io::Error::other("the command is missing");
@@ -62,16 +61,17 @@ pub fn become_worker(words: &[String]) -> io::Error {
 
 fn announce() -> io::Result<()> {
     let mut guard = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    // One write, far below the size up to which a pipe keeps writes whole.
+    // A pipe writes so few bytes whole, in one piece.
     guard.write_all(begun(std::process::id()).as_bytes())
 }
 
-/// The line that tells the guard of a group, which has the number of its first process.
+/// Returns the line that tells the guard about a group. A group has the number of its first
+/// process.
 fn begun(group: u32) -> String {
     format!("+{group}\n")
 }
 
-/// The line that tells the guard that a group has ended.
+/// Returns the line that tells the guard that a group has ended.
 pub fn ended(group: i32) -> String {
     format!("-{group}\n")
 }

@@ -1,5 +1,5 @@
-//! Takes connections. By hand rather than by axum, because a fault can be that a client's
-//! connection closes without an answer.
+//! Takes connections. It does not use axum's server, because a fault may close a client's
+//! connection without an answer.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use tokio_util::task::TaskTracker;
 use super::engine::Engine;
 use super::request;
 
-/// Answers until `closing`; then takes no new connection and ends each after its running request.
-/// `cut` ends all at once. Gives back when the last connection has ended.
+/// Answers until `closing`. Then takes no new connection and ends each after its running request.
+/// `cut` ends all at once. Returns when the last connection has ended.
 pub async fn run(
     listener: TcpListener,
     engine: Arc<Engine>,
@@ -42,7 +42,7 @@ pub async fn run(
             }
             Err(error) => {
                 tracing::warn!(%error, "A connection could not be accepted");
-                // Mostly too many open files: only the end of another connection helps.
+                // Usually too many files are open, and only the end of another connection helps.
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
         }
@@ -53,7 +53,7 @@ pub async fn run(
 }
 
 async fn serve(stream: TcpStream, engine: Arc<Engine>, closing: CancellationToken) {
-    // A failure costs milliseconds for each answer, nothing else.
+    // Without this option each answer is only milliseconds slower.
     let _ = stream.set_nodelay(true);
     let answer = move |request: http::Request<Incoming>| {
         let engine = Arc::clone(&engine);

@@ -1,8 +1,8 @@
-//! A Knative Service on this machine: `longhaul serve`, the demo, tests.
+//! Runs a Knative Service on this machine, for `longhaul serve`, the demo and tests.
 //!
-//! Toward a client it behaves like Knative's activator and queue-proxy, to the status and the byte;
-//! its replicas are processes, or parts of this one, and come and go by Knative's own arithmetic
-//! ([`kpa`](super::kpa)). A development tool: production is Knative itself.
+//! Clients see the statuses and bodies of Knative's activator and queue-proxy. Replicas are
+//! processes, or parts of this process, and are scaled by Knative's own arithmetic
+//! ([`kpa`](super::kpa)). It is a development tool; production is Knative itself.
 //!
 //! Read in this order: [`engine`] (the shared state), [`request`] and [`body`] (one request),
 //! [`replica`] (one replica), [`guard`] (why no worker outlives this process).
@@ -39,8 +39,8 @@ pub use worker::Worker;
 use super::service::Counts;
 use engine::Engine;
 
-/// Headers of a request or an answer, as many as fit into hyper's buffer. Go's servers have a limit
-/// in bytes only.
+/// The most headers of a request or an answer; as many fit into hyper's buffer. Go's servers limit
+/// only the bytes.
 const MOST_HEADERS: usize = 4096;
 
 /// Starts services.
@@ -51,16 +51,16 @@ pub struct Server;
 pub struct Handle {
     address: SocketAddr,
     engine: Arc<Engine>,
-    /// Takes no new requests from then on.
+    /// Cancelled when the service stops taking requests.
     closing: CancellationToken,
-    /// Ends the requests that still run.
+    /// Cancelled when the running requests must end.
     cut: CancellationToken,
     server: JoinHandle<()>,
     driver: JoinHandle<()>,
     _on_drop: [DropGuard; 2],
 }
 
-/// Why a service does not start.
+/// The reason why a service does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{address}: {source}")]
@@ -93,7 +93,7 @@ impl Handle {
         self.address
     }
 
-    /// The counts, now and at every change.
+    /// Returns the counts, now and at every change.
     pub fn counts(&self) -> watch::Receiver<Counts> {
         self.engine.counts()
     }
@@ -102,13 +102,14 @@ impl Handle {
         self.engine.snapshot()
     }
 
-    /// Shows the replicas there until the service stops.
+    /// Shows the replicas on this listener until the service stops.
     pub fn admin(&self, listener: TcpListener) -> JoinHandle<()> {
         tokio::spawn(admin::run(listener, Arc::clone(&self.engine), self.closing.clone()))
     }
 
-    /// Takes no new requests, tells every worker to end, cuts the waiting requests when the last
-    /// worker has ended, and everything that still runs after `stop_grace`. None is left then.
+    /// Stops the service. It takes no new requests and tells every worker to end. When the last
+    /// worker has ended it cuts the waiting requests, and after `stop_grace` everything that still
+    /// runs.
     pub async fn stop(mut self) {
         self.closing.cancel();
         self.engine.stop();
@@ -128,8 +129,8 @@ impl Handle {
     async fn cut_all(&mut self) {
         self.engine.kill();
         self.engine.stopped().await;
-        // The clients have seen the end of the replicas. Bytes that are still on their way are cut
-        // here.
+        // The clients have seen the end of the replicas. This cuts bytes that are still on their
+        // way.
         self.cut.cancel();
         if !self.server.is_finished() {
             let _ = (&mut self.server).await;

@@ -1,10 +1,10 @@
-//! One request, from its arrival to the last byte of its answer.
+//! Handles one request, from its arrival to the last byte of its answer.
 //!
-//! As Knative does, it counts as load from beginning to end, and every limit of time runs from its
-//! arrival, while it waits for a replica too. Unlike Knative, it is forgotten as soon as its client
-//! leaves, although it still waits: Go's server notices that only after the body was read, so the
-//! real activator dispatches work that nobody waits for. Here the body is read early, up to a
-//! bound.
+//! As in Knative it counts as load from beginning to end, and every time limit runs from its
+//! arrival, also while it waits for a replica. Unlike in Knative, a waiting request is dropped as
+//! soon as its client leaves. Go's server notices a lost client only after the body was read, so
+//! the real activator sends work to a replica for which nobody waits. Here the body is read early,
+//! up to a bound.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,11 +22,11 @@ use super::engine::{Engine, Held, Slot, Way};
 use super::forward::{self, Connection};
 use super::replica::Target;
 
-/// How much of a body is read before its request runs; the rest follows then.
+/// How many bytes of a body are read before its request runs; the rest follows then.
 const READ_AHEAD_BYTES: usize = 4 << 20;
 
-/// The client's connection is to be closed without an answer: a fault asked for that, or the
-/// service ended before the request ran.
+/// Closes the client's connection without an answer: a fault asked for that, or the service ended
+/// before the request ran.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is cut on purpose")]
 pub struct Cut;
@@ -50,7 +50,7 @@ pub async fn hold(engine: Arc<Engine>, request: Request) -> Result<Response, Cut
         return Ok(answers::queue_full());
     };
     let limits = limits(&engine, &held);
-    // Dropping this future drops the request's place in the queue, its slot and its work.
+    // Dropping this future also drops the request's place in the queue, its slot and its work.
     let work = async {
         let waiting = async { (read_ahead(request).await, slot.await) };
         let (request, slot) = tokio::select! {
@@ -95,7 +95,7 @@ async fn run(engine: &Arc<Engine>, request: Request, slot: Slot) -> Result<Answe
     };
     let (response, connection) = tokio::select! {
         answer = answer => answer,
-        // The replica is gone with all that it ran.
+        // The replica is gone, and with it everything that it ran.
         () = cut.cancelled() => (answers::closed(), None),
         () = kill => (answers::closed(), None),
     };
@@ -105,12 +105,12 @@ async fn run(engine: &Arc<Engine>, request: Request, slot: Slot) -> Result<Answe
     Ok(Answer { response, connection, slot: Some(slot) })
 }
 
-/// Keeps all that the request holds until the last byte of the answer is out.
+/// Keeps everything that the request holds until the last byte of the answer is sent.
 fn until_sent(answer: Answer, held: Held, limits: Limits) -> Response {
     use axum::body::HttpBody;
     let Answer { mut response, connection, slot } = answer;
     if let Some(length) = response.body().size_hint().exact() {
-        // Streams have no length of their own.
+        // A stream has no length, so the header is set here.
         response.headers_mut().entry(http::header::CONTENT_LENGTH).or_insert_with(|| length.into());
     }
     response.map(|body| {
@@ -131,7 +131,7 @@ fn limits(engine: &Engine, held: &Held) -> Limits {
         idle: timeouts.idle.map(outside),
         arrival,
         text: match held.way {
-            // The activator's clock started first, so its answer comes first.
+            // The activator's clock started first, so the activator answers first.
             Way::Activator => answers::ACTIVATOR_TIMEOUT,
             Way::Direct => answers::REPLICA_TIMEOUT,
         },
@@ -163,7 +163,7 @@ async fn read_ahead(request: Request) -> Request {
     Request::from_parts(parts, body)
 }
 
-/// Its name for a person.
+/// Returns the request's name for a person.
 fn item(request: &Request) -> String {
     let id = request.headers().get("ce-id").map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
     id.unwrap_or_else(|| format!("{} {}", request.method(), request.uri().path()))

@@ -1,4 +1,4 @@
-//! How a service is run on this machine.
+//! The settings of a service on this machine.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,9 +15,9 @@ use crate::manifest::Service;
 pub struct Settings {
     pub service: Service,
     pub program: Program,
-    /// Where it listens; port 0 takes a free one.
+    /// The address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// On top of the time that a worker takes to become ready: pulling an image, finding a node.
+    /// The time before a worker starts, which stands for pulling an image and finding a node.
     pub cold_start: Duration,
     /// The time from the stop of a replica until its worker gets SIGTERM. Knative waits until no
     /// new request has come for 30 s.
@@ -26,7 +26,7 @@ pub struct Settings {
     /// cuts them.
     pub stop_grace: Duration,
     pub chaos: Chaos,
-    /// Seconds for the service for each second outside; above 0.
+    /// Seconds of the service per second of real time; above 0.
     pub speed: f64,
 }
 
@@ -65,7 +65,7 @@ pub enum Stream {
 }
 
 impl Settings {
-    /// Real time, no faults, a free port on loopback.
+    /// Returns settings with real time, no faults, and a free port on loopback.
     pub fn new(service: Service, program: Program) -> Self {
         Settings {
             service,

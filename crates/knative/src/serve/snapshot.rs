@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-/// The whole of it, as `GET /replicas` shows it.
+/// The whole state, as `GET /replicas` shows it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Snapshot {
-    /// Replicas that are to be there, after the scale bounds.
+    /// The wanted number of replicas, after the scale bounds.
     pub desired: u32,
     pub ready: u32,
-    /// The autoscaler panics: it follows the short window, and does not scale down.
+    /// Whether the autoscaler panics: it then follows the short window, and does not scale down.
     pub panic: bool,
     /// Mean requests in flight over the stable window, at the last decision.
     pub stable_average: f64,
@@ -24,11 +24,10 @@ pub struct Snapshot {
 pub struct Replica {
     pub name: String,
     pub state: State,
-    /// Since its start.
+    /// The time since its start.
     #[serde(rename = "age_seconds", serialize_with = "seconds")]
     pub age: Duration,
-    /// The item that it works on: the event's id, or else the method and path. The oldest of
-    /// several.
+    /// The oldest running item: the event's id, or else the method and path.
     pub item: Option<String>,
 }
 
@@ -37,9 +36,9 @@ pub struct Replica {
 pub enum State {
     Starting,
     Ready,
-    /// Its worker has ended, and is started again after a pause.
+    /// Its worker has ended, and will be started again after a pause.
     Crashed,
-    /// It takes no new request, and ends.
+    /// It takes no new request, and will end.
     Terminating,
 }
 

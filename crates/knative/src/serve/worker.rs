@@ -1,4 +1,4 @@
-//! A worker inside of this process.
+//! A worker inside this process.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,8 +6,8 @@ use std::pin::Pin;
 use axum::extract::Request;
 use axum::response::Response;
 
-/// Does one request. Dropping the future means that the client is gone or the time is over: the
-/// work is to end there.
+/// Handles one request. If the future is dropped, the client is gone or the time is over, and the
+/// work must end.
 pub trait Worker: Send + Sync + 'static {
     fn call(&self, request: Request) -> Pin<Box<dyn Future<Output = Response> + Send + '_>>;
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use crate::kpa::Time;
 
-/// Names a replica for as long as the service lives.
+/// The name of a replica, unique as long as the service lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReplicaId(u64);
 
-/// Names a request, and the way that it took.
+/// The name of a request, and the way that it took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
     id: u64,
@@ -22,21 +22,21 @@ pub struct Ticket {
 pub(super) enum Way {
     /// Through the activator, which holds it until any replica has a free slot.
     Activator,
-    /// Past it, to a replica that was chosen at the arrival, where it waits behind the running
-    /// requests.
+    /// It bypasses the activator and goes to a replica that was chosen at the arrival, where it
+    /// waits behind the running requests.
     Direct,
 }
 
-/// The queue holds as many requests as it may.
+/// The queue holds as many requests as it may, and refuses this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
-/// When a replica that was started takes requests, and when one that was stopped is gone.
+/// How the pool learns when a started replica is ready, and when a stopped one is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Starts {
-    /// Ready after so long, gone when the last request that it runs is answered.
+    /// It is ready after this time, and gone when the last request that it runs is answered.
     After(Duration),
-    /// The caller, which runs the replicas, says so: [`Pool::ready`], [`Pool::unready`],
+    /// The caller runs the replicas and reports these events: [`Pool::ready`], [`Pool::unready`],
     /// [`Pool::gone`].
     Announced,
 }
@@ -48,8 +48,8 @@ pub struct Changes {
     pub stopped: Vec<ReplicaId>,
 }
 
-/// Replicas in the order of their starts, and the queue in front of them. `W` is how a waiting
-/// request is reached.
+/// Replicas in the order of their starts, and the queue in front of them. `W` is the channel to a
+/// waiting request.
 #[derive(Debug)]
 pub struct Pool<W> {
     /// Requests that one replica takes at once.
@@ -62,7 +62,7 @@ pub struct Pool<W> {
     waiting_directly: usize,
     next_ticket: u64,
     next_replica: u64,
-    /// Where the next round begins.
+    /// The replica at which the next round begins.
     turn: usize,
     random: fastrand::Rng,
     changes: Changes,
@@ -73,28 +73,27 @@ struct Replica<W> {
     id: ReplicaId,
     phase: Phase,
     busy: usize,
-    /// Requests that came directly and found no free slot: the queue of the queue-proxy.
+    /// Requests that bypassed the activator and found no free slot: the queue of the queue-proxy.
     waiting: VecDeque<(Ticket, W)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// None is one that will be announced.
+    /// `None` if the caller will report the start.
     Starting {
         ready_at: Option<Time>,
     },
     Ready,
-    /// Takes no new request any more.
+    /// It takes no new request.
     Terminating,
 }
 
-/// Requests that wait at one replica, for each slot of it (Knative Serving,
-/// `pkg/queue/sharedmain`).
+/// The most requests that wait at one replica, per slot (Knative Serving, `pkg/queue/sharedmain`).
 const DIRECT_DEPTH_PER_SLOT: usize = 10;
-/// Up to this many slots the activator fills replicas in their order; above it goes round.
+/// With up to this many slots the activator fills replicas in their order; with more it goes round.
 const FIRST_AVAILABLE_SLOTS_MAX: usize = 3;
 
-/// How many replicas are in which phase.
+/// The number of replicas in each phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Phases {
     pub starting: u32,
@@ -103,7 +102,7 @@ pub struct Phases {
 }
 
 impl<W> Pool<W> {
-    /// `slots` is `containerConcurrency`, 0 for no limit.
+    /// Makes an empty pool. `slots` is `containerConcurrency`, 0 for no limit.
     pub fn new(slots: usize, cold_start: Duration, queue_depth: usize) -> Self {
         Pool::with_starts(slots, Starts::After(cold_start), queue_depth)
     }
@@ -124,10 +123,11 @@ impl<W> Pool<W> {
         }
     }
 
-    /// Puts a request behind those that wait already.
+    /// Puts a request at the end of the queue.
     ///
     /// # Errors
-    /// The queue is full: the request is to be refused at once.
+    ///
+    /// The queue is full: the request must be refused at once.
     pub fn enqueue(&mut self, waiter: W) -> Result<Ticket, Full> {
         if self.waiting.len() >= self.queue_depth {
             return Err(Full);
@@ -137,12 +137,13 @@ impl<W> Pool<W> {
         Ok(ticket)
     }
 
-    /// Gives a request to the next ready replica in turn, past the shared queue. There must be one:
-    /// with none ready, requests go to the activator.
+    /// Gives a request to the next ready replica in turn, past the shared queue. At least one must
+    /// be ready; otherwise requests go to the activator.
     ///
     /// # Errors
-    /// That replica's queue is full: the request is to be refused at once, whether or not another
-    /// one is idle.
+    ///
+    /// That replica's queue is full: the request must be refused at once, even if another replica
+    /// is idle.
     pub fn enqueue_directly(&mut self, waiter: W) -> Result<Ticket, Full> {
         let ready = self.replicas.iter().filter(|replica| replica.phase == Phase::Ready).count();
         if ready == 0 {
@@ -161,7 +162,7 @@ impl<W> Pool<W> {
         Ok(ticket)
     }
 
-    /// Takes a request out of the queue, where it still waits.
+    /// Takes a request out of the queue, if it still waits.
     pub fn abandon(&mut self, ticket: Ticket) {
         match ticket.way {
             Way::Activator => self.waiting.retain(|(waiting, _)| *waiting != ticket),
@@ -174,9 +175,9 @@ impl<W> Pool<W> {
         }
     }
 
-    /// The next request that can run, and its replica. Requests that wait at a replica come first,
-    /// then those that wait for any, in the order of their arrival. Call it until it returns
-    /// `None`.
+    /// Returns the next request that can run, and its replica. Requests that wait at a replica come
+    /// first, then those that wait for any replica, in the order of their arrival. Call it until it
+    /// returns `None`.
     pub fn assign(&mut self) -> Option<(W, ReplicaId)> {
         if self.waiting_directly > 0 {
             let slots = self.slots;
@@ -200,9 +201,9 @@ impl<W> Pool<W> {
         Some((waiter, self.replicas[free].id))
     }
 
-    /// The activator's choice (`pkg/activator/net/lb_policy.go`): the first with a free slot where
-    /// replicas take few requests at once, in turn where they take more, the less busy one of two
-    /// where they take any number.
+    /// Chooses like the activator (`pkg/activator/net/lb_policy.go`): the first replica with a free
+    /// slot if replicas take few requests at once, in turn if they take more, and the less busy of
+    /// two if they take any number.
     fn choose(&mut self) -> Option<usize> {
         let is_free = |replica: &Replica<W>| replica.phase == Phase::Ready && replica.busy < self.slots;
         if self.slots <= FIRST_AVAILABLE_SLOTS_MAX {
@@ -221,7 +222,7 @@ impl<W> Pool<W> {
         Some(free[self.turn % free.len()])
     }
 
-    /// A request on `id` has ended.
+    /// Frees the slot of a request on `id` that has ended.
     pub fn release(&mut self, id: ReplicaId) {
         if let Some(replica) = self.find(id) {
             replica.busy = replica.busy.saturating_sub(1);
@@ -229,34 +230,34 @@ impl<W> Pool<W> {
         self.remove_finished();
     }
 
-    /// An announced replica takes requests from now on.
+    /// Records that a replica takes requests from now on, as the caller reports.
     pub fn ready(&mut self, id: ReplicaId) {
         if let Some(replica) = self.find(id).filter(|replica| replica.is_starting()) {
             replica.phase = Phase::Ready;
         }
     }
 
-    /// An announced replica takes no requests until it is ready again.
+    /// Records that a replica takes no requests until it is ready again.
     pub fn unready(&mut self, id: ReplicaId) {
         if let Some(replica) = self.find(id).filter(|replica| replica.phase == Phase::Ready) {
             replica.phase = Phase::Starting { ready_at: None };
         }
     }
 
-    /// An announced replica has ended. The requests that waited at it are dropped.
+    /// Records that a replica has ended. The requests that waited at it are dropped.
     pub fn gone(&mut self, id: ReplicaId) {
         self.replicas.retain(|replica| replica.id != id);
         self.count_direct();
     }
 
-    /// Announced replicas that were started and stopped since the last call.
+    /// Returns the replicas that the caller must start and stop since the last call.
     pub fn take_changes(&mut self) -> Changes {
         std::mem::take(&mut self.changes)
     }
 
-    /// Starts or stops replicas until `wanted` are there. A ReplicaSet chooses the victims, and so
-    /// does this: those that still start before ready ones, then the youngest first, whether busy
-    /// or not. A busy one finishes, as a worker that traps SIGTERM does.
+    /// Starts or stops replicas until `wanted` are there. It chooses like a ReplicaSet: replicas
+    /// that are still starting go before ready ones, then the youngest first, busy or not. A busy
+    /// one finishes its requests, like a worker that handles SIGTERM.
     pub fn resize(&mut self, now: Time, wanted: u32) {
         let there = self.replicas.iter().filter(|replica| replica.phase != Phase::Terminating).count();
         let wanted = wanted as usize;
@@ -288,7 +289,7 @@ impl<W> Pool<W> {
         self.remove_finished();
     }
 
-    /// Makes those ready whose cold start is over.
+    /// Makes the replicas ready whose cold start is over.
     pub fn advance(&mut self, now: Time) {
         for replica in &mut self.replicas {
             if matches!(replica.phase, Phase::Starting { ready_at: Some(ready_at) } if ready_at <= now) {
@@ -297,7 +298,7 @@ impl<W> Pool<W> {
         }
     }
 
-    /// When the next replica becomes ready.
+    /// Returns the time at which the next replica becomes ready.
     pub fn next_ready(&self) -> Option<Time> {
         let ready_at = |replica: &Replica<W>| match replica.phase {
             Phase::Starting { ready_at } => ready_at,
@@ -355,7 +356,7 @@ impl<W> Replica<W> {
 }
 
 impl Ticket {
-    /// Whether the request went past the activator, to a replica's own queue.
+    /// Whether the request bypassed the activator and went to a replica's own queue.
     pub fn is_direct(self) -> bool {
         self.way == Way::Direct
     }

@@ -1,23 +1,24 @@
-//! One revision as a state machine: requests arrive and leave, time passes, replicas come and go as
-//! the autoscaler says.
+//! One revision as a state machine: requests arrive and leave, time passes, and the autoscaler
+//! starts and stops replicas.
 
 use std::time::Duration;
 
 use super::pool::{Changes, Full, Pool, ReplicaId, Ticket, Way};
 use crate::kpa::{Activity, Config, Load, Scaler, Time};
 
-/// An activator reports to the autoscaler, and the autoscaler scrapes replicas, at this interval.
+/// The interval at which an activator reports to the autoscaler, and the autoscaler scrapes
+/// replicas.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Activator, autoscaler and replicas of one service. It has no clock: the caller must call
-/// [`turn`](Self::turn) after every other call and when [`next_turn`](Self::next_turn) comes. `W`
-/// is how a waiting request is reached.
+/// [`turn`](Self::turn) after every other call and at the time of [`next_turn`](Self::next_turn).
+/// `W` is the channel to a waiting request.
 #[derive(Debug)]
 pub struct Revision<W> {
     scaler: Scaler,
     /// The requests that the activator holds.
     activity: Activity,
-    /// The requests that went past it, as the replicas themselves report them.
+    /// The requests that bypassed the activator, as the replicas report them.
     direct: Load,
     pool: Pool<W>,
     next_report: Time,
@@ -28,16 +29,16 @@ pub struct Revision<W> {
 /// The counts of a service at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Replicas that are to be there, after the scale bounds.
+    /// The wanted number of replicas, after the scale bounds.
     pub desired: u32,
     pub ready: u32,
     pub starting: u32,
-    /// Told to stop, and still at a request.
+    /// Replicas that were told to stop and still run a request.
     pub terminating: u32,
     pub most_ready_ever: u32,
     /// Requests that wait for a replica.
     pub queued: usize,
-    /// Requests held in all: the queued ones and those that run.
+    /// All requests: the queued ones and those that run.
     pub in_flight: usize,
 }
 
@@ -54,8 +55,8 @@ impl<W> Revision<W> {
         }
     }
 
-    /// The activator is a process of its own, whose reports do not keep the beat of the
-    /// autoscaler's ticks: the first comes at `first`.
+    /// Makes the first report come at `first`. The activator is a separate process, so its reports
+    /// do not keep the rhythm of the autoscaler's ticks.
     pub fn reporting_from(mut self, first: Time) -> Self {
         self.next_report = first;
         self
@@ -67,9 +68,10 @@ impl<W> Revision<W> {
         self
     }
 
-    /// A request came in. It counts as load until [`leave`](Self::leave), whether it waits or runs.
+    /// Takes a request. It counts as load until [`leave`](Self::leave), whether it waits or runs.
     ///
     /// # Errors
+    ///
     /// The queue is full; the request does not count.
     pub fn arrive(&mut self, now: Time, waiter: W) -> Result<Ticket, Full> {
         if !self.scaler.is_proxied() && self.pool.phases().ready > 0 {
@@ -84,7 +86,7 @@ impl<W> Revision<W> {
         Ok(ticket)
     }
 
-    /// A request was answered, timed out, or lost its client.
+    /// Records that a request was answered, timed out, or lost its client.
     pub fn leave(&mut self, now: Time, ticket: Ticket) {
         self.pool.abandon(ticket);
         match ticket.way() {
@@ -93,12 +95,12 @@ impl<W> Revision<W> {
         }
     }
 
-    /// The slot of a request that ran is free again.
+    /// Frees the slot of a request that ran.
     pub fn release(&mut self, replica: ReplicaId) {
         self.pool.release(replica);
     }
 
-    /// Does everything that is due, and answers the requests that start now, each with its replica.
+    /// Does everything that is due, and returns the requests that start now, each with its replica.
     pub fn turn(&mut self, now: Time) -> Vec<(W, ReplicaId)> {
         self.pool.advance(now);
         self.report(now);
@@ -110,7 +112,7 @@ impl<W> Revision<W> {
         std::iter::from_fn(|| self.pool.assign()).collect()
     }
 
-    /// When the next turn is due if nothing happens before.
+    /// Returns the time of the next turn, if nothing happens before.
     pub fn next_turn(&self) -> Time {
         let scaler = self.scaler.next_poll().min(self.next_report);
         self.pool.next_ready().map_or(scaler, |ready| ready.min(scaler))
@@ -130,23 +132,22 @@ impl<W> Revision<W> {
         }
     }
 
-    /// A replica that announces itself takes requests from now on.
+    /// Records that a replica takes requests from now on, as the caller reports.
     pub fn ready(&mut self, replica: ReplicaId) {
         self.pool.ready(replica);
     }
 
-    /// A replica that announces itself takes none for now: its worker has ended, or fails its
-    /// probe.
+    /// Records that a replica takes no requests for now: its worker has ended, or fails its probe.
     pub fn unready(&mut self, replica: ReplicaId) {
         self.pool.unready(replica);
     }
 
-    /// A replica that announces itself has ended.
+    /// Records that a replica has ended, as the caller reports.
     pub fn gone(&mut self, replica: ReplicaId) {
         self.pool.gone(replica);
     }
 
-    /// The replicas to start and to stop since the last call, where they announce themselves.
+    /// Returns the replicas that the caller must start and stop since the last call.
     pub fn take_changes(&mut self) -> Changes {
         self.pool.take_changes()
     }
@@ -159,14 +160,14 @@ impl<W> Revision<W> {
         if now < self.next_report {
             return;
         }
-        // The rhythm stays, however late a turn comes: otherwise some second would get no report.
+        // The rhythm stays even if a turn is late; otherwise some second would get no report.
         while self.next_report <= now {
             self.next_report = self.next_report + REPORT_INTERVAL;
         }
         if let Some(mean) = self.activity.report(now) {
             self.scaler.report(now, mean);
         }
-        // The activator has counted its requests already. For the others even a zero must be
+        // The activator has already counted its own requests. For the others even a zero must be
         // reported.
         let direct = self.direct.take_mean(now);
         if self.scaler.config().scrapes_replicas() && self.pool.phases().ready > 0 {

@@ -1,4 +1,4 @@
-//! Keys that are unknown, missing, or must not stand together.
+//! Checks for keys that are unknown, missing, or exclude each other.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::{Walk, is_null, words};
 use crate::path::{self, Path};
 use crate::yaml::{Entry, Node, Range};
 
-/// Schema of the value of a key; None where the key is unknown.
+/// Returns the schema of a key's value; `None` if the key is unknown.
 pub(super) fn schema_of<'a>(schema: &'a Value, key: &str) -> Option<&'a Value> {
     let others = &schema["additionalProperties"];
     schema["properties"].get(key).or_else(|| (others.is_object() || others == true).then_some(others))
@@ -20,13 +20,14 @@ pub(super) fn is_required(schema: &Value, key: &str) -> bool {
     required(schema).any(|name| name == key)
 }
 
-/// The keys of which exactly one must be there, as `oneOf` with `required` says it.
+/// Returns the keys of which exactly one must be given, written as `oneOf` with `required`.
 fn alternatives(schema: &Value) -> Vec<&str> {
     let choices = schema["oneOf"].as_array().into_iter().flatten();
     choices.filter_map(|choice| choice["required"][0].as_str()).collect()
 }
 
-/// The name that was probably meant. `maxInFlight` and `max-in-flight` are `max_in_flight`.
+/// Returns the name that was probably meant. `maxInFlight` and `max-in-flight` give
+/// `max_in_flight`.
 pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |text: &str| text.replace(['_', '-'], "").to_lowercase();
     let wanted = plain(name);
@@ -49,7 +50,7 @@ impl Walk<'_> {
         let help = match nearest(key, free) {
             _ if key.contains(':') => "put a space behind the `:`".into(),
             Some(near) => {
-                // The key that is missing because of the typing error is not a mistake of its own.
+                // The typing error explains the missing key, so that is not reported too.
                 self.report.spoil(&path.key(near));
                 format!("did you mean `{near}`?")
             }
@@ -87,7 +88,8 @@ impl Walk<'_> {
         let names = words::list(&alternatives).replace(" and ", " or ");
         match given.as_slice() {
             [] => {
-                // An unknown key stands where one of them should; that is mistake enough.
+                // If there is an unknown key, it was probably meant as one of these and is already
+                // reported.
                 if entries.iter().all(|entry| schema_of(schema, &entry.key).is_some()) {
                     let reason = format!("one of {names} must be given");
                     self.report.shape(node.range.start, path, reason, format!("add {names}"));

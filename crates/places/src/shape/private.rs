@@ -1,4 +1,4 @@
-//! Values that may be secrets although they stand where no secret belongs.
+//! Hides values that may be secrets although their place takes no secret.
 //!
 //! A person who writes `sasl.password` one level too high, `headers:` as a list, or a password into
 //! `sink.url` must not find it in the output of a check, which often goes into the log of a build.
@@ -7,7 +7,7 @@
 use crate::report::Report;
 use crate::yaml::{Content, Node};
 
-/// Parts of names that secrets have.
+/// Parts of names that suggest a secret.
 const NAMES: [&str; 11] = [
     "pass",
     "secret",
@@ -51,10 +51,10 @@ fn names_secret(key: &str) -> bool {
     NAMES.iter().any(|name| plain.contains(name))
 }
 
-/// A URL with a user or a password, or the value of `Authorization`.
+/// Whether the text is a URL with a user or a password, or the value of `Authorization`.
 fn holds_credentials(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
-    // The last `@`: a password may have one by mistake.
+    // The last `@` counts, because a password may contain one by mistake.
     let has_user = text.rsplit_once('@').is_some_and(|(before, _)| before.contains(':'));
     has_user || SCHEMES.iter().any(|scheme| lower.contains(scheme))
 }

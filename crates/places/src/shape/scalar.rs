@@ -1,5 +1,5 @@
-//! The kinds of scalars: the core schema of YAML 1.2.2, section 10.3.2. `yes`, `no`, `on` and `off`
-//! are text in it.
+//! The kinds of scalars, by the core schema of YAML 1.2.2, section 10.3.2. There `yes`, `no`, `on`
+//! and `off` are text.
 
 use serde_json::{Number, Value};
 
@@ -13,7 +13,7 @@ pub enum Scalar {
 }
 
 impl Scalar {
-    /// Reads text that stands without quotes.
+    /// Reads text that is written without quotes.
     pub fn plain(text: &str) -> Scalar {
         match text {
             "" | "~" | "null" | "Null" | "NULL" => Scalar::Null,
@@ -34,7 +34,7 @@ impl Scalar {
         }
     }
 
-    /// Name of the type in JSON Schema.
+    /// Returns the name of the type in JSON Schema.
     pub fn json_type(&self) -> &'static str {
         match self {
             Scalar::Null => "null",
@@ -45,7 +45,7 @@ impl Scalar {
         }
     }
 
-    /// The kind in a person's words.
+    /// Returns the name of the kind for a person.
     pub fn kind(&self) -> &'static str {
         match self {
             Scalar::Null => "nothing",

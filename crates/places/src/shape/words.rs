@@ -1,4 +1,4 @@
-//! Mistakes of type and value in plain words.
+//! Explains mistakes of type and value in plain words.
 
 use regex::Regex;
 use serde_json::Value;
@@ -7,8 +7,8 @@ use super::scalar::Scalar;
 use crate::template::Template;
 use crate::units::UnitError;
 
-/// A value of the right type that the schema still refuses: reason and help. `raw` is the text as
-/// it stands in the file; only that may be shown.
+/// Returns reason and help for a value that has the right type and is still refused. `raw` is the
+/// text in the file; only that may be shown.
 pub(super) fn wrong_value(value: &Scalar, schema: &Value, raw: &str) -> Option<(String, String)> {
     match value {
         Scalar::Integer(number) => out_of_range(number.as_i128()?, schema, raw),
@@ -62,7 +62,7 @@ fn wrong_text(text: &str, schema: &Value, raw: &str) -> Option<(String, String)>
     (!fits).then(|| (format!("{} is not allowed here", quote(raw)), help))
 }
 
-/// The error of a duration or size, which quotes the value, without it if it must not be shown.
+/// Removes the value from the error of a duration or size if it must not be shown.
 pub(super) fn without_value(error: UnitError, schema: &Value, shown: Option<&str>) -> UnitError {
     let expected = expected(schema);
     match shown {
@@ -75,7 +75,7 @@ pub(super) fn without_value(error: UnitError, schema: &Value, shown: Option<&str
     }
 }
 
-/// A value of the wrong type: reason and help. `shown` is the value where it may be shown.
+/// Returns reason and help for a value of the wrong type. `shown` is the value, if it may be shown.
 pub(super) fn wrong_type(schema: &Value, kind: &str, shown: Option<&str>) -> (String, String) {
     let expected = expected(schema);
     let shown = shown.filter(|text| !text.is_empty());
@@ -101,14 +101,14 @@ pub(super) fn wrong_type(schema: &Value, kind: &str, shown: Option<&str>) -> (St
     (format!("expected {expected}, got {got}"), help)
 }
 
-/// The values of an enum. With descriptions schemars writes it as `oneOf` constants.
+/// Returns the values of an enum. With descriptions schemars writes them as `oneOf` constants.
 pub(super) fn choices(schema: &Value) -> Vec<&str> {
     let names = schema["enum"].as_array().into_iter().flatten();
     let described = schema["oneOf"].as_array().into_iter().flatten().map(|choice| &choice["const"]);
     names.chain(described).filter_map(Value::as_str).collect()
 }
 
-/// The keys that a mapping may have.
+/// Returns the keys that a mapping may have.
 pub(super) fn known_keys(schema: &Value) -> Vec<&str> {
     schema["properties"].as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect()
 }
@@ -140,8 +140,7 @@ pub(super) fn list(names: &[&str]) -> String {
     }
 }
 
-/// The value as it stands in the file, shortened. With placeholders that is the template, not the
-/// expanded text.
+/// Quotes the value as in the file, shortened. A placeholder stays as written and is not expanded.
 fn quote(raw: &str) -> String {
     const SHOWN_MAX: usize = 60;
     let origin = if Template::is_in(raw) { "what this stands for: " } else { "" };

@@ -1,12 +1,12 @@
-//! Help for YAML that cannot be read. The parser names the token that it found, not the intention
-//! of the person.
+//! Helps with YAML that cannot be read. The parser names the token that it found, and not the
+//! intention of the person.
 
 use saphyr_parser::ScanError;
 
 use super::{Error, Range, Spot};
 use crate::path;
 
-/// Parts of the parser's texts, each with the help for its usual cause. The first that fits counts.
+/// Parts of the parser's texts, each with the help for its usual cause. The first match counts.
 const CAUSES: [(&str, &str); 9] = [
     ("unprintable", "remove the control character; write it as \\xNN in double quotes if it is meant"),
     ("tab", "indent with spaces instead of tabs"),

@@ -36,7 +36,7 @@ fn the_target_follows_metric_annotation_and_container_concurrency() {
             "{on_revision:?} at {container_concurrency}"
         );
     }
-    // The cluster's percentage is for concurrency alone.
+    // The cluster's percentage applies only to concurrency.
     let cluster =
         [("container-concurrency-target-percentage", "50"), ("requests-per-second-target-default", "10")];
     assert_eq!(values(&cluster, &[], 4).target_value, 2.0);
@@ -139,7 +139,7 @@ fn the_webhooks_part_refuses_each_annotation_that_does_not_do() {
     {
         assert!(Annotations(&annotations(&[scale, other])).check(&cluster).is_err(), "{scale:?}");
     }
-    // The cluster's defaults are not compared with.
+    // Only the revision's own values are compared, not the cluster's defaults.
     for scale in [("min-scale", "60"), ("activation-scale", "60")] {
         assert_eq!(Annotations(&annotations(&[scale])).check(&cluster), Ok(()), "{scale:?}");
     }

@@ -5,12 +5,12 @@ use crate::kpa::{Activity, Cluster};
 
 const MILLISECOND: i64 = 1_000_000;
 
-/// A world of requests that each take `work`, on replicas that start cold, in steps of 10 ms.
+/// Simulates requests that each take `work`, on replicas that start cold, in steps of 10 ms.
 struct World {
     now: i64,
     scaler: Scaler,
     activity: Activity,
-    /// When each replica is ready, and when it is free again.
+    /// For each replica, when it is ready and when it is free again.
     replicas: Vec<(i64, i64)>,
     queued: usize,
     running: usize,
@@ -105,8 +105,8 @@ impl World {
 
 #[test]
 fn ten_requests_of_twenty_seconds_run_as_they_do_on_a_cluster() {
-    // Measured on a running control plane, cold start 1 s: most pods, all ready after, zero after
-    // the last answer (seconds, +- 3).
+    // These numbers were measured on a real control plane with a cold start of 1 s: most pods, time
+    // until all are ready, time until zero after the last answer (seconds, +- 3).
     for (annotations, most, ready_after, zero_after) in [
         (&[][..], 15, 8_100, 61_000),
         (&[("target-utilization-percentage", "100")], 10, 8_600, 61_000),
@@ -148,7 +148,7 @@ fn at(millis: i64) -> Time {
     Time::from_unix_nanos(millis * MILLISECOND)
 }
 
-/// The scaler of a revision without replicas, made at moment zero.
+/// Returns the scaler of a revision without replicas, made at time zero.
 fn at_zero() -> Scaler {
     let annotations = [("autoscaling.knative.dev/target-burst-capacity".to_owned(), "-1".to_owned())];
     let cluster = Cluster { allow_zero_initial_scale: true, initial_scale: 0, ..Cluster::default() };
@@ -162,7 +162,7 @@ fn load_at_zero_is_decided_on_at_once_and_the_ticks_keep_their_beat() {
     scaler.report(at(2_700), 1.0);
     assert_eq!(scaler.next_poll(), at(2_700));
     assert_eq!((scaler.poll(at(2_700), 0), scaler.next_poll()), (2, at(4_000)));
-    // A driver that comes late has missed ticks; it makes up for one.
+    // A late driver has missed several ticks; it makes up for one.
     scaler.poll(at(9_100), 2);
     assert_eq!(scaler.next_poll(), at(10_000));
 }
@@ -173,7 +173,7 @@ fn ticks_can_begin_with_the_load_at_zero() {
     assert_eq!((scaler.poll(at(2_000), 0), scaler.next_poll()), (0, at(4_000)));
     scaler.report(at(2_700), 1.0);
     assert_eq!((scaler.poll(at(2_700), 0), scaler.next_poll()), (2, at(4_700)));
-    // Load at a replica keeps the beat.
+    // Load at a replica does not change the rhythm.
     scaler.report(at(3_000), 1.0);
     assert_eq!(scaler.next_poll(), at(4_700));
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// As a kubelet does it (CrashLoopBackOff): at once, then after 10 s, 20 s and so on, at most 5
-/// min; from the start again after 10 min without a crash.
+/// Works like a kubelet (CrashLoopBackOff): at once, then after 10 s, 20 s and so on, at most 5
+/// min. After 10 min without a crash it begins again.
 #[derive(Debug, Default)]
 pub struct Backoff {
     crashes: u32,
@@ -14,7 +14,7 @@ const LONGEST: Duration = Duration::from_secs(300);
 const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
 
 impl Backoff {
-    /// The pause after a worker that ran for so long.
+    /// Returns the pause after a worker that ran for this long.
     pub fn next(&mut self, ran: Duration) -> Duration {
         if ran >= FORGIVEN_AFTER {
             self.crashes = 0;

@@ -1,4 +1,4 @@
-//! A replica inside of this process.
+//! A replica inside this process.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::{Life, Target};
 use crate::serve::snapshot::State;
 use crate::serve::worker::Worker;
 
-/// A worker that traps SIGTERM: it finishes its requests, within the grace.
+/// Runs a worker that handles SIGTERM: it finishes its requests within the grace.
 pub async fn live(life: &Life<'_>, worker: &Arc<dyn Worker>) {
     let host = life.host;
     let mut backoff = Backoff::default();

@@ -23,27 +23,27 @@ mod runner;
 pub use process::Group;
 pub use runner::Runner;
 
-/// The service, as its replicas see it.
+/// The parts of the service that its replicas use.
 pub trait Host: Send + Sync {
     fn settings(&self) -> &Settings;
     fn clock(&self) -> &Clock;
     fn runner(&self) -> &Runner;
-    /// Cancelled when the whole service stops: every replica is told to end.
+    /// Cancelled when the whole service stops: every replica must end.
     fn stopping(&self) -> &CancellationToken;
-    /// Cancelled when nobody waits any more: every worker is killed.
+    /// Cancelled when the wait is over: every worker is killed.
     fn killing(&self) -> &CancellationToken;
-    /// The replica takes requests from now on.
+    /// Reports that the replica takes requests from now on.
     fn ready(&self, id: ReplicaId, target: Target);
-    /// The replica takes no requests for now.
+    /// Reports that the replica takes no requests for now.
     fn unready(&self, id: ReplicaId, state: State);
-    /// Nothing of the replica is left.
+    /// Reports that nothing of the replica is left.
     fn gone(&self, id: ReplicaId);
-    /// The number of requests that run at the replica, at every change. None if the service does
-    /// not know it.
+    /// Returns the number of requests that run at the replica, with its changes. `None` if the
+    /// service does not know the replica.
     fn running(&self, id: ReplicaId) -> Option<watch::Receiver<usize>>;
 }
 
-/// Where the requests of a replica that is ready go.
+/// The destination of the requests of a ready replica.
 #[derive(Clone)]
 pub enum Target {
     BuiltIn { worker: Arc<dyn Worker>, cut: CancellationToken },
@@ -51,15 +51,15 @@ pub enum Target {
 }
 
 impl Target {
-    /// Cancelled when all that runs there ends at once. A process needs no such word: its
-    /// connections close.
+    /// Returns the token that is cancelled when all requests there end at once. A process needs no
+    /// token, because its connections close.
     pub fn cut(&self) -> &CancellationToken {
         match self {
             Target::BuiltIn { cut, .. } | Target::Process { cut, .. } => cut,
         }
     }
 
-    /// As SIGKILL: nothing is finished.
+    /// Works like SIGKILL: nothing is finished.
     pub fn kill(&self) {
         match self {
             Target::BuiltIn { cut, .. } => cut.cancel(),
@@ -87,7 +87,7 @@ struct Life<'a> {
 }
 
 impl Life<'_> {
-    /// This replica is to end, or the whole service.
+    /// Waits until this replica or the whole service must end.
     async fn stopped(&self) {
         tokio::select! {
             () = self.stop.cancelled() => {}
@@ -95,14 +95,14 @@ impl Life<'_> {
         }
     }
 
-    /// Waits for the time before a worker's own start. True if the replica is still wanted after
-    /// it.
+    /// Waits for the cold start, before the worker itself starts. Returns whether the replica is
+    /// still wanted after it.
     async fn cold_start(&self) -> bool {
         let settings = self.host.settings();
         self.unless_stopped(settings.cold_start + settings.chaos.delay()).await
     }
 
-    /// Lets time pass. True if the replica is still wanted after it.
+    /// Waits for a span. Returns whether the replica is still wanted after it.
     async fn unless_stopped(&self, span: Duration) -> bool {
         tokio::select! {
             biased;

@@ -1,4 +1,4 @@
-//! The output of a worker, line by line.
+//! Reads the output of a worker, line by line.
 
 use std::sync::Arc;
 
@@ -6,12 +6,12 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
 use crate::serve::settings::{Line, Stream};
 
-/// A line that is longer is cut in pieces.
+/// The longest line. A longer one is cut in pieces.
 const LINE_BYTES_MAX: usize = 16 << 10;
 
 pub type Output = Arc<dyn Fn(Line<'_>) + Send + Sync>;
 
-/// Passes every line on until the worker, and every process that inherited the stream, has closed
+/// Passes every line on until the worker and all processes that inherited the stream have closed
 /// it.
 pub async fn pass_on(from: impl AsyncRead + Unpin, stream: Stream, replica: Arc<str>, output: Output) {
     let mut reader = BufReader::new(from);

@@ -17,11 +17,11 @@ use super::{Group, Host};
 use crate::manifest::{Check, Probe};
 use crate::serve::forward;
 
-/// Between two questions while a worker starts: the queue-proxy's own, where the manifest names no
-/// period.
+/// The time between two questions while a worker starts, if the manifest names no period. It is the
+/// queue-proxy's own.
 const EAGER: Duration = Duration::from_millis(50);
-/// The activator's period. It takes a replica as soon as the probe passes, and ignores the
-/// kubelet's period.
+/// The activator's period. The activator uses a replica as soon as the probe passes, and ignores
+/// the kubelet's period.
 const ACTIVATOR: Duration = Duration::from_millis(200);
 
 /// Asks one worker.
@@ -35,7 +35,7 @@ pub struct Prober<'a> {
 }
 
 impl Prober<'_> {
-    /// Gives back when the worker has passed as often in a row as it must.
+    /// Returns when the worker has passed as often in a row as the manifest requires.
     pub async fn until_ready(&self) {
         self.host.clock().sleep(self.probe.initial_delay).await;
         let pause = match (self.probe.period, &self.probe.check) {
@@ -53,7 +53,7 @@ impl Prober<'_> {
         }
     }
 
-    /// Gives back when a worker that was ready has failed as often in a row as it may. Without a
+    /// Returns when a ready worker has failed as often in a row as the manifest allows. Without a
     /// period nobody asks again.
     pub async fn until_failed(&self) {
         let Some(period) = self.probe.period else { return std::future::pending().await };
@@ -65,7 +65,7 @@ impl Prober<'_> {
     }
 
     async fn passes(&self) -> bool {
-        // In the time outside: a worker does not start faster because the clock runs faster.
+        // This timeout is real time: a worker does not start faster when the clock runs faster.
         tokio::time::timeout(self.probe.timeout, self.ask()).await.unwrap_or(false)
     }
 
@@ -81,17 +81,18 @@ impl Prober<'_> {
                 let answer = forward::send(self.port, self.port, request).await;
                 answer.is_ok_and(|(response, _)| (200..400).contains(&response.status().as_u16()))
             }
-            // The queue-proxy can't run it, and asks whether the port is open; a replica is ready
-            // when both are content.
+            // The queue-proxy cannot run the command, so it asks whether the port is open. A
+            // replica is ready when both checks pass.
             Check::Exec { command } => self.accepts().await && self.run(command).await,
         }
     }
 
-    /// Whether the program succeeds. Dropping the future ends the program.
+    /// Runs the program and returns whether it succeeds. Dropping the future ends the program.
     async fn run(&self, words: &[String]) -> bool {
         let Ok(child) = self.start(words) else { return false };
         let given_up = CancellationToken::new();
-        // A task of its own, because the end of a program that was given up has to be waited for.
+        // The program has a task of its own, because even the end of an abandoned program must be
+        // awaited.
         let ended = tokio::spawn(until_ended(Arc::clone(self.host), child, given_up.clone()));
         let _given_up = given_up.drop_guard();
         ended.await.unwrap_or(false)
@@ -108,7 +109,8 @@ impl Prober<'_> {
     }
 }
 
-/// Whether the program succeeded before it was given up. Nothing that it has started is left then.
+/// Returns whether the program succeeded before it was abandoned. Nothing that it started is left
+/// then.
 async fn until_ended(host: Arc<dyn Host>, mut child: Child, given_up: CancellationToken) -> bool {
     let group = Group::of(&child);
     let passed = tokio::select! {
@@ -116,14 +118,14 @@ async fn until_ended(host: Arc<dyn Host>, mut child: Child, given_up: Cancellati
         () = given_up.cancelled() => false,
     };
     group.kill();
-    // Only then has it said the last word to the guard.
+    // After this the program has sent its last line to the guard.
     let _ = child.wait().await;
     group.end(host.runner());
     passed
 }
 
-/// As a kubelet builds it: the manifest's `Host` and `User-Agent` stand in place of its own, and of
-/// several hosts the first counts.
+/// Builds the request as a kubelet does: the manifest's `Host` and `User-Agent` replace its own,
+/// and of several hosts the first counts.
 fn http_request(path: &str, given: &[(String, String)]) -> Option<Request> {
     let mut headers = HeaderMap::new();
     for (name, value) in given {

@@ -1,4 +1,4 @@
-//! A replica that is a process.
+//! A replica that is a process of its own.
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
@@ -17,7 +17,7 @@ use super::{Life, Runner, Target, port};
 use crate::serve::settings::{Command, Stream};
 use crate::serve::snapshot::State;
 
-/// How long the last output of a worker may take to come through after its end.
+/// How long the last output of a worker may take to arrive after its end.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The processes of one worker: itself and its children.
@@ -28,7 +28,7 @@ pub struct Group(Option<Pid>);
 enum End {
     /// It ended by itself, or somebody killed it.
     Exited,
-    /// As it was told.
+    /// It ended because it was told to.
     Stopped,
 }
 
@@ -72,7 +72,7 @@ pub async fn live(life: &Life<'_>, command: &Command) {
     }
 }
 
-/// One run of the worker.
+/// Runs the worker once.
 async fn run(life: &Life<'_>, command: &Command, mut process: Process) -> End {
     let host = life.host;
     let env = process.env.clone();
@@ -108,15 +108,15 @@ async fn run(life: &Life<'_>, command: &Command, mut process: Process) -> End {
         process.clean_up(life).await;
         return End::Stopped;
     };
-    // First of all no more requests.
+    // The first step is that it gets no more requests.
     host.unready(life.id, State::Crashed);
     tracing::warn!(replica = life.name, status = describe(status), "The worker ended");
     process.clean_up(life).await;
     End::Exited
 }
 
-/// As a pod ends: it is let alone for the drain, is asked to end, and is killed when the grace is
-/// over.
+/// Stops the worker as a pod ends: it runs on for the drain, gets SIGTERM, and is killed when the
+/// grace is over.
 async fn stop(life: &Life<'_>, process: &mut Process, was_ready: bool) {
     let host = life.host;
     let whole = host.clock().sleep(life.grace());
@@ -171,7 +171,7 @@ impl Process {
         Ok(Process { child, port, group, env, output })
     }
 
-    /// A worker's children end with it, as a container's processes end with its first.
+    /// Ends a worker's children with it, as a container's processes end with its first.
     async fn clean_up(self, life: &Life<'_>) {
         self.group.end(life.host.runner());
         for task in self.output {
@@ -184,13 +184,13 @@ impl Process {
 }
 
 impl Group {
-    /// That of a child which was started as the first of a group of its own.
+    /// Returns the group of a child that was started as the first of a group.
     pub(super) fn of(child: &Child) -> Self {
         Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
     }
 
-    /// The first process has ended and been waited for: nothing else of the group stays, and the
-    /// guard need not know of it any more.
+    /// Ends the group after its first process has ended and been waited for. Then tells the guard
+    /// to forget it.
     pub(super) fn end(self, runner: &Runner) {
         self.kill();
         if let Some(group) = self.0 {
@@ -198,13 +198,13 @@ impl Group {
         }
     }
 
-    /// Every process of it, at once.
+    /// Kills every process of the group.
     pub fn kill(self) {
-        // A group that has ended already is fine.
+        // The group may have ended already.
         let _ = self.0.map(|group| kill_process_group(group, Signal::KILL));
     }
 
-    /// The worker alone, as a container's first process alone is told.
+    /// Sends SIGTERM to the worker alone, as only the first process of a container gets it.
     fn terminate(self) {
         let _ = self.0.map(|process| kill_process(process, Signal::TERM));
     }

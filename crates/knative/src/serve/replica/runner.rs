@@ -1,5 +1,5 @@
-//! The parts that all replicas' processes share: their environment, and the guard that ends them
-//! when this process dies.
+//! The parts shared by the processes of all replicas: their environment, and the guard that ends
+//! them when this process dies.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -14,21 +14,24 @@ use crate::manifest::{Service, Source};
 use crate::serve::guard;
 use crate::serve::settings::{Command, Program, Settings};
 
-/// Starts workers so that none outlives this process, even where it is killed. A worker tells the
-/// guard its process group before it becomes the worker, so the guard knows it at every moment.
+/// Starts workers so that none outlives this process, even if it is killed. A new process tells the
+/// guard its process group before it becomes the worker, so the guard always knows the group.
 pub struct Runner {
     guard: Option<Guard>,
     env: Vec<(String, String)>,
 }
 
 struct Guard {
-    /// Its end is the guard's sign.
+    /// The end of this pipe tells the guard that this process has died.
     pipe: Mutex<File>,
     _process: Child,
 }
 
 impl Runner {
+    /// Starts the guard.
+    ///
     /// # Errors
+    ///
     /// The guard cannot be started.
     pub fn new(settings: &Settings) -> io::Result<Self> {
         let guard = match &settings.program {
@@ -38,15 +41,16 @@ impl Runner {
         Ok(Runner { guard, env: environment(&settings.service) })
     }
 
-    /// The environment of every worker, besides its own name and port.
+    /// Returns the environment of every worker, without its own name and port.
     pub fn env(&self) -> &[(String, String)] {
         &self.env
     }
 
-    /// The command that starts a program in a process group of its own. The guard knows the group
-    /// before the program runs.
+    /// Returns the command that starts a program in a process group of its own. The guard knows the
+    /// group before the program runs.
     ///
     /// # Errors
+    ///
     /// The process has used up its file descriptors.
     pub fn command(&self, longhaul: &Path, words: &[String]) -> io::Result<tokio::process::Command> {
         let mut command = tokio::process::Command::new(longhaul);
@@ -55,14 +59,14 @@ impl Runner {
         Ok(command)
     }
 
-    /// The way to the guard.
+    /// Returns the writing end of the guard's pipe.
     fn guard_pipe(&self) -> io::Result<Stdio> {
         let Some(guard) = &self.guard else { return Ok(Stdio::null()) };
         let pipe = guard.pipe.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Stdio::from(OwnedFd::from(pipe.try_clone()?)))
     }
 
-    /// The process group has ended, and its number may be given to others.
+    /// Tells the guard that the process group has ended, so its number may be reused.
     pub fn forget(&self, group: i32) {
         let Some(guard) = &self.guard else { return };
         let mut pipe = guard.pipe.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,7 +82,8 @@ impl Guard {
             .arg(guard::GUARD_COMMAND)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            // A group of its own: Ctrl-C is for us, and the guard has to outlive us.
+            // The guard has its own group: Ctrl-C is for this process, and the guard must outlive
+            // it.
             .process_group(0)
             .spawn()?;
         let Some(pipe) = process.stdin.take() else { return Err(io::Error::other("the guard has no input")) };
@@ -87,7 +92,7 @@ impl Guard {
     }
 }
 
-/// As Knative gives it to a container, on top of the environment of this process.
+/// Returns a container's environment as Knative sets it, on top of the environment of this process.
 fn environment(service: &Service) -> Vec<(String, String)> {
     let mut env: Vec<(String, String)> = Vec::new();
     for variable in &service.env {

@@ -1,4 +1,4 @@
-//! The answers that a client sees, and the fate of the slots.
+//! Checks the answers that a client sees, and the state of the slots.
 
 use futures_util::StreamExt;
 
@@ -21,8 +21,8 @@ async fn the_time_limit_runs_while_a_request_waits() {
         statuses.push(status);
     }
     statuses.sort_unstable();
-    // Two requests are late: one ran for some seconds, the other never started. A client sees the
-    // same answer.
+    // Two requests exceed the limit: one ran for some seconds, the other never started. The client
+    // sees the same answer.
     assert_eq!(statuses, [200, 504, 504]);
     assert_eq!(begun.elapsed().as_secs(), 30);
     let counts = *world.engine.counts().borrow();
@@ -39,7 +39,7 @@ async fn an_answer_has_to_start_in_time_and_to_go_on() {
     }
 }
 
-/// Answers with a part every so many seconds.
+/// Answers with this many parts and a pause of this many seconds between them.
 fn parts(count: usize, pause: u64) -> Program {
     Program::BuiltIn(Arc::new(move |_: Request| async move {
         let parts = futures_util::stream::iter(0..count).then(move |_| async move {
@@ -89,7 +89,7 @@ async fn past_the_activator_each_replica_has_a_queue_of_its_own() {
     let annotations = [("target-burst-capacity", "0"), ("max-scale", "1"), ("min-scale", "1")];
     let world = World::start(one_at_a_time("      timeoutSeconds: 55\n", &annotations));
     until(&world, 60, "it is ready", |now| now.ready == 1).await;
-    // One runs, ten wait in the replica, and the next one is refused at once.
+    // One runs, ten wait in the replica, and the next is refused at once.
     let held: Vec<_> = (0..11).map(|_| world.send(10.0)).collect();
     until(&world, 1, "eleven are held", |now| now.in_flight == 11).await;
     assert_eq!(world.send(10.0).await.unwrap(), (503, "pending request queue full\n".into()));

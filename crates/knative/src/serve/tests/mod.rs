@@ -1,4 +1,4 @@
-//! On a paused clock, with workers inside of this process and without a socket.
+//! Tests the service on a paused clock, with workers inside this process and without a socket.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ metadata: { name: config-autoscaler }
 data: { allow-zero-initial-scale: \"true\", initial-scale: \"0\", KEYS }
 ";
 
-/// A service with `spec` lines of the revision and annotations without their group.
+/// Returns a service with these `spec` lines and these annotations, written without their group.
 fn settings(spec: &str, annotations: &[(&str, &str)], keys: &str, program: Program) -> Settings {
     let lines: String = annotations
         .iter()
@@ -61,7 +61,7 @@ impl World {
         World { engine, driver }
     }
 
-    /// A request that takes this many seconds. Returns the answer that the client sees.
+    /// Sends a request that takes this many seconds. Returns the answer that the client sees.
     fn send(&self, seconds: f64) -> JoinHandle<(u16, String)> {
         let engine = Arc::clone(&self.engine);
         tokio::spawn(async move {
@@ -85,7 +85,7 @@ async fn read(response: Result<Response, Cut>) -> (u16, String) {
     (status, String::from_utf8(body.to_vec()).unwrap())
 }
 
-/// Waits for a condition on the counts, for at most so many seconds of the paused clock.
+/// Waits for a condition on the counts, at most this many seconds of the paused clock.
 async fn until(
     world: &World,
     seconds: u64,

@@ -1,8 +1,8 @@
-//! The same requests as a running control plane had, and the same replicas as it started.
+//! Sends the requests that were once sent to a real control plane, and compares the replicas.
 //!
-//! The recordings are those of real Knative with a cold start of 1 s; its moments lie within 4 s or
-//! 15 % of each other from run to run, as the autoscaler's ticks lie elsewhere. Here they lie the
-//! same each time: from whenever load wakes the service.
+//! The recordings are from real Knative with a cold start of 1 s. From run to run its times differ
+//! by up to 4 s or 15 %, because the autoscaler's ticks have a random position. Here the ticks
+//! always start when load wakes the service.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ struct Recording {
     annotations: Vec<(String, String)>,
     requests: Vec<(f64, f64)>,
     most_ready: u32,
-    /// When as many as ever were ready.
+    /// The time at which the highest number of replicas was ready.
     most_ready_at: f64,
     last_answer: f64,
     zero_at: Option<f64>,
@@ -46,7 +46,7 @@ fn recording(name: &str) -> Recording {
     }
 }
 
-/// Within 4 s or 15 % of the recorded number.
+/// Whether the number is within 4 s or 15 % of the recorded one.
 fn is_near(here: f64, recorded: f64) -> bool {
     (here - recorded).abs() <= (0.15 * recorded).max(4.0)
 }
