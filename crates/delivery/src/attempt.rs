@@ -9,7 +9,7 @@ use super::policy::{OnFailed, OnUnknown};
 use super::protocol::{Command, Effect, Notice, Write};
 use super::session::DeliveryId;
 
-/// The consequence of an ended attempt.
+/// The step after an ended attempt.
 enum Next {
     Done,
     Retry(Duration),
@@ -50,7 +50,7 @@ impl Dispatcher {
         }
     }
 
-    /// The next state of an item with a delivery.
+    /// Returns the next state of an item with a delivery.
     fn proceed(
         &mut self,
         id: ItemId,
@@ -70,7 +70,7 @@ impl Dispatcher {
             Next::Fail(reason) => self.failed(reason, attempts),
             Next::Hold(reason) => self.held(item, reason),
             Next::Retry(delay) => {
-                // One copy is on its way already: with a parked one there would be two.
+                // One copy is already being written; a parked copy would be a second one.
                 let parks = self.policy.park && outcome.counts_as_attempt() && !item.is_rewriting();
                 if parks || !self.draining {
                     effects.push(Effect::Tell(Notice::Retrying { item: id, delay, attempts }));
@@ -84,7 +84,7 @@ impl Dispatcher {
         self.enter(id, doing, effects);
     }
 
-    /// The state of an item that is tried again after `delay`, spent in memory.
+    /// Returns the state of an item that waits in memory for `delay` before the next attempt.
     pub(super) fn retry(&self, item: &Item, delivery: DeliveryId, delay: Duration) -> Doing {
         self.pursue(item, Decision::Retry { until: self.now.saturating_add(delay) }, delivery.epoch)
     }
@@ -140,7 +140,7 @@ impl Dispatcher {
         }
     }
 
-    /// The state of an item that failed for good.
+    /// Returns the state of an item that failed for good.
     pub(super) fn failed(&self, reason: Reason, attempts: u32) -> Doing {
         match self.policy.on_failed {
             OnFailed::DeadLetter => Doing::Writing(Write::DeadLetter { reason, attempts }),
@@ -150,14 +150,14 @@ impl Dispatcher {
         }
     }
 
-    /// The state of an item that may only be kept. It blocks its key for as long as nobody decides
+    /// Returns the state of an item that can only be kept. It blocks its key until a person decides
     /// about it.
     pub(super) fn held(&self, item: &Item, reason: Reason) -> Doing {
         if self.draining { self.returned(item) } else { Doing::Held { reason } }
     }
 
-    /// Fails an item whose record holds up its partition. A running item goes on. So does one that
-    /// was never tried: it waits for a slot, which is not its fault.
+    /// Fails an item whose record holds back its partition. A running item continues. So does an
+    /// item that was never tried, because it only waits for a slot.
     pub(super) fn give_up(&mut self, delivery: DeliveryId, reason: Reason, effects: &mut Vec<Effect>) {
         let Some(id) = self.items.of_delivery(delivery) else { return };
         let Some(item) = self.items.get(id) else { return };

@@ -9,7 +9,7 @@ use super::protocol::Time;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Breaker {
-    /// Failures in a row at which it opens; 0 is never.
+    /// The number of failures in a row at which it opens; 0 means never.
     threshold: u32,
     open_for: Duration,
     state: State,
@@ -86,7 +86,7 @@ impl Breaker {
             State::HalfOpen { probe: Some(probe), since, .. } if probe == item => {
                 self.state = match outcome {
                     Outcome::Done => State::Closed { failures: 0 },
-                    // It shows nothing about the service: the next item probes.
+                    // An interruption tells nothing about the service, so the next item probes.
                     Outcome::Interrupted => State::HalfOpen { probe: None, cause: outcome, since },
                     _ => self.opened(now, outcome, since),
                 };
@@ -102,7 +102,7 @@ impl Breaker {
 
     fn after(&self, now: Time, failures: u32, outcome: Outcome) -> State {
         match outcome {
-            // The configuration is wrong, so that every other item would end the same way.
+            // The configuration is wrong, so every other item would end the same way.
             Outcome::Misconfigured => self.opened(now, outcome, now),
             Outcome::NotStarted { .. } | Outcome::Rejected => {
                 let failures = failures.saturating_add(1);

@@ -18,8 +18,8 @@ impl Dispatcher {
         self.hasten_claims();
     }
 
-    /// Whether anybody may still ask for an orphan in a drain: another replica; or RabbitMQ, which
-    /// hands over again the deliveries of a lost session, and for certain those that were never
+    /// Whether anyone may still ask for an orphan in a drain: another replica, or RabbitMQ.
+    /// RabbitMQ hands the deliveries of a lost session over again, certainly those that were never
     /// settled.
     pub(super) fn may_be_asked_for(&self, keep: Keep) -> bool {
         self.policy.peers || (self.policy.prefetched && (keep.owed || self.sessions.is_empty()))
@@ -38,7 +38,7 @@ impl Dispatcher {
                 let next = self.returned(item);
                 self.enter(id, next, effects);
             }
-            // An asked-for item may run at another replica, and then only this one gets its result.
+            // Another replica may run an item in `Asking`, and then only this one gets its result.
             Doing::Asking | Doing::Running | Doing::Writing(_) | Doing::Settling(_) | Doing::Acked => {}
         }
     }

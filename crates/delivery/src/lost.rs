@@ -7,9 +7,9 @@ use super::protocol::{Command, Effect, Notice, Remains, Time, Write};
 use super::session::{Epoch, Identity};
 
 impl Dispatcher {
-    /// Returns the items that did not start, while the broker still hears that. An item with a
-    /// history becomes an orphan with the session, so that its next owner need not begin from the
-    /// start.
+    /// Returns the items that did not start, while the broker can still be told. An item with a
+    /// history becomes an orphan when the session ends, so that its next owner need not start from
+    /// the beginning.
     pub(super) fn session_ending(&mut self, epoch: Epoch, effects: &mut Vec<Effect>) {
         if self.sessions.get(&epoch) != Some(&Session::Live) {
             return;

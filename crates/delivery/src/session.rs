@@ -3,14 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// One connection to RabbitMQ, or one assignment of one Kafka partition.
+/// A session: one connection to RabbitMQ, or one assignment of one Kafka partition.
 ///
 /// Epochs are never reused within a process. So every late message names its own session and can be
 /// told from the present one (guarantee G7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
-/// One handing-over of an item by a broker. It can be settled in its own session only.
+/// One handing-over of an item by a broker. It can be settled only in its own session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryId {
     pub epoch: Epoch,
@@ -136,12 +136,13 @@ pub struct Outline {
     /// All memory that the message takes, in bytes: body, key, headers and their overhead. It
     /// counts against `limits.held_bytes` (rule D3).
     pub kept_bytes: u64,
-    /// Items of one key run one at a time and in order of arrival; none is ordered against nothing.
+    /// Items of one key run one at a time and in order of arrival. Items without a key have no
+    /// order.
     pub order_key: Option<OrderKey>,
     /// The broker drops the item after a few more returns, so the bridge writes a copy to its
     /// queue.
     pub near_limit: bool,
-    /// Another replica may be at work on it: that one is asked before anything starts here.
+    /// Another replica may work on the item, so the replicas are asked before it starts here.
     pub ask_peers: bool,
     /// Another consumer may have finished an equal item. A delivery without a unique identity is
     /// then a new item, because it cannot be told from that one (rule D1).

@@ -44,8 +44,8 @@ impl Dispatcher {
             // An item without a unique identity could not be recognised after its ack. Only its
             // copies can.
             (End::Ack | End::Drop, false) => self.finish(id, effects),
-            // The ack did not leave this process: the item comes back for certain, and its work is
-            // done.
+            // The ack did not leave this process. The broker hands the item over again, and its
+            // work is done.
             (End::Ack | End::Drop, true) => {
                 self.items.edit(id, Item::expect_own_name);
                 self.finish(id, effects);

@@ -1,6 +1,6 @@
-//! Every interleaving of a small world, with the real dispatcher in the middle: three items (two
-//! alike byte for byte), three attempts, two session losses, a dead-letter write that fails once,
-//! and a drain at any point. Time is "the next timer fires".
+//! Checks every interleaving of a small world around the real dispatcher: three items (two alike
+//! byte for byte), three attempts, two session losses, a dead-letter write that fails once, and a
+//! drain at any point. Time only moves to the next timer.
 
 #![allow(clippy::print_stdout, reason = "the size of the world is worth seeing")]
 
@@ -51,8 +51,8 @@ impl Model for Small {
 
 fn policy() -> Policy {
     let second = Duration::from_secs(1);
-    // So short that jitter makes no difference: worlds that differ in nothing but time are one
-    // world.
+    // The wait is so short that jitter makes no difference. Worlds that differ only in their jitter
+    // are then the same world.
     let moment = Duration::from_nanos(1);
     Policy {
         max_in_flight: 2,
@@ -97,7 +97,7 @@ fn explore(setting: Setting) {
     checker.assert_properties();
 }
 
-/// Two items alike byte for byte, from RabbitMQ. What a test changes is what it is about.
+/// Two items alike byte for byte, from RabbitMQ. Each test changes the setting that it is about.
 fn twins() -> Setting {
     Setting {
         policy: Policy { retry: Retry { attempts: 2, ..policy().retry }, ..policy() },

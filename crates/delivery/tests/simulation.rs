@@ -1,6 +1,6 @@
 //! Ten thousand seeded walks through worlds larger than the model's: more items, all outcomes,
-//! every policy, any order of returns. `LONGHAUL_SIMULATIONS` sets how many, `LONGHAUL_SEED` runs
-//! one again.
+//! every policy, any order of returns. `LONGHAUL_SIMULATIONS` sets the number of walks,
+//! `LONGHAUL_SEED` repeats a single one.
 
 mod world;
 
@@ -10,7 +10,7 @@ use longhaul_delivery::lease::LONGEST_SILENCE;
 use longhaul_delivery::{Bounds, OnFailed, OnUnknown, Outcome, Policy, Retry};
 use world::{Setting, Step, World};
 
-/// A walk that takes longer than this never ends.
+/// The most steps of a walk. A longer one never ends.
 const STEPS_MAX: usize = 20_000;
 
 #[test]
@@ -81,8 +81,8 @@ fn walk(seed: u64, setting: impl Fn(&mut fastrand::Rng) -> Setting) -> Result<()
     Ok(())
 }
 
-/// Whether nothing more can happen although work is left. A held item waits for a person, and the
-/// items behind it may wait with it.
+/// Whether no step is possible although work is left. A held item waits for a person, and the items
+/// behind it may wait with it.
 fn is_stuck(world: &World) -> bool {
     let is_over = world.steps().iter().all(|step| *step == Step::Drain);
     is_over && !world.is_settled() && world.core.stats().held == 0
@@ -98,7 +98,7 @@ fn take(world: &mut World, step: Step) -> Option<String> {
     world.broken.clone()
 }
 
-/// Leaves steps out for as long as the rest still shows a fault, and describes the shortest list.
+/// Removes steps while the rest still shows a fault, and describes the shortest list.
 fn shrunk(setting: &Setting, mut steps: Vec<Step>, fault: impl Fn(&World) -> Option<String>) -> String {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
@@ -118,7 +118,7 @@ fn shrunk(setting: &Setting, mut steps: Vec<Step>, fault: impl Fn(&World) -> Opt
     format!("{fault}\nin {setting:?}\nafter {} steps:\n{}", steps.len(), list.join("\n"))
 }
 
-/// Takes those of the steps that are possible. Returns the fault.
+/// Takes the steps that are possible, and returns the fault.
 fn replay(setting: &Setting, steps: &[Step], fault: impl Fn(&World) -> Option<String>) -> Option<String> {
     let mut world = World::new(setting.clone());
     for step in steps {
@@ -129,9 +129,9 @@ fn replay(setting: &Setting, steps: &[Step], fault: impl Fn(&World) -> Option<St
     fault(&world)
 }
 
-/// Any step, but a drain only now and then: otherwise most walks would be over before they begin. A
-/// world where only the drain is left is at its end. A request ends at every `patience`th chance,
-/// so that in some walks much comes and goes while it runs.
+/// Chooses any step, but a drain only rarely: otherwise most walks would end before anything
+/// happens. If only a drain is possible, the walk is over. A request ends at every `patience`th
+/// chance, so that in some walks many events happen while it runs.
 fn choose(steps: &[Step], patience: u32, rng: &mut fastrand::Rng) -> Option<Step> {
     let mut others: Vec<Step> = steps.iter().copied().filter(|step| *step != Step::Drain).collect();
     let may_drain = others.len() < steps.len();
@@ -177,11 +177,11 @@ fn setting(rng: &mut fastrand::Rng) -> Setting {
         write_faults: rng.u32(0..6),
         may_drain: rng.bool(),
         near_limit,
-        // Both at once would make two items of one: what is handed over knows nothing of its copy.
+        // With both, one item could become two: an item that is handed over does not know its copy.
         claims: if near_limit.is_some() { 0 } else { rng.u32(0..4) },
-        // Kafka's.
         lost_answers: rng.u32(0..4),
         silence: LONGEST_SILENCE,
+        // Only Kafka gives sessions back as planned, and only its records are given up.
         releases: if unique { rng.u32(0..4) } else { 0 },
         give_ups: if unique { rng.u32(0..4) } else { 0 },
     }

@@ -1,4 +1,4 @@
-//! Other replicas that were handed an item and ask this one for it.
+//! Other replicas that the broker gave an item, and that ask this one for it.
 //!
 //! An asker asks, hears an answer or loses it, and asks again. It may die at any moment; the broker
 //! then takes its item back and may hand it to the next replica, which asks too.
@@ -8,16 +8,16 @@ use longhaul_delivery::{ClaimId, Handed, Input, Standing, Time};
 use super::World;
 use super::broker::Place;
 
-/// One replica's question.
+/// A claim of another replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Asker {
-    /// The item of the broker that it was handed.
+    /// The broker's item that the replica was handed.
     pub(super) index: usize,
-    /// When it asked last.
+    /// The time of its last question.
     asked: Time,
-    /// The answer on its way.
+    /// The answer that is on its way.
     answer: Option<Standing>,
-    /// It was told that the result is its own, or will be.
+    /// Whether the replica was told that the result is, or will be, its own.
     is_promised: bool,
 }
 
@@ -30,7 +30,7 @@ impl World {
         self.tell_claim(claim);
     }
 
-    /// The asker asks again, since it lost the answer or was told to.
+    /// Repeats the question, because the answer was lost or told the asker to ask again.
     pub(super) fn ask_again(&mut self, claim: ClaimId) {
         if let Some(asker) = self.askers.get_mut(&claim) {
             asker.asked = self.now;
@@ -45,7 +45,7 @@ impl World {
         self.tell(Input::Claim { claim, identity });
     }
 
-    /// The core answers. A dead asker hears nothing.
+    /// Takes the core's answer. A dead asker hears nothing.
     pub(super) fn claim_answered(&mut self, claim: ClaimId, standing: Standing) {
         let Some(asker) = self.askers.get_mut(&claim) else { return };
         asker.answer = Some(standing);
@@ -58,7 +58,7 @@ impl World {
         self.require("G3: a promised result stays with its asker", !is_broken);
     }
 
-    /// The answer arrives.
+    /// Delivers the answer to the asker.
     pub(super) fn hear(&mut self, claim: ClaimId) {
         let Some(asker) = self.askers.get_mut(&claim) else { return };
         let (index, Some(standing)) = (asker.index, asker.answer.take()) else { return };
@@ -87,25 +87,25 @@ impl World {
         }
     }
 
-    /// The asker dies, and the broker takes its item back.
+    /// Lets the asker die. The broker takes its item back.
     pub(super) fn asker_dies(&mut self, claim: ClaimId) {
         if let Some(asker) = self.askers.remove(&claim) {
             self.return_from_away(asker.index);
         }
     }
 
-    /// The asker has no more use for the item, and says so.
+    /// Lets the asker release the item.
     pub(super) fn asker_releases(&mut self, claim: ClaimId) {
         self.asker_dies(claim);
         self.tell(Input::Released { claim });
     }
 
-    /// Until when time may pass: an asker that lives asks again by then.
+    /// Returns how far time may move: a living asker asks again by then.
     pub(super) fn patience_of_askers(&self) -> Time {
         self.askers.values().map(|asker| asker.asked + self.setting.silence).min().unwrap_or(Time::MAX)
     }
 
-    /// Askers that hear an answer next, and those that wait for the end.
+    /// Returns the askers that hear an answer next, and those that wait for the end.
     pub(super) fn askers_with_answer(&self) -> impl Iterator<Item = (ClaimId, Standing)> {
         self.askers.iter().filter_map(|(claim, asker)| Some((*claim, asker.answer?)))
     }

@@ -1,4 +1,4 @@
-//! The broker's side of a world: what it holds, hands over and takes back.
+//! The broker of a world: it holds items, hands them over and takes them back.
 
 use longhaul_delivery::{
     DeliveryId, Digest, Epoch, Identity, Input, ItemId, LogId, Mark, OrderKey, Outline, Settlement,
@@ -20,7 +20,7 @@ pub(super) struct Stored {
 pub(super) enum Place {
     Ready,
     Out(DeliveryId),
-    /// At another replica.
+    /// Another replica has it.
     Away,
     Gone,
 }
@@ -53,7 +53,7 @@ impl Stored {
 impl World {
     pub(super) fn deliver(&mut self, index: usize) {
         let stored = self.stored[index].clone();
-        // In one session no item is handed over twice without a return in between.
+        // Within a session an item is handed over again only after a return, so this tag is unique.
         let tag = index as u64 + 100 * u64::from(stored.returns);
         let id = DeliveryId { epoch: Epoch(self.session.epoch), tag };
         self.stored[index].place = Place::Out(id);
@@ -110,7 +110,7 @@ impl World {
         self.stored.push(stored);
     }
 
-    /// The mark that the message of a delivery carries.
+    /// Returns the mark in the message of a delivery.
     pub(super) fn mark_of_delivery(&self, id: DeliveryId) -> Option<Mark> {
         let stored = self.stored.iter().find(|stored| stored.place == Place::Out(id))?;
         stored.mark
@@ -121,9 +121,9 @@ impl World {
         self.stored[index].returns += 1;
     }
 
-    /// The bridge never hears what became of this settle.
+    /// Loses the result of a settle: the bridge never hears of it.
     pub(super) fn doubt(&mut self, settle: Settle) {
-        // What can be told from all others is remembered instead.
+        // If the delivery can be told from all others, it is remembered instead.
         if settle.how == Settlement::Ack
             && !self.setting.unique
             && self.mark_of_delivery(settle.id).is_none()
@@ -146,7 +146,7 @@ impl World {
         }
     }
 
-    /// The broker makes every unsettled delivery ready again.
+    /// Makes every unsettled delivery ready again.
     pub(super) fn take_back(&mut self) {
         let out = |stored: &&mut Stored| matches!(stored.place, Place::Out(_));
         self.stored.iter_mut().filter(out).for_each(Stored::give_back);

@@ -1,30 +1,31 @@
-//! What must hold in every state, and what is counted for it.
+//! The rules that must hold in every state, and the counts that they need.
 
 use longhaul_delivery::invariants;
 
 use super::World;
 
-/// What happened to the items of one class so far.
+/// The events of the items of one class so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Tally {
     pub(super) starts: u32,
-    /// Completions that allow an ack: done, or a confirmed dead letter, or a drop asked for.
+    /// Completions that allow an ack: done, a confirmed dead letter, or a configured drop.
     pub(super) finished: u32,
     pub(super) gone: u32,
-    /// Acks whose fate the bridge could not know.
+    /// Acks whose result the bridge could not know.
     pub(super) doubtful: u32,
-    /// Handed to another replica, which then let go of it: the attempts are forgotten.
+    /// Items that were handed to another replica, which then released them: their attempts are
+    /// forgotten.
     pub(super) dropped: u32,
-    /// Copies that are in the queue, or were.
+    /// Copies that were written to the queue.
     pub(super) copies: u32,
-    /// With parking, copies that nobody here knows of (their confirm was lost) and sessions lost
-    /// between a copy's write and the ack that follows: the item is there twice then, and may run
-    /// from both.
+    /// How often an item may be in the queue twice. With parking this happens if the confirm of a
+    /// copy was lost, or if a session was lost between the write of a copy and the ack that
+    /// follows. The item may then run from both.
     pub(super) twice: u32,
 }
 
 impl World {
-    /// What must hold in every state, over and above the dispatcher's own invariants.
+    /// Checks the rules for every state, on top of the dispatcher's own invariants.
     pub(super) fn check(&mut self) {
         if let Err(broken) = invariants::check(&self.core) {
             self.broken.get_or_insert(broken.to_string());
@@ -43,7 +44,7 @@ impl World {
                 tally.gone <= tally.finished + tally.copies,
             );
             self.require("G3: never more requests than items", open <= items + tally.doubtful);
-            // Only an ack whose fate nobody knows may make an item run again.
+            // Only an ack with an unknown result may make an item run again.
             let apart = items + tally.doubtful + tally.twice;
             self.require("G3: nothing done runs again", tally.finished <= apart);
             let times = apart + tally.dropped;
@@ -52,7 +53,7 @@ impl World {
         self.check_order();
     }
 
-    /// Starts that cost no attempt, as far as the setting allows them at all.
+    /// Returns how many starts cost no attempt.
     pub(super) fn not_started(&self) -> u32 {
         let free = self.setting.outcomes.iter().any(|outcome| !outcome.counts_as_attempt());
         if free { u32::MAX / 2 } else { 0 }
@@ -62,7 +63,7 @@ impl World {
         if self.setting.keys.iter().all(Option::is_none) {
             return;
         }
-        // With an identity for each item its class is its index, so a request names its key.
+        // If each item has its own identity, its class is its index, so a request tells its key.
         let mut keys: Vec<u128> =
             self.requests.values().filter_map(|class| self.setting.keys[*class]).collect();
         let open = keys.len();

@@ -1,6 +1,6 @@
-//! A broker, a worker and time around the real `Dispatcher`, in a form that both the exhaustive
-//! model and the seeded simulation can walk: a state, its possible steps, and what must never
-//! happen.
+//! A broker, a worker and time around the real `Dispatcher`: a state, its possible steps, and the
+//! faults that must never happen. Both the exhaustive model and the seeded simulation walk through
+//! it.
 
 mod askers;
 mod broker;
@@ -19,7 +19,8 @@ use askers::Asker;
 use broker::{Copy, Place, Settle, Stored};
 use check::Tally;
 
-/// Timers beyond it never fire: the age at which an orphan is given up, unless a test asks for it.
+/// The latest time of a timer that fires. By default it excludes the age at which an orphan is
+/// given up.
 const HORIZON: Duration = Duration::from_secs(1_000_000);
 
 /// One possible world, small enough to be compared and hashed.
@@ -58,11 +59,11 @@ pub struct World {
     write_faults: u32,
     lost_answers: u32,
     tallies: Vec<Tally>,
-    /// What went wrong, if anything did; checked as a property.
+    /// The fault, if there is one; checked as a property.
     pub broken: Option<String>,
 }
 
-/// What stays the same in one walk.
+/// The parts that stay the same in one walk.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Setting {
     pub policy: Policy,
@@ -70,8 +71,8 @@ pub struct Setting {
     pub classes: Vec<usize>,
     /// Whether every item has an identity of its own (Kafka), or only its class's (RabbitMQ).
     pub unique: bool,
-    /// Whether the broker may hand items over in any order, as a queue does that puts returns at
-    /// its back.
+    /// Whether the broker may hand items over in any order, like a queue that puts returned items
+    /// at its end.
     pub any_order: bool,
     /// Unsettled deliveries at once: RabbitMQ's prefetch. None for Kafka.
     pub prefetch: Option<usize>,
@@ -83,7 +84,7 @@ pub struct Setting {
     pub losses: u32,
     pub write_faults: u32,
     pub may_drain: bool,
-    /// Returns at which an item is near the broker's limit.
+    /// The number of returns at which an item is near the broker's limit.
     pub near_limit: Option<u32>,
     /// How often another replica may ask for an item of ours.
     pub claims: u32,
@@ -107,9 +108,9 @@ struct Session {
 enum SessionState {
     Down,
     Up,
-    /// It will be given back soon, as planned: nothing new comes.
+    /// The session will be given back soon, as planned: nothing new arrives.
     Ending,
-    /// The broker has taken everything back, and the bridge does not know yet.
+    /// The broker has taken everything back, but the bridge does not know that yet.
     Broken,
 }
 
@@ -120,18 +121,18 @@ pub enum Step {
     Complete(ItemId, Outcome),
     Confirm(ItemId),
     FailWrite(ItemId),
-    /// The first settle reaches the broker, and the bridge hears that it was sent; or, in a session
-    /// that is gone, it hears that the settle was stale.
+    /// The first settle reaches the broker, and the bridge hears that it was sent. In a lost
+    /// session the bridge hears that the settle was stale.
     Answer,
-    /// The broker shows that it knows the acks that were sent.
+    /// The broker proves that it knows the sent acks.
     Prove,
-    /// It knows them, and its word is lost.
+    /// The broker knows the sent acks, and the proof is lost.
     TakeUnheard,
     /// The copy is in the queue, and its confirm is on its way.
     LandCopy(ItemId),
     ConfirmCopy(ItemId),
     FailCopy(ItemId),
-    /// Another replica answers what became of an item there.
+    /// Another replica answers a question about an item.
     AnswerAsk(ItemId, Option<Handed>),
     /// Another replica was handed this item of the broker.
     Claim(usize),
@@ -141,12 +142,13 @@ pub enum Step {
     AskAgain(ClaimId),
     AskerDies(ClaimId),
     AskerReleases(ClaimId),
-    /// The broker says that the session lives.
+    /// The broker confirms that the session lives.
     Alive(Epoch),
-    /// The connection goes. So many of the settles under way had reached the broker, unheard.
+    /// The connection breaks. This many of the settles under way had reached the broker, but their
+    /// results are lost.
     Break(usize),
     NoticeLost,
-    /// The group wants the session back; a while later it has it.
+    /// The group takes the session back, and returns it later.
     Release,
     GiveBack,
     GiveUp(DeliveryId),
@@ -188,7 +190,7 @@ impl World {
         }
     }
 
-    /// Every step that could happen next.
+    /// Returns every step that may happen next.
     pub fn steps(&self) -> Vec<Step> {
         let mut steps = Vec::new();
         if self.left {
@@ -208,7 +210,7 @@ impl World {
                     steps.push(Step::Release);
                 }
             }
-            // What is decided reaches the broker first, and is committed.
+            // Before the session is given back, all decisions reach the broker and are committed.
             SessionState::Ending if self.settles.is_empty() && self.sent.is_empty() => {
                 steps.push(Step::GiveBack);
             }
@@ -284,8 +286,8 @@ impl World {
         steps
     }
 
-    /// Whether everything ended as it should: all items gone, or the bridge left with nothing in
-    /// hand. A verdict may be kept for a redelivery that never comes, because its ack did count; it
+    /// Whether the walk ended as it should: all items are gone, or the bridge left with empty
+    /// hands. A decision may be kept for a redelivery that never comes, because its ack counted; it
     /// ends by age.
     pub fn is_settled(&self) -> bool {
         let stats = self.core.stats();
@@ -296,14 +298,14 @@ impl World {
         self.stored.iter().all(|stored| stored.place == Place::Gone)
     }
 
-    /// Whether the session came up in the drain: what else comes in it than returns is not given
-    /// back before its end.
+    /// Whether the session came up in the drain. Such a session returns nothing before its end,
+    /// apart from redeliveries of known items.
     fn is_for_returns(&self) -> bool {
         self.stopped.is_some_and(|epoch| epoch < self.session.epoch)
     }
 
-    /// Items that the broker may hand over next: the first one in order, or any where returns go to
-    /// the back.
+    /// Returns the items that the broker may hand over next: the first in order, or any if returned
+    /// items go to the end.
     fn deliverable(&self) -> impl Iterator<Item = usize> {
         let out = self.stored.iter().filter(|stored| matches!(stored.place, Place::Out(_))).count();
         let reads = !self.core.is_draining() || self.is_for_returns();

@@ -1,4 +1,4 @@
-//! The side of the bridge: carries out the commands of the core.
+//! The bridge of a world: it carries out the commands of the core.
 
 use longhaul_delivery::{Command, DeliveryId, Effect, Input, ItemId};
 
@@ -26,7 +26,7 @@ impl World {
             Command::Adopt { item, delivery } => {
                 let of_delivery = self.class_of_delivery(delivery);
                 let of_item = self.classes.get(&item).copied();
-                // A record of a redundant delivery has no message, and so no class.
+                // The record of a redundant delivery has no message, so it has no class.
                 let is_same = of_item.is_none() || of_item == of_delivery;
                 self.require("G3: an orphan is adopted by its own kind", is_same);
             }

@@ -1,4 +1,4 @@
-//! What a step does: to the broker, to the worker, and as an input to the core.
+//! The effect of a step: on the broker, on the worker, and as an input to the core.
 
 use std::time::Duration;
 
@@ -114,7 +114,8 @@ impl World {
                 self.losses -= 1;
                 self.session.state = SessionState::Broken;
                 self.sent.clear();
-                // What the broker had taken can't come back stale: its client had written it.
+                // A settle that the broker took cannot come back as stale, because its client had
+                // sent it.
                 for settle in self.settles.drain(..applied).collect::<Vec<_>>() {
                     self.doubt(settle);
                     self.apply(settle);
