@@ -17,22 +17,24 @@ use super::encoder::EncodeError;
 use super::extension;
 use super::headers::{Builder, Headers};
 
-/// What a header value must not hold as it is, beside everything that is not ASCII: control
-/// characters, space, double quote and percent (HTTP binding 1.0.2, section 3.1.3.2).
+/// The characters that a header value must not contain as they are, besides everything that is not
+/// ASCII: control characters, space, double quote and percent (HTTP binding 1.0.2, section
+/// 3.1.3.2).
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
-/// The attributes as headers. An event of ours never contains its data.
+/// Returns the attributes as headers. Events in this module never contain their data.
 pub(super) fn headers(event: Event) -> std::result::Result<Headers, EncodeError> {
     event.deserialize_binary(HeaderWriter(Builder::new()))?.build()
 }
 
-/// Any text as the value of a `ce-` header.
+/// Encodes any text as the value of a `ce-` header.
 pub(super) fn header_value(text: &str) -> Result<HeaderValue> {
     let encoded = Cow::from(utf8_percent_encode(text, ENCODED));
     HeaderValue::try_from(encoded.as_ref()).map_err(other)
 }
 
-/// Attributes as the headers of an event of our own. A value that cannot be a header is left out.
+/// Returns attributes as the headers of an event of our own. Leaves out a value that cannot be a
+/// header.
 pub fn attribute_headers(attributes: &[(&str, &str)]) -> HeaderMap {
     let header = |(name, text): &(&str, &str)| {
         let name = HeaderName::try_from(format!("ce-{name}")).ok()?;
@@ -51,7 +53,7 @@ impl HeaderWriter {
     }
 
     /// `Content-Type` is the only attribute that is not percent-encoded (section 3.1.1). A value
-    /// that can't be a header is left out: the data matters more than its label.
+    /// that cannot be a header is left out, because the data matters more than its label.
     fn set_content_type(mut self, text: &str) -> Result<Self> {
         match HeaderValue::from_str(text) {
             Ok(_) => self.0.add(CONTENT_TYPE, [text]),
@@ -100,7 +102,7 @@ impl BinarySerializer<Builder> for HeaderWriter {
     }
 }
 
-/// The canonical string form of a value (CloudEvents 1.0.2, section 3.2); times end in `Z`.
+/// Returns the canonical text of a value (CloudEvents 1.0.2, section 3.2). Times end in `Z`.
 fn text(value: MessageAttributeValue) -> String {
     match value {
         MessageAttributeValue::String(text) | MessageAttributeValue::UriRef(text) => text,

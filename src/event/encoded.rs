@@ -1,4 +1,4 @@
-//! An item as it goes over the wire, encoded once and cheap to send again.
+//! An item as it is sent: encoded once, and cheap to send again.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -12,7 +12,7 @@ use super::structured::Document;
 const ATTEMPT_HEADER: HeaderName = HeaderName::from_static("ce-attempt");
 const REDELIVERED_HEADER: HeaderName = HeaderName::from_static("ce-redelivered");
 
-/// Whether the broker says that it handed the item over before.
+/// Whether the broker marked the item as handed over before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Redelivered(pub bool);
 
@@ -27,21 +27,21 @@ pub struct EncodedEvent {
     pub(super) body: Body,
 }
 
-/// What is kept between attempts.
+/// The parts that are kept between attempts.
 #[derive(Clone, Debug)]
 pub(super) enum Body {
-    /// The data alone, in the broker's own buffer; the attributes are headers.
+    /// Only the data, in the broker's own buffer; the attributes are headers.
     Binary(Bytes),
-    /// A JSON document, which the extensions of an attempt become a part of.
+    /// A JSON document, to which the extensions of an attempt are added.
     Structured(Document),
 }
 
 impl EncodedEvent {
-    /// Headers and body of one attempt, with the extensions `attempt` (1 is the first) and
+    /// Returns headers and body of one attempt, with the extensions `attempt` (1 is the first) and
     /// `redelivered`.
     ///
-    /// In binary mode the body is shared, never copied. In structured mode the document is written
-    /// once for each attempt, as it has to be one piece.
+    /// In binary mode the body is shared and never copied. In structured mode the document is
+    /// written once per attempt, because it must be in one piece.
     pub fn for_attempt(&self, attempt: u32, redelivered: Redelivered) -> (HeaderMap, Bytes) {
         let mut headers = self.headers.to_map();
         let flag = if redelivered.0 { "true" } else { "false" };
@@ -54,17 +54,18 @@ impl EncodedEvent {
             }
             Body::Structured(document) => {
                 let start = format!(r#""attempt":{attempt},"redelivered":{flag},"#);
-                // Texts and numbers: nothing of it can fail to be JSON.
+                // Texts and numbers can always be written as JSON.
                 (headers, document.write(&start).unwrap_or_default())
             }
         }
     }
 
-    /// Headers and body of the event with these extensions, in place of its own of the same names.
-    /// What [`for_attempt`](Self::for_attempt) adds is not in it.
+    /// Returns headers and body of the event, with these extensions instead of its own of the same
+    /// names. Does not contain the extensions of [`for_attempt`](Self::for_attempt).
     ///
     /// # Errors
-    /// When the event has more headers than a request can have.
+    ///
+    /// The event has more headers than a request can have.
     pub fn with_extensions(&self, extensions: &[(&str, Value)]) -> Result<(HeaderMap, Bytes), EncodeError> {
         let mut headers = self.headers.to_map();
         match &self.body {
@@ -81,17 +82,17 @@ impl EncodedEvent {
         }
     }
 
-    /// Attribute `id`: the same in every attempt.
+    /// Returns attribute `id`: the same in every attempt.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Attribute `source`: the same in every attempt.
+    /// Returns attribute `source`: the same in every attempt.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// Attribute `type`.
+    /// Returns attribute `type`.
     pub fn kind(&self) -> &str {
         &self.kind
     }

@@ -1,4 +1,4 @@
-//! The one place where a message becomes an event: once per item, however many attempts follow.
+//! Makes an event of a message. This happens once per item, however many attempts follow.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +16,8 @@ use super::wrap::Wrapper;
 use super::{binary, decode::shown, encoding, media_type, structured};
 use crate::config::{self, Mode};
 
-/// Trace context that goes from the message to the request unchanged; no other header of the broker
-/// does.
+/// The trace context, which goes unchanged from the message to the request. No other header of the
+/// broker does.
 const TRACE_HEADERS: [HeaderName; 2] =
     [HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
 
@@ -26,11 +26,11 @@ const TRACE_HEADERS: [HeaderName; 2] =
 pub struct Encoder {
     mode: Mode,
     wrapper: Wrapper,
-    /// Set on every event, in place of its own of the same names.
+    /// Extensions for every event. They replace its own of the same names.
     extensions: BTreeMap<String, String>,
 }
 
-/// What an [`Encoder`] is made from.
+/// The settings of an [`Encoder`].
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Kubernetes namespace, for attribute `source`.
@@ -39,11 +39,12 @@ pub struct Settings {
     pub name: String,
     pub mode: Mode,
     pub event: config::Event,
-    /// From `K_CE_OVERRIDES`; they win over `event.extensions`, as the control plane's word.
+    /// The extensions from `K_CE_OVERRIDES`. They win over `event.extensions`, because they come
+    /// from the control plane.
     pub overrides: Overrides,
 }
 
-/// What is wrong with [`Settings`].
+/// A mistake in [`Settings`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
     #[error("event.extensions: {0}")]
@@ -52,12 +53,12 @@ pub enum SettingsError {
     Empty(&'static str),
 }
 
-/// Why an item can't be made into a request. A later attempt would fail in the same way.
+/// The reason why no request can be made of an item. A later attempt would fail in the same way.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
     #[error("the attributes can't be made into headers: {0}")]
     Headers(#[from] cloudevents::message::Error),
-    /// A request holds 24,576; the brokers set no such bound.
+    /// A request holds at most 24,576 headers; the brokers allow more.
     #[error("the item has more headers than a request can have")]
     TooManyHeaders,
     #[error(
@@ -71,8 +72,11 @@ pub enum EncodeError {
 }
 
 impl Encoder {
+    /// Checks the settings.
+    ///
     /// # Errors
-    /// When an extension can't have its name, or an attribute that is required would be empty.
+    ///
+    /// An extension has an illegal name, or a required attribute would be empty.
     pub fn new(settings: Settings) -> Result<Self, SettingsError> {
         let config::Event { r#type: kind, source, subject, mut extensions } = settings.event;
         for (key, value) in [("type", &kind), ("source", &source), ("subject", &subject)] {
@@ -88,7 +92,7 @@ impl Encoder {
         Ok(Encoder { mode: settings.mode, wrapper, extensions })
     }
 
-    /// Attribute `id` of the event, also of a message that no event can be made of.
+    /// Returns attribute `id` of the event, even for a message of which no event can be made.
     pub fn id(&self, message: &Message, fresh_id: &dyn Fn() -> String) -> String {
         match decode::decode(message, || self.wrapper.source(message)) {
             Ok(Some(parts)) => parts.event.id().to_owned(),
@@ -96,19 +100,21 @@ impl Encoder {
         }
     }
 
-    /// Encodes an item. A message that claims to be a CloudEvent and can't be read as one is
+    /// Encodes an item. A message that claims to be a CloudEvent and cannot be read as one is
     /// wrapped whole, with a warning.
     ///
     /// # Errors
-    /// When the item has more headers than a request can have, in number or in bytes.
+    ///
+    /// The item has more headers, or larger ones, than a request can have.
     pub fn encode(&self, message: &Message) -> Result<EncodedEvent, EncodeError> {
         self.encode_with_id(message, &|| Uuid::new_v4().to_string())
     }
 
-    /// The same, with `fresh_id` for an item that came with no id of any kind.
+    /// Works like [`encode`](Self::encode), with `fresh_id` for an item without any id.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode).
+    ///
+    /// As for [`encode`](Self::encode).
     pub fn encode_with_id(
         &self,
         message: &Message,
@@ -176,7 +182,8 @@ impl Encoder {
         if headers.bytes() > headers::MOST_BYTES {
             return Err(EncodeError::HeadTooLarge("tracestate".to_owned()));
         }
-        // Beside the two extensions of each attempt, so that adding them can't fail later.
+        // This leaves room for the two extensions of each attempt, so that adding them cannot fail
+        // later.
         if !headers.fit_beside(2) {
             return Err(EncodeError::TooManyHeaders);
         }
@@ -184,7 +191,7 @@ impl Encoder {
     }
 }
 
-/// Knative's Kafka source gives every event its place, also those that were CloudEvents before.
+/// Sets the record's place, as Knative's Kafka source does even for CloudEvents.
 fn position(event: &mut Event, message: &Message) {
     if let Origin::Kafka(origin) = &message.origin {
         event.set_extension("knativekafkapartition", i64::from(origin.partition));

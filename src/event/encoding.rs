@@ -1,17 +1,17 @@
-//! How the data of an item is compressed: AMQP's property `content_encoding`, or a record's header
-//! of that name.
+//! The compression of an item's data: AMQP's property `content_encoding`, or a record's header of
+//! that name.
 //!
-//! In binary mode the body of the request is the data, so that HTTP's own header says the same.
-//! Some clients put a charset into the property (`utf-8`), which that header must not contain; the
-//! value then goes into an extension. In structured mode it always does, since the header would
-//! speak of the document.
+//! In binary mode the body of the request is the data, so HTTP's own header has the same meaning.
+//! Some clients put a charset (`utf-8`) into the property, which that header must not contain; the
+//! value then goes into an extension. In structured mode it always does, because the header would
+//! refer to the document.
 
 use super::message::{Message, Origin, Value};
 
-/// The extension for a value that cannot be said in a header.
+/// The extension for a value that HTTP's header cannot hold.
 pub(super) const EXTENSION: &str = "contentencoding";
 
-/// The message's encoding, if it has one.
+/// Returns the message's encoding, if it has one.
 pub(super) fn of(message: &Message) -> Option<&str> {
     let property = match &message.origin {
         Origin::Rabbitmq(origin) => origin.properties.content_encoding.as_deref(),
@@ -22,7 +22,7 @@ pub(super) fn of(message: &Message) -> Option<&str> {
     (!text.is_empty() && !text.eq_ignore_ascii_case("identity")).then_some(text)
 }
 
-/// Whether all of it are codings of HTTP (RFC 9110, section 8.4.1, and IANA's registry).
+/// Whether the text lists only codings of HTTP (RFC 9110, section 8.4.1, and IANA's registry).
 pub(super) fn is_coding(text: &str) -> bool {
     const CODINGS: [&str; 8] =
         ["gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "identity"];

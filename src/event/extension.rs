@@ -1,19 +1,20 @@
-//! Names of extension attributes, and the extensions that a SinkBinding sets on every event.
+//! Checks the names of extension attributes, and reads the extensions that a SinkBinding sets on
+//! every event.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// Extensions that every event carries beside its own: which run of the worker this is, and whether
-/// the broker had handed the item over before.
+/// The extensions that every event gets: the number of the attempt, and whether the broker had
+/// handed the item over before.
 pub(super) const ATTEMPT: &str = "attempt";
 pub(super) const REDELIVERED: &str = "redelivered";
 
-/// The extensions from `K_CE_OVERRIDES`, which are set on every event in place of its own.
+/// The extensions from `K_CE_OVERRIDES`. They are set on every event and replace its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides(BTreeMap<String, String>);
 
-/// Why a name can't be given to an extension.
+/// The reason why an extension cannot have this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// CloudEvents 1.0.2, section 3.1: lower-case letters and digits only.
@@ -23,7 +24,7 @@ pub enum NameError {
     Reserved(String),
 }
 
-/// Why `K_CE_OVERRIDES` was refused.
+/// The reason why `K_CE_OVERRIDES` was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum OverridesError {
     #[error("not JSON: {0}")]
@@ -35,12 +36,12 @@ pub enum OverridesError {
 }
 
 impl Overrides {
-    /// Reads the value of `K_CE_OVERRIDES`; an empty one, which Knative sets if there is nothing to
-    /// override, gives no extension.
+    /// Reads the value of `K_CE_OVERRIDES`. Knative sets an empty value if there is nothing to
+    /// override, which gives no extension.
     ///
     /// # Errors
-    /// When the text is not `{"extensions": {…}}` with strings as values, or names what no
-    /// extension may be called.
+    ///
+    /// The text is not `{"extensions": {…}}` with strings as values, or a name is illegal.
     pub fn parse(text: &str) -> Result<Self, OverridesError> {
         if text.trim().is_empty() {
             return Ok(Overrides::default());
@@ -80,7 +81,7 @@ pub(super) fn check(name: &str) -> Result<(), NameError> {
     Ok(())
 }
 
-/// Whether a name has only the characters that an attribute's name may have.
+/// Whether a name has only the characters that attribute names may have.
 pub(super) fn is_valid(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }
@@ -100,7 +101,7 @@ fn is_reserved(name: &str) -> bool {
     ) || is_per_attempt(name)
 }
 
-/// Whether the name is one of the extensions that longhaul sets again at each attempt.
+/// Whether longhaul sets this extension again at each attempt.
 pub(super) fn is_per_attempt(name: &str) -> bool {
     name == ATTEMPT || name == REDELIVERED
 }

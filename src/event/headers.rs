@@ -1,6 +1,6 @@
-//! An event's headers as they are kept between attempts. An item is mostly sent once, so making
-//! them and the request's map of them has to cost little: there is one map, the request's, and all
-//! values share one piece of memory.
+//! An event's headers between attempts. Most items are sent only once, so the headers and the
+//! request's map of them must be cheap: only the request has a map, and all values share one piece
+//! of memory.
 
 use std::ops::Range;
 
@@ -10,12 +10,12 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use super::binary;
 use super::encoder::EncodeError;
 
-/// Headers that an [`http::HeaderMap`] can hold.
+/// The most headers that an [`http::HeaderMap`] can hold.
 const MOST: usize = 24_576;
-/// Bytes of an event's head. Servers accept less, mostly 8 to 64 KiB, and a larger one would occupy
-/// memory that no limit of the configuration counts.
+/// The most bytes of an event's headers. Servers accept less, usually 8 to 64 KiB. A larger head
+/// would take memory that no limit of the configuration counts.
 pub(super) const MOST_BYTES: usize = 64 * 1024;
-/// What a header takes on the wire besides name and value.
+/// The bytes of a header on the wire besides name and value.
 const SEPARATORS: usize = 4;
 /// Room for the headers that a request gets after the event: two of the attempt, the configured
 /// ones, and those of the HTTP client.
@@ -25,19 +25,19 @@ const ROOM: usize = 12;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Headers(Vec<(HeaderName, HeaderValue)>);
 
-/// Collects headers; the caller adds no name twice.
+/// Collects headers. The caller must not add a name twice.
 #[derive(Debug)]
 pub(super) struct Builder {
     names: Vec<(HeaderName, Range<usize>)>,
     values: Vec<u8>,
-    /// On the wire.
+    /// The size on the wire.
     bytes: usize,
-    /// The header that was one too many.
+    /// The first header that did not fit.
     beyond: Option<HeaderName>,
 }
 
 impl Builder {
-    /// For an event of ordinary size. A larger one costs a copy, no more.
+    /// Allocates for an event of ordinary size. A larger one costs one more copy.
     pub(super) fn new() -> Self {
         Builder { names: Vec::with_capacity(16), values: Vec::with_capacity(512), bytes: 0, beyond: None }
     }
@@ -60,8 +60,11 @@ impl Builder {
         self.names.push((name, start..self.values.len()));
     }
 
+    /// Returns the headers.
+    ///
     /// # Errors
-    /// When one of the values can't be sent, or all of them are too large.
+    ///
+    /// A value cannot be sent, or all of them together are too large.
     pub(super) fn build(self) -> Result<Headers, EncodeError> {
         if let Some(name) = self.beyond {
             return Err(EncodeError::HeadTooLarge(name.to_string()));
@@ -79,7 +82,7 @@ impl Headers {
         self.0.push((name, value));
     }
 
-    /// What they take on the wire.
+    /// Returns their size on the wire.
     pub(super) fn bytes(&self) -> usize {
         self.0.iter().map(|(name, value)| name.as_str().len() + value.len() + SEPARATORS).sum()
     }
@@ -89,7 +92,8 @@ impl Headers {
         self.0.len() + more <= MOST
     }
 
-    /// The headers of a request, if they [fit](Self::fit_beside); else only the first ones that do.
+    /// Returns the headers of a request. If they do not [fit](Self::fit_beside), only the first
+    /// ones.
     pub(super) fn to_map(&self) -> HeaderMap {
         let mut map = HeaderMap::try_with_capacity(self.0.len() + ROOM).unwrap_or_default();
         for (name, value) in &self.0 {

@@ -1,9 +1,9 @@
-//! A Kafka key as the text of an attribute, and back.
+//! Converts a Kafka key to the text of an attribute, and back.
 //!
-//! KafkaSource replaces bytes that are not UTF-8 by U+FFFD, so that different keys look alike
-//! (numbers, in particular). Such a key is written in base64 behind a prefix. A key that is text is
-//! itself, as in KafkaSource; only one that begins with the prefix is encoded as well, so that no
-//! two keys ever have the same text.
+//! KafkaSource replaces bytes that are not UTF-8 by U+FFFD, so that different keys (numbers in
+//! particular) look alike. Here such a key is written in base64 with a prefix. A key that is text
+//! stays the same, as in KafkaSource; if it begins with the prefix it is encoded too, so that
+//! different keys never have the same text.
 
 use std::borrow::Cow;
 
@@ -19,7 +19,7 @@ pub(super) fn to_text(key: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// The bytes of a key from the extension `partitionkey` of an event.
+/// Returns the bytes of a key from the extension `partitionkey` of an event.
 pub fn from_text(text: &str) -> Bytes {
     let encoded = text.strip_prefix(PREFIX);
     let decoded = encoded.and_then(|encoded| BASE64_STANDARD.decode(encoded).ok());

@@ -1,10 +1,10 @@
-//! The few questions that are asked of a media type. Parameters and case never matter to the
-//! answer.
+//! Classifies media types. Parameters and case never matter.
 
-/// One CloudEvent as a JSON document: structured mode (JSON event format 1.0.2, section 3).
+/// The type of a CloudEvent as a JSON document: structured mode (JSON event format 1.0.2, section
+/// 3).
 pub(super) const CLOUDEVENTS_JSON: &str = "application/cloudevents+json";
 
-/// The same, as we send it.
+/// The same type, as longhaul sends it.
 pub(super) const CLOUDEVENTS_JSON_UTF8: &str = "application/cloudevents+json; charset=utf-8";
 
 /// Whether a body of this type is one CloudEvent in JSON, with or without a charset.
@@ -13,7 +13,7 @@ pub(super) fn is_cloudevent_json(media_type: &str) -> bool {
 }
 
 /// Whether a receiver would take a body of this type for an event or a batch of events (HTTP
-/// binding 1.0.2, section 3: every type that starts so).
+/// binding 1.0.2, section 3: every type with this prefix).
 pub(super) fn claims_cloudevents(media_type: &str) -> bool {
     starts_with_ignore_case(essence(media_type), "application/cloudevents")
 }

@@ -1,34 +1,33 @@
-//! An item's bytes and headers as the broker handed them over, free of any broker's types.
+//! An item's bytes and headers as the broker handed them over, without any broker's types.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::own;
 
-/// How deep lists and tables may be nested in a header value. Sources replace everything below by
-/// [`Value::too_deep`], so that no function that walks a value can exhaust its stack.
+/// The deepest nesting of lists and tables in a header value. Sources replace everything deeper by
+/// [`Value::too_deep`], so that a function that walks a value cannot exhaust its stack.
 pub const MAX_DEPTH: usize = 32;
 
-/// Bookkeeping of the allocator for one piece of memory.
+/// The allocator's overhead for one piece of memory.
 const ALLOCATION: usize = 16;
-/// The part of an event that is the same for each: its own fields, the required attributes and the
-/// list of headers.
+/// The fixed memory of an event: its own fields, the required attributes and the list of headers.
 const EVENT: usize = 1024;
 /// The overhead of one attribute in an event.
 const ATTRIBUTE: usize = 128;
-/// An event with a larger head is refused before it is kept.
+/// The most bytes of an event's head. An event with a larger one is refused before it is kept.
 const ENCODED_HEAD: usize = 64 * 1024;
 
 /// One complete message. Sources make it, `event` encodes it, `publish` writes it again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
     pub body: Bytes,
-    /// In the order in which the broker gave them; a Kafka record may repeat a name.
+    /// The headers in the broker's order. A Kafka record may repeat a name.
     pub headers: Vec<(String, Value)>,
     pub origin: Origin,
 }
 
-/// Where a message came from, with the facts that only this kind of broker has.
+/// The kind of broker of a message, with the facts that only this kind has.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "a message lives behind an `Arc` and is never moved by value")]
 pub enum Origin {
@@ -45,7 +44,8 @@ pub struct RabbitmqOrigin {
     pub properties: Properties,
 }
 
-/// The AMQP 0-9-1 basic properties, headers apart. Names as in the specification; `kind` is `type`.
+/// The AMQP 0-9-1 basic properties without the headers. The names are the specification's; `kind`
+/// is `type`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Properties {
@@ -72,17 +72,17 @@ pub struct KafkaOrigin {
     pub partition: i32,
     pub offset: i64,
     pub key: Option<Bytes>,
-    /// The record has no value at all, as a tombstone has none; the body is empty then.
+    /// Whether the record has no value (a tombstone). The body is then empty.
     pub is_null: bool,
     /// Milliseconds since the Unix epoch.
     pub timestamp: Option<i64>,
-    /// Names the log of a topic that replaced an earlier one of the same name. Offsets repeat in
-    /// such a log, so that the name becomes a part of the event's id. None for the first log, whose
-    /// ids are those of Knative's KafkaSource.
+    /// The log of a topic that replaced an earlier one of the same name. Offsets repeat in such a
+    /// log, so this name becomes a part of the event's id. `None` for the first log, whose ids are
+    /// those of Knative's KafkaSource.
     pub incarnation: Option<String>,
 }
 
-/// A header's value. Kafka has only `Bytes` and `Null`; AMQP's number types meet in `Int` and
+/// A header's value. Kafka has only `Bytes` and `Null`. All number types of AMQP become `Int` or
 /// `Float`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
@@ -99,7 +99,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// The value as text, if it is text or bytes that are UTF-8.
+    /// Returns the value as text, if it is text or bytes in UTF-8.
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Value::Text(text) => Some(text),
@@ -108,14 +108,14 @@ impl Value {
         }
     }
 
-    /// Stands in the place of a list or table that is nested deeper than [`MAX_DEPTH`].
+    /// Returns the replacement of a list or table that is nested deeper than [`MAX_DEPTH`].
     pub fn too_deep() -> Value {
         Value::Text(format!("(left out: nested deeper than {MAX_DEPTH} levels)"))
     }
 
-    /// The value, with [`too_deep`](Self::too_deep) in place of every list and table below
-    /// [`MAX_DEPTH`] levels. The work and the drop of the removed parts use no recursion beyond
-    /// that depth.
+    /// Returns the value, with [`too_deep`](Self::too_deep) instead of every list and table below
+    /// [`MAX_DEPTH`] levels. Neither the work nor the drop of the removed parts recurses deeper
+    /// than that.
     #[must_use]
     pub fn bounded(self) -> Value {
         let mut removed = Vec::new();
@@ -147,7 +147,7 @@ impl Value {
         }
     }
 
-    /// The memory that the value occupies besides its own place, without recursion.
+    /// Returns the memory that the value occupies on the heap. Does not recurse.
     fn heap_bytes(&self) -> usize {
         let mut bytes = 0;
         let mut rest = vec![self];
@@ -190,8 +190,8 @@ impl Properties {
 }
 
 impl Message {
-    /// An estimate of the memory that the item occupies while it is in hand: body, key, headers,
-    /// properties, the event that is made of them, and the overhead of each.
+    /// Estimates the memory of the item while it is in hand: body, key, headers, properties, the
+    /// event that is made of them, and the overhead of each.
     pub fn kept_bytes(&self) -> usize {
         let header = |(name, value): &(String, Value)| {
             let own = size_of::<(String, Value)>() + ALLOCATION + name.capacity() + value.heap_bytes();
@@ -202,23 +202,24 @@ impl Message {
             Origin::Rabbitmq(origin) => {
                 let names = [&origin.queue, &origin.exchange, &origin.routing_key];
                 let names: usize = names.into_iter().map(|name| ALLOCATION + name.capacity()).sum();
-                // The properties become attributes.
+                // The properties also become attributes.
                 names + 2 * origin.properties.heap_bytes()
             }
             Origin::Kafka(origin) => {
                 let key = origin.key.as_ref().map_or(0, Bytes::len);
-                // The key becomes two attributes, and each byte of it at most three characters.
+                // The key becomes two attributes, in which each byte takes at most three
+                // characters.
                 ALLOCATION + origin.topic.capacity() + key + 2 * key.saturating_mul(3).min(ENCODED_HEAD)
             }
         };
         size_of::<Message>() + ALLOCATION + self.body.len() + headers + origin + EVENT
     }
 
-    /// The part of a header that the event keeps.
+    /// Returns the size of the part of a header that the event keeps.
     fn encoded_bytes(&self, name: &str, value: &Value) -> usize {
         let is_attribute = match self.origin {
-            // Every header of a record becomes an attribute; of an AMQP message only those that
-            // already are one.
+            // Every header of a record becomes an attribute. Of an AMQP message only headers that
+            // already are attributes do.
             Origin::Kafka(_) => true,
             Origin::Rabbitmq(_) => matches!(value, Value::Text(_) | Value::Bytes(_)),
         };
@@ -230,16 +231,16 @@ impl Message {
         if is_attribute { ATTRIBUTE + name.len() + text } else { 0 }
     }
 
-    /// The first header of this name, compared without regard to case.
+    /// Returns the first header of this name, in either case.
     pub fn header(&self, name: &str) -> Option<&Value> {
         let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value)
     }
 
-    /// One of our own headers, if it tells something about this very item: its name, its count of
-    /// attempts. A dead letter (`longhaul-origin`) and a reply (`longhaul-reply`) tell of another
-    /// item, and two of them may tell of the same one. A copy of either is an item with a name
-    /// again.
+    /// Returns one of longhaul's own headers (the id, or the count of attempts) if it describes
+    /// this item. On a dead letter (`longhaul-origin`) and a reply (`longhaul-reply`) these headers
+    /// describe another item, and two such messages may describe the same one. A copy of either
+    /// describes itself again.
     pub fn own_header(&self, name: &str) -> Option<&Value> {
         let has = |name: &str| self.header(name).is_some();
         let tells_of_another = (has(own::ORIGIN) || has(own::REPLY)) && !has(own::COPY);

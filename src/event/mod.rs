@@ -1,13 +1,13 @@
-//! From a broker's message to a CloudEvent on the wire.
+//! Converts a broker's message to a CloudEvent on the wire.
 //!
 //! An item is encoded once ([`Encoder::encode`]); each attempt then costs two header values
 //! ([`EncodedEvent::for_attempt`]). Messages that already are CloudEvents keep their own
-//! attributes, all others get those that Knative's own sources would give them, so that a workload
-//! can move over unchanged.
+//! attributes. All others get the attributes that Knative's own sources would give them, so that a
+//! workload can move unchanged.
 //!
-//! An event in here is always two things: a [`cloudevents::Event`] that holds attributes and no
-//! data, and the data as [`Bytes`](bytes::Bytes) of the broker's own buffer. The SDK would copy the
-//! data into a `Vec` and consume the event at each conversion.
+//! An event in this module always has two parts: a [`cloudevents::Event`] with attributes and
+//! without data, and the data as [`Bytes`](bytes::Bytes) in the broker's own buffer. The SDK alone
+//! would copy the data into a `Vec` and consume the event at each conversion.
 
 mod binary;
 mod decode;

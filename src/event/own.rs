@@ -1,17 +1,18 @@
-//! Names of the headers that we write on messages to a broker. They never leave with an event.
+//! Names of the headers that longhaul writes on messages to a broker. They never leave with an
+//! event.
 
 pub const PREFIX: &str = "longhaul-";
-/// A name: the message's own, or in a dead letter or a reply that of the item it tells of.
+/// The name of an item. In a dead letter or a reply, the name of the item that it describes.
 pub const ID: &str = "longhaul-id";
-/// Attempts so far, of the same item.
+/// The attempts at that item so far.
 pub const ATTEMPTS: &str = "longhaul-attempts";
-/// Marks a copy of an item, which is the item from then on.
+/// Marks a copy of an item. From then on the copy is the item.
 pub const COPY: &str = "longhaul-copy";
-/// In a copy: the code that proves that the bridge wrote it.
+/// The code in a copy that proves that the bridge wrote it.
 pub const SEAL: &str = "longhaul-seal";
-/// In a copy: the header [`ID`] of its original, which the copy's own name replaces.
+/// The original's header [`ID`] in a copy, where [`ID`] has the copy's own name.
 pub const COPIED_ID: &str = "longhaul-copied-id";
-/// Marks a dead letter, and says where its item came from.
+/// Marks a dead letter, and tells where its item came from.
 pub const ORIGIN: &str = "longhaul-origin";
 /// Marks a reply.
 pub const REPLY: &str = "longhaul-reply";

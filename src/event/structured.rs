@@ -1,4 +1,4 @@
-//! Structured mode: the whole event as one JSON document (CloudEvents JSON event format 1.0.2).
+//! Structured mode: the whole event in one JSON document (CloudEvents JSON event format 1.0.2).
 
 use std::collections::BTreeMap;
 
@@ -14,23 +14,23 @@ use super::encoder::EncodeError;
 use super::headers::MOST_BYTES;
 use super::media_type;
 
-/// An event as a document, in the parts that it is made of at each attempt. The data stays the
-/// broker's own buffer: a document that is kept would be a second copy of it.
+/// The parts from which the document is written at each attempt. The data stays in the broker's own
+/// buffer, because a stored document would be a second copy of it.
 ///
-/// Written by hand rather than with the SDK's serializer, which knows data only as `Vec<u8>` and
+/// It is written by hand and not by the SDK's serializer, which knows data only as `Vec<u8>` and
 /// would turn JSON from a broker into base64.
 #[derive(Clone, Debug)]
 pub(super) struct Document {
-    /// The members without braces, each with a comma behind it.
+    /// The members without braces, each followed by a comma.
     attributes: Bytes,
     data: Bytes,
     form: Form,
 }
 
-/// How the data stands in the document (section 3.1).
+/// The form of the data in the document (section 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// There is none.
+    /// The event has no data.
     Absent,
     Json,
     Text,
@@ -38,10 +38,11 @@ enum Form {
 }
 
 impl Document {
-    /// Extensions are sorted, so that an event has one form.
+    /// Makes the parts. Extensions are sorted, so that an event always gives the same document.
     ///
     /// # Errors
-    /// When the attributes are larger than they may be as headers.
+    ///
+    /// The attributes are larger than headers may be.
     pub fn new(event: &Event, data: Bytes) -> Result<Self, EncodeError> {
         let mut attributes = Vec::with_capacity(512);
         for (name, value) in event.iter_attributes() {
@@ -59,16 +60,16 @@ impl Document {
         Ok(Document { attributes: attributes.into(), data, form })
     }
 
-    /// The document with `start`, members with a comma behind each, in front of its own.
+    /// Writes the document. Its first members are `start`, each followed by a comma.
     pub fn write(&self, start: &str) -> serde_json::Result<Bytes> {
         self.assemble(start, &self.attributes)
     }
 
-    /// The document with these members in place of its own of the same names.
+    /// Writes the document with these members instead of its own of the same names.
     pub fn with_members(&self, members: &[(&str, Value)]) -> serde_json::Result<Bytes> {
         let own = self.attributes.strip_suffix(b",").unwrap_or_default();
         let own = [b"{", own, b"}"].concat();
-        // Raw, so that no digit changes.
+        // Raw values keep every digit.
         let mut all: BTreeMap<&str, Box<RawValue>> = serde_json::from_slice(&own)?;
         for (name, value) in members {
             all.insert(name, to_raw_value(value)?);
@@ -96,16 +97,15 @@ impl Document {
             Form::Text => raw_member(&mut document, "data", &*String::from_utf8_lossy(&self.data))?,
             Form::Base64 => raw_member(&mut document, "data_base64", &BASE64_STANDARD.encode(&self.data))?,
         }
-        // Every member has written a comma behind itself; the closing brace takes the place of the
-        // last one.
+        // Each member ends with a comma. The closing brace replaces the last one.
         document.pop();
         document.push(b'}');
         Ok(document.into())
     }
 }
 
-/// JSON as JSON, text as a string, everything else as base64. Readers take data without a type for
-/// JSON, so it goes as base64, which means bytes under any type.
+/// Chooses JSON for JSON, a string for text, and base64 for everything else. Readers take data
+/// without a type for JSON, so it goes as base64, which means bytes under any type.
 fn form(content_type: &str, data: Bytes) -> (Form, Bytes) {
     if data.is_empty() {
         return (Form::Absent, data);

@@ -1,16 +1,15 @@
-//! Times that come as numbers. Clients disagree on the unit, although the specifications of their
-//! protocols name it.
+//! Reads times that are numbers. Clients disagree on the unit, although the protocols specify it.
 
 use chrono::{DateTime, Datelike, Utc};
 
-/// The last second of the year 9999, which is the last year that RFC 3339 can write.
+/// The last second of the year 9999, the last year of RFC 3339.
 const LAST_SECOND: u64 = 253_402_300_799;
-/// The first second of the year 2200. A number that is read in a smaller unit than the specified
-/// one must be before.
+/// The first second of the year 2200. If a number is read in a smaller unit than specified, the
+/// result must be before this.
 const PLAUSIBLE: u64 = 7_258_118_400;
 
-/// Seconds since the Unix epoch, as the specification of AMQP says. A number beyond the year 9999
-/// is taken for milliseconds, else microseconds, else nanoseconds, if that gives a plausible time.
+/// Reads seconds since the Unix epoch, AMQP's unit. A number beyond the year 9999 is read as
+/// milliseconds, else microseconds, else nanoseconds, if that gives a plausible time.
 pub(super) fn from_unix(number: u64) -> Option<DateTime<Utc>> {
     if number <= LAST_SECOND {
         return DateTime::from_timestamp(i64::try_from(number).ok()?, 0);
@@ -18,7 +17,7 @@ pub(super) fn from_unix(number: u64) -> Option<DateTime<Utc>> {
     smaller(number, &[1_000, 1_000_000, 1_000_000_000])
 }
 
-/// Milliseconds since the Unix epoch, as a Kafka record has them; else a smaller unit.
+/// Reads milliseconds since the Unix epoch, Kafka's unit; else a smaller unit.
 pub(super) fn from_unix_millis(number: i64) -> Option<DateTime<Utc>> {
     match u64::try_from(number) {
         Ok(number) if number / 1_000 > LAST_SECOND => smaller(number, &[1_000_000, 1_000_000_000]),
@@ -26,7 +25,7 @@ pub(super) fn from_unix_millis(number: i64) -> Option<DateTime<Utc>> {
     }
 }
 
-/// The time, if RFC 3339 can write it.
+/// Returns the time if RFC 3339 can write it.
 pub(super) fn in_calendar(time: DateTime<Utc>) -> Option<DateTime<Utc>> {
     (0..=9999).contains(&time.year()).then_some(time)
 }

@@ -1,4 +1,4 @@
-//! Attributes for messages that are not CloudEvents: those of Knative's own sources.
+//! Gives messages that are not CloudEvents the attributes of Knative's own sources.
 //!
 //! RabbitmqSource: `pkg/rabbit/message.go`; KafkaSource: `InvalidCloudEventInterceptor.java`. A
 //! workload that moves over from them sees the same events.
@@ -20,14 +20,14 @@ use super::{key, media_type, own, time};
 pub(super) struct Wrapper {
     pub namespace: String,
     pub name: String,
-    /// Attribute `type`, if the configuration names one; likewise the next two.
+    /// The configured attribute `type`, if there is one; the next two fields likewise.
     pub kind: Option<String>,
     pub source: Option<String>,
     pub subject: Option<String>,
 }
 
 impl Wrapper {
-    /// `fresh_id` names an item that came with no id.
+    /// Wraps a message. `fresh_id` names an item that came without an id.
     pub fn wrap(&self, message: &Message, fresh_id: &dyn Fn() -> String) -> Result<Parts> {
         let id = self.id(message, fresh_id);
         let (kind, subject, time, content_type) = match &message.origin {
@@ -58,12 +58,12 @@ impl Wrapper {
         Ok(Parts { event, data: message.body.clone() })
     }
 
-    /// Attribute `id`: `message_id`, else the id that longhaul gave the item before, else the
-    /// record's place, else a fresh one. A parked or rewritten item carries that one in our header
-    /// (G5).
+    /// Returns attribute `id`: `message_id`, else the id that longhaul gave the item before, else
+    /// the record's place, else a fresh one. A parked or rewritten item carries its id in our
+    /// header (guarantee G5).
     ///
-    /// The place is unique beside the default `source`, which names the topic. A configured
-    /// `source` need not, so that the topic becomes a part of the id; likewise the log of a topic
+    /// The place is unique under the default `source`, which names the topic. A configured `source`
+    /// need not name it, so then the topic becomes a part of the id. So does the log of a topic
     /// that was created again.
     pub fn id(&self, message: &Message, fresh_id: &dyn Fn() -> String) -> String {
         let named = match &message.origin {
@@ -80,7 +80,8 @@ impl Wrapper {
         format!("{topic}{log}partition:{}/offset:{}", origin.partition, origin.offset)
     }
 
-    /// Attribute `source`: the configured one, or the one of Knative's source of this kind.
+    /// Returns attribute `source`: the configured one, or the one of Knative's source for this
+    /// broker.
     pub fn source(&self, message: &Message) -> String {
         if let Some(source) = &self.source {
             return source.clone();
@@ -93,7 +94,8 @@ impl Wrapper {
     }
 }
 
-/// The message's time, or now, as RabbitmqSource does. A number that is not a time gives none.
+/// Returns the message's time, or the present one, as in RabbitmqSource; `None` for a number that
+/// is not a time.
 fn rabbitmq_time(origin: &RabbitmqOrigin, id: &str) -> Option<DateTime<Utc>> {
     match origin.properties.timestamp {
         None => Some(DateTime::from(SystemTime::now())),
@@ -116,16 +118,16 @@ fn without_time(id: &str, value: impl std::fmt::Display) -> Option<DateTime<Utc>
     None
 }
 
-/// The last `content-type` header, in lower case as KafkaSource has it.
+/// Returns the last `content-type` header, in lower case as in KafkaSource.
 fn kafka_content_type(message: &Message) -> Option<String> {
     let mut named =
         message.headers.iter().rev().filter(|(name, _)| name.eq_ignore_ascii_case("content-type"));
     named.next().and_then(|(_, value)| lossy(value)).map(|text| text.to_ascii_lowercase())
 }
 
-/// The key as `partitionkey` and `key`, each other header as `kafkaheader…`. Attributes are text:
-/// bytes of a header that are not UTF-8 become U+FFFD, as they do in KafkaSource. A header without
-/// a value sets nothing (it breaks KafkaSource).
+/// Returns the key as `partitionkey` and `key`, and each other header as `kafkaheader…`. Attributes
+/// are text: bytes of a header that are not UTF-8 become U+FFFD, as in KafkaSource. A header
+/// without a value sets nothing (it breaks KafkaSource).
 fn kafka_extensions(
     mut builder: EventBuilderV10,
     origin: &KafkaOrigin,
@@ -156,9 +158,9 @@ fn lossy(value: &Value) -> Option<String> {
     }
 }
 
-/// A body that was labelled as a CloudEvent by mistake gets a plain label: a worker would take the
-/// body for an event (HTTP binding 1.0.2, section 3), fail to read it and never see the attributes
-/// in the headers.
+/// Replaces a content type that labels a plain body as a CloudEvent by mistake. A worker would take
+/// the body for an event (HTTP binding 1.0.2, section 3), fail to read it, and never see the
+/// attributes in the headers.
 fn plain_content_type(content_type: String, body: &Bytes) -> String {
     if !media_type::claims_cloudevents(&content_type) {
         return content_type;

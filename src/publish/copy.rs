@@ -51,7 +51,7 @@ pub fn copy(
     attempts: u32,
     parked: Parked,
 ) -> Outgoing {
-    // The original's own name stays part of the content, also if it is not the name of the item.
+    // The original's own name stays part of the content, even if it is not the name of the item.
     let original = if message.header(own::COPY).is_some() { own::COPIED_ID } else { own::ID };
     let original = message.header(original).cloned();
     let is_replaced = |name: &str| {

@@ -1,8 +1,9 @@
-//! The dead letter of an item that failed for good: the item itself, with headers that say why.
+//! The dead letter of an item that failed for good: the item itself, with headers that tell the
+//! reason.
 //!
-//! To a broker the body is the original one and not the event made of it, so that a redrive needs
-//! to undo nothing. A service gets the event, as Knative's deadLetterSink does. The `knativeerror*`
-//! names are those of Knative's dead letter events, for consumers that know them already.
+//! A broker gets the original body and not the event made of it, so that a redrive has nothing to
+//! undo. A service gets the event, as with Knative's deadLetterSink. The `knativeerror*` names are
+//! those of Knative's dead letter events, for consumers that know them.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -23,46 +24,45 @@ mod restore;
 use original::Original;
 pub use restore::{Place, RestoreError, Restored, restore};
 
-/// The parts of the item for which the target has no other place.
+/// The header for the parts of the item that the target cannot hold elsewhere.
 const ORIGINAL_HEADER: &str = "longhaul-original";
-/// Marks a last-resort letter, and names the parts of the item that are not in it.
+/// Marks a last-resort letter, and names the missing parts of the item.
 const LEFT_OUT_HEADER: &str = "longhaul-left-out";
 
-/// Bytes of the worker's answer that go along, counted before they are encoded; Knative's own
-/// bound.
+/// The most bytes of the worker's answer in a letter, before encoding. Knative has the same bound.
 const DATA_BYTES: usize = 1024;
 
-/// Characters of the line for people; headers must fit into one frame of the broker.
+/// The most characters of the line for people. Headers must fit into one frame of the broker.
 const DETAIL_CHARS: usize = 1024;
 
-/// How old the time of a letter's record may be, in milliseconds. Kafka deletes by that time, so
-/// that a letter with the time of an old record could be gone before anybody reads it; and it
-/// refuses a time that is far ahead.
+/// The greatest age of a letter's record in milliseconds. Kafka deletes by the record's time, so a
+/// letter with the time of an old record could be gone before anybody reads it. Kafka also refuses
+/// a time that is far in the future.
 const RECORD_AGE_MILLIS: i64 = 24 * 3600 * 1000;
 
-/// Where a pipeline's dead letters go.
+/// The target of a pipeline's dead letters.
 #[derive(Clone)]
 pub enum Target {
     Broker(Broker, Arc<dyn Publisher>),
     Http(Arc<http::Client>),
 }
 
-/// An item that failed for good, and the known facts of its failure.
+/// An item that failed for good, and the facts about its failure.
 #[derive(Clone, Debug)]
 pub struct Letter {
     pub message: Arc<Message>,
     /// The CloudEvent's id in every attempt.
     pub event_id: String,
     pub reason: Reason,
-    /// Status of the last answer, if there was one.
+    /// The status of the last answer, if there was one.
     pub code: Option<u16>,
     /// One line for people about the last attempt.
     pub detail: String,
     /// The beginning of the last answer's body.
     pub data: Bytes,
-    /// Attempts made, in all processes.
+    /// Attempts in all processes.
     pub attempts: u32,
-    /// The address that the requests went to; no secret in it.
+    /// The address of the requests, without any secret.
     pub destination: String,
     pub time: SystemTime,
 }
@@ -74,8 +74,9 @@ impl Target {
     /// fits.
     ///
     /// # Errors
-    /// When the write is not confirmed, as [`Publisher::publish`] has it. An error that is not
-    /// transient means that not even the body alone can be written; it says why.
+    ///
+    /// The write is not confirmed, as for [`Publisher::publish`]. An error that is not transient
+    /// means that not even the body alone can be written, and gives the reason.
     pub async fn write(
         &self,
         letter: &Letter,
@@ -147,7 +148,7 @@ impl Target {
 }
 
 impl Letter {
-    /// The message to write to a broker. [`restore()`] undoes it.
+    /// Returns the message to write to a broker. [`restore()`] reverses it.
     pub fn outgoing(&self, broker: Broker) -> Outgoing {
         let mut headers: Vec<(String, Value)> =
             self.message.headers.iter().filter(|(name, _)| !is_ours(name)).cloned().collect();
@@ -157,7 +158,7 @@ impl Letter {
         self.around(headers)
     }
 
-    /// A message with these headers and everything else of the item.
+    /// Returns a message with these headers and everything else of the item.
     fn around(&self, headers: Vec<(String, Value)>) -> Outgoing {
         let body = self.message.body.clone();
         match &self.message.origin {
@@ -202,7 +203,7 @@ impl Letter {
         about
     }
 
-    /// The extensions that the event gets besides its own attributes.
+    /// Returns the extensions that the event gets besides its own attributes.
     fn extensions(&self) -> Vec<(&'static str, Json)> {
         let mut extensions = vec![
             ("longhaulattempts", self.attempts.into()),
@@ -215,14 +216,15 @@ impl Letter {
         extensions
     }
 
-    /// The beginning of the worker's answer in base64, which is how Knative sends it.
+    /// Returns the beginning of the worker's answer in base64, as in Knative.
     fn error_data(&self) -> Option<String> {
         let data = &self.data[..self.data.len().min(DATA_BYTES)];
         (!data.is_empty()).then(|| BASE64_STANDARD.encode(data))
     }
 }
 
-/// Headers of an earlier failure, which this one replaces, and the broker's own notes.
+/// Whether a header comes from an earlier failure, which this one replaces, or is the broker's
+/// bookkeeping.
 fn is_ours(name: &str) -> bool {
     if is_bookkeeping(name) {
         return true;
@@ -237,7 +239,7 @@ fn kafka_properties(origin: &KafkaOrigin) -> Properties {
     Properties { timestamp, ..Properties::default() }
 }
 
-/// Where the item came from, as a path from the broker's kind downwards.
+/// Returns the place from which the item came, as a path that starts with the broker's kind.
 fn origin(origin: &Origin) -> String {
     match origin {
         Origin::Rabbitmq(origin) => format!("rabbitmq/{}", origin.queue),
@@ -247,7 +249,8 @@ fn origin(origin: &Origin) -> String {
     }
 }
 
-/// RFC 3339, to the millisecond; a clock beyond the calendar must not cost a letter.
+/// Formats a time in RFC 3339, to the millisecond. A clock beyond the calendar must not cost a
+/// letter.
 fn time(time: SystemTime) -> String {
     let timestamp = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     format!("{timestamp:.3}")

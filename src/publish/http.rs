@@ -17,10 +17,10 @@ use crate::connect::http::{Error, HeaderSource, Trust, Watched};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The bytes of an answer's body that are read; a connection with more in it is closed.
+/// The most bytes of an answer that are read. A connection with more in it is closed.
 const ANSWER_BYTES: usize = 64 * 1024;
 
-/// The characters of a refusing answer that an error shows.
+/// The most characters of a refusing answer in an error.
 const SHOWN_CHARS: usize = 200;
 
 /// Writes to one address.
@@ -33,10 +33,10 @@ pub struct Client {
     headers: Watched<HeaderMap>,
 }
 
-/// Everything that a [`Client`] is made from.
+/// The settings of a [`Client`].
 ///
-/// The token that SinkBinding mounts is not among it: it is made out to the sink, so that another
-/// receiver would refuse it, or could use it.
+/// They do not have the token that SinkBinding mounts: it is made out to the sink, so another
+/// receiver would refuse it, or could abuse it.
 pub struct Settings {
     /// The keys of `http:`; its `headers` are taken from the next field instead.
     pub target: config::HttpTarget,
@@ -51,9 +51,10 @@ pub struct Settings {
 }
 
 impl Client {
-    /// Reads all files that the settings name, once. Connects to nothing.
+    /// Reads all files of the settings once. Opens no connection.
     ///
     /// # Errors
+    ///
     /// If an address, a header or a certificate cannot be used.
     pub fn new(settings: Settings) -> Result<Self, Error> {
         let Settings { target, headers, ca_certs, trust_bundles: bundles, namespace } = settings;
@@ -69,10 +70,12 @@ impl Client {
         Ok(Client { url, shown, timeout, connections, headers })
     }
 
-    /// Sends one request and returns once it is answered with 2xx.
+    /// Sends one request, and returns once it is answered with 2xx.
     ///
     /// # Errors
-    /// Any other ending. It may have been taken all the same, as when the answer is lost.
+    ///
+    /// Any other ending. The service may have taken the message all the same, for example if its
+    /// answer was lost.
     pub async fn post(&self, headers: HeaderMap, body: Bytes) -> Result<(), PublishError> {
         let request = self.request(headers, body).map_err(|_| {
             PublishError::too_large(format!("{} accepts fewer headers than the letter has", self.shown))
@@ -104,11 +107,11 @@ impl Client {
             headers.try_insert(name.clone(), value.clone())?;
         }
         if body.is_empty() {
-            // hyper leaves the length out then; some servers answer 411 to a POST without one.
+            // hyper would leave the length out; some servers answer 411 to a POST without one.
             headers.try_insert(CONTENT_LENGTH, HeaderValue::from_static("0"))?;
         }
-        // reqwest and hyper add Accept, User-Agent, Host and Content-Length: a full map makes them
-        // panic.
+        // reqwest and hyper add Accept, User-Agent, Host and Content-Length, and panic if the map
+        // is full.
         headers.try_reserve(8)?;
         *request.headers_mut() = headers;
         *request.body_mut() = Some(body.into());
@@ -128,8 +131,8 @@ impl Client {
     }
 }
 
-/// Whether a later try of the same message can succeed. A wrong address, a missing right or a
-/// redirect is a mistake in the configuration: the message stays until it is corrected.
+/// Whether a later write of the same message can succeed. A wrong address, a missing right or a
+/// redirect is a mistake in the configuration: the message stays until somebody corrects it.
 fn kind(status: StatusCode) -> PublishErrorKind {
     match status.as_u16() {
         413 | 414 | 431 => PublishErrorKind::TooLarge,

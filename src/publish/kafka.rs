@@ -19,17 +19,18 @@ use crate::event::Value;
 
 /// How long a write may take in all, librdkafka's own retries included.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// librdkafka answers within [`TIMEOUT`]; should it not, this ends the wait.
+/// librdkafka answers within [`TIMEOUT`]. If it does not, this ends the wait.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// How long a probe may take.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// Writes to one topic. Cheap to share; connects at the first write, and again without end.
+/// Writes to one topic. It is cheap to clone, connects at the first write, and reconnects without
+/// end.
 pub struct Publisher {
     topic: String,
-    /// Replaced after a fatal error, which an idempotent producer does not survive, and when the
-    /// credentials have changed.
+    /// The producer. It is replaced after a fatal error, which an idempotent producer does not
+    /// survive, and after a change of the credentials.
     current: Mutex<Current>,
 }
 
@@ -43,8 +44,11 @@ type Producer = FutureProducer<Logging>;
 struct Logging;
 
 impl Publisher {
+    /// Makes a publisher without a connection.
+    ///
     /// # Errors
-    /// When an option is wrong. Nothing is connected yet.
+    ///
+    /// An option is wrong.
     pub fn new(cluster: &Cluster, topic: &str) -> Result<Self, PublishError> {
         let producer = Arc::new(create(cluster)?);
         let current = Mutex::new(Current { cluster: cluster.clone(), producer });
@@ -72,7 +76,7 @@ impl Publisher {
             Err((error, _)) => Err(error),
             Ok(confirmed) => match tokio::time::timeout(PATIENCE, confirmed).await {
                 Ok(Ok(delivered)) => delivered.map(drop).map_err(|(error, _)| error),
-                // The producer was dropped under way, or did not keep its own limit.
+                // The producer was dropped meanwhile, or did not keep its own limit.
                 Ok(Err(_)) | Err(_) => Err(KafkaError::MessageProduction(Code::MessageTimedOut)),
             },
         };
@@ -157,10 +161,10 @@ fn create(cluster: &Cluster) -> Result<Producer, PublishError> {
         ("linger.ms", "1".to_owned()),
         ("queue.buffering.max.messages", "10000".to_owned()),
         ("queue.buffering.max.kbytes", "131072".to_owned()),
-        // The limit of the broker is the one that counts.
+        // Only the broker's limit should count.
         ("message.max.bytes", "100000000".to_owned()),
-        // A missing topic is reported soon, not after 30 s, and found soon once it is there, not
-        // after 5 min.
+        // A missing topic is reported within 5 s and not 30 s, and is found soon after its creation
+        // and not after 5 min.
         ("topic.metadata.propagation.max.ms", "5000".to_owned()),
         ("topic.metadata.refresh.interval.ms", "5000".to_owned()),
     ];
@@ -178,16 +182,15 @@ fn create(cluster: &Cluster) -> Result<Producer, PublishError> {
         .map_err(|error| PublishError::impossible(connect::kafka::creation_error(&error)))
 }
 
-/// The bytes that count against the topic's limit, without the overhead of a record.
+/// Returns the bytes that count against the topic's limit, without the overhead of a record.
 fn size(outgoing: &Outgoing) -> usize {
     let header = |(name, value): &(String, Value)| name.len() + value.as_text().map_or(0, str::len);
     let headers: usize = outgoing.headers.iter().map(header).sum();
     outgoing.body.len() + outgoing.key.as_ref().map_or(0, |key| key.len()) + headers
 }
 
-/// Kafka's header values are bytes: text and bytes go as they are, numbers as decimal text, and
-/// values without a plain text (lists, tables) as their debug text, which loses nothing that a
-/// person would look for.
+/// Converts headers to Kafka's bytes: text and bytes unchanged, numbers as decimal text. Lists and
+/// tables become their debug text, which loses nothing that a person would look for.
 fn headers(headers: &[(String, Value)]) -> OwnedHeaders {
     let start = OwnedHeaders::new_with_capacity(headers.len());
     headers.iter().fold(start, |all, (name, value)| {
@@ -250,7 +253,7 @@ impl ClientContext for Logging {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        // The result of the write tells its caller.
+        // The caller of the write gets its result.
         tracing::debug!(%error, reason, "Kafka producer reports an error");
     }
 }

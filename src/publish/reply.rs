@@ -1,8 +1,8 @@
-//! The worker's answer as a message: a CloudEvent in the form in which the worker wrote it, or any
-//! answer wrapped as one.
+//! Makes a message of the worker's answer: a CloudEvent in the form in which the worker wrote it,
+//! or any other answer wrapped in one.
 //!
-//! Kafka: the CloudEvents Kafka binding 1.0.2. AMQP: as the AMQP 1.0 binding has it, since there is
-//! none for 0-9-1.
+//! Kafka follows the CloudEvents Kafka binding 1.0.2. AMQP follows the AMQP 1.0 binding, since
+//! 0-9-1 has none.
 
 use std::sync::Arc;
 
@@ -16,13 +16,13 @@ use crate::event::{
     Message, Origin, Properties, Value, decode_response, is_structured, key, own, response_attributes,
 };
 
-/// Attribute `type` of an answer that was no CloudEvent.
+/// Attribute `type` of a wrapped answer.
 const WRAPPED_TYPE: &str = "dev.longhaul.reply";
 
 /// The longest message id of RabbitMQ, in bytes.
 const ID_BYTES: usize = 255;
 
-/// Where a pipeline's replies go.
+/// The target of a pipeline's replies.
 #[derive(Clone)]
 pub struct Target {
     pub publisher: Arc<dyn Publisher>,
@@ -51,17 +51,17 @@ pub struct Answer<'a> {
     pub status: u16,
     pub headers: &'a HeaderMap,
     pub body: &'a Bytes,
-    /// Headers or body are only the beginning of the answer.
+    /// Whether headers or body are only the beginning of the answer.
     pub truncated: bool,
 }
 
-/// The parts of the event that are not in the body.
+/// The parts of the event outside the body.
 struct Event {
     /// The attributes by name; empty in structured form.
     attributes: Vec<(String, String)>,
-    /// The type of the body as it is.
+    /// The type of the body.
     content_type: Option<String>,
-    /// How the body is compressed.
+    /// The compression of the body.
     content_encoding: Option<String>,
     id: String,
     /// Extension `partitionkey`.
@@ -69,14 +69,14 @@ struct Event {
 }
 
 impl Target {
-    /// The message to write; None if the answer is not a reply.
+    /// Returns the message to write; `None` if the answer is not a reply.
     ///
     /// # Errors
-    /// When the answer is a reply, and only the beginning of it was kept, or it is not an event
-    /// that its reader could read. No later write can succeed; the item and its answer must not be
-    /// lost.
+    ///
+    /// The answer is a reply, but only its beginning was kept, or its reader could not read the
+    /// event. No later write can succeed, and the item and its answer must not be lost.
     pub fn message(&self, answer: &Answer<'_>) -> Result<Option<Outgoing>, PublishError> {
-        // Knative's data plane contract: the body of a 202 must not be taken for a reply.
+        // In Knative's data plane contract the body of a 202 is not a reply.
         if answer.status == StatusCode::ACCEPTED.as_u16() {
             return Ok(None);
         }
@@ -100,7 +100,7 @@ impl Target {
             text(CONTENT_ENCODING).filter(|coding| !coding.eq_ignore_ascii_case("identity"));
         let structured = is_structured(answer.headers);
         if structured && content_encoding.is_some() {
-            // Compressed: what the document says is for its reader.
+            // A compressed document is left to its reader.
             let (attributes, id) = (Vec::new(), String::new());
             return Ok(Event { attributes, content_type, content_encoding, id, key: None });
         }
@@ -112,7 +112,7 @@ impl Target {
                 return Ok(Event { attributes, content_type, content_encoding, id, key });
             }
             Ok(None) => {}
-            // The whole document is in the body, so that nothing is lost in a wrapper.
+            // A wrapper contains the whole document, so nothing is lost.
             Err(error) if structured && self.wrap == Wrap::Any && !answer.body.is_empty() => {
                 tracing::warn!(%error, id = answer.event_id, "The worker's answer claims to be a CloudEvent and cannot be read as one; wrapped");
             }
@@ -123,8 +123,8 @@ impl Target {
                 return Err(PublishError::impossible(what));
             }
         }
-        // An event of our own, and the same one however often the item is run and the answer is
-        // written.
+        // This is an event of our own. It stays the same if the item runs again or the answer is
+        // written again.
         let id = format!("{}/reply", answer.event_id);
         let attributes = [
             ("specversion", "1.0"),
@@ -134,7 +134,7 @@ impl Target {
             ("subject", answer.event_id),
         ];
         let attributes = attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        // A wrong label would have the body read as an event again.
+        // With this label a reader would take the body for an event again.
         let content_type = content_type.filter(|_| !structured);
         let content_type = content_type.or_else(|| Some("application/octet-stream".to_owned()));
         Ok(Event { attributes, content_type, content_encoding, id, key: None })
@@ -164,7 +164,7 @@ impl Target {
             body: answer.body.clone(),
             is_null: false,
             headers: headers.map(|(name, value)| (name, Value::Text(value))).collect(),
-            // The Kafka binding's key; without one the reply keeps the item's key.
+            // This is the Kafka binding's key. Without one the reply keeps the item's key.
             key: key.as_deref().map(key::from_text).or(key_of_item),
             properties: Properties {
                 content_type,

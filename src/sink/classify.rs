@@ -1,9 +1,9 @@
-//! The meaning of a request's ending: the only table that decides whether an item's work is done.
+//! Decides what the ending of a request means for the item. No other code decides this.
 //!
-//! Knative's parts answer in the worker's name without saying so: their statuses are those of HTTP
-//! at large, and only the bodies tell them apart. The texts below come from the activator,
-//! queue-proxy and Envoy. A worker that sets `Longhaul-Outcome` is never mistaken for one of them,
-//! however its body reads.
+//! Knative's components answer in place of the worker without marking it: their statuses are
+//! ordinary, and only their bodies tell them apart. The texts below come from the activator,
+//! queue-proxy and Envoy. An answer with `Longhaul-Outcome` is always the worker's, whatever its
+//! body says.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,23 +17,23 @@ mod tests;
 
 /// The worker's verdict: `done`, `retry`, `reject` or `interrupted`.
 pub const OUTCOME_HEADER: &str = "longhaul-outcome";
-/// The worker's own words about its verdict.
+/// The worker's reason for its verdict, for people.
 pub const REASON_HEADER: &str = "longhaul-reason";
 
-/// The longest `Retry-After` that is taken at its word, so that no arithmetic on it can overflow.
-/// The core has a cap of its own, `retry.backoff_max`.
+/// The longest `Retry-After` that counts, so that no arithmetic on it can overflow. The core has
+/// its own limit, `retry.backoff_max`.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// How much of a body is quoted, in characters.
+/// The most characters of a body in a detail line.
 const EXCERPT: usize = 200;
 
-/// Characters of an error that come into one line.
+/// The most characters of an error in a detail line.
 const ERROR_CHARS: usize = 500;
 
-/// Bytes of a request's head, the configured headers included.
+/// The most bytes of a request's head, the configured headers included.
 pub const MOST_HEAD_BYTES: usize = 64 * 1024;
 
-/// An outcome, and one line that says why.
+/// An outcome, and one line with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub outcome: Outcome,
@@ -49,39 +49,39 @@ pub struct Rules {
     pub reject_on: Vec<u16>,
 }
 
-/// An answer as far as it was seen.
+/// The part of an answer that was read.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen<'a> {
     pub status: StatusCode,
     pub headers: &'a HeaderMap,
-    /// The start of the body, as far as it was kept.
+    /// The kept start of the body.
     pub body: &'a [u8],
-    /// The last bytes of the body, also if its middle was not kept.
+    /// The last bytes of the body, even if its middle was not kept.
     pub tail: &'a [u8],
-    /// Why the body did not come to its end, if it did not.
+    /// The reason why the body is incomplete, if it is.
     pub cut: Option<&'a Failure>,
 }
 
-/// A request that had no answer, or no whole one.
+/// A request without an answer, or with an incomplete one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// There was never a connection: name resolution, connecting or the TLS handshake failed.
+    /// No connection was made: name resolution, connecting or the TLS handshake failed.
     #[error("no connection: {0}")]
     NotConnected(String),
     /// The connection closed before the first byte of the request was written.
     #[error("closed before the request was sent: {0}")]
     NotSent(String),
-    /// TLS ended by a fatal alert of the peer before the first byte of an answer. With TLS 1.3 a
-    /// client takes the handshake for done and sends its request before the peer has judged it.
+    /// The peer sent a fatal TLS alert before the first byte of an answer. With TLS 1.3 a client
+    /// sends its request before the peer has judged the handshake.
     #[error("the peer ended TLS before any answer: {0}")]
     Alert(String),
-    /// The same, because the peer does not accept our certificate, or wants one.
+    /// The same, because the peer refuses our certificate or requires one.
     #[error("the peer refused the client certificate (sink.tls.cert_file): {0}")]
     CertificateRefused(String),
     /// `sink.timeout` passed.
     #[error("no end of the answer within {0:?} (sink.timeout)")]
     TimedOut(Duration),
-    /// The connection broke after the request was on its way, or may have been.
+    /// The connection broke after the request was sent, or may have been sent.
     #[error("connection lost: {0}")]
     Lost(String),
     /// An answer came, and the parser rejected it.
@@ -108,7 +108,7 @@ pub fn failure(failure: &Failure) -> Verdict {
     Verdict { outcome, detail: one_line(&failure.to_string()) }
 }
 
-/// Classifies an answer. `now` is the time that a `Retry-After` with a date is measured against.
+/// Classifies an answer. A `Retry-After` with a date counts from `now`.
 pub fn answer(seen: &Seen<'_>, rules: &Rules, now: SystemTime) -> Verdict {
     let code = seen.status.as_u16();
     match seen.cut {
@@ -121,7 +121,7 @@ pub fn answer(seen: &Seen<'_>, rules: &Rules, now: SystemTime) -> Verdict {
     }
     let retry_after = retry_after(seen.headers, now);
     let detail = detail(seen);
-    // Before any look at the body: a worker may write there as it likes.
+    // This comes before any look at the body, because a worker may write any text there.
     let mut words: Vec<String> = seen
         .headers
         .get_all(OUTCOME_HEADER)
@@ -130,7 +130,7 @@ pub fn answer(seen: &Seen<'_>, rules: &Rules, now: SystemTime) -> Verdict {
         .collect();
     words.dedup();
     if !words.is_empty() {
-        // Two fields that differ say nothing that is known.
+        // Two different fields are joined, which gives no known verdict.
         let word = words.join(", ");
         return by_worker(&word, seen.status, retry_after, detail);
     }
@@ -150,8 +150,8 @@ pub fn answer(seen: &Seen<'_>, rules: &Rules, now: SystemTime) -> Verdict {
         Some(Intermediary::Misconfigured) => return misconfigured(seen, detail),
         None if is_listed => Outcome::Rejected,
         None if concerns_the_configuration(seen.status) => return misconfigured(seen, detail),
-        // The activator and queue-proxy answer so if the breaker failed before the worker's turn
-        // came.
+        // The activator and queue-proxy answer this if their breaker failed before the worker was
+        // reached.
         None if rules.require_outcome && empty_error => Outcome::NotStarted { retry_after },
         None if rules.require_outcome => {
             return unknown(format!("no Longhaul-Outcome in the answer; {detail}"));
@@ -161,13 +161,13 @@ pub fn answer(seen: &Seen<'_>, rules: &Rules, now: SystemTime) -> Verdict {
     Verdict { outcome, detail }
 }
 
-/// Refused credentials and redirects: every item would get the same answer.
+/// Whether the status means refused credentials or a redirect: every item would get the same
+/// answer.
 fn concerns_the_configuration(status: StatusCode) -> bool {
     status.is_redirection() || matches!(status.as_u16(), 401 | 403 | 407)
 }
 
-/// The answer in words, with the place that a redirect names: mostly that is the right value of
-/// `sink.url`.
+/// Explains the answer, with the address of a redirect, which is often the right `sink.url`.
 fn misconfigured(seen: &Seen<'_>, detail: String) -> Verdict {
     let location = seen.headers.get(LOCATION).filter(|_| seen.status.is_redirection());
     let detail = match location {
@@ -181,8 +181,8 @@ fn misconfigured(seen: &Seen<'_>, detail: String) -> Verdict {
     Verdict { outcome: Outcome::Misconfigured, detail }
 }
 
-/// The worker's header, which is believed over its status; but `done` with a status that is not a
-/// success is a contradiction, as if the header was set first and the handler failed later.
+/// Reads the worker's header, which wins over its status. But `done` with a status that is not a
+/// success is a contradiction: probably the header was set first and the handler failed later.
 fn by_worker(word: &str, status: StatusCode, retry_after: Option<Duration>, detail: String) -> Verdict {
     let outcome = match word {
         "done" => by_status(status, retry_after),
@@ -200,7 +200,7 @@ fn by_worker(word: &str, status: StatusCode, retry_after: Option<Duration>, deta
     Verdict { outcome, detail }
 }
 
-/// Status codes as Knative Eventing's data plane reads them.
+/// Reads a status as Knative Eventing's data plane does.
 fn by_status(status: StatusCode, retry_after: Option<Duration>) -> Outcome {
     match status.as_u16() {
         200..=299 => Outcome::Done,
@@ -210,11 +210,11 @@ fn by_status(status: StatusCode, retry_after: Option<Duration>) -> Outcome {
     }
 }
 
-/// The meaning of an answer that was made between us and the worker.
+/// The meaning of an answer from a component between us and the worker.
 enum Intermediary {
     NotStarted,
     Unknown,
-    /// It took the request for a probe. No attempt will be read otherwise.
+    /// It took the request for a probe, and would do so at every attempt.
     Refused,
     /// The request is plain HTTP, and the port expects TLS.
     Misconfigured,
@@ -247,15 +247,15 @@ fn by_intermediary(seen: &Seen<'_>) -> Option<Intermediary> {
     }
 }
 
-/// Envoy signs everything that passes through it, but only a worker's answer has the time that the
-/// worker took.
+/// Whether Envoy made the answer itself. It signs everything that passes through it, but only a
+/// worker's answer has the time that the worker took.
 fn is_envoys_own(headers: &HeaderMap) -> bool {
     let signed = headers.get(SERVER).is_some_and(|server| server.as_bytes().eq_ignore_ascii_case(b"envoy"));
     signed && !headers.contains_key("x-envoy-upstream-service-time")
 }
 
-/// A streamed 2xx that runs into a timeout of the revision ends cleanly, with this text behind what
-/// the worker wrote. A body with a length can't end so.
+/// Whether Knative cut the answer. A streamed 2xx that exceeds a timeout of the revision ends
+/// cleanly, with this text after the worker's. A body with a length cannot end so.
 fn ends_in_timeout(seen: &Seen<'_>) -> bool {
     let streamed = !seen.headers.contains_key(CONTENT_LENGTH);
     streamed && seen.status.is_success() && seen.tail.trim_ascii_end().ends_with(b"request timeout")
@@ -265,8 +265,8 @@ fn contains(body: &[u8], text: &[u8]) -> bool {
     body.windows(text.len()).any(|window| window == text)
 }
 
-/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3). A date that has passed means
-/// at once.
+/// Reads `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3). A date in the past means
+/// now.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match text.parse() {
@@ -276,7 +276,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(wait.min(RETRY_AFTER_MAX))
 }
 
-/// The worker's reason, or the status and how the body starts, on one line.
+/// Returns the worker's reason, or the status and the start of the body, on one line.
 fn detail(seen: &Seen<'_>) -> String {
     if let Some(reason) = seen.headers.get(REASON_HEADER) {
         return excerpt(reason.as_bytes());
@@ -290,17 +290,17 @@ fn detail(seen: &Seen<'_>) -> String {
 }
 
 fn excerpt(bytes: &[u8]) -> String {
-    // No character has more than four bytes, so this is enough of them.
+    // A character has at most four bytes, so these are enough.
     let start = &bytes[..bytes.len().min(4 * EXCERPT)];
     words(&String::from_utf8_lossy(start), EXCERPT)
 }
 
-/// Errors quote bytes of the peer in places.
+/// Puts an error on one line; errors may quote bytes of the peer.
 fn one_line(text: &str) -> String {
     words(text, ERROR_CHARS)
 }
 
-/// The words of a text with one space between them, and no control character.
+/// Joins the words of a text with single spaces and without control characters.
 fn words(text: &str, most: usize) -> String {
     text.split(|c: char| c.is_whitespace() || c.is_control())
         .filter(|word| !word.is_empty())

@@ -1,11 +1,11 @@
-//! The sink over HTTP/1.1: one request for each attempt, open for as long as the work takes.
+//! Sends items over HTTP/1.1: one request for each attempt, open for as long as the work takes.
 //!
 //! The client does nothing by itself that could run an item twice or elsewhere: no redirect, no
-//! proxy, no retry. The one exception can't be switched off and is harmless: hyper's pool moves a
-//! request to another connection if the first, a reused one, gave it back before a byte of it was
-//! written. On a fresh connection the same ending is [`Failure::NotSent`]. Once a byte may have
-//! been written, nobody can tell a server that closed an idle connection from one that died with
-//! the work done, so that is [`Failure::Lost`]; the short life of idle connections makes it rare.
+//! proxy, no retry. One exception cannot be switched off and is harmless: if a reused connection
+//! returns a request before a byte of it was written, hyper's pool sends it on another connection.
+//! On a fresh connection the same ending is [`Failure::NotSent`]. Once a byte may have been
+//! written, nobody can tell whether the server closed an idle connection or died with the work
+//! done, so that is [`Failure::Lost`]. Idle connections are closed early, which makes it rare.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -41,22 +41,24 @@ pub struct Client {
     destination: String,
     timeout: Duration,
     rules: Rules,
-    /// Bytes of an answer that are kept.
+    /// The most bytes of an answer that are kept.
     keep: usize,
-    /// Bytes of a reply.
+    /// The most bytes of a reply.
     response_bytes: usize,
     replies: Replies,
-    /// Whether an answer of any kind ever came.
+    /// Whether any answer has ever arrived.
     has_answered: AtomicBool,
-    /// A new one once a certificate changes; the requests on the old one's connections go on.
+    /// The HTTP client. A new one replaces it when a certificate changes; open requests continue on
+    /// the old one.
     connections: Watched<reqwest::Client>,
     headers: Watched<HeaderMap>,
 }
 
 impl Client {
-    /// Reads all files that the settings name, once.
+    /// Reads all files of the settings once.
     ///
     /// # Errors
+    ///
     /// If an address, a header or a certificate cannot be used.
     pub fn new(settings: Settings) -> Result<Self, BuildError> {
         let url = settings::url(settings.sink.url.as_deref(), settings.environment.k_sink.as_deref())?;
@@ -105,9 +107,9 @@ impl Client {
         }
     }
 
-    /// A peer that refuses a client's certificate while a large body is being written closes the
-    /// connection, and its alert is lost with it. A service that has never answered over TLS did
-    /// not get a request that was cut there.
+    /// Classifies an error. If a peer refuses the client's certificate while a large body is being
+    /// written, it closes the connection, and its alert is lost. So a request that is cut there did
+    /// not reach a service that has never answered over TLS.
     fn failure(&self, error: &reqwest::Error, started: Instant) -> Failure {
         let failure = error::failure(error, Head::Missing, started, self.timeout);
         let is_first_contact = self.url.scheme() == "https" && !self.has_answered.load(Ordering::Relaxed);
@@ -126,11 +128,11 @@ impl Client {
             headers.try_insert(name.clone(), value.clone())?;
         }
         if request.body.is_empty() {
-            // hyper leaves the length out then; some servers answer 411 to a POST without one.
+            // hyper would leave the length out; some servers answer 411 to a POST without one.
             headers.try_insert(CONTENT_LENGTH, HeaderValue::from_static("0"))?;
         }
-        // reqwest and hyper add Accept, User-Agent, Host and Content-Length: a full map makes them
-        // panic.
+        // reqwest and hyper add Accept, User-Agent, Host and Content-Length, and panic if the map
+        // is full.
         headers.try_reserve(8)?;
         *outgoing.headers_mut() = headers;
         *outgoing.body_mut() = Some(request.body.into());
@@ -189,8 +191,7 @@ fn builder(settings: &Settings) -> reqwest::ClientBuilder {
         .timeout(settings.sink.timeout.get())
         .tcp_keepalive_retries(u32::try_from(probes).unwrap_or(1))
         .tcp_user_timeout(user_timeout)
-        // One for each slot: a client that keeps fewer opens a new connection for most of its
-        // requests.
+        // The pool keeps one connection per slot. With fewer, most requests would open a new one.
         .pool_max_idle_per_host(settings.max_in_flight)
 }
 

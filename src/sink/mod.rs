@@ -12,12 +12,13 @@ use crate::delivery::Outcome;
 pub mod classify;
 pub mod http;
 
-/// Sends one attempt and tells its ending. It never fails: every ending is an [`Answer`].
+/// Sends an attempt and returns its ending. It never fails: every ending is an [`Answer`].
 pub trait Sink: Send + Sync + 'static {
     /// Dropping the future closes the connection, which is how an attempt is cut short.
     fn send(&self, request: Request) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>>;
 
-    /// The address that the requests go to, for logs and for `knativeerrordest`; no secret in it.
+    /// Returns the address of the requests, without any secret, for logs and for
+    /// `knativeerrordest`.
     fn destination(&self) -> &str;
 }
 
@@ -28,7 +29,7 @@ pub struct Request {
     pub body: Bytes,
 }
 
-/// How a request ended.
+/// The end of a request.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub outcome: Outcome,
@@ -36,8 +37,9 @@ pub struct Answer {
     pub status: Option<u16>,
     /// One line for people: the worker's `Longhaul-Reason`, or the error.
     pub detail: String,
-    /// If the answer may be a reply, the event's headers and the body, bounded by
-    /// `sink.response_bytes`; else a few headers and the first KiB.
+    /// The kept part of the answer, if there was one. If it may be a reply, these are the event's
+    /// headers and the body, bounded by `sink.response_bytes`; else a few headers and the first
+    /// KiB.
     pub response: Option<Response>,
 }
 
@@ -46,6 +48,6 @@ pub struct Answer {
 pub struct Response {
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// The body was longer than the bound and was cut there.
+    /// Whether the body was longer than the bound and was cut there.
     pub truncated: bool,
 }

@@ -1,5 +1,4 @@
-//! A CloudEvent's attributes as they were found in headers or in a document, and the event that
-//! they make.
+//! Collects a CloudEvent's attributes from headers or from a document, and makes the event.
 
 use chrono::{DateTime, Utc};
 use cloudevents::event::{EventBuilder, EventBuilderV10, SpecVersion};
@@ -10,8 +9,8 @@ use url::Url;
 use super::{DecodeError, Defect};
 use crate::event::{extension, time};
 
-/// Attributes and extensions of an event of specversion 1.0, in the order in which they were found.
-/// Of a repeated name the last one counts.
+/// The attributes and extensions of an event of specversion 1.0, in the order in which they were
+/// found. If a name is repeated, the last value counts.
 #[derive(Debug, Default)]
 pub(super) struct Attributes {
     pairs: Vec<(String, MessageAttributeValue)>,
@@ -19,8 +18,11 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
+    /// Starts with the version.
+    ///
     /// # Errors
-    /// When the version is not 1.0.
+    ///
+    /// The version is not 1.0.
     pub fn new(specversion: &str) -> Result<Self, DecodeError> {
         if specversion != SpecVersion::V10.as_str() {
             return Err(DecodeError::SpecVersion(specversion.to_owned()));
@@ -28,7 +30,7 @@ impl Attributes {
         Ok(Attributes::default())
     }
 
-    /// Adds one. An empty value of an optional attribute means that it is not set.
+    /// Adds an attribute. An empty value of an optional attribute means that it is not set.
     pub fn push(&mut self, name: &str, value: MessageAttributeValue) {
         let optional = matches!(name, "subject" | "time" | "dataschema" | "datacontenttype");
         if name == "specversion" || (optional && value == MessageAttributeValue::String(String::new())) {
@@ -37,7 +39,7 @@ impl Attributes {
         self.pairs.push((name.to_owned(), value));
     }
 
-    /// Notes that an attribute was found and cannot be kept.
+    /// Records that an attribute cannot be kept.
     pub fn leave_out(&mut self, name: &str, value: &str, reason: impl ToString) {
         self.defects.push(Defect::new(name, value, reason));
     }
@@ -46,10 +48,11 @@ impl Attributes {
         self.pairs.iter().any(|(known, _)| known == name)
     }
 
-    /// The event, and the optional attributes that it cannot have.
+    /// Returns the event, and the optional attributes that it cannot have.
     ///
     /// # Errors
-    /// When a required attribute is missing or empty: two such events could not be told apart.
+    ///
+    /// A required attribute is missing or empty: two such events could not be told apart.
     pub fn into_event(self) -> Result<(Event, Vec<Defect>), DecodeError> {
         let Attributes { pairs, mut defects } = self;
         let required = |wanted: &'static str| {
@@ -105,6 +108,6 @@ fn instant(value: MessageAttributeValue) -> Result<DateTime<Utc>, String> {
             parsed.map_err(|error| format!("not a time of RFC 3339: {error}"))?.to_utc()
         }
     };
-    // Another time zone can move it beyond the calendar of RFC 3339.
+    // A time zone may move it beyond the years of RFC 3339.
     time::in_calendar(found).ok_or_else(|| "not within the years 0 to 9999".to_owned())
 }

@@ -1,8 +1,8 @@
-//! Where AMQP and Kafka messages carry a CloudEvent's attributes.
+//! Finds a CloudEvent's attributes in AMQP and Kafka messages.
 //!
-//! Kafka: the CloudEvents Kafka binding 1.0.2. AMQP 0-9-1 has no binding, so the prefixes
-//! of the AMQP 1.0 binding and of Knative's RabbitMQ components are taken, and the content type is
-//! a property as the former says.
+//! Kafka follows the CloudEvents Kafka binding 1.0.2. AMQP 0-9-1 has no binding, so the prefixes of
+//! the AMQP 1.0 binding and of Knative's RabbitMQ components are accepted, and the content type is
+//! a property as in AMQP 1.0.
 
 use cloudevents::message::MessageAttributeValue;
 
@@ -14,7 +14,7 @@ use crate::event::{own, time};
 const AMQP_PREFIXES: [&str; 3] = ["cloudEvents:", "cloudEvents_", "ce-"];
 const KAFKA_PREFIXES: [&str; 1] = ["ce_"];
 
-/// The attributes in the headers; `None` if no header has a specversion.
+/// Returns the attributes in the headers; `None` if no header has a specversion.
 pub(super) fn attributes(
     message: &Message,
     default_source: impl FnOnce() -> String,
@@ -37,12 +37,12 @@ pub(super) fn attributes(
     Ok(Some(attributes))
 }
 
-/// How the headers of one message name attributes.
+/// The way in which the headers of a message name attributes.
 #[derive(Clone, Copy)]
 enum Form {
     Prefix(&'static str),
-    /// Knative's RabbitMQ components write attributes under their bare names; headers of brokers
-    /// (`x-`), of tracing and of our own are not attributes.
+    /// Bare names, as Knative's RabbitMQ components write them. Headers of brokers (`x-`), of
+    /// tracing and of longhaul are not attributes.
     Bare,
 }
 
@@ -59,7 +59,7 @@ impl Form {
     }
 }
 
-/// The form that the message's specversion is written in, and its value.
+/// Finds the specversion. Returns the form in which it is written, and its value.
 fn form(message: &Message) -> Option<(Form, &Value)> {
     let (prefixes, bare): (&[&'static str], bool) = match message.origin {
         Origin::Rabbitmq(_) => (&AMQP_PREFIXES, true),
@@ -88,7 +88,7 @@ fn strip_prefix<'a>(header: &'a str, prefix: &str) -> Option<&'a str> {
     start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-/// The property on AMQP, else the header.
+/// Returns the property on AMQP, else the header.
 pub(super) fn content_type(message: &Message) -> Option<&str> {
     let property = match &message.origin {
         Origin::Rabbitmq(origin) => origin.properties.content_type.as_deref(),
@@ -97,9 +97,9 @@ pub(super) fn content_type(message: &Message) -> Option<&str> {
     property.or_else(|| message.header("content-type")?.as_text())
 }
 
-/// A header's value in the type system of CloudEvents (section 3.2 of the specification). Lists and
-/// tables have no place there and are left out; bytes are text, with U+FFFD in the place of bytes
-/// that are not UTF-8.
+/// Converts a header's value to CloudEvents' types (section 3.2 of the specification). Lists and
+/// tables have no counterpart there and are left out. Bytes become text, with U+FFFD instead of
+/// bytes that are not UTF-8.
 fn attribute_value(value: &Value) -> Option<MessageAttributeValue> {
     match value {
         Value::Null | Value::List(_) | Value::Table(_) => None,

@@ -14,9 +14,9 @@ use super::attributes::Attributes;
 use super::{DecodeError, Defect, Parts};
 use crate::event::media_type;
 
-/// Reads the document. JSON data stays the very bytes of the document: reading and writing it again
-/// would lose digits of large numbers. Members are kept as raw text until they are needed, so that
-/// neither depth nor an odd member matters.
+/// Reads the document. JSON data stays in the bytes of the document, because reading and writing it
+/// again would lose digits of large numbers. Members are kept as raw text until they are needed, so
+/// their depth and form do not matter.
 pub(super) fn decode(body: &Bytes) -> Result<(Parts, Vec<Defect>), DecodeError> {
     let Document { members, data } = serde_json::from_slice(body)?;
     let version = members.iter().rev().find(|(name, _)| name == "specversion");
@@ -50,8 +50,8 @@ fn text(name: &str, json: &RawValue) -> Result<String, DecodeError> {
     serde_json::from_str(json.get()).map_err(|_| DecodeError::NotText(name.to_owned()))
 }
 
-/// A member in the types of an attribute; None for null, which is as good as no member (section
-/// 3.1).
+/// Converts a member to the type of an attribute; `None` for null, which counts as a missing member
+/// (section 3.1).
 fn value(json: &RawValue) -> Result<Option<MessageAttributeValue>, &'static str> {
     let text = json.get();
     Ok(Some(match text.as_bytes().first() {
@@ -67,9 +67,9 @@ fn value(json: &RawValue) -> Result<Option<MessageAttributeValue>, &'static str>
     }))
 }
 
-/// The member `data` as a binary-mode body: a string under a type that is not JSON is text,
-/// everything else is JSON. Data without a type is JSON, which has to be said once it leaves the
-/// document (section 3.1).
+/// Returns the member `data` as a binary-mode body. A string under a type that is not JSON is text,
+/// and everything else is JSON. Data without a type is JSON too, so the type is set, because the
+/// body no longer shows it (section 3.1).
 fn inline_data(event: &mut Event, json: &RawValue, body: &Bytes) -> Result<Bytes, DecodeError> {
     let is_json = event.datacontenttype().is_none_or(media_type::is_json);
     if event.datacontenttype().is_none() {
@@ -82,7 +82,7 @@ fn inline_data(event: &mut Event, json: &RawValue, body: &Bytes) -> Result<Bytes
     Ok(body.slice_ref(text.as_bytes()))
 }
 
-/// The document with all values left alone.
+/// The document, with all values as raw text.
 struct Document<'a> {
     members: Vec<(Cow<'a, str>, &'a RawValue)>,
     data: Option<&'a RawValue>,

@@ -1,4 +1,4 @@
-//! Messages and answers that already are CloudEvents.
+//! Reads messages and answers that already are CloudEvents.
 
 use std::fmt;
 
@@ -21,23 +21,24 @@ pub use response::{is_structured, texts as response_attributes};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parts {
     pub event: Event,
-    /// As a binary-mode body: what `datacontenttype` describes. Empty if the event has no data.
+    /// The data as a binary-mode body, of the type in `datacontenttype`. Empty if the event has no
+    /// data.
     pub data: Bytes,
 }
 
-/// Characters of a value that a log line shows.
+/// The most characters of a value in a log line.
 const SHOWN: usize = 80;
 
-/// An optional attribute or an extension that no event can have as it was written.
+/// An optional attribute or an extension whose value no event can have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Defect {
     pub attribute: String,
-    /// Escaped and shortened.
+    /// The value, escaped and shortened.
     pub value: String,
     pub reason: String,
 }
 
-/// Why data that claims to be a CloudEvent cannot be read as one.
+/// The reason why data that claims to be a CloudEvent cannot be read as one.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     #[error("specversion is {0:?}, and only 1.0 is supported")]
@@ -55,7 +56,7 @@ pub enum DecodeError {
     TwoData,
     #[error("data_base64 is not base64: {0}")]
     Base64(#[from] base64::DecodeError),
-    /// HTTP binding 1.0.2, section 3.1.3.2.
+    /// A header that violates HTTP binding 1.0.2, section 3.1.3.2.
     #[error("header {0} is not percent-encoded UTF-8")]
     Header(String),
     #[error("{0}")]
@@ -78,7 +79,7 @@ impl fmt::Display for Defect {
     }
 }
 
-/// Text from outside as a log line may show it.
+/// Formats text from outside for a log line.
 pub(in crate::event) fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
     if text.chars().nth(SHOWN).is_some() {
@@ -89,13 +90,14 @@ pub(in crate::event) fn shown(text: &str) -> String {
 
 /// Reads a broker's message as a CloudEvent; `None` if it does not claim to be one.
 ///
-/// Structured by its content type; binary by its headers: AMQP `cloudEvents:`, `cloudEvents_`,
-/// `ce-` or Knative's bare names, Kafka `ce_`. Knative's RabbitmqSource forgives a missing
-/// `source`, so `default_source` replaces it there. An optional attribute with a defect is left out
-/// with a warning: the event keeps its id, type and source.
+/// The content type marks structured mode, and the headers mark binary mode: AMQP `cloudEvents:`,
+/// `cloudEvents_`, `ce-` or Knative's bare names, Kafka `ce_`. Knative's RabbitmqSource accepts a
+/// missing `source`, so there `default_source` replaces it. An optional attribute with a defect is
+/// left out with a warning: the event keeps its id, type and source.
 ///
 /// # Errors
-/// When it claims to be a CloudEvent, and a required part of it cannot be read.
+///
+/// The message claims to be a CloudEvent, and a required part of it cannot be read.
 pub fn decode(
     message: &Message,
     default_source: impl FnOnce() -> String,
@@ -125,8 +127,9 @@ pub fn decode(
 /// to be one.
 ///
 /// # Errors
-/// When it claims to be a CloudEvent and has a defect, however small: the readers of the reply
-/// would meet it.
+///
+/// The answer claims to be a CloudEvent and has any defect, even a small one, because the readers
+/// of the reply would meet it.
 pub fn decode_response(headers: &HeaderMap, body: &Bytes) -> Result<Option<Parts>, DecodeError> {
     let claimed = response::content_type(headers).filter(|text| media_type::claims_cloudevents(text));
     let (parts, defects) = match claimed {

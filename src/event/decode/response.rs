@@ -1,4 +1,4 @@
-//! A CloudEvent in an HTTP answer (CloudEvents HTTP binding 1.0.2).
+//! Reads a CloudEvent in an HTTP answer (CloudEvents HTTP binding 1.0.2).
 
 use cloudevents::message::MessageAttributeValue;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -8,7 +8,7 @@ use super::DecodeError;
 use super::attributes::Attributes;
 use crate::event::{extension, media_type};
 
-/// The attributes in the headers; `None` without `ce-specversion`.
+/// Returns the attributes in the headers; `None` without `ce-specversion`.
 pub(super) fn attributes(headers: &HeaderMap) -> Result<Option<Attributes>, DecodeError> {
     let Some(version) = headers.get("ce-specversion") else { return Ok(None) };
     let mut attributes = Attributes::new(version.to_str().unwrap_or_default().trim())?;
@@ -24,9 +24,9 @@ pub(super) fn attributes(headers: &HeaderMap) -> Result<Option<Attributes>, Deco
     Ok(Some(attributes))
 }
 
-/// The attributes and extensions of an event in binary mode, `specversion` included, as texts by
-/// name and as the sender wrote them: a time keeps its digits. Names that no attribute can have are
-/// left out.
+/// Returns the attributes and extensions of an event in binary mode, `specversion` included, as
+/// names and texts. The texts are the sender's: a time keeps its digits. Names that no attribute
+/// can have are left out.
 pub fn texts(headers: &HeaderMap) -> Vec<(String, String)> {
     let attribute = |(name, value): (&HeaderName, &HeaderValue)| {
         let name = name.as_str().strip_prefix("ce-").filter(|name| extension::is_valid(name))?;
@@ -35,7 +35,7 @@ pub fn texts(headers: &HeaderMap) -> Vec<(String, String)> {
     headers.iter().filter_map(attribute).collect()
 }
 
-/// Whether the body is, or claims to be, an event as one document.
+/// Whether the body is, or claims to be, an event in one document.
 pub fn is_structured(headers: &HeaderMap) -> bool {
     content_type(headers).is_some_and(media_type::claims_cloudevents)
 }
@@ -44,8 +44,8 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<&str> {
     headers.get(CONTENT_TYPE)?.to_str().ok()
 }
 
-/// Undoes quotes, which older senders used, then one round of percent-encoding (section 3.1.3.2).
-/// Bytes that are not UTF-8 have to be refused, overlong forms included.
+/// Removes the quotes that older senders used, and decodes percent-encoding once (section 3.1.3.2).
+/// Refuses bytes that are not UTF-8, including overlong forms.
 fn decode_value(value: &HeaderValue) -> Option<String> {
     let text = std::str::from_utf8(value.as_bytes()).ok()?.trim();
     let quoted = text.len() >= 2 && text.starts_with('"') && text.ends_with('"');

@@ -1,5 +1,5 @@
-//! CloudEvents that come in binary mode, and how binary mode leaves (HTTP binding 1.0.2, section
-//! 3.1; Kafka binding 1.0.2, section 3.2).
+//! Reads CloudEvents in binary mode, and writes them (HTTP binding 1.0.2, section 3.1; Kafka
+//! binding 1.0.2, section 3.2).
 
 use super::*;
 use cloudevents::AttributesReader;
@@ -90,7 +90,7 @@ fn values_have_types_on_amqp() {
     assert_eq!((&document["flag"], &document["count"]), (&true.into(), &(-7).into()));
 }
 
-/// The examples of section 3.1.3.2, and what has to be refused.
+/// Encodes the examples of section 3.1.3.2, and refuses illegal values.
 #[test]
 fn values_are_percent_encoded() {
     let cases = [
@@ -134,8 +134,8 @@ fn answers_are_decoded_as_the_binding_says() {
         let parts = decode_response(&found, &body);
         parts.map(|parts| parts.unwrap().event.subject().unwrap_or_default().to_owned())
     };
-    // Needlessly encoded, in both cases of the digits; quoted, with escapes, as older senders did;
-    // a plus is a plus.
+    // Characters may be encoded needlessly, with digits in either case. Older senders used quotes
+    // with escapes. A plus stays a plus.
     assert_eq!(decoded(b"%41%2d%2D").unwrap(), "A--");
     assert_eq!(decoded(br#""a \"b\" \\ %20c""#).unwrap(), "a \"b\" \\  c");
     assert_eq!(decoded(b"a+b").unwrap(), "a+b");

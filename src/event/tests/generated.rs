@@ -83,7 +83,7 @@ fn value(random: &mut Rng, depth: usize) -> Value {
     }
 }
 
-/// A document with most of what an event needs, and some damage.
+/// Returns a document with most parts of an event, and with some damage.
 fn document(random: &mut Rng) -> String {
     let members: Vec<String> = (0..random.usize(3..9))
         .map(|_| {

@@ -1,5 +1,5 @@
-//! Plain messages get what Knative's own sources would have given them, and the configuration's
-//! word over it.
+//! Plain messages get the attributes of Knative's own sources, and the configuration may replace
+//! them.
 
 use super::*;
 
@@ -104,7 +104,7 @@ fn the_configuration_has_the_last_word() {
         (&"binding".parse().unwrap(), &"eu".parse().unwrap(), &"s".parse().unwrap())
     );
 
-    // A source that does not name the topic must not make records of two topics look the same.
+    // With a source that does not name the topic, records of two topics must still differ.
     let (mut other, mut again) = (kafka(vec![], "x"), kafka(vec![], "x"));
     if let (Origin::Kafka(other), Origin::Kafka(again)) = (&mut other.origin, &mut again.origin) {
         other.topic = "others".to_owned();

@@ -1,5 +1,5 @@
-//! What goes over the wire for each kind of message. Documents are read back by the SDK, which is a
-//! second opinion.
+//! Checks the bytes on the wire for each kind of message. The SDK reads documents back, as a second
+//! opinion.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,8 @@ fn send(mode: Mode, message: &Message) -> (HeaderMap, Bytes) {
     encoder.encode(message).unwrap().for_attempt(1, Redelivered(false))
 }
 
-/// Every header as text; a test that compares all of them sees what should not have left.
+/// Returns every header as text. A test that compares all of them notices a header that should not
+/// have left.
 fn all(headers: &HeaderMap) -> BTreeMap<String, String> {
     let pairs = headers.iter();
     pairs.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect()

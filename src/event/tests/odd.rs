@@ -1,4 +1,4 @@
-//! Messages that nobody should send. Each goes through whole; none is a reason to panic.
+//! Sends messages that nobody should send. Each arrives whole, and none causes a panic.
 
 use cloudevents::AttributesReader;
 
@@ -20,7 +20,7 @@ fn a_claim_without_substance_is_plain_data() {
             "{case:?}"
         );
     }
-    // Knative's RabbitmqSource gives a missing source its own; on Kafka the event is invalid.
+    // Knative's RabbitmqSource replaces a missing source by its own; on Kafka the event is invalid.
     let no_source = [("specversion", "1.0"), ("id", "1"), ("type", "t")];
     let with =
         |prefix: &str| no_source.map(|(n, v)| (format!("{prefix}{n}"), Value::Text(v.to_owned()))).into();
@@ -235,7 +235,7 @@ fn the_encoding_of_the_content_reaches_the_worker() {
     );
     let (found, _) = send(Mode::Binary, &kafka(headers([("Content-Encoding", "br, gzip")]), "x"));
     assert_eq!(found["content-encoding"], "br, gzip");
-    // Not a coding of HTTP, but what some clients write.
+    // This is not a coding of HTTP, but some clients write it.
     let (found, _) = send(Mode::Binary, &rabbitmq(vec![], of("utf-8"), "x"));
     assert_eq!(
         (found.get("content-encoding"), &found["ce-contentencoding"]),

@@ -1,5 +1,5 @@
-//! CloudEvents that come or leave as one JSON document (JSON event format 1.0.2; HTTP and Kafka
-//! bindings, section 3.2 and 3.3).
+//! Reads and writes CloudEvents in one JSON document (JSON event format 1.0.2; HTTP and Kafka
+//! bindings, sections 3.2 and 3.3).
 
 use super::*;
 use cloudevents::{AttributesReader, Data};

@@ -1,8 +1,8 @@
-//! What the target of a dead letter has no place for, as one header in JSON: the other broker's
-//! key, properties and types of headers.
+//! The parts of an item that the target of its dead letter cannot hold, as one header in JSON: the
+//! other broker's key, properties and types of headers.
 //!
-//! Only what would be lost is in it: RabbitMQ's headers have to fit into one frame, which an item
-//! may have filled.
+//! The header has only the parts that would be lost, because RabbitMQ's headers must fit into one
+//! frame, which the item itself may have filled.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -21,14 +21,14 @@ pub(super) struct Original {
     /// A Kafka key, in base64.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// The Kafka record had no value.
+    /// Whether the Kafka record had no value.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub null: bool,
     /// The Kafka record's time in milliseconds. A topic may give its records the time of the write
     /// instead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<i64>,
-    /// AMQP properties: all, or those that a RabbitMQ letter has not itself.
+    /// AMQP properties: all of them, or those that a RabbitMQ letter cannot have itself.
     #[serde(skip_serializing_if = "is_default", serialize_with = "without_nulls")]
     pub properties: Properties,
     /// All headers, in order.
@@ -43,7 +43,7 @@ pub(super) enum Typed {
     Null,
     Bool(bool),
     Int(i64),
-    /// Its bits: JSON has no infinity and not every digit.
+    /// The bits of the number: JSON has no infinity and loses digits.
     Float(u64),
     Text(String),
     /// In base64.
@@ -54,7 +54,7 @@ pub(super) enum Typed {
 }
 
 impl Original {
-    /// What `broker` can't hold of the message.
+    /// Returns the parts of the message that `broker` cannot hold.
     pub fn of(message: &Message, broker: Broker) -> Self {
         match (&message.origin, broker) {
             (Origin::Rabbitmq(origin), Broker::Rabbitmq) => {
@@ -80,17 +80,17 @@ impl Original {
         }
     }
 
-    /// The header's value; None if the target loses nothing.
+    /// Returns the header's value; `None` if the target loses nothing.
     pub fn to_header(&self) -> Option<String> {
         if *self == Original::default() {
             return None;
         }
-        // Texts, numbers and lists: nothing of it can fail to be JSON.
+        // Texts, numbers and lists can always be written as JSON.
         serde_json::to_string(self).ok()
     }
 }
 
-/// A table of AMQP has each name once, and loses the order.
+/// Whether a table of AMQP can hold the headers: it has each name once and loses the order.
 fn is_sorted_and_unique(message: &Message) -> bool {
     message.headers.is_sorted_by(|(before, _), (after, _)| before < after)
 }
@@ -100,7 +100,7 @@ fn typed_headers(message: &Message) -> Vec<(String, Typed)> {
     kept.map(|(name, value)| (name.clone(), Typed::from(value))).collect()
 }
 
-/// Most properties of most messages are not set.
+/// Leaves out unset properties, since most messages set few.
 fn without_nulls<S: Serializer>(properties: &Properties, serializer: S) -> Result<S::Ok, S::Error> {
     let mut json = serde_json::to_value(properties).map_err(S::Error::custom)?;
     if let Some(members) = json.as_object_mut() {
@@ -149,7 +149,7 @@ impl TryFrom<Typed> for Value {
     }
 }
 
-/// The headers as they were.
+/// Returns the original headers.
 pub(super) fn headers(typed: Vec<(String, Typed)>) -> Result<Vec<(String, Value)>, base64::DecodeError> {
     typed.into_iter().map(|(name, value)| Ok((name, Value::try_from(value)?.bounded()))).collect()
 }

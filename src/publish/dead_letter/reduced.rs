@@ -1,6 +1,6 @@
-//! The last-resort letter: for a target that can never accept the whole one. The body, the id and
-//! the reason always go along; of the rest as much as surely fits, and a list of the parts that do
-//! not.
+//! The last-resort letter, for a target that can never accept the whole one. It always has the
+//! body, the id and the reason, as much of the rest as surely fits, and a list of the missing
+//! parts.
 
 use ::http::header::CONTENT_TYPE;
 use ::http::{HeaderMap, HeaderValue};
@@ -10,24 +10,24 @@ use super::{LEFT_OUT_HEADER, Letter, is_ours, origin};
 use crate::event::{Origin, Properties, Value, attribute_headers, own};
 use crate::publish::{Broker, Outgoing};
 
-/// What a short string of AMQP can hold.
+/// The most bytes of a short string in AMQP.
 const SHORT: usize = 255;
-/// Bytes of the item's headers in a letter with some of them.
+/// The most bytes of the item's headers in a letter that has some of them.
 const HEADERS: usize = 16 * 1024;
-/// Bytes of the list of missing parts.
+/// The most bytes of the list of missing parts.
 const LIST: usize = 1024;
-/// The same in the smallest letter, whose headers have to fit into RabbitMQ's smallest frame of 4
-/// KiB.
+/// The same bound for the smallest letter, whose headers must fit into RabbitMQ's smallest frame of
+/// 4 KiB.
 const SHORT_LIST: usize = 256;
-/// Bytes of an id or an address in the smallest letter.
+/// The most bytes of an id or an address in the smallest letter.
 const TEXT: usize = 512;
 
-/// How much goes along.
+/// How much of the item the letter contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Extent {
     /// All properties that the broker can hold, and the smaller ones of the headers.
     Fitting,
-    /// Only the parts that make it the letter of this item.
+    /// Only the parts that identify the item and the reason.
     Bare,
 }
 
@@ -35,7 +35,7 @@ impl Extent {
     pub const ALL: [Extent; 2] = [Extent::Fitting, Extent::Bare];
 }
 
-/// The parts that are not in the letter.
+/// The parts that are missing in the letter.
 #[derive(Default)]
 struct LeftOut(Vec<String>);
 
@@ -44,7 +44,7 @@ impl LeftOut {
         self.0.push(format!("{what} ({bytes} bytes)"));
     }
 
-    /// The list in at most so many bytes.
+    /// Returns the list in at most this many bytes.
     fn text(&self, most: usize) -> String {
         let mut text = String::new();
         for (index, part) in self.0.iter().enumerate() {
@@ -61,7 +61,7 @@ impl LeftOut {
 }
 
 impl Letter {
-    /// The message, and the list of the parts that are not in it.
+    /// Returns the message, and the list of the parts that are missing in it.
     pub(super) fn reduced(&self, broker: Broker, extent: Extent) -> (Outgoing, String) {
         let mut left_out = LeftOut::default();
         let mut headers = match extent {
@@ -69,7 +69,7 @@ impl Letter {
             Extent::Bare => Vec::new(),
         };
         let mut whole = self.around(Vec::new());
-        // A compacted topic takes records with a key only.
+        // A compacted topic accepts only records with a key.
         let has_place =
             |key: &Bytes| broker == Broker::Kafka && (extent == Extent::Fitting || key.len() <= TEXT);
         if let Some(key) = whole.key.take_if(|key| !has_place(key)) {
@@ -95,7 +95,7 @@ impl Letter {
         (whole, list)
     }
 
-    /// The smaller headers first: one large header must not take the place of all others.
+    /// Returns the smallest headers first, so that one large header does not displace all others.
     fn fitting_headers(&self, left_out: &mut LeftOut) -> Vec<(String, Value)> {
         let of_item = self.message.headers.iter().filter(|(name, _)| !is_ours(name));
         let mut by_size: Vec<_> = of_item.map(|pair| (pair.0.len() + size(&pair.1), pair)).collect();
@@ -136,7 +136,7 @@ impl Letter {
         properties
     }
 
-    /// Who the item is and why it is here, in texts of a known length.
+    /// Returns the identity of the item and the reason, in texts of bounded length.
     fn shortest(&self) -> Vec<(String, Value)> {
         let text = |name: &str, value: &str| (name.to_owned(), Value::Text(cut(value, TEXT).to_owned()));
         let mut about = vec![
@@ -151,7 +151,7 @@ impl Letter {
         about
     }
 
-    /// The same for a service: an event of our own around the body.
+    /// Returns the same for a service: an event of our own around the body.
     pub(super) fn reduced_event(&self) -> (HeaderMap, Bytes, String) {
         let mut left_out = LeftOut::default();
         left_out.0.push("attributes of the event".to_owned());
@@ -183,13 +183,13 @@ fn header(name: &str) -> String {
     format!("header {shown}")
 }
 
-/// The beginning of a text, in at most so many bytes.
+/// Returns the beginning of a text, in at most this many bytes.
 fn cut(text: &str, most: usize) -> &str {
     let ends = (0..=most.min(text.len())).rev();
     &text[..ends.into_iter().find(|end| text.is_char_boundary(*end)).unwrap_or_default()]
 }
 
-/// Bytes of a value in a message, roughly.
+/// Returns the approximate bytes of a value in a message.
 fn size(value: &Value) -> usize {
     match value {
         Value::Text(text) => text.len(),

@@ -1,4 +1,4 @@
-//! From a dead letter in a broker back to the message that it was, for a redrive.
+//! Makes the original message of a dead letter in a broker, for a redrive.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -12,26 +12,25 @@ use crate::publish::Outgoing;
 /// A message as it was before it became a dead letter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Restored {
-    /// Where it was taken from.
+    /// The place from which it was taken.
     pub from: Place,
-    /// Body, key, headers and properties as they were, without any of ours. Two things stay as the
-    /// dead letter has them: RabbitMQ is told to keep the message on disk whatever it was told
-    /// before, and `CC` and `BCC`, which ask it to send copies elsewhere, are gone, since those
-    /// were sent.
+    /// Body, key, headers and properties as they were, without longhaul's headers. Two things
+    /// differ from the original: RabbitMQ keeps the message on disk in any case, and `CC` and
+    /// `BCC`, which ask it to send copies elsewhere, are gone, because those copies were sent.
     pub outgoing: Outgoing,
-    /// Parts of the item that a last-resort letter left out, in words: the message is not whole
-    /// without them.
+    /// The parts of the item that a last-resort letter left out, in words. Without them the message
+    /// is not whole.
     pub left_out: Option<String>,
 }
 
-/// Where an item was taken from.
+/// The place from which an item was taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     Rabbitmq { queue: String },
     Kafka { topic: String, partition: i32, offset: i64 },
 }
 
-/// Why a message is not a dead letter of ours that can be restored.
+/// The reason why a message is not a dead letter that can be restored.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
     #[error("it has no header {ORIGIN}, so longhaul did not write it")]
@@ -42,10 +41,11 @@ pub enum RestoreError {
     Original(String),
 }
 
-/// Restores the message of a dead letter, as a source handed it over.
+/// Restores the message of a dead letter that a source handed over.
 ///
 /// # Errors
-/// When it is not a dead letter of ours, or its headers about the original were changed.
+///
+/// The message is not a dead letter of longhaul, or its headers about the original were changed.
 pub fn restore(letter: &Message) -> Result<Restored, RestoreError> {
     let text = |name| letter.header(name).and_then(Value::as_text);
     let from = text(ORIGIN).ok_or(RestoreError::NoOrigin)?;
@@ -83,7 +83,7 @@ pub fn restore(letter: &Message) -> Result<Restored, RestoreError> {
 }
 
 impl Place {
-    /// Reads what [`super::origin`] writes. A queue may have `/` in its name, a topic may not.
+    /// Reads the text of [`super::origin`]. A queue may have `/` in its name, a topic may not.
     fn parse(text: &str) -> Option<Self> {
         let (kind, place) = text.split_once('/')?;
         if kind == "rabbitmq" {

@@ -1,4 +1,4 @@
-//! What is written for an item, whole and as a last resort.
+//! Checks the letters of an item, whole and as a last resort.
 
 use std::future::Future;
 use std::pin::Pin;

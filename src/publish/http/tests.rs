@@ -1,4 +1,4 @@
-//! What counts as written, and what never will.
+//! Checks which answers confirm a write, and which mean that it can never succeed.
 
 use std::sync::Mutex;
 
@@ -13,7 +13,8 @@ use super::*;
 
 type Seen = Arc<Mutex<Vec<(HeaderMap, Bytes)>>>;
 
-/// A service that remembers its requests and answers all of them alike; its address.
+/// Starts a service that remembers its requests and gives all of them the same answer. Returns its
+/// address.
 async fn serve(status: u16, answer: &'static str) -> (String, Seen) {
     let seen = Seen::default();
     let log = Arc::clone(&seen);

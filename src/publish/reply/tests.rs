@@ -1,4 +1,5 @@
-//! What is written for each kind of answer. The messages are read back as our own sources would.
+//! Checks the messages for each kind of answer. They are read back as our own sources would read
+//! them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -45,7 +46,7 @@ fn rabbitmq_item(properties: Properties) -> Message {
     Message { body: Bytes::new(), headers: Vec::new(), origin: Origin::Rabbitmq(origin) }
 }
 
-/// The message for an answer of 200 to `item`.
+/// Returns the message for an answer of 200 to `item`.
 fn written(
     target: &Target,
     item: &Message,
@@ -78,7 +79,7 @@ fn answered(
     })
 }
 
-/// As a bridge behind the target would get it.
+/// Reads the message as a bridge behind the target would get it.
 fn read(outgoing: &Outgoing, broker: Broker) -> Message {
     let origin = match broker {
         Broker::Kafka => kafka_item().origin,
@@ -126,7 +127,7 @@ fn each_broker_has_its_own_places() {
     assert_eq!(header(&to_kafka, "content-type").as_deref(), Some("image/png"));
     assert_eq!(to_kafka.key.as_deref(), Some(&b"mine"[..]));
 
-    // RabbitMQ refuses a longer id, and the event has it in any case.
+    // RabbitMQ refuses a longer id; the event keeps it.
     let long: &'static str = "x".repeat(300).leak();
     let with_long_id = BINARY.map(|(name, value)| (name, if name == "ce-id" { long } else { value }));
     let reply = written(&target(Broker::Rabbitmq, Wrap::Never), &item, &with_long_id, "").unwrap();
@@ -144,7 +145,7 @@ fn what_is_no_event_is_wrapped_only_if_asked_for() {
         for (headers, body, content_type) in [
             (&text[..], "made", "text/plain"),
             (&[], "made", "application/octet-stream"),
-            // A claim that does not hold.
+            // The answer claims to be an event, and is not.
             (&[JSON_EVENT], "{}", "application/octet-stream"),
         ] {
             if headers != [JSON_EVENT] {
@@ -170,14 +171,14 @@ fn what_is_not_to_be_taken_for_a_reply_or_is_not_whole() {
         let error = answered(&target, &kafka_item(), 200, headers, "{\"specv", true).unwrap_err();
         assert!(!error.is_transient() && error.what.contains("sink.response_bytes"), "{error}");
     }
-    // The headers did not fit, and only the claim was kept.
+    // The headers did not fit, so only the claim was kept.
     let error = answered(&target, &kafka_item(), 200, &[("ce-specversion", "1.0")], "", true).unwrap_err();
     assert_eq!(error.kind, crate::publish::PublishErrorKind::TooLarge);
     let dropped = Target { wrap: Wrap::Never, ..target };
     assert_eq!(answered(&dropped, &kafka_item(), 200, &[], "lon", true).unwrap(), None);
 }
 
-/// A missing reply would be lost for its reader, because the item is acked.
+/// The item is acked, so a missing reply would be lost for its reader.
 #[test]
 fn a_reply_with_a_defect_is_an_error_and_never_a_missing_reply() {
     let document = |member: &str| -> &'static str {
@@ -206,7 +207,7 @@ fn a_reply_with_a_defect_is_an_error_and_never_a_missing_reply() {
         let error = never.unwrap_err();
         assert!(!error.is_transient() && error.what.contains("cannot be read as one"), "{error}");
         let any = answered(&target(Broker::Kafka, Wrap::Any), &kafka_item(), 200, &headers, body, false);
-        // A document is whole in a wrapper; attributes in headers would be lost.
+        // A wrapper contains a whole document, but attributes in headers would be lost.
         assert_eq!(any.is_err(), headers.len() > 1, "{headers:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The table of what a client of Knative can see, row by row, without and with
+//! The answers that a client of Knative can get, row by row, without and with
 //! `sink.require_outcome`.
 
 use http::{HeaderName, HeaderValue};
@@ -25,9 +25,10 @@ const SAYS_REJECT: &[(&str, &str)] = &[("longhaul-outcome", "reject")];
 const SAYS_INTERRUPTED: &[(&str, &str)] = &[("longhaul-outcome", "interrupted")];
 const SAYS_NONSENSE: &[(&str, &str)] = &[("longhaul-outcome", "failed")];
 
-/// Status, headers, body; outcome; outcome with `require_outcome`.
+/// A row has the status, the headers, the body, the outcome, and the outcome with
+/// `require_outcome`.
 const TABLE: &[Row] = &[
-    // queue-proxy and activator: no worker code ran.
+    // These come from queue-proxy and activator; no worker code ran.
     (503, &[], "pending request queue full\n", NOT_STARTED, NOT_STARTED),
     (404, &[], "Error getting active endpoint: revision \"a/b\" not found\n", NOT_STARTED, NOT_STARTED),
     (502, &[], "dial tcp 127.0.0.1:8080: connect: connection refused\n", NOT_STARTED, NOT_STARTED),
@@ -35,7 +36,7 @@ const TABLE: &[Row] = &[
     (502, &[], "timed out dialing after 2.10s\n", NOT_STARTED, NOT_STARTED),
     (500, &[], "", FAILED, NOT_STARTED),
     (500, &[], "\n", FAILED, NOT_STARTED),
-    // Envoy: no worker reached.
+    // These come from Envoy; no worker was reached.
     (404, ENVOY, "", NOT_STARTED, NOT_STARTED),
     (503, ENVOY, "no healthy upstream", NOT_STARTED, NOT_STARTED),
     (
@@ -52,10 +53,10 @@ const TABLE: &[Row] = &[
         NOT_STARTED,
         NOT_STARTED,
     ),
-    // Probe handlers: the request itself is at fault.
+    // These come from probe handlers; the request itself is at fault.
     (400, &[], "unexpected probe header value \"x\"\n", REJECTED, REJECTED),
     (400, &[], "a probe request must contain a non-empty K-Network-Hash\n", REJECTED, REJECTED),
-    // Somebody in between gave up; the worker may have run, or may still run.
+    // A component in between gave up; the worker may have run, or may still run.
     (504, &[], "activator request timeout", UNKNOWN, UNKNOWN),
     (504, &[], "request timeout", UNKNOWN, UNKNOWN),
     (504, ENVOY, "upstream request timeout", UNKNOWN, UNKNOWN),
@@ -71,16 +72,16 @@ const TABLE: &[Row] = &[
         UNKNOWN,
     ),
     (200, &[], "line\nline\nrequest timeout", UNKNOWN, UNKNOWN),
-    // The worker's own word is believed over the words in its body.
+    // The worker's header wins over the text of its body.
     (200, SAYS_DONE, "line\nrequest timeout\n", DONE, DONE),
     (200, SAYS_RETRY, "line\nrequest timeout\n", FAILED, FAILED),
-    // The same words where they can't be Knative's.
+    // The same texts, in places where Knative cannot have written them.
     (200, LENGTH, "request timeout", DONE, UNKNOWN),
     (200, &[], "there was no request timeout at all", DONE, UNKNOWN),
     (503, &[], "our pending request queue full of cats", FAILED, UNKNOWN),
     (404, THROUGH_ENVOY, "", FAILED, UNKNOWN),
     (404, &[], "", FAILED, UNKNOWN),
-    // The worker, as far as a status tells.
+    // These come from the worker, as far as a status can tell.
     (200, &[], "Hello world!", DONE, UNKNOWN),
     (202, &[], "", DONE, UNKNOWN),
     (204, &[], "", DONE, UNKNOWN),
@@ -106,7 +107,7 @@ const TABLE: &[Row] = &[
     (503, &[], "database is away", FAILED, UNKNOWN),
     (599, &[], "", FAILED, UNKNOWN),
     (799, &[], "", FAILED, UNKNOWN),
-    // The worker, in its own words.
+    // These come from the worker, as its header proves.
     (200, SAYS_DONE, "ok", DONE, DONE),
     (200, SAYS_RETRY, "not yet", FAILED, FAILED),
     (200, SAYS_REJECT, "never", REJECTED, REJECTED),

@@ -2,24 +2,25 @@
 
 use bytes::Bytes;
 
-/// Enough to recognise what Knative appends to a stream that it ends.
+/// The bytes at the end that are kept, enough to recognise the text that Knative appends to a
+/// stream it ends.
 const TAIL: usize = 32;
 
-/// What came.
+/// The received part of an answer.
 pub(super) struct Received {
-    /// The first bytes, as many as were asked for.
+    /// The first bytes, as many as were requested.
     pub start: Bytes,
-    /// The last bytes, also if they are in `start`.
+    /// The last bytes, even if they are also in `start`.
     pub tail: Vec<u8>,
-    /// There was more than `start` has.
+    /// Whether the body had more than `start`.
     pub truncated: bool,
-    /// Why it ended early, if it did.
+    /// The reason why it ended early, if it did.
     pub error: Option<reqwest::Error>,
 }
 
-/// Reads to the end within the request's own timeout. The rest above the bound is read and dropped:
-/// only the end of an answer proves that the worker has finished it, and a connection is reused
-/// only after it.
+/// Reads to the end within the request's own timeout. Bytes above the bound are read and dropped,
+/// because only the end of an answer proves that the worker has finished it, and only then can the
+/// connection be reused.
 pub(super) async fn read(response: &mut reqwest::Response, keep: usize) -> Received {
     let mut start = Start { kept: Vec::new(), keep, truncated: false };
     let mut tail = Vec::new();
@@ -36,7 +37,8 @@ pub(super) async fn read(response: &mut reqwest::Response, keep: usize) -> Recei
     Received { start: start.kept.into(), tail, truncated: start.truncated, error }
 }
 
-/// A copy: a chunk is a part of the connection's buffer, and would keep all of that.
+/// Holds a copy, because a chunk is a part of the connection's buffer and would keep all of it in
+/// memory.
 struct Start {
     kept: Vec<u8>,
     keep: usize,

@@ -1,4 +1,4 @@
-//! How far a request came, as the client's errors tell it.
+//! Finds out from the client's errors how far a request came.
 
 use std::error::Error;
 use std::io;
@@ -8,18 +8,18 @@ use rustls::AlertDescription as Alert;
 
 use super::Failure;
 
-/// Whether the head of the answer was there before the error.
+/// Whether the head of the answer had arrived before the error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Head {
     Missing,
     Complete,
 }
 
-/// How far the request came before `error`.
+/// Returns how far the request came before `error`.
 pub(super) fn failure(error: &reqwest::Error, head: Head, started: Instant, timeout: Duration) -> Failure {
     let text = chain(error);
-    // Before the kind of the error: with TLS 1.2 it is one of connecting, with TLS 1.3 one of
-    // reading.
+    // This is checked before the kind of the error, which is a connect error with TLS 1.2 and a
+    // read error with TLS 1.3.
     if head == Head::Missing
         && let Some(alert) = alert(error)
     {
@@ -31,8 +31,8 @@ pub(super) fn failure(error: &reqwest::Error, head: Head, started: Instant, time
             Failure::Alert(text)
         };
     }
-    // Before the timeout: a connect timeout is a timeout as well, and it is known to have sent
-    // nothing.
+    // This is checked before the timeout: a connect timeout is also a timeout, but has certainly
+    // sent nothing.
     if error.is_connect() {
         return Failure::NotConnected(text);
     }
@@ -49,15 +49,15 @@ pub(super) fn failure(error: &reqwest::Error, head: Head, started: Instant, time
     Failure::Lost(text)
 }
 
-/// Whether the connection gave the request back untouched. In hyper's HTTP/1 client only a request
-/// that was never taken out of the connection's queue is `canceled`; as soon as its first byte is
-/// encoded, every ending is another.
+/// Whether the connection returned the request untouched. In hyper's HTTP/1 client only a request
+/// that never left the connection's queue is `canceled`; once its first byte is encoded, the error
+/// is a different one.
 fn was_never_sent(error: &reqwest::Error) -> bool {
     causes(error).any(|cause| cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled))
 }
 
-/// Whether bytes came that the parser rejects: in the head as hyper's own error, in the body as one
-/// of its decoder.
+/// Whether the parser rejects the received bytes: hyper reports this for the head, its decoder for
+/// the body.
 fn is_invalid_http(error: &reqwest::Error) -> bool {
     causes(error).any(|cause| {
         let in_head = cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse);
@@ -79,7 +79,7 @@ pub(super) fn was_not_written(error: &reqwest::Error) -> bool {
     })
 }
 
-/// The alert by which the peer ended TLS.
+/// Returns the alert with which the peer ended TLS.
 fn alert(error: &reqwest::Error) -> Option<Alert> {
     causes(error).find_map(|cause| {
         let error = cause.downcast_ref::<rustls::Error>();
@@ -91,7 +91,7 @@ fn alert(error: &reqwest::Error) -> Option<Alert> {
     })
 }
 
-/// The error of TLS in an error of reading or writing, whose `source` passes it over.
+/// Returns the TLS error inside a read or write error, which its `source` skips.
 fn tls(error: &io::Error) -> Option<&rustls::Error> {
     let inner = error.get_ref()?;
     inner.downcast_ref::<rustls::Error>().or_else(|| inner.downcast_ref::<io::Error>().and_then(tls))
@@ -112,7 +112,7 @@ fn is_about_certificates(alert: Alert) -> bool {
     )
 }
 
-/// The causes, joined. The outermost error says only "error sending request" and the address.
+/// Joins the causes. The outermost error says only "error sending request" and the address.
 fn chain(error: &reqwest::Error) -> String {
     let mut texts: Vec<String> = Vec::new();
     for cause in causes(error) {

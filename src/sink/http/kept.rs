@@ -1,8 +1,8 @@
-//! The part of an answer that is kept. Thousands of items may wait for their next attempt, each
-//! with its last answer.
+//! The kept part of an answer. Thousands of items may wait for their next attempt, each with its
+//! last answer.
 //!
-//! Everything is copied: a header of an answer is a part of the connection's buffer, and would keep
-//! all of that.
+//! Everything is copied, because a header of an answer is a part of the connection's buffer and
+//! would keep all of it in memory.
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
@@ -11,19 +11,20 @@ use super::Response;
 use super::body::Received;
 use super::classify::{OUTCOME_HEADER, REASON_HEADER};
 
-/// Enough of a body to recognise the answers of Knative's parts.
+/// The most bytes of a body that are kept to recognise the answers of Knative's components.
 pub(super) const SNIFFED_BYTES: usize = 4 * 1024;
 
-/// Bytes of a body that a dead letter shows.
+/// The most bytes of a body in a dead letter.
 const SHOWN_BYTES: usize = 1024;
 
-/// Bytes of one header that a dead letter shows.
+/// The most bytes of one header in a dead letter.
 const VALUE_BYTES: usize = 1024;
 
-/// Bytes of the headers of a reply.
+/// The most bytes of a reply's headers.
 const REPLY_HEAD_BYTES: usize = 64 * 1024;
 
-/// The kept part of an answer that is not a reply: enough for a person and for the next attempt.
+/// Returns the kept part of an answer that is not a reply: enough for a person and for the next
+/// attempt.
 pub(super) fn excerpt(headers: &HeaderMap, received: &Received) -> Response {
     let names = [CONTENT_TYPE, RETRY_AFTER]
         .into_iter()
@@ -39,8 +40,8 @@ pub(super) fn excerpt(headers: &HeaderMap, received: &Received) -> Response {
     Response { headers: kept, body: Bytes::copy_from_slice(body), truncated }
 }
 
-/// The kept part of an answer that may be published: the event. If its headers do not fit, it
-/// counts as truncated.
+/// Returns the kept part of an answer that may be published: the event. If its headers do not fit,
+/// it counts as truncated.
 pub(super) fn reply(headers: &HeaderMap, received: Received, most: usize) -> Response {
     let is_kept = |name: &HeaderName| {
         [CONTENT_TYPE, CONTENT_ENCODING].contains(name)
@@ -57,7 +58,7 @@ pub(super) fn reply(headers: &HeaderMap, received: Received, most: usize) -> Res
         kept.append(name.clone(), copy(value));
     }
     if kept.is_empty() {
-        // Enough to tell that it was meant as a reply.
+        // These headers show that it was meant as a reply.
         for name in [CONTENT_TYPE, HeaderName::from_static("ce-specversion")] {
             if let Some(value) = headers.get(&name).filter(|value| value.len() <= VALUE_BYTES) {
                 kept.insert(name, copy(value));
@@ -73,6 +74,6 @@ pub(super) fn reply(headers: &HeaderMap, received: Received, most: usize) -> Res
 }
 
 fn copy(value: &HeaderValue) -> HeaderValue {
-    // The bytes of a valid value are valid.
+    // A part of a valid value is valid too.
     HeaderValue::from_bytes(value.as_bytes()).unwrap_or(HeaderValue::from_static(""))
 }

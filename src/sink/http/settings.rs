@@ -1,4 +1,4 @@
-//! The settings of a client, and their possible mistakes.
+//! The settings of a client, and the possible mistakes in them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use crate::connect::http::{HeaderSource, TRUST_BUNDLES, Trust};
 /// The place where SinkBinding mounts the token for a sink that wants one.
 const OIDC_TOKEN: &str = "/oidc/token";
 
-/// Everything that a [`super::Client`] is made from.
+/// The settings of a [`super::Client`].
 pub struct Settings {
     /// The keys of `sink:`; its `headers` are taken from the next field instead.
     pub sink: config::Sink,
     /// Names and values of `sink.headers`.
     pub headers: Vec<(String, Arc<dyn HeaderSource>)>,
-    /// Connections to keep: as many as there are slots.
+    /// The number of connections to keep: one per slot.
     pub max_in_flight: usize,
     /// Whether answers are used as replies, which a sender has to announce (`Prefer: reply`).
     pub replies: Replies,
@@ -29,7 +29,7 @@ pub struct Settings {
 /// The use of the worker's answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Replies {
-    /// They are looked at and dropped.
+    /// They are classified and dropped.
     #[default]
     Ignored,
     /// They are published.
@@ -51,7 +51,7 @@ pub struct Environment {
     pub oidc_token: PathBuf,
 }
 
-/// Why a client cannot be made.
+/// The reason why a client cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     #[error("no address: sink.url is not set, and neither is K_SINK (is the SinkBinding ready?)")]
@@ -61,8 +61,8 @@ pub enum BuildError {
 }
 
 impl Environment {
-    /// Takes the values of `variable` (`std::env::var`, in a program), and the paths that
-    /// SinkBinding uses. An empty variable counts as missing: SinkBinding sets some of them so.
+    /// Takes the values of `variable` (in a program `std::env::var`), and the paths of SinkBinding.
+    /// An empty variable counts as missing, because SinkBinding sets some that way.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
         let set = |name| variable(name).filter(|value| !value.is_empty());
         Environment {
@@ -84,7 +84,7 @@ impl Settings {
         }
     }
 
-    /// The headers that come from no file.
+    /// Returns the headers that come from no file.
     pub(super) fn fixed_headers(&self) -> Result<HeaderMap, connect::http::Error> {
         let mut headers =
             connect::http::fixed(self.sink.host.as_deref(), self.environment.namespace.as_deref())?;
@@ -95,7 +95,7 @@ impl Settings {
     }
 }
 
-/// The address from the configuration, else from SinkBinding.
+/// Returns the configured address, else the one from SinkBinding.
 pub(super) fn url(configured: Option<&str>, k_sink: Option<&str>) -> Result<Url, BuildError> {
     let text = configured.or(k_sink).ok_or(BuildError::NoUrl)?;
     Ok(connect::http::url(text)?)

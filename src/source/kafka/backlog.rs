@@ -1,7 +1,8 @@
-//! The number of records that wait in the topics.
+//! Counts the records that wait in the topics.
 //!
-//! With work of hours the partitions are paused nearly always, and a paused partition does not
-//! learn where the log ends; so the ends are asked for, in one request that does not block.
+//! With work of hours the partitions are nearly always paused, and librdkafka does not learn where
+//! the log of a paused partition ends. So the ends are asked for, in one request that does not
+//! block.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ impl Backlog {
         Backlog { ends, ask_at: now }
     }
 
-    /// The records that wait in the logs, when the broker has answered.
+    /// Returns the number of waiting records, once the broker has answered.
     pub fn update(&mut self, consumer: &Consumer, sessions: &mut Sessions, now: Instant) -> Option<u64> {
         if now >= self.ask_at {
             self.ask_at = now + INTERVAL;
@@ -34,7 +35,7 @@ impl Backlog {
             }
             self.ends.ask_offsets(consumer, &partitions, Side::End, TIMEOUT);
         }
-        // An empty answer means that no broker answered, not that nothing waits.
+        // An empty answer means that no broker answered, and not that no record waits.
         let ends = self.ends.offsets(Duration::ZERO).filter(|ends| !ends.is_empty())?;
         let waiting = ends.iter().filter_map(|end| {
             let log_start = || {

@@ -1,20 +1,20 @@
-//! When to commit, and what the answer means.
+//! Decides when to commit, and reads the broker's answer.
 //!
 //! The first change after a quiet time is committed within [`GATHER`], later ones every
-//! [`INTERVAL`], all changed partitions in one request: a crash repeats the items in flight plus
-//! one interval. At most one request is under way, because librdkafka keeps a commit while the
-//! coordinator is away and sends it with the generation that it has by then; a queue of them could
-//! overwrite the map of the next owner. A refused commit changes nothing: the partition stays dirty
-//! and is committed again.
+//! [`INTERVAL`], all changed partitions in one request. So a crash repeats the items in flight and
+//! the work of one interval. At most one request is under way: while the coordinator is away,
+//! librdkafka keeps a commit and sends it later with the generation of that moment, and several of
+//! these could overwrite the map of the next owner. A refused commit changes nothing: the partition
+//! stays dirty and is committed again.
 //!
-//! A broker may refuse one partition (a topic that we may not read any more) and take the others,
-//! so a refusal belongs to its [`Partition`](super::partition::Partition). Only a request that
-//! failed as a whole delays the next request.
+//! A broker may refuse one partition (for example a topic that we may no longer read) and take the
+//! others, so a refusal belongs to its [`Partition`](super::partition::Partition). Only a request
+//! that failed as a whole delays the next request.
 //!
-//! A broker answers one request of a connection after the other, so a member that waits to join
-//! again cannot commit for as long as the group waits for a dead member. Work that finishes then is
-//! lost if we die, so a partition starts nothing new while its finished work waits for a commit for
-//! long.
+//! A broker answers the requests of a connection in order. So a member that waits to join again
+//! cannot commit while the group waits for a dead member. Work that finishes then is lost if this
+//! process dies. So a partition starts nothing new once its finished work has waited too long for a
+//! commit.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,14 +27,14 @@ use crate::delivery::Epoch;
 const GATHER: Duration = Duration::from_millis(50);
 const INTERVAL: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
-/// librdkafka answers every commit, at the latest when its request has timed out (60 s). Should an
-/// answer get lost all the same, this is when the commit counts as failed.
+/// After this time without an answer a commit counts as failed. librdkafka answers every commit at
+/// the latest when its request has timed out (60 s), so this guards against a lost answer.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Default)]
 pub struct Committer {
     dirty_since: Option<Instant>,
-    /// When a partition whose commit was refused is tried again.
+    /// The time at which a partition with a refused commit is tried again.
     refused_again_at: Option<Instant>,
     last_sent: Option<Instant>,
     under_way: Option<UnderWay>,
@@ -49,7 +49,7 @@ pub struct Part {
     pub topic: Arc<str>,
     pub partition: i32,
     pub offset: i64,
-    /// The change that the tracker is to acknowledge.
+    /// The change that the tracker acknowledges after the commit.
     pub change: u64,
 }
 
@@ -59,17 +59,17 @@ struct UnderWay {
 }
 
 impl Committer {
-    /// Something changed.
+    /// Records that something has changed.
     pub fn touch(&mut self, now: Instant) {
         self.dirty_since.get_or_insert(now);
     }
 
-    /// Partitions whose commit was refused are tried again at this time.
+    /// Sets the time at which partitions with a refused commit are tried again.
     pub fn refused_until(&mut self, again_at: Option<Instant>) {
         self.refused_again_at = again_at;
     }
 
-    /// When the next commit is due, if any is.
+    /// Returns the time of the next commit, if one is due.
     pub fn due(&self) -> Option<Instant> {
         if let Some(under_way) = &self.under_way {
             return Some(under_way.sent + PATIENCE);
@@ -85,12 +85,12 @@ impl Committer {
         self.under_way.is_none()
     }
 
-    /// Whether the broker took everything that it does not refuse.
+    /// Whether the broker has taken everything, apart from the partitions that it refuses.
     pub fn is_settled(&self) -> bool {
         self.dirty_since.is_none() && self.under_way.is_none()
     }
 
-    /// Commits as soon as possible, for the end.
+    /// Commits as soon as possible, before the source ends.
     pub fn hurry(&mut self) {
         self.last_sent = None;
         self.retry_at = None;
@@ -103,13 +103,13 @@ impl Committer {
         self.under_way = Some(UnderWay { parts, sent: now });
     }
 
-    /// There was nothing to commit after all.
+    /// Records that there was nothing to commit.
     pub fn nothing_to_send(&mut self) {
         self.dirty_since = None;
     }
 
-    /// Finds the parts that an answer belongs to. None when it is the answer to a commit that was
-    /// given up as failed: nobody waits for that one.
+    /// Returns the parts that an answer belongs to. `None` if it answers a commit that already
+    /// counts as failed.
     pub fn answered(&mut self, entries: &[Entry]) -> Option<Vec<Part>> {
         let under_way = self.under_way.take_if(|under_way| {
             let found = |part: &Part| {
@@ -123,7 +123,7 @@ impl Committer {
         Some(under_way.parts)
     }
 
-    /// The request failed as a whole.
+    /// Records that the request failed as a whole.
     pub fn failed(&mut self, now: Instant) {
         self.under_way = None;
         let backoff = INTERVAL.saturating_mul(1 << self.failures.min(6)).min(LONGEST_BACKOFF);
@@ -138,7 +138,7 @@ impl Committer {
     }
 }
 
-/// Refusals that mean only that the group is busy with a rebalance, or went on without us.
+/// Whether a refusal only means that the group is rebalancing, or continued without this member.
 pub fn is_passing(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::{
         CoordinatorLoadInProgress, IllegalGeneration, NotCoordinator, RebalanceInProgress, StaleMemberEpoch,
@@ -155,7 +155,7 @@ pub fn is_passing(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// Refusals that concern one partition, also when the broker gives them for each partition of a
+/// Whether a refusal concerns one partition, even if the broker gives it for each partition of a
 /// request.
 pub fn is_of_partition(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode::{

@@ -1,5 +1,5 @@
-//! The context of librdkafka's consumer. [`raw::poll`](super::raw::poll) serves its events, so only
-//! the log and the end of the consumer come here.
+//! The context of librdkafka's consumer. [`raw::poll`](super::raw::poll) handles most events, so
+//! only log lines and the last rebalance arrive here.
 
 use rdkafka::bindings::rd_kafka_resp_err_t as Response;
 use rdkafka::config::RDKafkaLogLevel;
@@ -13,7 +13,7 @@ pub type Consumer = BaseConsumer<Context>;
 
 pub struct Context;
 
-/// Gives partitions back, in the way that the group's protocol asks for.
+/// Gives partitions back, as the group's protocol requires.
 pub fn unassign(consumer: &Consumer, partitions: &TopicPartitionList) -> KafkaResult<()> {
     match consumer.rebalance_protocol() {
         RebalanceProtocol::Cooperative => consumer.incremental_unassign(partitions),
@@ -22,7 +22,8 @@ pub fn unassign(consumer: &Consumer, partitions: &TopicPartitionList) -> KafkaRe
 }
 
 impl ConsumerContext for Context {
-    /// Called only while the consumer closes, which waits for the answer without a limit.
+    /// librdkafka calls this only while the consumer closes, and then waits for the answer without
+    /// a limit.
     fn rebalance(&self, consumer: &Consumer, _what: Response, partitions: &mut TopicPartitionList) {
         if let Err(error) = unassign(consumer, partitions) {
             tracing::debug!(%error, "Could not give partitions back while closing");

@@ -1,8 +1,8 @@
 //! The head of a partition: its lowest unfinished record.
 //!
-//! The committed offset waits for the head; the records behind it go on. When it is stuck for long,
-//! the map of the finished records behind it grows, and retention may delete it from the log. The
-//! process still has its body then, but a restart would not.
+//! The committed offset waits for the head, while later records are still processed. If the head is
+//! stuck for long, the map of the finished records behind it grows, and retention may delete the
+//! head from the log. This process still has its body then, but after a restart it would be lost.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -13,13 +13,13 @@ use super::thread::Worker;
 use crate::delivery::DeliveryId;
 use crate::source::SourceEvent;
 
-/// How often ages are looked at, which is also how exact they are.
+/// How often ages are checked. They are exact to this interval.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How often the starts of the logs are asked for. Retention itself runs every five minutes
 /// (`log.retention.check.interval.ms`).
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 const TIMEOUT: Duration = Duration::from_secs(4);
-/// Times remembered for each partition.
+/// The most times that are remembered for each partition.
 const MARKS: usize = 64;
 
 /// When to look at the heads again.
@@ -33,15 +33,14 @@ pub struct Heads {
 #[derive(Debug, Default)]
 pub struct Head {
     ages: Ages,
-    /// When the first attempt at a record failed in this session. A record that never started, or
-    /// that runs for the first time, is not here: it does not wait for anything that could be given
-    /// up.
+    /// The time of the first failed attempt at each record in this session. A record that never
+    /// started, or that runs for the first time, is not listed, because it cannot be given up.
     failed: BTreeMap<i64, Instant>,
-    /// Where the log ended when that was last asked for.
+    /// The end of the log at the last answer.
     log_end: i64,
-    /// Where the log began when that was first asked for.
+    /// The start of the log at the first answer.
     first_start: Option<i64>,
-    /// The head that was reported as stuck.
+    /// The head that was last reported as stuck.
     stuck: Option<i64>,
     /// The head that retention threatens, as reported.
     threatened: Option<(i64, Threat)>,
@@ -50,25 +49,26 @@ pub struct Head {
 /// The state of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
-    /// Since it was received.
+    /// The time since it was received.
     pub age: Duration,
-    /// It has just become older than the limit for reports.
+    /// Whether it has just become older than the limit for reports.
     pub is_newly_stuck: bool,
-    /// Since its first attempt failed.
+    /// The time since its first failed attempt.
     pub failing_for: Option<Duration>,
 }
 
-/// When offsets were received, in bounded memory: exact to a second at first, and to a thirtieth of
-/// the longest remembered age once that is more than a minute.
+/// The times at which offsets were received, in bounded memory. They are exact to a second at
+/// first, and to a thirtieth of the longest remembered age once that exceeds a minute.
 #[derive(Debug, Default)]
 struct Ages {
-    /// Offsets below the first number, and not below the one before, were received by that time.
+    /// Pairs of an offset and a time: offsets below it, down to the pair before, were received by
+    /// that time.
     marks: VecDeque<(i64, Instant)>,
-    /// How far apart they are at least.
+    /// The shortest distance between two pairs.
     step: Duration,
 }
 
-/// The effect of retention on a head.
+/// The danger from retention to a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Threat {
     /// It is among the oldest tenth of a log that retention shortens.
@@ -87,7 +87,7 @@ impl Heads {
 }
 
 impl Head {
-    /// An attempt at this record failed.
+    /// Records that an attempt at this record failed.
     pub fn attempt_failed(&mut self, offset: i64, now: Instant) {
         self.failed.entry(offset).or_insert(now);
     }
@@ -96,7 +96,7 @@ impl Head {
         self.log_end = end;
     }
 
-    /// Looks at the head, `base`. Everything below `next` was received.
+    /// Checks the head `base`. All records below `next` were received.
     pub fn look(&mut self, base: i64, next: i64, report_after: Duration, now: Instant) -> Option<Look> {
         self.failed = self.failed.split_off(&base);
         self.ages.note(base, next, now);
@@ -109,7 +109,8 @@ impl Head {
         Some(Look { age, is_newly_stuck, failing_for })
     }
 
-    /// The threat to `head` in a log that starts at `start`, unless it was reported before.
+    /// Returns the threat to `head` in a log that starts at `start`, unless it was already
+    /// reported.
     pub fn new_threat(&mut self, head: i64, start: i64) -> Option<Threat> {
         let first_start = *self.first_start.get_or_insert(start);
         let found = threat(head, first_start, start, self.log_end)?;
@@ -122,7 +123,8 @@ impl Head {
 }
 
 impl Ages {
-    /// Everything below `next` was received by now, and everything below `base` is done.
+    /// Records that everything below `next` was received by now, and everything below `base` is
+    /// done.
     fn note(&mut self, base: i64, next: i64, now: Instant) {
         while self.marks.front().is_some_and(|&(below, _)| below <= base) {
             self.marks.pop_front();
@@ -136,7 +138,7 @@ impl Ages {
         } else if self.marks.len() == MARKS {
             self.thin_out();
         }
-        // A mark that is moved or dropped makes its offsets younger than they are, never older.
+        // Moving or dropping a pair can only make offsets look younger than they are, never older.
         let mut newest = self.marks.iter().rev().map(|(_, at)| *at);
         if let (Some(last), Some(before)) = (newest.next(), newest.next())
             && last.saturating_duration_since(before) < self.step
@@ -156,14 +158,15 @@ impl Ages {
         });
     }
 
-    /// How long ago an offset was received, at least. None for one that was not received.
+    /// Returns the age of an offset, or less. `None` for an offset that was not received.
     fn of(&self, offset: i64, now: Instant) -> Option<Duration> {
         let mark = self.marks.iter().find(|(below, _)| offset < *below);
         mark.map(|(_, at)| now.saturating_duration_since(*at))
     }
 }
 
-/// `first_start` is where the log began when the partition was assigned.
+/// Returns the threat to a head. `first_start` is the start of the log when the partition was
+/// assigned.
 fn threat(head: i64, first_start: i64, start: i64, end: i64) -> Option<Threat> {
     if start > head {
         return Some(Threat::Gone);
@@ -193,17 +196,17 @@ impl Worker {
                 tracing::warn!(id = %partition.place.id(base), age = ?look.age, behind = next - base - 1,
                     "A record has been unfinished for long: the committed offset waits for it, and the records behind it go on");
             }
-            // Only an item that was tried can be given up; the core keeps one that runs again by
+            // Only an item that was tried can be given up. The core keeps one that runs again by
             // now.
             if give_up_after.is_some_and(|after| look.failing_for.is_some_and(|time| time >= after)) {
                 given_up.push(DeliveryId { epoch: partition.place.epoch, tag: base.cast_unsigned() });
             }
         }
         self.send(SourceEvent::HeadAge(oldest));
-        // Repeated each second until it is done: the bridge may have been asking another replica
-        // for it.
+        // The event is repeated each second until it has an effect, because the bridge may still be
+        // asking another replica for the item.
         given_up.into_iter().for_each(|id| self.send(SourceEvent::Stuck { id }));
-        // Nobody has to prevent the loss of young heads.
+        // Retention cannot reach a young head, so its partition is not asked for.
         if now >= self.heads.ask_at && oldest >= RETENTION_INTERVAL {
             self.heads.ask_at = now + RETENTION_INTERVAL;
             let partitions: Vec<_> =

@@ -1,4 +1,5 @@
-//! Whether the cluster can be reached and the group has admitted us, and what is wrong if not.
+//! Watches whether the cluster can be reached and the group has admitted this member, and explains
+//! why not.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -9,20 +10,20 @@ use super::thread::Worker;
 use crate::source::SourceEvent;
 use crate::telemetry::{Problem, ProblemKind};
 
-/// Distinct error texts remembered so that each is logged once.
+/// The most error texts that are remembered, so that each is logged once.
 const TOLD: usize = 64;
 /// A join that takes longer is a problem. A problem must be visible within 10 s.
 const JOIN: Duration = Duration::from_secs(8);
-/// A refusal is over when the group has been steady for this long after it.
+/// How long the group must be steady after a refusal before the refusal counts as over.
 const QUIET: Duration = Duration::from_secs(5);
 
 pub struct Health {
     reachable: Option<bool>,
-    /// librdkafka's last text on a connection that failed.
+    /// librdkafka's last text about a failed connection.
     reason: String,
     /// The state of the join, in librdkafka's words.
     join: String,
-    /// None while the group is steady.
+    /// The time since which the group is not steady; `None` while it is.
     unsteady_since: Option<Instant>,
     /// The last refusal of the whole source.
     refused_at: Option<Instant>,
@@ -30,7 +31,7 @@ pub struct Health {
     told: HashSet<String>,
 }
 
-/// The part of librdkafka's statistics that is read: nothing else tells that a broker is back.
+/// The parts of librdkafka's statistics that are read. Only they show that a broker is back.
 #[derive(serde::Deserialize)]
 struct Statistics {
     brokers: HashMap<String, Broker>,
@@ -67,7 +68,7 @@ impl Health {
         self.reachable != Some(false)
     }
 
-    /// Registers whether a broker connection is up; true when that changed.
+    /// Records whether a broker connection is up. Returns whether that changed.
     pub fn set_reachable(&mut self, reachable: bool) -> bool {
         if self.reachable == Some(reachable) {
             return false;
@@ -81,7 +82,7 @@ impl Health {
         true
     }
 
-    /// Whether the group has admitted us.
+    /// Whether the group has admitted this member.
     pub fn is_established(&self) -> bool {
         self.unsteady_since.is_none()
     }
@@ -98,8 +99,8 @@ impl Health {
         if self.reason.is_empty() { "no answer yet" } else { &self.reason }
     }
 
-    /// Takes librdkafka's statistics in; None when they are unreadable, else whether a broker is
-    /// up.
+    /// Reads librdkafka's statistics. Returns whether a broker is up, or `None` if they are
+    /// unreadable.
     fn statistics(&mut self, json: &[u8], now: Instant) -> Option<bool> {
         let read: Statistics = match serde_json::from_slice(json) {
             Ok(read) => read,
@@ -185,7 +186,7 @@ impl Worker {
             }
             return;
         };
-        // A source that drains has left, or takes nothing.
+        // A draining source has left the group, or takes nothing.
         if now.saturating_duration_since(since) < JOIN || self.stopped_at.is_some() {
             return;
         }
@@ -196,7 +197,7 @@ impl Worker {
             return self.problem(ProblemKind::SourceUnreachable, &servers, text, help);
         }
         self.solved(ProblemKind::SourceUnreachable, &servers);
-        // Nothing can be joined for topics that do not exist.
+        // A group cannot be joined for topics that do not exist.
         if self.has_problem(ProblemKind::SourceMissing) && self.sessions.is_empty() {
             return self.solved(ProblemKind::GroupNotJoined, &group);
         }
@@ -209,7 +210,7 @@ impl Worker {
         self.problem(ProblemKind::GroupNotJoined, &group, text, help);
     }
 
-    /// Reports a problem, unless it is reported in the same words.
+    /// Reports a problem, unless the same words were already reported.
     pub fn problem(&mut self, kind: ProblemKind, subject: &str, text: String, help: &str) {
         let known = self.problems.entry((kind, subject.to_owned()));
         let is_new = match &known {
@@ -234,7 +235,7 @@ impl Worker {
     }
 }
 
-/// The way out of a refusal; None for an error that may pass by itself.
+/// Returns the help for a refusal; `None` for an error that may pass without help.
 fn refusal_help(code: Code) -> Option<&'static str> {
     match code {
         Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => {

@@ -1,16 +1,16 @@
-//! The way of records from `poll` to the bridge, and when to stop fetching.
+//! Passes records from `poll` to the bridge, and decides when to stop fetching.
 //!
-//! The bridge takes a delivery when a slot is free, so its channel is full most of the time.
-//! Pausing a partition makes librdkafka forget its prefetched records and fetch them again later,
-//! which would cost more than short work itself; not polling costs nothing, but nobody may stop
-//! polling for long. So a few records are kept ahead. When those fill up, polling stops for at most
-//! [`GRACE`]. If that was not enough, polling continues, and each partition with its share or more
-//! of the records is paused until it has half of its share.
+//! The bridge takes a delivery when a slot is free, so its channel is usually full. Pausing a
+//! partition makes librdkafka drop its prefetched records and fetch them again later, which costs
+//! more than short work itself. Not polling costs nothing, but is allowed only for a moment. So a
+//! few records are kept ahead. When their space is full, polling stops for at most [`GRACE`]. If
+//! the bridge has not made room by then, polling continues, and each partition with its share or
+//! more of the records is paused until it has half of its share.
 //!
 //! Every session has a lane, and the lanes take turns: a partition with many records does not delay
-//! the only record of another one. That record may also be behind the many in librdkafka's queue,
-//! which is one for all partitions. So when the end of that queue was not seen for [`BLIND`], the
-//! full lanes are paused as well, which drops their prefetched records from the queue.
+//! the only record of another one. librdkafka has one queue for all partitions, so that record may
+//! also be behind the many in that queue. So if the end of that queue was not seen for [`BLIND`],
+//! the full lanes are paused as well, which removes their prefetched records from the queue.
 
 use std::collections::{HashMap, VecDeque};
 use std::task::{Context, Poll};
@@ -24,12 +24,12 @@ use crate::source::Delivery;
 
 /// Records kept ahead of the bridge's channel.
 const AHEAD: usize = 64;
-/// Bytes kept ahead; one record of any size in each lane always is.
+/// The most bytes kept ahead. Each lane may always keep one record of any size.
 const AHEAD_BYTES: u64 = 4 << 20;
 /// The smallest share of a lane.
 const LEAST_SHARE: usize = 4;
-/// How long the bridge may take to make room before partitions are paused. Polls stop meanwhile,
-/// which delays rebalances and the results of commits by as much.
+/// How long the bridge may take to make room before partitions are paused. Meanwhile nothing is
+/// polled, which delays rebalances and the results of commits by the same time.
 pub const GRACE: Duration = Duration::from_millis(100);
 /// How long a record of one partition may be hidden behind records of others.
 const BLIND: Duration = Duration::from_millis(500);
@@ -57,11 +57,11 @@ struct Lane {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
     Open,
-    /// No room since then; not polling.
+    /// There is no room since this time; nothing is polled.
     Full(Instant),
-    /// No room for longer than the grace; polling, with the full lanes paused.
+    /// There was no room for longer than the grace; polling continues, with the full lanes paused.
     Paused,
-    /// For good.
+    /// The intake has stopped for good.
     Stopped,
 }
 
@@ -94,8 +94,8 @@ impl Intake {
         self.records += 1;
     }
 
-    /// Hands over as much as the bridge has room for, one record of each lane in turn. A lane that
-    /// `waits` keeps its records. `context` is woken when there is more room.
+    /// Hands over as many records as the bridge has room for, one of each lane in turn. A lane for
+    /// which `waits` returns true keeps its records. `context` is woken when there is more room.
     pub fn hand_over(&mut self, context: &mut Context<'_>, mut waits: impl FnMut(Epoch) -> bool) {
         let mut skipped = 0;
         while skipped < self.turns.len() {
@@ -107,7 +107,7 @@ impl Intake {
             }
             match self.sender.poll_reserve(context) {
                 Poll::Ready(Ok(())) => {}
-                // A bridge that is gone has closed the commands too, which ends the loop.
+                // If the bridge is gone, its commands are closed too, which ends the loop.
                 Poll::Ready(Err(_)) | Poll::Pending => return self.turns.push_front(epoch),
             }
             skipped = 0;
@@ -120,12 +120,12 @@ impl Intake {
             if !lane.records.is_empty() {
                 self.turns.push_back(epoch);
             }
-            // Fails only when the bridge is gone.
+            // This fails only if the bridge is gone.
             let _ = self.sender.send_item(delivery);
         }
     }
 
-    /// librdkafka's queue is empty: no record is hidden in it.
+    /// Records that librdkafka's queue is empty, so no record is hidden in it.
     pub fn saw_end(&mut self, now: Instant) {
         self.saw_end = now;
     }
@@ -153,8 +153,8 @@ impl Intake {
         }
     }
 
-    /// Takes nothing new from now on, and returns the records that were kept ahead: they stay
-    /// incomplete, and come again elsewhere.
+    /// Takes nothing new from now on, and returns the records that were kept ahead. They stay
+    /// incomplete and are read again elsewhere.
     pub fn stop(&mut self) -> impl Iterator<Item = Delivery> + use<> {
         self.flow = Flow::Stopped;
         (self.records, self.bytes) = (0, 0);
@@ -176,12 +176,13 @@ impl Intake {
         !matches!(self.flow, Flow::Full(_))
     }
 
-    /// Whether the partition of this session is to be paused.
+    /// Whether the partition of this session must be paused.
     pub fn holds(&self, epoch: Epoch) -> bool {
         self.flow == Flow::Stopped || self.lanes.get(&epoch).is_some_and(|lane| lane.paused)
     }
 
-    /// When [`adjust`](Self::adjust) has something to do, independent of the bridge.
+    /// Returns the time at which [`adjust`](Self::adjust) has something to do, independent of the
+    /// bridge.
     pub fn next_change(&self) -> Option<Instant> {
         match self.flow {
             Flow::Full(since) => Some(since + GRACE),
@@ -193,7 +194,7 @@ impl Intake {
         self.records
     }
 
-    /// Takes the bridge's channel along to the next client.
+    /// Returns the bridge's channel, for the next client.
     pub fn into_sender(self) -> Option<mpsc::Sender<Delivery>> {
         self.sender.get_ref().cloned()
     }

@@ -1,4 +1,4 @@
-//! The end of the thread: leaving the group without hanging on to a broker that does not answer.
+//! Ends the thread: leaves the group without waiting for a broker that does not answer.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -13,11 +13,10 @@ use crate::source::Link;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Worker {
-    /// Ends all sessions and leaves the group. Nothing is committed here. Sessions that are closed
-    /// as asked are not reported as lost. Returns the bridge's end of the source, for another
-    /// client.
+    /// Ends all sessions and leaves the group. Commits nothing. A session that was closed on
+    /// request is not reported as lost. Returns the bridge's end of the source, for another client.
     pub(super) fn leave(mut self) -> Option<Link> {
-        // A consumer that closes waits for this answer for ever.
+        // A closing consumer waits for this answer without end.
         self.finish_release();
         drop(self.sessions.drain());
         let consumer = Arc::clone(&self.consumer);
@@ -29,14 +28,14 @@ impl Worker {
     }
 }
 
-/// Dropping a consumer leaves the group and waits until that is done, which has been seen to take
-/// for ever; so another thread does it, and is left behind when it takes too long. The process ends
-/// soon after anyway, and the group notices by itself.
+/// Leaves the group by dropping the consumer. This waits until the group knows, which has been seen
+/// to take for ever. So another thread does it, and is abandoned if it takes too long. The process
+/// ends soon afterwards, and the group then notices the loss.
 fn destroy(consumer: Arc<Consumer>) {
     let (done, finished) = mpsc::channel();
     let destroyer = thread::Builder::new().name("kafka-leave".to_owned()).spawn(move || {
         drop(consumer);
-        // Fails only when nobody waits any more.
+        // This fails only if nobody waits any more.
         let _ = done.send(());
     });
     match destroyer {

@@ -24,12 +24,12 @@ use super::tracker::{MAX_INCOMPLETE, MAX_WINDOW, Snapshot};
 
 const PREFIX: &str = "k1.";
 const VERSION: u8 = 2;
-/// Without the log.
+/// The version without the log.
 const OLD_VERSION: u8 = 1;
 const FLAG_ATTEMPTS: u8 = 1;
 const FLAG_BITMAP: u8 = 2;
 const FLAG_REPLACEMENT: u8 = 4;
-/// Version, flags and checksum.
+/// The size of version, flags and checksum.
 const HEAD: usize = 6;
 const LOG: usize = 16;
 
@@ -38,22 +38,22 @@ const LOG: usize = 16;
 pub struct Log {
     /// The id of the topic; 0 from a broker without ids.
     pub id: u128,
-    /// The topic is known to have taken the place of an earlier one of the same name.
+    /// Whether the topic is known to have replaced an earlier one of the same name.
     pub is_replacement: bool,
 }
 
-/// A map read back. Everything of `base..end` that is not listed is done.
+/// A map that was read. Every offset of `base..end` that is not listed is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Map {
-    /// The log that it describes. None in the old version.
+    /// The log that it describes; `None` in the old version.
     pub log: Option<Log>,
     pub base: i64,
     pub end: i64,
-    /// Offsets that are not done, rising, with their failed attempts.
+    /// Offsets that are not done, in rising order, with their failed attempts.
     pub incomplete: Vec<(i64, u8)>,
 }
 
-/// Why a metadata text is not used as a map.
+/// The reason why a metadata text is not used as a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     #[error("another client wrote it")]
@@ -68,7 +68,7 @@ pub enum Refused {
     Malformed,
 }
 
-/// The text for a snapshot of this log.
+/// Returns the text for a snapshot of this log.
 pub fn encode(log: Log, snapshot: &Snapshot) -> String {
     let length = snapshot.end - snapshot.base;
     let mut flags = 0;
@@ -102,13 +102,14 @@ pub fn encode(log: Log, snapshot: &Snapshot) -> String {
     text
 }
 
-/// Reads the metadata of a committed offset. Missing metadata means that there is no map, and is
-/// not an error.
+/// Reads the metadata of a committed offset. Without metadata there is no map, which is not an
+/// error.
 ///
 /// # Errors
-/// When the text is not a map for exactly this offset; [`Refused`] says why.
+///
+/// The text is not a map for exactly this offset; [`Refused`] gives the reason.
 pub fn decode(text: &[u8], committed: i64) -> Result<Option<Map>, Refused> {
-    // Python's client ends its metadata with a NUL, and hands on ours with one.
+    // Python's client ends its metadata with a NUL, and adds one to ours when it copies it.
     let trimmed = text.trim_ascii_end();
     let text = trimmed.strip_suffix(b"\0").unwrap_or(trimmed);
     if text.is_empty() {
@@ -153,7 +154,7 @@ fn decode_entries(log: Option<Log>, base: i64, flags: u8, mut rest: &[u8]) -> Op
     let offsets = if flags & FLAG_BITMAP != 0 {
         take_bitmap(&mut rest, base, length)?
     } else {
-        // With attempts each entry has one byte at the end; without, gaps fill the rest.
+        // With attempts each entry has one more byte at the end; without, the gaps fill the rest.
         take_gaps(&mut rest, base, end, usize::from(flags & FLAG_ATTEMPTS))?
     };
     let attempts = if flags & FLAG_ATTEMPTS != 0 { rest.to_vec() } else { vec![0; offsets.len()] };
@@ -171,7 +172,7 @@ fn encode_gaps(snapshot: &Snapshot) -> Vec<u8> {
     gaps
 }
 
-/// Takes gaps until as many bytes are left as the entries need behind them (`trailer` for each).
+/// Reads gaps until only the trailing bytes of the entries are left (`trailer` for each entry).
 fn take_gaps(rest: &mut &[u8], base: i64, end: i64, trailer: usize) -> Option<Vec<i64>> {
     let mut offsets = Vec::new();
     let mut expected = base;
@@ -184,7 +185,7 @@ fn take_gaps(rest: &mut &[u8], base: i64, end: i64, trailer: usize) -> Option<Ve
     Some(offsets)
 }
 
-/// One bit for each offset, 1 is done.
+/// Writes one bit for each offset; 1 means done.
 fn encode_bitmap(snapshot: &Snapshot, bytes: usize) -> Vec<u8> {
     let mut bitmap = vec![u8::MAX; bytes];
     for &(offset, _) in &snapshot.incomplete {
@@ -201,7 +202,7 @@ fn take_bitmap(rest: &mut &[u8], base: i64, length: i64) -> Option<Vec<i64>> {
     Some((0..length).filter(|&index| !is_done(index)).map(|index| base + index).collect())
 }
 
-/// Over everything but the checksum itself.
+/// Covers everything apart from the checksum itself.
 fn checksum(payload: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&payload[..2]);

@@ -1,16 +1,15 @@
 //! Kafka topics, read as a member of a consumer group. Records of a partition run in parallel and
 //! finish in any order.
 //!
-//! [`thread`] owns librdkafka's consumer and is the only one that touches it; everything else here
-//! is a part of it with one job. The way of a record: `poll` → [`partition`] (is it done? is there
-//! room in the
-//! [`tracker`]?) → [`intake`] → the bridge → [`settle`] → the tracker again → [`commit`], with the
-//! map of the unfinished records in the [`metadata`]. [`start`] reads it back, [`rebalance`] starts
-//! and ends partitions; [`release`] and [`drain`] give them away. [`topics`] notices a topic that
-//! was created again, and [`health`] reports problems.
+//! [`thread`] owns librdkafka's consumer, and nothing else touches it; each other module does one
+//! job for it. The way of a record: `poll` → [`partition`] (is it done? does the [`tracker`] have
+//! room?) → [`intake`] → the bridge → [`settle`] → the tracker again → [`commit`], with the map of
+//! the unfinished records in the [`metadata`]. [`start`] reads that map again, [`rebalance`] starts
+//! and ends partitions, and [`release`] and [`drain`] give them away. [`topics`] notices a topic
+//! that was created again, and [`health`] reports problems.
 //!
-//! Each assignment of a partition is a session with an epoch of its own, so a settle that comes
-//! back late finds no session and changes nothing (guarantee G7).
+//! Each assignment of a partition is a session with an epoch of its own, so a late settle finds no
+//! session and changes nothing (guarantee G7).
 
 mod backlog;
 mod commit;
@@ -57,7 +56,7 @@ impl Source {
         Source { settings }
     }
 
-    /// Shows with this pulse that the poll thread works.
+    /// Beats this pulse while the poll thread works.
     pub fn with_pulse(mut self, pulse: Arc<Pulse>) -> Self {
         self.settings.pulse = Some(pulse);
         self
@@ -72,8 +71,8 @@ impl super::Source for Source {
         let span = tracing::Span::current();
         let spawned = thread.spawn(move || {
             let _in_span = span.enter();
-            // Fails only when `run` was dropped; the thread then ends because the bridge has ended,
-            // too.
+            // This fails only if `run` was dropped. The thread then ends because the bridge has
+            // ended too.
             let _ = ended.send(thread::run(self.settings, link));
         });
         let died = |what: String| SourceError { what, hint: "restart longhaul".to_owned() };
@@ -82,7 +81,7 @@ impl super::Source for Source {
     }
 }
 
-/// Epochs are never reused within a process.
+/// Returns a new epoch. Epochs are never reused within a process.
 fn next_epoch() -> Epoch {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     Epoch(NEXT.fetch_add(1, Ordering::Relaxed))

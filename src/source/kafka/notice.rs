@@ -1,4 +1,4 @@
-//! The answers and events of librdkafka in types of our own.
+//! Answers and events of librdkafka as types of our own.
 
 use rdkafka::error::RDKafkaErrorCode;
 
@@ -12,17 +12,17 @@ pub enum Polled<'a> {
     Nothing,
 }
 
-/// A record as librdkafka lends it.
+/// A record, borrowed from librdkafka.
 pub struct Record<'a> {
     pub topic: &'a str,
     pub partition: i32,
     pub offset: i64,
     pub key: Option<&'a [u8]>,
-    /// None for a tombstone.
+    /// `None` for a tombstone.
     pub payload: Option<&'a [u8]>,
     /// Milliseconds since 1970.
     pub timestamp: Option<i64>,
-    /// A name that is not UTF-8 comes with replacement characters.
+    /// A name that is not UTF-8 has replacement characters.
     pub headers: Vec<(String, Option<&'a [u8]>)>,
 }
 
@@ -37,30 +37,30 @@ pub enum Notice {
     Committed { partitions: Vec<Entry>, error: Option<RDKafkaErrorCode> },
     /// librdkafka's statistics, in JSON.
     Statistics(Vec<u8>),
-    /// An error, with the partition and the offset when it belongs to one.
+    /// An error, with its partition and offset if it belongs to one.
     Failed { at: Option<Entry>, code: RDKafkaErrorCode, reason: String, fatal: bool },
 }
 
-/// One partition of a list, with its bytes as they are.
+/// One partition of a list, with its metadata as raw bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub topic: String,
     pub partition: i32,
-    /// Negative when there is none.
+    /// Negative if it is unset.
     pub offset: i64,
     pub metadata: Vec<u8>,
     pub error: Option<RDKafkaErrorCode>,
 }
 
-/// What a broker says of a topic.
+/// A topic, as a broker describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topic {
     pub name: String,
-    /// Each topic has its own id, also when it is created again under the same name. None before
-    /// Kafka 2.8.
+    /// The id of this topic. A topic that is created again under the same name has another id.
+    /// `None` before Kafka 2.8.
     pub id: Option<u128>,
     pub partitions: Vec<i32>,
-    /// Whether this user may read it. None when the broker does not say.
+    /// Whether this user may read it; `None` if the broker does not tell.
     pub readable: Option<bool>,
     pub error: Option<RDKafkaErrorCode>,
 }
@@ -69,6 +69,6 @@ pub struct Topic {
 #[derive(Clone, Copy, Debug)]
 pub enum Side {
     Start,
-    /// The end as a consumer sees it: before the first record of an open transaction.
+    /// The end for a consumer: before the first record of an open transaction.
     End,
 }

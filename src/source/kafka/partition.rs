@@ -10,9 +10,10 @@ use super::tracker::{Received, Tracker};
 use crate::delivery::DeliveryId;
 use crate::source::Delivery;
 
-/// Runs of done records longer than this are jumped over instead of fetched and dropped.
+/// The longest run of done records that is fetched and dropped. A longer one is skipped by a seek.
 const SKIP: i64 = 1000;
-/// More than a commit takes that is answered, and all that a crash may repeat besides the items in
+/// How long finished work may wait for its commit before the partition starts nothing new. An
+/// answered commit takes less. A crash repeats at most the work of this time, besides the items in
 /// flight.
 const LATE: Duration = Duration::from_millis(300);
 /// How often a record that cannot be decoded is tried again.
@@ -24,31 +25,33 @@ pub struct Partition {
     pub place: Place,
     pub head: Head,
     /// Whether librdkafka was told to pause it. Pausing drops prefetched records, and resuming a
-    /// partition that is not paused misbehaves, so both happen on transitions only.
+    /// partition that is not paused misbehaves, so it is told only changes.
     pub paused: bool,
-    /// None until the first record, if the group has no committed offset: it begins at the oldest
-    /// record.
+    /// `None` until the first record, if the group has no committed offset: the partition begins at
+    /// its oldest record.
     tracker: Option<Tracker>,
-    /// The offset polled last. librdkafka hands out rising offsets, also across pauses and seeks.
+    /// The offset that was polled last. librdkafka hands out rising offsets, even across pauses and
+    /// seeks.
     last: Option<i64>,
-    /// Records that were received and that nobody works on: returned, or never handed over.
+    /// Received records that nobody works on: they were returned, or never handed over.
     idle: usize,
-    /// Nothing more is taken: the group wants it back.
+    /// Whether nothing more is taken, because the group wants the partition back.
     retired: bool,
-    /// Records that the tracker did not admit. Pausing bounds them to the records of one turn of
-    /// the loop.
+    /// Records that the tracker did not admit. Since the partition is paused, there are at most the
+    /// records of one turn of the loop.
     held_back: VecDeque<Delivery>,
-    /// Acked, with the change of the map that contains it, until a commit of that change was taken.
+    /// Acked offsets, each with the change of the map that contains it, until that change is
+    /// committed.
     unproven: VecDeque<(u64, u64)>,
-    /// The change whose commit shows that the partition is still ours, if somebody asked.
+    /// The change whose commit will show that the partition is still ours, if somebody asked.
     proof: Option<u64>,
-    /// Since when the oldest change waits for the answer to its commit.
+    /// The time since which the oldest change waits for the answer to its commit.
     unconfirmed_since: Option<Instant>,
     refusal: Option<Refusal>,
     undecodable: Option<Undecodable>,
 }
 
-/// The broker refuses to commit this partition, and takes others.
+/// The broker refuses to commit this partition, while it takes others.
 #[derive(Clone, Copy, Debug)]
 struct Refusal {
     since: Instant,
@@ -63,11 +66,11 @@ struct Undecodable {
     again_at: Instant,
 }
 
-/// The fate of a record.
+/// The result of taking a record.
 #[derive(Debug)]
 pub enum Taken {
     Deliver(Delivery),
-    /// It is done already, or is left to the next owner.
+    /// It is already done, or is left to the next owner.
     Skipped,
     /// The partition has as much unfinished work as its map can hold.
     HeldBack,
@@ -92,8 +95,8 @@ impl Partition {
         }
     }
 
-    /// Whether this offset can only come from another log than the one that we know: the topic was
-    /// created again, or an unclean election cut it short. Our map of it is then worthless.
+    /// Whether this offset proves that the log was replaced: the topic was created again, or an
+    /// unclean election cut the log short. Our map of it is then worthless.
     pub fn steps_back(&self, offset: i64) -> bool {
         match (self.last, &self.tracker) {
             (Some(last), _) => offset <= last,
@@ -102,8 +105,8 @@ impl Partition {
         }
     }
 
-    /// Takes a record in. `log_bounds` gives start and end of the log, as the first fetch told
-    /// them.
+    /// Takes a record. `log_bounds` returns the start and end of the log, as the first fetch
+    /// reported them.
     pub fn take(&mut self, record: &Record<'_>, log_bounds: impl FnOnce() -> Option<(i64, i64)>) -> Taken {
         if self.retired {
             return Taken::Skipped;
@@ -120,7 +123,7 @@ impl Partition {
             tracker.touch();
             tracker
         });
-        // A map that is full of records that are gone from the log would never have room again.
+        // If the map is full of records that are gone from the log, it would never have room again.
         let made_room = if tracker.admits(offset) { 0 } else { tracker.pass_over(offset) };
         let (vanished, taken) = if !self.held_back.is_empty() || !tracker.admits(offset) {
             self.held_back.push_back(self.place.delivery(record, 0));
@@ -138,8 +141,8 @@ impl Partition {
         taken
     }
 
-    /// Everything below `end` was polled. The offsets that did not come are markers of
-    /// transactions, or aborted. False when that cannot be true of the log that we know.
+    /// Records that everything below `end` was polled. Missing offsets are markers of transactions
+    /// or aborted records. Returns false if the known log cannot end there.
     pub fn reached(&mut self, end: i64) -> bool {
         let polled_to = self.last.map_or(0, |last| last + 1);
         if end < polled_to || self.tracker.as_ref().is_some_and(|tracker| end < tracker.base()) {
@@ -166,15 +169,15 @@ impl Partition {
         }
     }
 
-    /// Where to continue fetching, when everything in between is done.
+    /// Returns the offset at which to continue fetching, if everything before it is done.
     pub fn jump(&self) -> Option<i64> {
         let next = self.last? + 1;
         let needed = self.tracker.as_ref()?.next_needed(next);
         (!self.holds() && needed - next > SKIP).then_some(needed)
     }
 
-    /// Records that were held back and that the tracker admits by now. They come in batches: a
-    /// partition that resumed for each single one would fetch everything again each time.
+    /// Returns records that were held back and that the tracker now admits. They come in batches,
+    /// because a partition that resumes for a single record would fetch everything again each time.
     pub fn release(&mut self) -> Vec<Delivery> {
         let mut released = Vec::new();
         let Some(tracker) = self.tracker.as_mut().filter(|tracker| tracker.has_room()) else {
@@ -192,7 +195,7 @@ impl Partition {
         released
     }
 
-    /// Marks a record done; true when it was not done before.
+    /// Marks a record as done. Returns whether it was not done before.
     pub fn complete(&mut self, tag: u64, now: Instant) -> bool {
         let Some(tracker) = self.tracker.as_mut() else { return false };
         let is_new = tracker.complete(tag.cast_signed());
@@ -203,7 +206,7 @@ impl Partition {
         is_new
     }
 
-    /// The broker took the map as of `change`: the acks that it contains are proven.
+    /// Records that the broker took the map up to `change`. Returns the acks that this proves.
     pub fn acknowledge(&mut self, change: u64, now: Instant) -> Vec<DeliveryId> {
         if let Some(tracker) = &mut self.tracker {
             tracker.acknowledge(change);
@@ -211,22 +214,23 @@ impl Partition {
         let count = self.unproven.iter().take_while(|(contained_in, _)| *contained_in <= change).count();
         let epoch = self.place.epoch;
         let proven = self.unproven.drain(..count).map(|(_, tag)| DeliveryId { epoch, tag }).collect();
-        // The rest finished after the commit was sent, which is a moment ago.
+        // The other changes were made after the commit was sent, a moment ago.
         self.unconfirmed_since = (!self.unproven.is_empty()).then_some(now);
         proven
     }
 
-    /// Whether finished work waits for its commit for so long that no more should be started.
+    /// Whether finished work has waited so long for its commit that no more should start.
     pub fn is_late(&self, now: Instant) -> bool {
         self.unconfirmed_for(now).is_some_and(|time| time >= LATE)
     }
 
-    /// How long finished work waits for its commit.
+    /// Returns how long finished work has waited for its commit.
     pub fn unconfirmed_for(&self, now: Instant) -> Option<Duration> {
         self.unconfirmed_since.map(|since| now.saturating_duration_since(since))
     }
 
-    /// The broker refused the commit of this partition. How long that has lasted.
+    /// Records that the broker refused the commit of this partition. Returns how long that has
+    /// lasted.
     pub fn commit_refused(&mut self, now: Instant) -> Duration {
         let first = Refusal { since: now, failures: 0, again_at: now };
         let refusal = self.refusal.get_or_insert(first);
@@ -236,25 +240,25 @@ impl Partition {
         now.saturating_duration_since(refusal.since)
     }
 
-    /// The broker took the commit; true when it refused the one before.
+    /// Records that the broker took the commit. Returns whether it had refused the one before.
     pub fn commit_taken(&mut self) -> bool {
         self.refusal.take().is_some()
     }
 
-    /// A refused commit is tried again at once, because the partition is about to be left.
+    /// Tries a refused commit again at once, because the partition will be left.
     pub fn retry_refused(&mut self, now: Instant) {
         if let Some(refusal) = &mut self.refusal {
             refusal.again_at = now;
         }
     }
 
-    /// When a refused commit is tried again.
+    /// Returns the time at which a refused commit is tried again.
     pub fn commit_again_at(&self) -> Option<Instant> {
         self.refusal.map(|refusal| refusal.again_at)
     }
 
-    /// Makes a change whose commit will show that the group still knows us. False when there is
-    /// nothing to commit.
+    /// Makes a change whose commit will show that the group still knows this member. Returns false
+    /// if there is nothing to commit.
     pub fn prove(&mut self) -> bool {
         let Some(tracker) = &mut self.tracker else { return false };
         tracker.touch();
@@ -262,35 +266,36 @@ impl Partition {
         true
     }
 
-    /// Whether the commit of `change` was the proof that somebody waits for.
+    /// Whether somebody waits for the commit of `change` as a proof.
     pub fn take_proof(&mut self, change: u64) -> bool {
         self.proof.take_if(|proof| *proof <= change).is_some()
     }
 
-    /// Takes nothing more. `unclaimed` records were received and are not handed over.
+    /// Takes nothing more. `unclaimed` received records will not be handed over.
     pub fn retire(&mut self, unclaimed: usize) {
         self.idle += unclaimed;
         self.retired = true;
         self.held_back.clear();
     }
 
-    /// A record that was received will not be worked on in this session.
+    /// Records that a received record will not be worked on in this session.
     pub fn returned(&mut self) {
         self.idle += 1;
     }
 
-    /// librdkafka cannot decode the record at this offset: nothing more comes before it is tried
-    /// again.
+    /// Records that librdkafka cannot decode the record at this offset. Nothing more is read before
+    /// another try.
     pub fn cannot_decode(&mut self, offset: i64, now: Instant) {
         self.undecodable = Some(Undecodable { offset, again_at: now + DECODE_AGAIN });
     }
 
-    /// Where reading must continue so that nothing from `offset` on is passed over.
+    /// Returns the offset at which reading must continue, so that nothing from `offset` on is
+    /// skipped.
     pub fn next_wanted(&self, offset: i64) -> i64 {
         self.last.map_or(offset, |last| offset.max(last + 1))
     }
 
-    /// The offset that could not be decoded, once a later record has come.
+    /// Returns the offset that could not be decoded, once a later record has arrived.
     pub fn decoded(&mut self, offset: i64) -> Option<i64> {
         self.undecodable.take_if(|found| found.offset <= offset).map(|found| found.offset)
     }
@@ -304,12 +309,13 @@ impl Partition {
         self.undecodable.is_some_and(|found| now < found.again_at)
     }
 
-    /// Records in the bridge's hands.
+    /// Returns the number of records in the bridge's hands.
     pub fn in_flight(&self) -> usize {
         self.tracker.as_ref().map_or(0, Tracker::received).saturating_sub(self.idle)
     }
 
-    /// From the lowest unfinished record to the one received next, if any is in our hands.
+    /// Returns the range from the lowest unfinished record to the next one to receive, if any
+    /// record is in hand.
     pub fn window(&self) -> Option<(i64, i64)> {
         let tracker = self.tracker.as_ref().filter(|tracker| tracker.received() > 0)?;
         Some((tracker.base(), tracker.next()))
@@ -332,7 +338,7 @@ impl Partition {
         self.tracker.as_ref().is_some_and(Tracker::is_dirty)
     }
 
-    /// Records that were not polled yet, in a log that ends at `log_end`. `log_start` is asked when
+    /// Returns how many records are unread in a log that ends at `log_end`. Calls `log_start` if
     /// nothing was polled or committed yet.
     pub fn backlog(&mut self, log_end: i64, log_start: impl FnOnce() -> i64) -> u64 {
         self.head.log_ends_at(log_end);
@@ -344,11 +350,11 @@ impl Partition {
         unread + tracker.awaited() as u64 + self.held_back.len() as u64
     }
 
-    /// Drops a map with offsets that the log does not have: it belongs to a log that was deleted or
-    /// cut short, and would make new records count as done.
+    /// Drops a map with offsets beyond the end of the log. Such a map belongs to a log that was
+    /// deleted or cut short, and would make new records count as done.
     fn doubt_map(&mut self, log_end: i64) {
         let Some(tracker) = &self.tracker else { return };
-        // Negative: not known.
+        // A negative end is unknown.
         if log_end >= 0 && tracker.end() > log_end {
             tracing::warn!(id = %self.place.id(tracker.base()), log_end,
                 "The committed map reaches past the end of the log and is ignored");

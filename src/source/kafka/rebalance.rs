@@ -1,9 +1,9 @@
-//! Partitions come and go.
+//! Starts and ends partitions as the group assigns and revokes them.
 //!
 //! An assigned partition starts only after its log was identified and its committed offset *and*
-//! map were read, in one request, so that both are of the same commit. Until then it waits: started
-//! without its map, it would run again everything that finished behind the base. The reading is
-//! bounded, and is tried again without end.
+//! map were read, in one request, so that both come from the same commit. Without its map it would
+//! run again everything that finished behind the base. Reading has a time limit, and is repeated
+//! until it succeeds.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 const SEEK: Duration = Duration::from_secs(1);
 
-/// Partitions that are ours and have not started.
+/// Assigned partitions that have not started.
 #[derive(Default)]
 pub struct Waiting {
     partitions: Vec<(String, i32)>,
@@ -54,14 +54,14 @@ impl Waiting {
 impl Worker {
     pub fn assigned(&mut self, partitions: &[Entry], now: Instant) {
         self.set_reachable(true);
-        // A group that has joined while no topic matched any pattern has decided: every topic
+        // If a group has joined while no topic matches any pattern, `start` is decided: every topic
         // appears later.
         if partitions.is_empty() && self.sessions.is_empty() && self.settings.plain_topics().next().is_none()
         {
             self.start_is_decided = true;
         }
         self.waiting.partitions.extend(partitions.iter().map(|entry| (entry.topic.clone(), entry.partition)));
-        // Called for an empty assignment too: librdkafka waits for the answer.
+        // This is called even for an empty assignment, because librdkafka waits for the answer.
         self.start_waiting(now);
     }
 
@@ -83,7 +83,7 @@ impl Worker {
             self.waiting = Waiting::default();
             return self.solved(ProblemKind::Stalled, &group);
         }
-        // The first failures pass while a group is being rebalanced.
+        // The first failures are normal while a group is rebalancing.
         if self.waiting.failures >= 2 {
             let error = error.unwrap_or_else(|| "their topics can't be described".to_owned());
             let text = format!("{} assigned partitions can't start: {error}", self.waiting.partitions.len());
@@ -117,8 +117,8 @@ impl Worker {
         Ok(started)
     }
 
-    /// The group takes partitions back. A planned release is put off a little, see
-    /// [`release`](super::release); lost partitions may have another owner already, so they end at
+    /// Takes partitions back for the group. A planned release is delayed a little, see
+    /// [`release`](super::release). Lost partitions may have another owner already, so they end at
     /// once.
     pub fn revoked(&mut self, partitions: &[Entry], lost: bool, now: Instant) {
         self.waiting.partitions.retain(|(topic, number)| {
@@ -145,8 +145,8 @@ impl Worker {
                 self.end(&partition, reason);
             }
         }
-        // librdkafka keeps a partition paused across assignments: when it came back, nothing would
-        // be fetched.
+        // librdkafka keeps a partition paused across assignments. If it came back, nothing would be
+        // fetched.
         if paused.count() > 0
             && let Err(error) = self.consumer.resume(&paused)
         {
@@ -157,8 +157,8 @@ impl Worker {
         }
     }
 
-    /// The log of a partition went back to an earlier offset: its session ends, and a new one knows
-    /// nothing.
+    /// Ends the session of a partition whose log went back to an earlier offset, and starts a new
+    /// one without a map.
     pub fn renew(&mut self, topic: &str, partition: i32, offset: i64) {
         tracing::warn!(
             topic,
@@ -169,8 +169,7 @@ impl Worker {
         self.replace(topic, partition, None, None, "the log went back to an earlier offset");
     }
 
-    /// Another log has taken the place of the one that this session reads: it is read from its
-    /// beginning.
+    /// Starts to read another log, which has replaced the log of this session, from its beginning.
     pub fn change_log(&mut self, topic: &str, partition: i32, id: u128, now: Instant) {
         tracing::warn!(
             topic,
@@ -180,8 +179,8 @@ impl Worker {
         let log = Log { id, is_replacement: true };
         self.replace(topic, partition, Some(log), Some(start::new_log()), "the topic was created again");
         self.committer.touch(now);
-        // Waits until it is done: before that, events of the old position would count for the new
-        // session.
+        // The seek waits until it is done. Otherwise events of the old position would count for the
+        // new session.
         if self.consumer.seek(topic, partition, Offset::Beginning, SEEK).is_err() {
             let again = || -> KafkaResult<()> {
                 let mut list = TopicPartitionList::new();
@@ -205,7 +204,7 @@ impl Worker {
     ) {
         let Some(old) = self.sessions.remove(topic, partition) else { return };
         self.end(&old, reason);
-        // Not reported as assigned: other replicas know these offsets as other records.
+        // Not reported as assigned, because other replicas know these offsets as other records.
         let log = log.unwrap_or(old.place.log);
         let place = Place { epoch: super::next_epoch(), log, ..old.place.clone() };
         let mut renewed = Partition::new(place, tracker);

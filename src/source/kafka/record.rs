@@ -1,5 +1,5 @@
-//! From a Kafka record to a delivery. Everything is copied: a borrowed record pins its whole fetch
-//! response in librdkafka, and ours are held for hours.
+//! Makes a delivery of a Kafka record. Everything is copied: a borrowed record keeps its whole
+//! fetch response in librdkafka's memory, and ours are held for hours.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::delivery::{DeliveryId, Digest, Epoch, Identity, LogId, OrderKey, Outl
 use crate::event::{KafkaOrigin, Message, Origin, Value};
 use crate::source::{Assignment, Delivery};
 
-/// The session that a record came in.
+/// The session in which a record arrived.
 #[derive(Clone, Debug)]
 pub struct Place {
     pub topic: Arc<str>,
@@ -33,7 +33,7 @@ impl Place {
         }
     }
 
-    /// The name of a record in logs and problems.
+    /// Returns the name of a record in logs and problems.
     pub fn id(&self, offset: i64) -> String {
         format!("{}/{}/{offset}", self.topic, self.partition)
     }
@@ -47,8 +47,8 @@ impl Place {
             key: record.key.map(Bytes::copy_from_slice),
             timestamp: record.timestamp,
             is_null: record.payload.is_none(),
-            // The event ids of a topic's only log are those of Knative's source; a later log needs
-            // others.
+            // Records of a topic's first log have the event ids of Knative's source. Records of a
+            // later log need other ids.
             incarnation: self.log.is_replacement.then(|| format!("{:08x}", self.log.id >> 96)),
         };
         let body = record.payload.map(Bytes::copy_from_slice).unwrap_or_default();
@@ -82,7 +82,7 @@ impl Place {
         };
         let mut hasher = Sha256::new();
         hasher.update(self.topic.as_bytes());
-        // A topic's name has no NUL, so no two (topic, partition, key) look alike.
+        // A topic's name has no NUL, so different (topic, partition, key) give different bytes.
         hasher.update([0]);
         hasher.update(self.partition.to_be_bytes());
         hasher.update(key);
@@ -99,8 +99,8 @@ fn headers(record: &Record<'_>) -> Vec<(String, Value)> {
     record.headers.iter().map(|(name, bytes)| (name.clone(), value(bytes))).collect()
 }
 
-/// Tells records apart that have the same place in two logs which we cannot tell apart. Each part
-/// is preceded by its length, so that no two records give the same bytes.
+/// Distinguishes records at the same place in two logs that cannot be told apart. The length
+/// precedes each part, so that different records never give the same bytes.
 fn content(record: &Record<'_>) -> Digest {
     let mut hasher = Sha256::new();
     hasher.update(record.timestamp.unwrap_or(i64::MIN).to_be_bytes());
@@ -158,7 +158,7 @@ mod tests {
         }
     }
 
-    /// A key and headers of any size count as well as the body.
+    /// Keys and headers of any size count as well as the body.
     #[test]
     fn everything_that_is_kept_counts() {
         let place = Place {

@@ -1,8 +1,8 @@
-//! A client that cannot continue is replaced by a new one.
+//! Replaces a client that cannot continue by a new one.
 //!
 //! The usual reason is a second member with the same `instance_id`, which fences the first one.
-//! Which of the two is right cannot be known here: in a rolling restart it is the new one, and the
-//! old one is closed soon. So the new client waits, longer each time.
+//! Nobody can tell here which of the two is right. In a rolling restart it is the new one, and the
+//! old one is stopped soon. So the new client waits before it joins, longer each time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const NAP: Duration = Duration::from_millis(500);
 #[derive(Default)]
 pub struct Carried {
     pub start_is_decided: bool,
-    /// When `StopIntake` came.
+    /// The time at which `StopIntake` arrived.
     pub stopped_at: Option<Instant>,
     pub problems: HashMap<(ProblemKind, String), String>,
     clients: u32,
@@ -49,7 +49,7 @@ impl Wake for Unpark {
 }
 
 impl Worker {
-    /// Ends all sessions of a client that cannot continue. Their requests are not cut.
+    /// Ends all sessions of a client that cannot continue. Their requests continue.
     pub(super) fn lose_everything(&mut self, code: Code, reason: &str) {
         let help = match code {
             Code::FencedInstanceId => {
@@ -71,7 +71,7 @@ impl Worker {
     }
 }
 
-/// Answers the bridge until the next client may start. None when the source is to be closed.
+/// Answers the bridge until the next client may start. Returns `None` if the source must close.
 pub fn wait(mut link: Link, carried: &mut Carried, pulse: Option<&Pulse>) -> Option<Link> {
     let waker: Waker = Arc::new(Unpark(thread::current())).into();
     let delay = FIRST_WAIT.saturating_mul(1 << (carried.clients - 1).min(5)).min(LONGEST_WAIT);
@@ -80,13 +80,13 @@ pub fn wait(mut link: Link, carried: &mut Carried, pulse: Option<&Pulse>) -> Opt
         if let Some(pulse) = pulse {
             pulse.beat();
         }
-        // Without an intake there is nothing to do for a new client.
+        // If the intake has stopped, a new client would have nothing to do.
         if Instant::now() >= until && carried.stopped_at.is_none() {
             return Some(link);
         }
         match link.commands.poll_recv(&mut TaskContext::from_waker(&waker)) {
             Poll::Ready(Some(Command::Settle { id, .. })) => {
-                // Fails only when the bridge is gone, which the commands tell.
+                // This fails only if the bridge is gone; the closed commands show that.
                 let _ = link.events.send(SourceEvent::Settled { id, settled: Settled::Stale });
             }
             Poll::Ready(Some(Command::StopIntake)) => {

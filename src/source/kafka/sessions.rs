@@ -1,4 +1,4 @@
-//! The sessions that are up, found by epoch (settles) or by partition (records and commits).
+//! Finds the open sessions by epoch (for settles) or by partition (for records and commits).
 
 use std::collections::HashMap;
 use std::sync::Arc;

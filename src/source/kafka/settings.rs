@@ -9,7 +9,7 @@ use crate::config::{KafkaSource, Order, Start};
 use crate::connect::kafka::Cluster;
 use crate::telemetry::Pulse;
 
-/// Bounds of librdkafka's own queue and of one fetch, in bytes.
+/// The bounds of librdkafka's own queue, and of one fetch, in bytes.
 const LEAST_FETCH: u64 = 1 << 20;
 const MOST_FETCH: u64 = 16 << 20;
 
@@ -19,22 +19,22 @@ pub struct Settings {
     /// Names the thread.
     pub pipeline: String,
     pub cluster: Cluster,
-    /// Names, or regular expressions that start with `^`.
+    /// Topic names, or regular expressions that start with `^`.
     pub topics: Vec<String>,
     pub group: String,
     pub order: Order,
     pub start: Start,
-    /// Static membership; must be unique in the group.
+    /// The name for static membership; unique in the group.
     pub instance_id: Option<String>,
     pub session_timeout: Duration,
     /// The age from which an unfinished record at the head of its partition is reported.
     pub stuck_head_report_after: Duration,
-    /// How long after its first failed attempt it is given up, if it ever is.
+    /// How long after its first failed attempt such a record is given up; `None` means never.
     pub stuck_head_dead_letter_after: Option<Duration>,
     /// The bound on the memory of the whole pipeline, `limits.held_bytes`. The queues of librdkafka
     /// take a small part of it.
     pub held_bytes: u64,
-    /// Shows that the poll thread works.
+    /// The pulse that shows that the poll thread works.
     pub pulse: Option<Arc<Pulse>>,
 }
 
@@ -57,7 +57,7 @@ impl Settings {
         }
     }
 
-    /// The topics that are named, and not described by a pattern.
+    /// Returns the topics that are named and not described by a pattern.
     pub fn plain_topics(&self) -> impl Iterator<Item = &str> {
         self.topics.iter().map(String::as_str).filter(|topic| !topic.starts_with('^'))
     }
@@ -66,43 +66,44 @@ impl Settings {
         let session = self.session_timeout.as_millis();
         let fetch = (self.held_bytes / 16).clamp(LEAST_FETCH, MOST_FETCH);
         let defaults = [
-            // Enough for 25,000 small records a second, and little enough to throw away at a pause.
+            // This is enough for 25,000 small records a second, and not too much to drop at a
+            // pause.
             ("queued.min.messages", "1000".to_owned()),
             ("queued.max.messages.kbytes", (fetch >> 10).to_string()),
             ("fetch.queue.backoff.ms", "20".to_owned()),
             ("fetch.message.max.bytes", (fetch.min(1 << 20)).to_string()),
             ("fetch.max.bytes", fetch.to_string()),
-            // Also bounds the size of a decompressed batch; a larger one cannot be decoded.
+            // This also bounds the size of a decompressed batch; a larger one cannot be decoded.
             ("receive.message.max.bytes", (8 * fetch).max(MOST_FETCH).to_string()),
-            // Kafka's own topics, which a pattern may match.
+            // These are Kafka's own topics, which a pattern may match.
             (
                 "topic.blacklist",
                 "^__consumer_offsets$,^__transaction_state$,^__share_group_state$,^__cluster_metadata$"
                     .to_owned(),
             ),
-            // Also how long a new topic is not noticed.
+            // A new topic is noticed within this time.
             ("topic.metadata.refresh.interval.ms", "5000".to_owned()),
         ];
         let mut owned = vec![
             ("group.id", self.group.clone()),
-            // For a committed offset that the log does not have any more. The key `start` is for
-            // partitions without a committed offset; `latest` here would skip everything that is
-            // left of the log.
+            // Applies to a committed offset that the log no longer has. The key `start` is for
+            // partitions without a committed offset; `latest` here would skip the rest of the log.
             ("auto.offset.reset", "earliest".to_owned()),
-            // Offsets are committed by hand, with their maps.
+            // The source itself commits offsets, with their maps.
             ("enable.auto.commit", "false".to_owned()),
             ("enable.auto.offset.store", "false".to_owned()),
-            // Tells how far the log was read behind markers of transactions and aborted records.
+            // The event shows how far the log was read, past markers of transactions and aborted
+            // records.
             ("enable.partition.eof", "true".to_owned()),
-            // Tells whether brokers are up and the group is steady.
+            // The statistics show whether brokers are up and the group is steady.
             ("statistics.interval.ms", "1000".to_owned()),
         ];
         if !self.uses_consumer_protocol() {
             owned.extend([
                 ("session.timeout.ms", session.to_string()),
-                // Also how long a member does not notice a rebalance, which all others wait for.
+                // A member notices a rebalance within this time, and all others wait for that.
                 ("heartbeat.interval.ms", (session / 3).clamp(1, 1000).to_string()),
-                // Partitions are started one by one, which only a cooperative group allows.
+                // Partitions are started one by one, which requires a cooperative group.
                 ("partition.assignment.strategy", "cooperative-sticky".to_owned()),
             ]);
         }

@@ -1,4 +1,4 @@
-//! The bridge's decisions about deliveries, and how they get to the broker.
+//! Takes the bridge's decisions about deliveries, and brings them to the broker.
 
 use std::time::{Duration, Instant};
 
@@ -15,14 +15,14 @@ use crate::delivery::{DeliveryId, Epoch, Settlement};
 use crate::source::{Settled, SourceEvent};
 use crate::telemetry::ProblemKind;
 
-/// A refusal that lasts this long is a problem; a shorter one may have solved itself.
+/// How long refusals may last before they are a problem. A shorter one may pass without help.
 const REFUSED: Duration = Duration::from_secs(2);
-/// Finished work that waits longer than this for its commit is a problem.
+/// How long finished work may wait for its commit before that is a problem.
 const UNCONFIRMED: Duration = Duration::from_secs(8);
 
 impl Worker {
-    /// An ack makes the offset done. A return leaves it as it is: the next session hands it out
-    /// again, here or elsewhere.
+    /// Settles a delivery. An ack marks the offset as done. A return changes nothing: the next
+    /// session hands the record out again, here or elsewhere.
     pub fn settle(&mut self, id: DeliveryId, how: Settlement, now: Instant) {
         let Some(partition) = self.sessions.get(id.epoch) else {
             return self.send(SourceEvent::Settled { id, settled: Settled::Stale });
@@ -46,7 +46,7 @@ impl Worker {
         self.send(SourceEvent::Settled { id, settled });
     }
 
-    /// An attempt failed.
+    /// Records that an attempt failed.
     pub fn note(&mut self, id: DeliveryId, attempts: u32, now: Instant) {
         let Some(partition) = self.sessions.get(id.epoch) else { return };
         let offset = id.tag.cast_signed();
@@ -57,10 +57,11 @@ impl Worker {
         }
     }
 
-    /// Finds out whether the group still knows us: it takes commits of its members only. A member
-    /// that was given up, and has not noticed yet, gets no answer before it loses the session.
+    /// Finds out whether the group still knows this member, because it takes commits only from
+    /// members. A member that was expelled and has not noticed gets no answer before it loses the
+    /// session.
     pub fn prove(&mut self, epoch: Epoch, now: Instant) {
-        // The loss of an earlier session was reported already.
+        // If the session is gone, its loss was already reported.
         let Some(partition) = self.sessions.get(epoch) else { return };
         if partition.prove() {
             self.committer.touch(now);
@@ -69,13 +70,13 @@ impl Worker {
         }
     }
 
-    /// When the next commit is due. None while no broker can be reached, because librdkafka would
-    /// keep the commit and send it in another generation.
+    /// Returns the time of the next commit. `None` while no broker can be reached, because
+    /// librdkafka would keep the commit and send it in a later generation.
     pub fn commit_due(&self) -> Option<Instant> {
         self.committer.due().filter(|_| self.health.is_reachable())
     }
 
-    /// Commits once more before partitions are left, also those whose last commit was refused.
+    /// Commits once more before partitions are left, even those whose last commit was refused.
     pub fn hurry_commits(&mut self, now: Instant) {
         let mut is_dirty = false;
         for partition in self.sessions.iter_mut() {
@@ -88,7 +89,7 @@ impl Worker {
         self.committer.hurry();
     }
 
-    /// Commits all dirty partitions, when it is time.
+    /// Commits all dirty partitions, if a commit is due.
     pub fn commit_when_due(&mut self, now: Instant) {
         if self.commit_due().is_none_or(|due| now < due) {
             return;
@@ -122,7 +123,7 @@ impl Worker {
         let Some(parts) = self.committer.answered(entries) else {
             return tracing::debug!(?error, "Answer to a commit that was given up");
         };
-        // A request whose partitions have errors repeats one of them as its own.
+        // A request with errors in its partitions repeats one of them as its own error.
         let whole = error.filter(|_| entries.iter().all(|entry| entry.error.is_none()));
         let mut failure = None;
         for part in parts {
@@ -158,7 +159,7 @@ impl Worker {
         }
     }
 
-    /// The broker refuses this partition; the others are not affected.
+    /// Records that the broker refuses this partition. The others are not affected.
     fn part_refused(&mut self, part: &Part, code: RDKafkaErrorCode, now: Instant) {
         let Some(partition) = self.sessions.get(part.epoch) else { return };
         let lasts = partition.commit_refused(now);
@@ -200,8 +201,8 @@ impl Worker {
         }
     }
 
-    /// Reports finished work that waits for its commit for long, while no partition is refused by
-    /// itself.
+    /// Reports finished work that has waited too long for its commit, although no partition is
+    /// refused by itself.
     pub fn look_at_commits(&mut self, now: Instant) {
         let waiting = self.sessions.iter().filter(|partition| partition.commit_again_at().is_none());
         let longest = waiting.filter_map(|partition| partition.unconfirmed_for(now)).max();
@@ -221,13 +222,13 @@ impl Worker {
     }
 }
 
-/// Adds a partition's offset and map to a list; the same snapshot makes both.
+/// Adds a partition's offset and map to a list; both come from the same snapshot.
 fn add(list: &mut TopicPartitionList, partition: &mut Partition) -> Option<Part> {
     let snapshot = partition.tracker()?.snapshot();
     let place = &partition.place;
     let mut element = list.add_partition(&place.topic, place.partition);
     element.set_offset(Offset::Offset(snapshot.base)).ok()?;
-    // Once for each element: a second call would leak the first text.
+    // This is called once per element: a second call would leak the first text.
     element.set_metadata(metadata::encode(place.log, &snapshot));
     Some(Part {
         epoch: place.epoch,

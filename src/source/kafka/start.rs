@@ -1,11 +1,11 @@
-//! Where an assigned partition begins.
+//! Decides where an assigned partition begins.
 //!
-//! A committed offset counts only for the log that its metadata names: a topic that was deleted and
-//! created again is another log, and begins at its beginning. Without a committed offset a
-//! partition begins at its beginning too. `start: latest` is therefore decided once for the whole
-//! group: a member that finds no committed offset in any partition of the subscribed topics commits
-//! the present ends of all of them before it starts. From then on every partition has an offset,
-//! and a partition or topic that appears later has none and loses nothing.
+//! A committed offset counts only for the log that its metadata names. A topic that was deleted and
+//! created again is another log, and is read from its beginning. Without a committed offset a
+//! partition is read from its beginning too. `start: latest` is therefore decided once for the
+//! whole group: a member that finds no committed offset in any partition of the subscribed topics
+//! commits the present ends of all of them before it starts. From then on every partition has an
+//! offset. A partition or topic that appears later has none, and so loses nothing.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -22,10 +22,10 @@ use super::thread::Worker;
 use super::tracker::{Snapshot, Tracker};
 use crate::config::Start;
 
-/// How long the poll thread may wait for committed offsets. The coordinator has just let us
-/// join, so it answers in milliseconds or not at all.
+/// How long the poll thread may wait for committed offsets. The coordinator has just let this
+/// member join, so it answers in milliseconds or not at all.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The same for the other questions.
+/// How long the poll thread may wait for the other answers.
 const SHORT: Duration = Duration::from_secs(1);
 
 /// The ids of topics by their names.
@@ -38,11 +38,11 @@ pub struct Ready {
     pub partition: i32,
     pub log: Log,
     pub offset: Offset,
-    /// None: nothing is known of it, and it begins at its oldest record.
+    /// `None` if nothing is known: the partition begins at its oldest record.
     pub tracker: Option<Tracker>,
 }
 
-/// Why partitions cannot start yet.
+/// The reason why partitions cannot start yet.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReady {
     #[error("no broker answered for the topics")]
@@ -56,7 +56,7 @@ pub enum NotReady {
 }
 
 impl Worker {
-    /// Those of the partitions that can start, with the place where they begin.
+    /// Returns the partitions that can start, with the offset at which each begins.
     pub(super) fn ready(&mut self, partitions: &[(String, i32)]) -> Result<Vec<Ready>, NotReady> {
         let decides = self.settings.start == Start::Latest && !self.start_is_decided;
         let mut names: HashSet<&str> = partitions.iter().map(|(topic, _)| topic.as_str()).collect();
@@ -96,7 +96,7 @@ impl Worker {
         }
     }
 
-    /// Commits the ends of all partitions, unless the group has an offset in any of them.
+    /// Commits the ends of all partitions, unless the group has an offset in one of them.
     fn decide_start(&mut self, topics: &[Topic], logs: &Logs<'_>) -> Result<(), NotReady> {
         let all: Vec<(&str, i32)> = topics
             .iter()
@@ -132,7 +132,7 @@ impl Worker {
     }
 }
 
-/// Asks for these topics; None when no broker answers in time.
+/// Asks for these topics. Returns `None` if no broker answers in time.
 fn describe(consumer: &Consumer, broker: Option<i32>, names: &HashSet<&str>) -> Option<Vec<Topic>> {
     if names.is_empty() {
         return Some(Vec::new());
@@ -156,7 +156,7 @@ fn read_committed(consumer: &Consumer, partitions: &[(&str, i32)]) -> Result<Vec
     read().map_err(|error| NotReady::Committed(error.to_string()))
 }
 
-/// Where a partition of this log begins, by its committed offset and map.
+/// Decides where a partition of this log begins, from its committed offset and map.
 fn begin(committed: &Entry, id: u128) -> Ready {
     let Entry { topic, partition, offset, .. } = committed;
     let (offset, tracker, is_replacement) = match restore(committed, id) {
@@ -170,7 +170,7 @@ fn begin(committed: &Entry, id: u128) -> Ready {
     Ready { topic: topic.clone(), partition: *partition, log, offset, tracker }
 }
 
-/// The tracker of a log that has taken the place of another one. Its first commit replaces the old
+/// Returns the tracker of a log that has replaced another one. Its first commit replaces the old
 /// log's.
 pub fn new_log() -> Tracker {
     let mut tracker = Tracker::new(0);
@@ -185,8 +185,8 @@ enum Restored {
     OtherLog,
 }
 
-/// Base and map of a committed offset. A map that cannot be trusted is left out, and the records
-/// that finished behind the base run again.
+/// Reads the base and the map of a committed offset. A map that cannot be trusted is dropped, and
+/// the records that finished behind the base run again.
 fn restore(committed: &Entry, log: u128) -> Restored {
     let Entry { topic, partition, offset, metadata, .. } = committed;
     if *offset < 0 {
@@ -218,7 +218,8 @@ fn restore(committed: &Entry, log: u128) -> Restored {
             let tracker = Tracker::restore(map.base, map.end, &map.incomplete);
             Restored::Tracker { tracker, is_replacement: same.is_replacement }
         }
-        // An offset without a log is worth as much as the one of any other client; a map is not.
+        // An offset without a log may come from any other client and counts. A map without a log
+        // does not.
         _ => {
             if !map.incomplete.is_empty() || map.end > map.base {
                 tracing::warn!(
@@ -265,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_map_without_a_log_is_only_an_offset() {
-        // Written by version 1: base 2, end 100, unfinished 2, 3, 6 and 8.
+        // Version 1 wrote this text: base 2, end 100, unfinished 2, 3, 6 and 8.
         let old = begin(&committed(2, "k1.AQDFCINCAmIAAAIB".into()), 7);
         assert!(old.offset == Offset::Offset(2) && is_known(&old, 1) && !is_known(&old, 4));
         for (wrote, has) in [(0, 7), (7, 0)] {

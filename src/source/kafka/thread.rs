@@ -1,10 +1,9 @@
 //! The thread that owns the consumer.
 //!
-//! One loop does everything: commands, events of librdkafka, records, commits. It blocks on the
-//! broker only for the bounded reading of committed offsets (see [`start`](super::start)), and
-//! never sleeps for longer than [`NAP`], so that rebalances are always answered in time. Between
-//! turns it is parked; a record, a command or room in the bridge's channel wakes it: all three wake
-//! the same
+//! One loop handles commands, events of librdkafka, records and commits. It blocks on the broker
+//! only for the bounded reading of committed offsets (see [`start`](super::start)), and never
+//! sleeps for longer than [`NAP`], so that rebalances are always answered in time. Between turns it
+//! is parked. A record, a command, or room in the bridge's channel wakes it through the same
 //! [`Waker`], which unparks the thread.
 //!
 //! A client that meets a fatal error is replaced. Its sessions are lost, as with any lost
@@ -43,27 +42,27 @@ use crate::telemetry::ProblemKind;
 
 /// The longest time between two polls.
 const NAP: Duration = Duration::from_millis(100);
-/// Records, and commands, taken in one turn before the rest of the loop gets its turn.
+/// The most records, or commands, that are taken in one turn.
 const BATCH: usize = 64;
 /// How long the last commit may take.
 const LAST_COMMIT: Duration = Duration::from_secs(5);
-/// The same when no broker can be reached.
+/// How long the last commit may take if no broker can be reached.
 const LAST_COMMIT_UNREACHABLE: Duration = Duration::from_millis(500);
 
 pub struct Worker {
     pub(super) settings: Settings,
     pub(super) consumer: Arc<Consumer>,
-    /// The queue that is polled; commits are answered here too.
+    /// The queue that is polled. Commits are answered here too.
     pub(super) queue: Rc<Queue>,
     pub(super) sessions: Sessions,
     pub(super) waiting: Waiting,
-    /// `start: latest` was applied, or does not apply any more.
+    /// Whether `start: latest` was applied, or no longer applies.
     pub(super) start_is_decided: bool,
-    /// A revocation that waits for our answer.
+    /// A revocation that is not answered yet.
     pub(super) release: Option<Release>,
-    /// When `StopIntake` came.
+    /// The time at which `StopIntake` arrived.
     pub(super) stopped_at: Option<Instant>,
-    /// Set by `LeaveToOthers`.
+    /// The drain, set by `LeaveToOthers`.
     pub(super) drain: Option<Drain>,
     pub(super) intake: Intake,
     pub(super) committer: Committer,
@@ -76,11 +75,11 @@ pub struct Worker {
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
     pub(super) events: mpsc::UnboundedSender<SourceEvent>,
     waker: Waker,
-    /// Set by `Close`: when to leave at the latest.
+    /// The time at which to leave at the latest, set by `Close`.
     leave_by: Option<Instant>,
 }
 
-/// Why the loop ended.
+/// The reason why the loop ended.
 #[derive(Debug)]
 pub(super) enum End {
     Closed,
@@ -103,10 +102,11 @@ impl Wake for Unpark {
     }
 }
 
-/// Consumes until closed. Runs on the thread that calls it, and blocks it.
+/// Consumes until closed. It blocks the thread that calls it.
 ///
 /// # Errors
-/// When an option is wrong.
+///
+/// An option is wrong.
 pub fn run(settings: Settings, link: Link) -> Result<(), SourceError> {
     let mut carried = replace::Carried::default();
     let mut link = link;
@@ -204,7 +204,7 @@ impl Worker {
         }
     }
 
-    /// True when there may be more.
+    /// Takes commands. Returns whether there may be more.
     fn take_commands(&mut self, now: Instant) -> bool {
         for _ in 0..BATCH {
             match self.commands.poll_recv(&mut TaskContext::from_waker(&self.waker)) {
@@ -218,7 +218,7 @@ impl Worker {
                 }
                 Poll::Ready(Some(Command::LeaveToOthers)) => self.look_for_others(now),
                 Poll::Ready(Some(Command::Close)) => self.close(now),
-                // The bridge is gone, which means the same.
+                // A bridge that is gone means the same as `Close`.
                 Poll::Ready(None) => {
                     self.close(now);
                     return false;
@@ -229,7 +229,7 @@ impl Worker {
         true
     }
 
-    /// Polls a batch of records; true when there may be more.
+    /// Polls a batch of records. Returns whether there may be more.
     fn poll(&mut self) -> Result<bool, End> {
         let queue = Rc::clone(&self.queue);
         for _ in 0..BATCH {
@@ -244,7 +244,7 @@ impl Worker {
         Ok(true)
     }
 
-    /// False when the queue is empty.
+    /// Handles one result of a poll. Returns false if the queue is empty.
     fn polled(&mut self, polled: Polled<'_>) -> Result<bool, End> {
         let now = Instant::now();
         match polled {
@@ -287,7 +287,8 @@ impl Worker {
             Taken::Skipped | Taken::HeldBack => {}
         }
         if partition.is_dirty() {
-            // A record that is gone, or the first of a partition without a committed offset.
+            // A record may be gone, or may be the first of a partition without a committed offset;
+            // both change the map.
             self.committer.touch(Instant::now());
         }
         if let Some(needed) = partition.jump() {
@@ -299,7 +300,7 @@ impl Worker {
         }
     }
 
-    /// An error of one partition.
+    /// Handles an error of one partition.
     fn partition_failed(&mut self, at: &Entry, code: Code, reason: &str, now: Instant) {
         let (topic, number) = (at.topic.as_str(), at.partition);
         match code {
@@ -323,11 +324,11 @@ impl Worker {
         }
     }
 
-    /// Everything below this offset was polled.
+    /// Records that everything below this offset was polled.
     fn reached(&mut self, at: &Entry, now: Instant) {
         let Some(partition) = self.sessions.find(&at.topic, at.partition) else { return };
         if !partition.reached(at.offset) {
-            // The log is shorter than it was.
+            // The log is shorter than before.
             return self.topics.hurry(now);
         }
         if partition.is_dirty() {
@@ -335,7 +336,8 @@ impl Worker {
         }
     }
 
-    /// A record cannot be decoded. Its partition waits for a person, and the others continue.
+    /// Handles a record that cannot be decoded. Its partition waits for a person, and the others
+    /// continue.
     fn undecodable(&mut self, at: &Entry, reason: &str, now: Instant) {
         let Some(partition) = self.sessions.find(&at.topic, at.partition) else { return };
         let offset = at.offset;
@@ -345,14 +347,14 @@ impl Worker {
         let text = format!("the record or batch at {id} can't be decoded: {reason}");
         let help = "restore the record, or move the group's committed offset behind it; this partition waits, the others continue";
         self.problem(ProblemKind::Undecodable, &id, text, help);
-        // librdkafka may have passed over it.
+        // librdkafka may have skipped it.
         let next =
             self.sessions.find(&topic, number).map_or(offset, |partition| partition.next_wanted(offset));
         self.seek(&topic, number, next);
     }
 
     fn seek(&self, topic: &str, partition: i32, offset: i64) {
-        // Returns at once without a timeout; prefetched records are dropped.
+        // Without a timeout this returns at once. It drops prefetched records.
         if let Err(error) = self.consumer.seek(topic, partition, Offset::Offset(offset), Duration::ZERO) {
             tracing::debug!(topic, partition, offset, %error, "Could not seek, reading on");
         }
@@ -385,7 +387,7 @@ impl Worker {
         }
     }
 
-    /// Gives the client a password that was replaced in its file.
+    /// Gives the client the new password from a replaced file.
     pub(super) fn read_credentials_again(&mut self) {
         let current = self.settings.cluster.current();
         if current.options == self.settings.cluster.options {
@@ -399,7 +401,7 @@ impl Worker {
     }
 
     pub(super) fn send(&self, event: SourceEvent) {
-        // Fails only when the bridge is gone, which the commands tell.
+        // This fails only if the bridge is gone; the closed commands show that.
         let _ = self.events.send(event);
     }
 

@@ -1,6 +1,6 @@
-//! Regular questions for the topics: whether they exist, whether we may read them, and whether one
-//! was created again under the same name. librdkafka continues at the old offset in such a topic,
-//! which would skip the records below it.
+//! Asks regularly for the topics: whether they exist, whether we may read them, and whether one was
+//! created again under the same name. In such a topic librdkafka continues at the old offset, which
+//! would skip the records below it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -13,12 +13,13 @@ use super::raw::Question;
 use super::thread::Worker;
 use crate::telemetry::ProblemKind;
 
-/// How long a topic that was created again may be read as the old one.
+/// The longest time for which a topic that was created again is read as the old one.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// After an error that such a topic causes.
+/// The time until the next question after an error that such a topic may cause.
 const HURRY: Duration = Duration::from_millis(100);
 const TIMEOUT: Duration = Duration::from_secs(4);
-/// How long the poll thread may wait for the list of all topics. Only while there is no partition.
+/// How long the poll thread may wait for the list of all topics. It asks only while it has no
+/// partition.
 const LIST_PATIENCE: Duration = Duration::from_secs(1);
 /// How often patterns without a topic are compared with the list of all topics.
 const LIST_INTERVAL: Duration = Duration::from_secs(5);
@@ -27,19 +28,19 @@ const REFUSAL: Duration = Duration::from_secs(30);
 
 pub struct Topics {
     question: Question,
-    /// A broker that is known to be there. The controller is not known everywhere.
+    /// A broker that is known to exist. Some clusters do not tell their controller.
     pub broker: Option<i32>,
     asked_at: Option<Instant>,
     ask_at: Instant,
     list_at: Instant,
-    /// When a pattern without a topic becomes a problem.
+    /// The time at which a pattern without a topic becomes a problem.
     matches_by: Instant,
-    /// All topics when they were listed first, if a pattern is subscribed.
+    /// All topics of the first list, if a pattern is subscribed.
     existing: Option<BTreeSet<String>>,
-    /// Topics that did not exist at first. `start: latest` does not skip their records.
+    /// Topics that did not exist at the start. `start: latest` does not skip their records.
     late: BTreeSet<String>,
     is_first: bool,
-    /// Topics whose fetches were refused, and when.
+    /// Topics whose fetches were refused, with the time.
     refused: BTreeMap<String, Instant>,
 }
 
@@ -70,7 +71,7 @@ impl Topics {
         self.ask_at = self.ask_at.min(soonest);
     }
 
-    /// The broker refused to let us fetch from this topic.
+    /// Records that the broker refused a fetch from this topic.
     pub fn refused(&mut self, topic: &str, now: Instant) {
         self.refused.insert(topic.to_owned(), now);
         self.hurry(now);
@@ -81,7 +82,7 @@ impl Topics {
         self.late.contains(topic) || self.existing.as_ref().is_some_and(|existing| !existing.contains(topic))
     }
 
-    /// Whether the topic was refused a moment ago and the broker does not say more.
+    /// Whether the topic was just refused and the broker does not tell more.
     fn is_refused(&mut self, topic: &Topic, now: Instant) -> bool {
         let lasts =
             self.refused.get(&topic.name).is_some_and(|at| now.saturating_duration_since(*at) < REFUSAL);
@@ -97,7 +98,7 @@ impl Worker {
         if let Some(topics) = self.topics.question.topics(Duration::ZERO) {
             topics.iter().for_each(|topic| self.look_at_topic(topic, now));
             if topics.is_empty() {
-                // The broker may be gone for good.
+                // This broker may be gone for good.
                 self.topics.broker = None;
             } else {
                 self.topics.is_first = false;
@@ -158,7 +159,7 @@ impl Worker {
         }
     }
 
-    /// A pattern that matches no topic is a missing source.
+    /// Reports a pattern that matches no topic as a missing source.
     fn look_for_matches(&mut self, now: Instant) {
         let patterns: Vec<String> =
             self.settings.topics.iter().filter(|topic| topic.starts_with('^')).cloned().collect();
@@ -170,7 +171,7 @@ impl Worker {
             return;
         }
         self.topics.list_at = now + LIST_INTERVAL;
-        // With another member that has all partitions, this one has none.
+        // If another member has all partitions, this one has none, which is fine.
         let Ok(metadata) = self.consumer.fetch_metadata(None, LIST_PATIENCE) else { return };
         let names: BTreeSet<String> = metadata.topics().iter().map(|topic| topic.name().to_owned()).collect();
         if now < self.topics.matches_by {
@@ -178,8 +179,8 @@ impl Worker {
             return;
         }
         for pattern in patterns {
-            // librdkafka's dialect differs in details; a pattern that this engine does not know
-            // matches.
+            // librdkafka's dialect differs in details. A pattern that this engine cannot read
+            // counts as a match.
             let matches = regex::Regex::new(&pattern)
                 .map_or(true, |pattern| names.iter().any(|name| pattern.is_match(name)));
             if matches {

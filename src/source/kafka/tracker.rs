@@ -1,22 +1,21 @@
 //! The done and the unfinished records of one assigned partition.
 //!
 //! Items finish in any order, but Kafka commits one offset. The tracker knows the lowest offset
-//! that is not done (the base, which is committed) and one bit for each offset above it (the map,
-//! which goes into the commit's metadata, see [`metadata`](super::metadata)). It is pure and
-//! single-threaded: the poll thread owns one for each partition, and a new assignment gets a new
-//! one.
+//! that is not done (the base, which is committed), and one bit for each offset above it (the map,
+//! which goes into the commit's metadata, see [`metadata`](super::metadata)). It does no I/O. The
+//! poll thread owns one for each partition, and a new assignment gets a new one.
 //!
 //! Two rules keep finished work from being forgotten or invented:
 //! - base and map come from one [`snapshot`](Tracker::snapshot), never from two calls with a change
 //!   in between;
-//! - a partition is clean only when the commit of the change that made it dirty was acknowledged,
-//!   so a record that finishes while a commit is under way is committed by the next one.
+//! - a partition is clean only when the broker has acknowledged the commit of its last change, so a
+//!   record that finishes while a commit is under way is committed by the next one.
 
 use std::collections::{HashMap, VecDeque};
 
 /// The most offsets that may be incomplete in one partition at once. With [`MAX_WINDOW`] it bounds
-/// the metadata: an entry takes two bytes for its gap (a third for at most `MAX_WINDOW / 2^14`
-/// entries) and one for its attempts, which is below 2,800 bytes in all, or 3,750 characters of
+/// the metadata: an entry takes two bytes for its gap (three for at most `MAX_WINDOW / 2^14`
+/// entries) and one for its attempts. That is below 2,800 bytes in all, or 3,750 characters of
 /// 4,096.
 pub const MAX_INCOMPLETE: usize = 900;
 
@@ -28,20 +27,20 @@ pub const MAX_WINDOW: i64 = 1 << 20;
 pub struct Tracker {
     /// The lowest offset that is not done, or `end`.
     base: i64,
-    /// One above the highest offset known, be it received or told by the map.
+    /// One above the highest known offset, whether it was received or listed in the map.
     end: i64,
     /// One above the highest offset received in this assignment.
     next: i64,
     /// One above the highest offset that was completed.
     done_end: i64,
-    /// One bit for each offset from `base & !63` on; 1 is done, or does not exist.
+    /// One bit for each offset from `base & !63` on; 1 means that it is done or does not exist.
     done: VecDeque<u64>,
     /// Offsets of `base..end` that are not done.
     incomplete: usize,
     /// Incomplete offsets that were received in this assignment.
     received: usize,
     cap: usize,
-    /// Failed attempts of incomplete offsets, where there were any.
+    /// Failed attempts of incomplete offsets, if there were any.
     attempts: HashMap<i64, u8>,
     /// Counts changes that are worth a commit.
     changes: u64,
@@ -49,14 +48,14 @@ pub struct Tracker {
     committed: u64,
 }
 
-/// The state of a received record.
+/// The result of receiving a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
     /// Not done yet. `vanished` offsets below it were expected and are gone from the log.
     New { vanished: usize },
-    /// Done before this assignment.
+    /// Already done before this assignment.
     Done { vanished: usize },
-    /// Handed out in this assignment already.
+    /// Already handed out in this assignment.
     Again,
 }
 
@@ -64,16 +63,16 @@ pub enum Received {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     pub base: i64,
-    /// Everything of `base..end` that is not listed is done.
+    /// Every offset of `base..end` that is not listed is done.
     pub end: i64,
-    /// Offsets that are not done, rising, with their failed attempts.
+    /// Offsets that are not done, in rising order, with their failed attempts.
     pub incomplete: Vec<(i64, u8)>,
-    /// Hand this to [`Tracker::acknowledge`] when the broker has taken the commit.
+    /// Pass this to [`Tracker::acknowledge`] when the broker has taken the commit.
     pub change: u64,
 }
 
 impl Tracker {
-    /// A partition of which only this is known: everything below `base` is done.
+    /// Returns the tracker of a partition without a map: everything below `base` is done.
     pub fn new(base: i64) -> Self {
         Tracker {
             base,
@@ -90,7 +89,8 @@ impl Tracker {
         }
     }
 
-    /// A partition whose map was read back. `incomplete` must rise and lie within `base..end`.
+    /// Returns the tracker of a partition whose map was read. `incomplete` must rise and lie within
+    /// `base..end`.
     pub fn restore(base: i64, end: i64, incomplete: &[(i64, u8)]) -> Self {
         let mut tracker = Tracker::new(base);
         tracker.fill_done(end);
@@ -107,8 +107,8 @@ impl Tracker {
         tracker
     }
 
-    /// Whether a record of this offset may be received without breaking the bound on the metadata.
-    /// Offsets that are known already always may.
+    /// Whether a record of this offset may be received within the bound on the metadata. Known
+    /// offsets always may.
     pub fn admits(&self, offset: i64) -> bool {
         offset < self.end
             || self.incomplete == 0
@@ -138,7 +138,7 @@ impl Tracker {
     }
 
     /// Forgets the incomplete offsets before this one that were not received: a later record has
-    /// come, so they are gone from the log. How many there were.
+    /// arrived, so they are gone from the log. Returns their number.
     pub fn pass_over(&mut self, offset: i64) -> usize {
         let to = offset.min(self.end);
         let vanished = self.forget_between(self.next, to);
@@ -146,8 +146,8 @@ impl Tracker {
         vanished
     }
 
-    /// A reader has reached `end`: offsets below it that did not come do not exist (markers of
-    /// transactions, aborted or compacted records) and count as done. How many of them were
+    /// Records that a reader has reached `end`. Missing offsets below it do not exist (markers of
+    /// transactions, aborted or compacted records) and count as done. Returns how many of them were
     /// expected.
     pub fn reach(&mut self, end: i64) -> usize {
         let vanished = self.pass_over(end);
@@ -163,7 +163,7 @@ impl Tracker {
         vanished
     }
 
-    /// Marks an offset done. False when it was so already, or was never handed out.
+    /// Marks an offset as done. Returns false if it was already done, or was never handed out.
     pub fn complete(&mut self, offset: i64) -> bool {
         if offset < self.base || offset >= self.next {
             return false;
@@ -195,12 +195,12 @@ impl Tracker {
         }
     }
 
-    /// Failed attempts at an offset, those of earlier assignments included.
+    /// Returns the failed attempts at an offset, including those of earlier assignments.
     pub fn attempts(&self, offset: i64) -> u32 {
         self.attempts.get(&offset).copied().unwrap_or(0).into()
     }
 
-    /// Whether nothing has to be done for this offset. Offsets that are not known yet are not done.
+    /// Whether this offset needs no work. Unknown offsets are not done.
     pub fn is_done(&self, offset: i64) -> bool {
         if offset < self.base {
             return true;
@@ -212,7 +212,8 @@ impl Tracker {
         self.done[word] & bit != 0
     }
 
-    /// The lowest offset from `from` on that is not done. After a restart the fetch can jump there.
+    /// Returns the lowest offset from `from` on that is not done. After a restart the fetch can
+    /// skip to it.
     pub fn next_needed(&self, from: i64) -> i64 {
         let mut offset = from.max(self.base);
         while offset < self.end {
@@ -228,17 +229,17 @@ impl Tracker {
         offset.min(self.end).max(from)
     }
 
-    /// Base and map, as of now.
+    /// Returns the present base and map.
     pub fn snapshot(&self) -> Snapshot {
-        // An offset above the highest done one needs an entry only for its attempts: a lone failing
-        // record would have nowhere else to keep them.
+        // An offset above the highest done one needs an entry only for its attempts, which are
+        // stored nowhere else.
         let attempted_end = self.attempts.keys().max().map_or(self.base, |offset| offset + 1);
         let end = self.done_end.max(attempted_end).max(self.base);
         let mut incomplete = Vec::new();
         let mut offset = self.next_needed(self.base);
         while offset < end {
-            // Only after the broker refused a longer map: records that are done above this offset
-            // are forgotten.
+            // This happens only after the broker refused a longer map. Finished records above this
+            // offset are forgotten and run again.
             if incomplete.len() == self.cap {
                 return Snapshot { base: self.base, end: offset, incomplete, change: self.changes };
             }
@@ -248,34 +249,34 @@ impl Tracker {
         Snapshot { base: self.base, end, incomplete, change: self.changes }
     }
 
-    /// The commit of a snapshot was taken by the broker.
+    /// Records that the broker took the commit of a snapshot.
     pub fn acknowledge(&mut self, change: u64) {
         self.committed = self.committed.max(change);
     }
 
-    /// The latest change, by the number that the next snapshot has.
+    /// Returns the number of the latest change, as in the next snapshot.
     pub fn latest_change(&self) -> u64 {
         self.changes
     }
 
-    /// Whether something changed that no acknowledged commit has told.
+    /// Whether a change is not yet in an acknowledged commit.
     pub fn is_dirty(&self) -> bool {
         self.changes > self.committed
     }
 
-    /// Asks for a commit although nothing was done yet.
+    /// Asks for a commit although nothing new is done.
     pub fn touch(&mut self) {
         self.changes += 1;
     }
 
-    /// Lowers the bound on incomplete offsets, after the broker refused a commit as too large. A
-    /// map names no more than that either, so that a commit goes through after a few refusals.
+    /// Lowers the bound on incomplete offsets after the broker refused a commit as too large. A map
+    /// then lists no more than that, so that a commit succeeds after a few refusals.
     pub fn shrink_cap(&mut self) -> usize {
         self.cap = (self.cap / 2).max(1);
         self.cap
     }
 
-    /// Whether enough is done to take new records in again without stopping at once.
+    /// Whether enough records are done to take new ones without stopping again at once.
     pub fn has_room(&self) -> bool {
         self.incomplete + self.cap / 8 <= self.cap
     }
@@ -297,28 +298,29 @@ impl Tracker {
         self.incomplete
     }
 
-    /// Incomplete offsets that were received in this assignment.
+    /// Returns the number of incomplete offsets that were received in this assignment.
     pub fn received(&self) -> usize {
         self.received
     }
 
-    /// Incomplete offsets that the map told of and that were not received in this assignment yet.
+    /// Returns the number of incomplete offsets of the map that were not received in this
+    /// assignment yet.
     pub fn awaited(&self) -> usize {
         self.incomplete - self.received
     }
 
-    /// Word and bit of an offset within `base & !63 ..`.
+    /// Returns the word and the bit of an offset within `base & !63 ..`.
     fn locate(&self, offset: i64) -> (usize, u64) {
         let distance = offset - (self.base & !63);
         ((distance >> 6) as usize, 1 << (distance & 63))
     }
 
-    /// Marks everything from `end` up to (excluding) `offset` done.
+    /// Marks everything from `end` up to (excluding) `offset` as done.
     fn extend_done(&mut self, offset: i64) {
         if self.incomplete > 0 {
             return self.fill_done(offset);
         }
-        // Nothing to remember below: a gap of any length costs no memory.
+        // Everything below is done, so a gap of any length costs no memory.
         self.done.clear();
         self.base = offset;
         self.end = offset;
@@ -348,7 +350,7 @@ impl Tracker {
         self.incomplete += 1;
     }
 
-    /// Marks expected offsets of `from..to` done that the log no longer has.
+    /// Marks expected offsets of `from..to` as done that the log no longer has.
     fn forget_between(&mut self, from: i64, to: i64) -> usize {
         let mut vanished = 0;
         let mut offset = self.next_needed(from);

@@ -1,4 +1,4 @@
-//! How a request can end, and what is made of it.
+//! Checks the outcome of each way in which a request can end.
 
 use super::*;
 
@@ -135,7 +135,8 @@ async fn a_worker_that_must_speak_is_waited_for() {
     assert_eq!(answer.detail, "no disk");
 }
 
-/// An idle connection that the server has closed is replaced, which nobody notices.
+/// A connection that the server closed while it was idle is replaced, without any effect on the
+/// item.
 #[tokio::test]
 async fn a_connection_closed_while_idle_costs_nothing() {
     let mut server = Server::start(OK, Then::Close).await;
@@ -143,7 +144,7 @@ async fn a_connection_closed_while_idle_costs_nothing() {
     for round in 1..=5 {
         let answer = send(&client).await;
         assert_eq!(answer.outcome, Outcome::Done, "{}", answer.detail);
-        // The client has seen the end of the connection once it closes its own side.
+        // The client has noticed the end of the connection once it closes its own side.
         tokio::time::timeout(Duration::from_secs(10), server.closed.recv()).await.unwrap().unwrap();
         assert_eq!(server.connections(), round);
     }
@@ -165,8 +166,8 @@ async fn connections_are_kept_for_every_slot() {
     assert!(server.connections() <= 20, "{} connections for 20 slots", server.connections());
 }
 
-/// On a reused connection a hidden retry would look safe to an HTTP library; the worker may have
-/// done the work.
+/// On a reused connection an HTTP library might retry silently, although the worker may have done
+/// the work.
 #[tokio::test]
 async fn a_reused_connection_that_dies_with_a_request_is_unknown_and_sent_once() {
     let mut server = Server::start(OK, Then::DieOnSecond).await;
@@ -180,7 +181,7 @@ async fn a_reused_connection_that_dies_with_a_request_is_unknown_and_sent_once()
     assert!(server.requests.try_recv().is_err(), "it was sent again");
 }
 
-/// Finished work must not run again because of its answer's form.
+/// Finished work must not run again because its answer has an odd form.
 #[tokio::test]
 async fn an_odd_answer_whose_meaning_is_clear_is_done() {
     let many: String = (0..3_000).map(|number| format!("x-{number}: v\r\n")).collect();

@@ -1,5 +1,5 @@
-//! 10,000 random answers. None is taken for a success unless a reader of its own finds a whole 2xx
-//! in the bytes.
+//! Sends 10,000 random answers. None counts as a success unless an independent reader finds a whole
+//! 2xx in the bytes.
 
 use fastrand::Rng;
 use tokio::io::AsyncWriteExt;
@@ -72,8 +72,8 @@ fn answer(random: &mut Rng) -> Vec<u8> {
     bytes
 }
 
-/// Whether a whole 2xx stands in the bytes, after any number of 1xx. It knows what RFC 9112 says of
-/// framing, and accepts the few deviations that the client accepts.
+/// Whether the bytes contain a whole 2xx, after any number of 1xx. It follows the framing rules of
+/// RFC 9112, and accepts the few deviations that the client accepts.
 fn is_whole_success(mut bytes: &[u8]) -> bool {
     loop {
         let Some((status, headers, rest)) = head(bytes) else { return false };
@@ -159,7 +159,7 @@ async fn serve(listener: TcpListener) {
         server::read_request(&mut stream).await;
         let _ = stream.write_all(&bytes).await;
         let _ = stream.shutdown().await;
-        // Until the client has read everything: a reset could overtake the answer.
+        // Waits until the client has read everything, because a reset could overtake the answer.
         let mut rest = [0; 64];
         while tokio::io::AsyncReadExt::read(&mut stream, &mut rest).await.is_ok_and(|read| read > 0) {}
     }

@@ -1,4 +1,4 @@
-//! The client against a peer that ends requests in every way there is.
+//! Tests the client against a peer that ends requests in every possible way.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ fn request(body: &'static str) -> Request {
     Request { headers, body: Bytes::from_static(body.as_bytes()) }
 }
 
-/// Sends one request; no test waits longer than this for an ending.
+/// Sends one request. An ending that takes longer fails the test.
 async fn send(client: &Client) -> Answer {
     tokio::time::timeout(Duration::from_secs(30), client.send(request("work"))).await.unwrap()
 }

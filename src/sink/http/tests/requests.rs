@@ -1,4 +1,4 @@
-//! What a request looks like on the wire.
+//! Checks the bytes of a request on the wire.
 
 use std::fs;
 
@@ -20,7 +20,7 @@ impl HeaderSource for FromFile {
     }
 }
 
-/// Sends until the server sees a request with `wanted` in it.
+/// Sends requests until the server sees one that contains `wanted`.
 async fn until(client: &Client, server: &mut Server, wanted: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {

@@ -1,4 +1,4 @@
-//! A peer that reads one request at a time and then does exactly as it is told.
+//! A peer that reads one request at a time and then follows its orders.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,24 +8,24 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-/// What to do after the answer.
+/// The action after the answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Then {
     /// Wait for the next request.
     KeepOpen,
-    /// Answer one request on each connection, then read a second and close without a word.
+    /// Answer one request on each connection, then read a second one and close without an answer.
     DieOnSecond,
     /// Close as after a clean exit.
     Close,
     /// Close so that the client gets a reset.
     Reset,
-    /// Say nothing more until the client is gone.
+    /// Send nothing more until the client is gone.
     Hold,
 }
 
 pub struct Server {
     pub url: String,
-    /// Each request whole, as it came over the wire.
+    /// Each whole request, as received.
     pub requests: mpsc::UnboundedReceiver<String>,
     /// One message for each connection that the client has closed.
     pub closed: mpsc::UnboundedReceiver<()>,
@@ -113,7 +113,7 @@ async fn serve(
     End::ByClient
 }
 
-/// Head and body; nothing once the client is gone.
+/// Reads head and body; returns `None` once the client is gone.
 pub async fn read_request(stream: &mut TcpStream) -> Option<String> {
     let mut text = String::new();
     let mut buffer = [0; 4096];

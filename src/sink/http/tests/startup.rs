@@ -1,4 +1,4 @@
-//! What is refused before the first request, and in which words.
+//! Checks which settings are refused before the first request, and in which words.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Whom the client trusts, and how it shows who it is.
+//! Checks which servers the client trusts, and how it proves its own identity.
 
 use std::fs;
 use std::path::Path;
@@ -19,14 +19,14 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls").join(name)
 }
 
-/// Whether the server wants to know its clients.
+/// Whether the server asks for the clients' certificates.
 #[derive(Clone, Copy)]
 enum Clients {
     Any,
     Known,
 }
 
-/// A server that answers every request with an empty 200; its address.
+/// Starts a server that answers every request with an empty 200. Returns its address.
 async fn serve(clients: Clients) -> String {
     serve_with(clients, &[&TLS13, &TLS12]).await
 }
@@ -114,8 +114,8 @@ async fn a_new_trust_bundle_is_noticed() {
     }
 }
 
-/// With TLS 1.3 a server refuses a client only after the client takes the handshake for done and
-/// has sent its request.
+/// With TLS 1.3 the client takes the handshake for complete and sends its request before the server
+/// refuses its certificate.
 #[tokio::test]
 async fn a_client_certificate_that_is_refused_is_a_matter_of_the_configuration() {
     for versions in [&[&TLS13][..], &[&TLS12]] {
@@ -126,8 +126,7 @@ async fn a_client_certificate_that_is_refused_is_a_matter_of_the_configuration()
         for body in [Bytes::new(), Bytes::from_static(b"work"), vec![b'x'; 4 << 20].into()] {
             let length = body.len();
             let answer = stranger.send(Request { headers: HeaderMap::new(), body }).await;
-            // The alert can be lost when the connection is closed below a body that is being
-            // written.
+            // The alert can get lost if the connection is closed while a body is being written.
             let is_right = answer.outcome == Outcome::Misconfigured
                 || (length > 4096 && answer.outcome == NOT_STARTED && versions == [&TLS13]);
             assert!(is_right, "{length}: {:?} {}", answer.outcome, answer.detail);
@@ -136,10 +135,10 @@ async fn a_client_certificate_that_is_refused_is_a_matter_of_the_configuration()
     }
 }
 
-/// A peer that ends TLS before it answers did not pass the request on.
+/// If a peer ends TLS before it answers, it did not pass the request on.
 #[tokio::test]
 async fn another_fatal_alert_before_the_answer_is_not_started() {
-    // A client that offers HTTP/1.1 only, and a server that speaks another protocol.
+    // The client offers only HTTP/1.1, and the server speaks another protocol.
     let url = serve_protocol(b"h2").await;
     let mut settings = settings(&url);
     settings.sink.tls.ca_file = Some(fixture("ca.pem"));

@@ -102,7 +102,7 @@ fn only_full_lanes_are_paused() {
     assert!(intake.may_poll() && intake.holds(Epoch(1)) && !intake.holds(Epoch(2)));
 }
 
-/// Work that is quick enough to make room within every grace hides other partitions all the same.
+/// Quick work makes room within every grace, and so could hide other partitions without end.
 #[test]
 fn a_queue_whose_end_was_not_seen_is_looked_through() {
     let (mut intake, mut bridge, start) = filled(1, AHEAD - 1);
@@ -116,13 +116,13 @@ fn a_queue_whose_end_was_not_seen_is_looked_through() {
     }
     intake.adjust(2, start + BLIND);
     assert!(!intake.holds(Epoch(1)));
-    // One partition hides no other.
+    // A single partition cannot hide another one.
     let (mut alone, _bridge, start) = filled(1, AHEAD - 1);
     alone.adjust(1, start + BLIND);
     assert!(!alone.holds(Epoch(1)));
 }
 
-/// A partition whose commits are refused starts nothing, and holds no other up.
+/// A partition with refused commits starts nothing, and delays no other.
 #[test]
 fn a_lane_that_waits_keeps_its_records() {
     let (mut intake, mut bridge, _) = filled(8, 2);

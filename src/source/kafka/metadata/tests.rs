@@ -24,7 +24,7 @@ fn round_trips_in_every_shape() {
     round_trip(0, 1800, &with_attempts);
 }
 
-/// Maps that are in brokers already must be read by every later version.
+/// Every later version must read the maps that brokers already store.
 #[test]
 fn reads_what_earlier_versions_wrote() {
     let gaps =
@@ -81,7 +81,7 @@ fn refuses_a_version_it_does_not_know() {
     assert_eq!(decode(text.as_bytes(), 5), Err(Refused::Version));
 }
 
-/// Bytes with a right checksum and anything behind it never panic, and never make a map that the
+/// Bytes with a correct checksum, followed by any bytes, never panic and never give a map that the
 /// tracker could not hold.
 #[test]
 fn survives_corrupt_input() {

@@ -96,8 +96,8 @@ fn retention_past_the_base_forgets_what_is_gone() {
     assert!(tracker.is_dirty());
 }
 
-/// A head that was stuck until retention took it, and far more behind it: without room for what is
-/// left in the log the partition would stand still for good.
+/// A head was stuck until retention deleted it, with many records behind it. Without room for the
+/// rest of the log the partition would stand still for ever.
 #[test]
 fn what_is_gone_takes_no_room() {
     let mut tracker = Tracker::restore(10, 20, &[(10, 0)]);
@@ -136,7 +136,7 @@ fn a_lower_cap_admits_nothing_new_until_it_is_met() {
     assert!(tracker.admits(900));
 }
 
-/// A broker that takes less than 4,096 characters costs second runs, not progress.
+/// A broker with a lower limit than 4,096 characters costs second runs, but no progress.
 #[test]
 fn a_map_that_is_cut_short_forgets_the_highest_only() {
     let mut tracker = received(0..900);
@@ -148,8 +148,8 @@ fn a_map_that_is_cut_short_forgets_the_highest_only() {
     assert!(metadata::encode(LOG, &snapshot).len() < 64);
 }
 
-/// Against a set of offsets, over random gaps, orders, failures and restarts: nothing is forgotten,
-/// nothing invented, and the text always fits.
+/// Compares with a set of offsets, over random gaps, orders, failures and restarts: no offset is
+/// forgotten or invented, and the text always fits.
 #[test]
 fn agrees_with_a_set_over_random_sequences() {
     for seed in 0..sequences() {
@@ -195,7 +195,8 @@ fn agrees_with_a_set_over_random_sequences() {
     }
 }
 
-/// Through the text and back, which never exceeds what Kafka takes and loses nothing.
+/// Writes the map as text and reads it again. The text never exceeds Kafka's limit and loses
+/// nothing.
 fn restarted(tracker: &Tracker, seed: u64) -> Tracker {
     let snapshot = tracker.snapshot();
     let text = metadata::encode(LOG, &snapshot);
@@ -205,8 +206,8 @@ fn restarted(tracker: &Tracker, seed: u64) -> Tracker {
     Tracker::restore(map.base, map.end, &map.incomplete)
 }
 
-/// The worst that admission lets through: as many incompletes as allowed, over as long a window as
-/// allowed, with attempts, in shapes that favour neither gaps nor bitmap.
+/// The largest maps that admission allows: as many incomplete offsets as possible, over the longest
+/// window, with attempts, in shapes that suit neither gaps nor a bitmap.
 #[test]
 fn the_text_fits_whatever_is_admitted() {
     for seed in 0..sequences() / 500 {
@@ -228,8 +229,8 @@ fn the_text_fits_whatever_is_admitted() {
     }
 }
 
-/// Markers of transactions and aborted records never come; the end of the log shows that they were
-/// passed.
+/// Markers of transactions and aborted records never arrive. The end of the log shows that they
+/// were passed.
 #[test]
 fn a_reached_end_moves_the_base_past_offsets_that_never_come() {
     let mut tracker = Tracker::new(5);
@@ -241,14 +242,14 @@ fn a_reached_end_moves_the_base_past_offsets_that_never_come() {
     assert_eq!((tracker.base(), tracker.snapshot().base), (9, 9));
     assert_eq!(tracker.receive(9), Received::New { vanished: 0 });
 
-    // Everything is done already: the base moves, and that is worth a commit.
+    // Everything is already done: the base moves, which needs a commit.
     let mut idle = Tracker::new(5);
     idle.reach(5);
     assert!(!idle.is_dirty());
     idle.reach(8);
     assert!(idle.is_dirty() && idle.base() == 8);
 
-    // Unfinished records of the map that did not come are gone.
+    // Unfinished records of the map that did not arrive are gone.
     let mut restored = Tracker::restore(5, 9, &[(5, 0), (7, 0)]);
     assert_eq!(restored.reach(12), 2);
     assert_eq!((restored.base(), restored.incomplete()), (12, 0));
