@@ -50,7 +50,7 @@ impl WallClock {
 /// Set on by a day under running work, and back by two.
 async fn a_wall_clock_that_jumps(backlog: impl Backlog, source: &str) {
     backlog.fill((0..4).map(|number| format!("item {number}").into_bytes())).await;
-    let worker = Worker::start(Duration::from_secs(15)).await;
+    let worker = Worker::held().await;
     let clock = WallClock::new();
     let bridge = clock.run(&config(source, &worker, 8, ""));
     eventually("the work to run", async || worker.log().open == 4).await;
@@ -58,6 +58,9 @@ async fn a_wall_clock_that_jumps(backlog: impl Backlog, source: &str) {
     backlog.fill(std::iter::once(b"after the first jump".to_vec())).await;
     eventually("an item after the first jump", async || worker.log().open == 5).await;
     clock.set_ahead(-DAY);
+    // The session timeout of Kafka and the heartbeats of RabbitMQ have to pass under the set clock.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    worker.release_all();
     eventually("the work to end", async || worker.done() >= 4).await;
     backlog.fill(std::iter::once(b"after the second jump".to_vec())).await;
     eventually("all to be done", async || worker.done() == 6).await;

@@ -35,12 +35,14 @@ struct Pair {
     relay: Relay,
     first: Longhaul,
     second: Longhaul,
+    /// The metrics of the second replica.
+    metrics: String,
 }
 
 impl Pair {
-    async fn start(url: &str, work: Duration) -> Self {
+    async fn start(url: &str) -> Self {
         let backlog = Rabbitmq::of(Queue::create(url, QueueKind::Quorum).await);
-        let worker = Worker::start(work).await;
+        let worker = Worker::held().await;
         let relay = Relay::start(amqp::address(url)).await;
         let all = ports::<2>();
         let source = backlog.source_at(&amqp::through(url, relay.port()));
@@ -52,11 +54,20 @@ impl Pair {
         eventually("the second replica", async || second.log().contains("is up")).await;
         // The first never comes back.
         relay.set(Mode::Refuse);
-        Pair { backlog, worker, relay, first, second }
+        let metrics = format!("http://127.0.0.1:{}/metrics", all[1]);
+        Pair { backlog, worker, relay, first, second, metrics }
     }
 
+    /// The work ends after the second replica has got all items and asks for them.
     async fn all_done_once(&self) {
-        let Pair { backlog, worker, first, second, .. } = self;
+        let Pair { backlog, worker, first, second, metrics, .. } = self;
+        eventually("all redeliveries", async || {
+            let Ok(answer) = reqwest::get(metrics).await else { return false };
+            let text = answer.text().await.unwrap_or_default();
+            text.contains("longhaul_redeliveries_total{pipeline=\"test\"} 8")
+        })
+        .await;
+        worker.release_all();
         eventually("all items to be done", async || worker.done() == 8).await;
         eventually("the broker to be empty", async || backlog.left().await == 0).await;
         assert_eq!(worker.log().second_runs(), 0, "{}\n{}", first.log(), second.log());
@@ -73,9 +84,8 @@ impl Pair {
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_items_of_a_lost_connection_are_not_begun_again_by_another_replica() {
     for url in amqp::brokers() {
-        let pair = Pair::start(&url, Duration::from_secs(12)).await;
+        let pair = Pair::start(&url).await;
         pair.relay.cut_all();
-        assert_eq!(pair.worker.done(), 0, "the second replica took too long to start");
         pair.all_done_once().await;
         // The queue counts waiting items, not those that the second replica still has to ack.
         eventually("all results to be handed over", async || {
@@ -91,7 +101,7 @@ async fn rabbitmq_items_of_a_lost_connection_are_not_begun_again_by_another_repl
 /// any other answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_items_of_a_session_that_is_dead_unnoticed_are_handed_over() {
-    let pair = Pair::start(&amqp::brokers()[0], Duration::from_secs(20)).await;
+    let pair = Pair::start(&amqp::brokers()[0]).await;
     pair.relay.part();
     pair.all_done_once().await;
     pair.stop().await;
@@ -140,18 +150,20 @@ async fn kafka_rolling_restart_loses_nothing_and_runs_nothing_twice() {
 async fn kafka_rebalance_runs_nothing_twice_and_new_records_start_at_once() {
     let backlog = Kafka::with_partitions(8).await;
     backlog.spread(0..100, 8).await;
-    let worker = Worker::start(Duration::from_secs(8)).await;
+    let worker = Worker::held().await;
     let all = ports::<2>();
     let first = Longhaul::run(&replica(&backlog.source(), &worker, 120, all[0], &all));
     eventually("all records in flight", async || worker.log().open == 100).await;
     let second = Longhaul::run(&replica(&backlog.source(), &worker, 120, all[1], &all));
     let partitions = || second.log().matches("Partition is up").count();
     eventually("partitions at the second member", async || partitions() >= 4).await;
-    assert_eq!(worker.done(), 0, "the rebalance does not wait for running requests");
     // A new record starts at once, in any partition.
     backlog.spread(100..140, 8).await;
     eventually("new records of all partitions", async || worker.log().started.len() == 140).await;
-    second.stop().await;
+    second.terminate();
+    eventually("the drain", async || second.log().contains("Draining")).await;
+    worker.release_all();
+    second.drained().await;
     eventually("all items to be done", async || worker.done() == 140).await;
     let log = first.log();
     first.stop().await;
@@ -164,7 +176,7 @@ async fn kafka_rebalance_runs_nothing_twice_and_new_records_start_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_replicas_that_stop_together_commit_what_they_finish() {
     let backlog = Kafka::with_partitions(4).await;
-    let worker = Worker::start(Duration::from_secs(8)).await;
+    let worker = Worker::held().await;
     let all = ports::<3>();
     let start = |port| Longhaul::run(&replica(&backlog.source(), &worker, 20, port, &all));
     let (mut first, mut second) = (start(all[0]), start(all[1]));
@@ -174,6 +186,10 @@ async fn kafka_replicas_that_stop_together_commit_what_they_finish() {
     eventually("all records in flight", async || worker.log().open == 20).await;
     first.terminate();
     second.terminate();
+    for replica in [&first, &second] {
+        eventually("the drain", async || replica.log().contains("Draining")).await;
+    }
+    worker.release_all();
     for replica in [&mut first, &mut second] {
         assert!(replica.wait().await.success(), "{}", replica.log());
     }

@@ -16,6 +16,11 @@ use crate::support::worker::Worker;
 
 const FAILS: fn(&[u8]) -> StatusCode = |_| StatusCode::INTERNAL_SERVER_ERROR;
 
+/// Most of the time of these tests goes into waits, so the brokers share it.
+async fn on_each_broker(test: impl AsyncFn(String)) {
+    futures_util::future::join_all(amqp::brokers().into_iter().map(|url| test(url))).await;
+}
+
 /// Killed after each failed attempt, while the next one waits.
 ///
 /// `noted` tells when the broker has stored all that it can hold about an attempt.
@@ -27,8 +32,8 @@ async fn killed_between_attempts(
 ) {
     backlog.fill(std::iter::once(b"item".to_vec())).await;
     let worker = Worker::with_verdict(Duration::from_millis(50), FAILS).await;
-    // Long enough for a busy machine to notice and to kill before the next attempt starts.
-    let retry = "retry: { attempts: 3, backoff: 3s, backoff_max: 3s";
+    // Long enough for a slow machine to notice and to kill before the next attempt starts.
+    let retry = "retry: { attempts: 3, backoff: 10s, backoff_max: 10s";
     let text = config(
         &backlog.source(),
         &worker,
@@ -52,7 +57,7 @@ async fn killed_between_attempts(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_attempts_survive_a_kill_by_the_count_of_returns() {
-    for url in amqp::brokers() {
+    on_each_broker(async |url| {
         let backlog = Rabbitmq::of(Queue::create(&url, QueueKind::Quorum).await);
         let graveyard = Rabbitmq::of(Queue::create(&url, QueueKind::Quorum).await);
         killed_between_attempts(&backlog, &graveyard, "", |bridge, _| {
@@ -61,12 +66,13 @@ async fn rabbitmq_attempts_survive_a_kill_by_the_count_of_returns() {
         .await;
         backlog.remove().await;
         graveyard.remove().await;
-    }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_attempts_survive_a_kill_in_the_parking_queue() {
-    for url in amqp::brokers() {
+    on_each_broker(async |url| {
         // A classic queue counts no returns.
         let backlog = Rabbitmq::of(Queue::create(&url, QueueKind::Classic).await);
         let graveyard = Rabbitmq::of(Queue::create(&url, QueueKind::Quorum).await);
@@ -76,7 +82,8 @@ async fn rabbitmq_attempts_survive_a_kill_in_the_parking_queue() {
         killed_between_attempts(&backlog, &graveyard, &parking, acked).await;
         backlog.remove().await;
         graveyard.remove().await;
-    }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,7 +99,7 @@ async fn kafka_attempts_survive_a_kill_in_the_committed_metadata() {
 /// back.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_parked_items_hold_no_slot_and_keep_their_id() {
-    for url in amqp::brokers() {
+    on_each_broker(async |url| {
         let backlog = Rabbitmq::of(Queue::create(&url, QueueKind::Quorum).await);
         backlog.fill((0..10).map(|number| format!("item {number}").into_bytes())).await;
         let worker = Worker::with_attempts(Duration::from_millis(10), |_, attempt| match attempt {
@@ -100,7 +107,7 @@ async fn rabbitmq_parked_items_hold_no_slot_and_keep_their_id() {
             _ => StatusCode::OK,
         })
         .await;
-        let more = format!("    retry: {{ backoff: 3s, queue: {}.retry }}\n", backlog.name());
+        let more = format!("    retry: {{ backoff: 12s, queue: {}.retry }}\n", backlog.name());
         let bridge = Longhaul::run(&config(&backlog.source(), &worker, 1, &more));
         eventually("all to have failed once", async || worker.log().started.len() == 10).await;
         let runs: u32 = worker.log().started.values().sum();
@@ -110,7 +117,8 @@ async fn rabbitmq_parked_items_hold_no_slot_and_keep_their_id() {
         eventually("the broker to be empty", async || backlog.left().await == 0).await;
         bridge.stop().await;
         backlog.remove().await;
-    }
+    })
+    .await;
 }
 
 /// A thousand items that would all be rejected: the breaker opens after twenty.
@@ -122,9 +130,9 @@ async fn rabbitmq_breaker_keeps_a_queue_out_of_the_dead_letter() {
     backlog.fill((0..1000).map(|number| format!("item {number}").into_bytes())).await;
     let worker = Worker::with_verdict(Duration::from_millis(5), |_| StatusCode::BAD_REQUEST).await;
     let more =
-        format!("    breaker: {{ failures: 20, open: 1s }}\n    dead_letter: {}\n", graveyard.target());
+        format!("    breaker: {{ failures: 20, open: 4s }}\n    dead_letter: {}\n", graveyard.target());
     let bridge = Longhaul::run(&config(&backlog.source(), &worker, 10, &more));
-    let probes = 3u64;
+    let probes = 2u64;
     eventually("some probes", async || worker.done() as u64 >= 20 + probes).await;
     bridge.stop().await;
     let (dead, left) = (graveyard.left().await, backlog.left().await);
@@ -191,13 +199,15 @@ async fn rabbitmq_requests_that_are_reset_are_made_again() {
     let url = &amqp::brokers()[0];
     let backlog = Rabbitmq::of(Queue::create(url, QueueKind::Quorum).await);
     backlog.fill((0..6).map(|number| format!("item {number}").into_bytes())).await;
-    let worker = Worker::start(Duration::from_secs(2)).await;
+    let worker = Worker::held().await;
     let service = worker.url.trim_start_matches("http://").trim_end_matches('/').to_owned();
     let relay = Relay::start(service).await;
     let text = config(&backlog.source(), &worker, 6, "    retry: { backoff: 1s, unknown_backoff: 1s }\n");
     let bridge = Longhaul::run(&text.replace(&worker.url, &format!("http://127.0.0.1:{}/", relay.port())));
     eventually("all slots to be taken", async || worker.log().open == 6).await;
     relay.cut_all();
+    eventually("all requests to be reset", async || worker.log().open == 0).await;
+    worker.release_all();
     eventually("the broker to be empty", async || worker.done() == 6 && backlog.left().await == 0).await;
     let log = bridge.log();
     bridge.stop().await;

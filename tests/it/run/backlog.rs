@@ -21,16 +21,14 @@ use crate::support::bridge::Bridge;
 use crate::support::rabbitmq::{self, Queue};
 
 pub trait Backlog: Sized {
-    /// Items that finished and may run again after a kill, beside those in flight: the items of one
-    /// commit interval.
-    const UNCOMMITTED: u32;
-
     async fn create() -> Self;
     async fn fill(&self, bodies: impl Iterator<Item = Vec<u8>>);
     /// The key `source` of the configuration.
     fn source(&self) -> String;
     /// The key `dead_letter` of the configuration.
     fn target(&self) -> String;
+    /// Items that the broker knows as settled, while a bridge has this number in flight.
+    async fn settled(&self, in_flight: u64) -> u64;
     /// Items that nobody has settled. Asked while no bridge runs, or when all is done.
     async fn left(&self) -> u64;
     /// The headers of the first item, as text.
@@ -63,8 +61,6 @@ impl Rabbitmq {
 }
 
 impl Backlog for Rabbitmq {
-    const UNCOMMITTED: u32 = 0;
-
     async fn create() -> Self {
         Rabbitmq::of(Queue::create(&rabbitmq::brokers()[0], QueueKind::Quorum).await)
     }
@@ -83,6 +79,10 @@ impl Backlog for Rabbitmq {
 
     fn target(&self) -> String {
         format!("{{ rabbitmq: {{ url: \"{}\", queue: {} }} }}", self.0.url, self.0.name)
+    }
+
+    async fn settled(&self, in_flight: u64) -> u64 {
+        (self.1.load(Ordering::Relaxed) as u64).saturating_sub(self.0.ready().await + in_flight)
     }
 
     async fn left(&self) -> u64 {
@@ -143,9 +143,6 @@ impl Kafka {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Backlog for Kafka {
-    /// 20 in flight of 0.3 s each: a commit interval of 0.15 s holds no more than as many again.
-    const UNCOMMITTED: u32 = 20;
-
     async fn create() -> Self {
         Kafka::with_partitions(1).await
     }
@@ -165,6 +162,13 @@ impl Backlog for Kafka {
 
     fn target(&self) -> String {
         format!("{{ kafka: {{ bootstrap_servers: [\"{}\"], topic: {} }} }}", self.0.bootstrap, self.0.name)
+    }
+
+    async fn settled(&self, _: u64) -> u64 {
+        let (offset, text) = self.0.committed(&self.0.name);
+        let map = metadata::decode(text.as_bytes(), offset).unwrap();
+        let behind = map.map_or(0, |map| map.end - map.base - map.incomplete.len() as i64);
+        u64::try_from(offset.max(0) + behind).unwrap()
     }
 
     /// Records above the committed offset, less those that its map has as finished: here all or

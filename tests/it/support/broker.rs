@@ -11,14 +11,14 @@ pub struct OwnRabbitmq {
 }
 
 impl OwnRabbitmq {
-    /// One of each version that the script can start here, one after the other.
-    pub fn kinds() -> Vec<&'static str> {
-        let is_here = |kind: &&str| match *kind {
+    /// Whether the script can start this kind here. A later stage of tests/run has only one of the
+    /// newer versions, and the stage before has run the tests of the others.
+    pub fn can_be_had(kind: &str) -> bool {
+        match kind {
             "rabbitmq-4" => std::env::var("LONGHAUL_TEST_AMQP_URL_4").is_ok(),
             "rabbitmq-4.3" => std::env::var("LONGHAUL_TEST_AMQP_URL_4_3").is_ok(),
-            _ => true,
-        };
-        ["rabbitmq", "rabbitmq-4", "rabbitmq-4.3"].into_iter().filter(is_here).collect()
+            _ => !std::env::var("LONGHAUL_TEST_RABBITMQ_CTL").is_ok_and(|ctl| ctl.contains("rabbitmq-4")),
+        }
     }
 
     /// Blocks for some seconds.
@@ -32,13 +32,14 @@ impl OwnRabbitmq {
         OwnRabbitmq { folder, kind, url }
     }
 
-    /// `stop`, `start` or `kill` of the node, or `rabbitmqctl …`, which gives up too early on a
-    /// busy machine and is asked again then.
-    pub fn ctl(&self, arguments: &[&str]) {
+    /// `stop`, `start` or `kill` of the node, or `rabbitmqctl …`. On a busy machine rabbitmqctl
+    /// gives up too early, so it is asked several times.
+    pub async fn ctl(&self, arguments: &[&str]) {
         let ctl = self.folder.path().join(self.kind).join("ctl");
         let mut tries = if arguments[0] == "rabbitmqctl" { 4 } else { 1 };
         loop {
-            let output = Command::new(&ctl).args(arguments).output().unwrap();
+            // A blocked thread would stop the test's clock and its workers.
+            let output = tokio::process::Command::new(&ctl).args(arguments).output().await.unwrap();
             tries -= 1;
             if output.status.success() {
                 return;
@@ -47,15 +48,18 @@ impl OwnRabbitmq {
         }
     }
 
-    /// From 4.3 on a consumer of a quorum queue may say itself how long a delivery may stay
-    /// unacked, and does.
+    /// From 4.3 on, the consumer of a quorum queue can set its own ack timeout, and longhaul does.
     pub fn takes_the_consumers_word(&self) -> bool {
         self.kind == "rabbitmq-4.3"
     }
 
     /// How long a delivery may stay unacked, in channels that are opened from now on.
-    pub fn set_ack_timeout(&self, milliseconds: u32) {
-        self.ctl(&["rabbitmqctl", "eval", &format!("application:set_env(rabbit, consumer_timeout, {milliseconds}), application:set_env(rabbit, channel_tick_interval, 500).")]);
+    pub async fn set_ack_timeout(&self, timeout: std::time::Duration) {
+        let milliseconds = timeout.as_millis();
+        let setting = format!(
+            "application:set_env(rabbit, consumer_timeout, {milliseconds}), application:set_env(rabbit, channel_tick_interval, 500)."
+        );
+        self.ctl(&["rabbitmqctl", "eval", &setting]).await;
     }
 }
 

@@ -70,14 +70,30 @@ impl Longhaul {
     pub async fn wait(&mut self) -> ExitStatus {
         match tokio::time::timeout(DEADLINE, self.child.wait()).await {
             Ok(status) => status.unwrap(),
-            Err(_) => panic!("not within {DEADLINE:?}: the end of the process\n{}", self.log()),
+            Err(_) => panic!("not within {DEADLINE:?}: the end of the process"),
         }
     }
 
     /// Asks it to drain, and expects that it ends well.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
         self.terminate();
+        self.drained().await;
+    }
+
+    /// Expects that the drain that was asked for ends well. A second request would end it at once.
+    pub async fn drained(mut self) {
         let status = self.wait().await;
-        assert!(status.success(), "{status}\n{}", self.log());
+        assert!(status.success(), "{status}");
+    }
+}
+
+/// A failing test shows what the program said. Without the log, a failure that does not recur
+/// cannot be explained.
+#[expect(clippy::print_stderr, reason = "the harness shows it with the failure")]
+impl Drop for Longhaul {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("log of the program in the failed test:\n{}", self.log());
+        }
     }
 }

@@ -9,6 +9,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
+use tokio::sync::Semaphore;
 
 /// The answer to a body in its n-th attempt, after the work.
 type Answers = Arc<dyn Fn(&[u8], u32) -> Response + Send + Sync>;
@@ -16,6 +17,8 @@ type Answers = Arc<dyn Fn(&[u8], u32) -> Response + Send + Sync>;
 pub struct Worker {
     pub url: String,
     log: Arc<Mutex<Log>>,
+    /// The permits to end a request, in a worker that holds its requests.
+    gate: Option<Arc<Semaphore>>,
     server: tokio::task::JoinHandle<()>,
 }
 
@@ -31,6 +34,14 @@ pub struct Log {
     pub most_open: usize,
 }
 
+/// The time that the work takes.
+#[derive(Clone)]
+enum Work {
+    Takes(Duration),
+    /// Each request waits for a permit. A closed gate holds no request.
+    Held(Arc<Semaphore>),
+}
+
 /// Counts a request that ends, however it ends.
 struct Open(Arc<Mutex<Log>>);
 
@@ -38,6 +49,27 @@ impl Worker {
     /// Takes `wait` for each item and answers 200.
     pub async fn start(wait: Duration) -> Self {
         Worker::with_verdict(wait, |_| StatusCode::OK).await
+    }
+
+    /// Holds every request until the test releases it, and answers 200. The test decides when the
+    /// work ends, so it does not depend on the speed of the machine.
+    pub async fn held() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gate = Arc::new(Semaphore::new(0));
+        let answer: Answers = Arc::new(|_, _| StatusCode::OK.into_response());
+        let mut worker = Worker::serve(listener, Work::Held(gate.clone()), answer);
+        worker.gate = Some(gate);
+        worker
+    }
+
+    /// Lets `count` requests end, running ones first.
+    pub fn release(&self, count: usize) {
+        self.gate.as_ref().expect("a worker that holds").add_permits(count);
+    }
+
+    /// Lets all requests end, also the later ones.
+    pub fn release_all(&self) {
+        self.gate.as_ref().expect("a worker that holds").close();
     }
 
     pub async fn with_verdict(wait: Duration, verdict: fn(&[u8]) -> StatusCode) -> Self {
@@ -55,7 +87,7 @@ impl Worker {
     pub async fn with_attempts(wait: Duration, verdict: fn(&[u8], u32) -> StatusCode) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let answer: Answers = Arc::new(move |body, attempt| verdict(body, attempt).into_response());
-        Worker::serve(listener, wait, answer)
+        Worker::serve(listener, Work::Takes(wait), answer)
     }
 
     pub fn listen(
@@ -63,19 +95,19 @@ impl Worker {
         wait: Duration,
         answer: impl Fn(&[u8]) -> Response + Send + Sync + 'static,
     ) -> Self {
-        Worker::serve(listener, wait, Arc::new(move |body, _| answer(body)))
+        Worker::serve(listener, Work::Takes(wait), Arc::new(move |body, _| answer(body)))
     }
 
-    fn serve(listener: tokio::net::TcpListener, wait: Duration, answer: Answers) -> Self {
+    fn serve(listener: tokio::net::TcpListener, wait: Work, answer: Answers) -> Self {
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let log: Arc<Mutex<Log>> = Arc::default();
         let shared = log.clone();
         let router = Router::new()
-            .fallback(move |request: Request| work(shared.clone(), request, wait, answer.clone()));
+            .fallback(move |request: Request| work(shared.clone(), request, wait.clone(), answer.clone()));
         let server = tokio::spawn(async move {
             axum::serve(listener, router).await.unwrap();
         });
-        Worker { url, log, server }
+        Worker { url, log, gate: None, server }
     }
 
     pub fn log(&self) -> Log {
@@ -107,7 +139,7 @@ impl Drop for Open {
     }
 }
 
-async fn work(log: Arc<Mutex<Log>>, request: Request, wait: Duration, answers: Answers) -> Response {
+async fn work(log: Arc<Mutex<Log>>, request: Request, wait: Work, answers: Answers) -> Response {
     let (parts, body) = request.into_parts();
     let mut bytes = Vec::new();
     let mut chunks = body.into_data_stream();
@@ -127,7 +159,14 @@ async fn work(log: Arc<Mutex<Log>>, request: Request, wait: Duration, answers: A
         seen.most_open = seen.most_open.max(seen.open);
         Open(log.clone())
     };
-    tokio::time::sleep(wait).await;
+    match wait {
+        Work::Takes(wait) => tokio::time::sleep(wait).await,
+        Work::Held(gate) => {
+            if let Ok(permit) = gate.acquire().await {
+                permit.forget();
+            }
+        }
+    }
     let mut seen = log.lock().unwrap();
     *seen.finished.entry(id).or_default() += 1;
     answer
