@@ -1,5 +1,5 @@
-//! The cost of the tracker for each record: with as many in flight as it admits, one record is
-//! received and one at random is completed. One core; the bound is 20 ns for the pair.
+//! Measures the cost of the tracker per record. With as many records in flight as it admits, one is
+//! received and a random one is completed. On one core the bound is 20 ns for the pair.
 //!
 //! ```text
 //! cargo bench --bench tracker
@@ -13,10 +13,10 @@ use longhaul::source::kafka::tracker::{MAX_INCOMPLETE, Tracker};
 
 const LOG: metadata::Log = metadata::Log { id: u128::MAX, is_replacement: true };
 
-/// Completions drawn ahead, so that no random number is drawn in the measured loop.
+/// The number of completions drawn in advance, so that the measured loop draws no random number.
 const DRAWS: usize = 1 << 16;
 
-/// A tracker with all of `in_flight` taken, and which of them to complete next.
+/// A tracker with `in_flight` records, and the order in which to complete them.
 struct Load {
     tracker: Tracker,
     in_flight: Vec<i64>,
@@ -37,8 +37,8 @@ impl Load {
         Load { tracker, next: in_flight as i64, in_flight: offsets, draws, turn: 0 }
     }
 
-    /// Completes one at random and receives another, as the poll thread does. The oldest is drawn
-    /// long before the window is as long as it may be, so that the next is always admitted.
+    /// Completes a random record and receives another, as the poll thread does. The oldest record
+    /// is drawn long before the window reaches its limit, so the next one is always admitted.
     fn turn(&mut self) {
         let slot = usize::from(self.draws[self.turn % DRAWS]);
         self.turn += 1;
@@ -62,7 +62,8 @@ fn tracker(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A commit makes one snapshot of each partition that changed, five times a second at most.
+/// Measures the snapshot. A commit makes one for each changed partition, at most five times a
+/// second.
 fn commit(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("commit");
     let mut load = Load::new(MAX_INCOMPLETE);

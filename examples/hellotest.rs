@@ -1,8 +1,8 @@
-//! The sample worker as a program: `TARGET`, `WAITSECOND` (such as `30s`) and `PORT` in the
-//! environment.
+//! The sample worker as a program. It reads `TARGET`, `WAITSECOND` (such as `30s`) and `PORT` from
+//! the environment.
 //!
-//! It stops on SIGTERM after the requests that run, as a worker behind a queue should: Knative
-//! stops replicas that are still busy.
+//! After SIGTERM it finishes the running requests, as every worker behind a queue should, because
+//! Knative also stops busy replicas.
 
 use anyhow::Context;
 use longhaul::knative::hellotest::{Settings, router};

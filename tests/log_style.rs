@@ -1,5 +1,5 @@
-//! Log lines have one style: the message is a literal that starts with a capital letter and has no
-//! final full stop. Values are fields.
+//! Checks the style of log lines: the message is a literal that starts with a capital letter and
+//! has no final full stop. Values are fields.
 
 #![allow(clippy::unwrap_used, reason = "a failing test may panic")]
 

@@ -16,7 +16,7 @@ use tokio::process::Command;
 
 use crate::measure::ITEM_BYTES;
 
-/// Where items come from.
+/// The source of the items.
 pub enum Queue {
     Kafka { partitions: i32 },
     Rabbitmq { url: String, version: String, kind: &'static str, ctl: Option<OsString> },
@@ -29,7 +29,7 @@ pub struct Filled {
     pub source: String,
 }
 
-/// One of each kind on each broker that there is. RabbitMQ 4 may be missing.
+/// Returns a queue of each kind on each available broker. RabbitMQ 4 may be missing.
 pub async fn queues() -> Result<Vec<Queue>> {
     let mut queues = vec![Queue::Kafka { partitions: 1 }, Queue::Kafka { partitions: 8 }];
     let urls = [variable("LONGHAUL_TEST_AMQP_URL")]
@@ -79,10 +79,10 @@ impl Queue {
         Ok(Filled { name, source })
     }
 
-    /// After RabbitMQ was filled, the process of a classic queue may collect the garbage of the
-    /// filling again and again while the queue is emptied, or not at all, as its heap happens to
-    /// stand: 17,000 items/s or 26,000. So it is collected before, and each bridge meets the same
-    /// broker. A RabbitMQ that tests/brokers did not start is left as it is.
+    /// Lets RabbitMQ collect its garbage before a measurement. Otherwise the process of a classic
+    /// queue may collect the garbage of the filling while the queue is emptied, or may not,
+    /// depending on its heap: 17,000 items/s or 26,000. A RabbitMQ that tests/brokers did not start
+    /// is left alone.
     async fn collect_garbage(&self) -> Result<()> {
         if let Queue::Rabbitmq { ctl: Some(ctl), .. } = self {
             let mut command = Command::new(ctl);

@@ -1,4 +1,4 @@
-//! A process that we started: its CPU time while it lives, and its end.
+//! A child process: its CPU time while it lives, and its end.
 
 use std::process::Stdio;
 
@@ -11,8 +11,8 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts this program again in another role and reads the first line that it prints, where it
-    /// prints one.
+    /// Starts this program again in another role, and reads the first line that it prints, if the
+    /// role prints one.
     pub async fn role(arguments: &[&str], speaks: Speaks) -> Result<(Self, String)> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(arguments).stdout(Stdio::piped()).kill_on_drop(true);
@@ -29,7 +29,8 @@ impl Child {
         Ok(Child { process: command.kill_on_drop(true).spawn()? })
     }
 
-    /// User and system time so far, in seconds (`/proc/PID/stat`, fields 14 and 15, in hundredths).
+    /// Returns user and system time so far, in seconds (`/proc/PID/stat`, fields 14 and 15, in
+    /// hundredths).
     pub fn cpu_seconds(&self) -> Result<f64> {
         let pid = self.process.id().context("the process has ended")?;
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -47,7 +48,7 @@ impl Child {
         Ok(())
     }
 
-    /// Asks it to drain, and waits.
+    /// Asks it to drain, and waits for its end.
     pub async fn terminate(mut self) -> Result<()> {
         let pid = self.process.id().context("the process has ended")?;
         Command::new("kill").arg("-TERM").arg(pid.to_string()).status().await?;

@@ -1,5 +1,5 @@
-//! The upper bound: our own HTTP client with the requests of a bridge, fed from memory; no broker
-//! and no bridge.
+//! Measures the upper bound: our own HTTP client with the requests of a bridge, fed from memory,
+//! without broker and bridge.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub async fn send(url: &str, items: u64) -> Result<()> {
         headers.insert(name, value.parse()?);
     }
     let (slots, body) = (Arc::new(Semaphore::new(IN_FLIGHT)), Bytes::from(vec![b'x'; ITEM_BYTES]));
-    // A task for each item, as in a bridge.
+    // Each item has a task, as in a bridge.
     for _ in 0..items {
         let slot = slots.clone().acquire_owned().await?;
         let (client, request) = (client.clone(), Request { headers: headers.clone(), body: body.clone() });

@@ -1,4 +1,4 @@
-//! The sink as the measuring process sees it.
+//! Asks the sink for its counts.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::child::Child;
 
-/// A case that takes longer than this is broken.
+/// The limit of one case; a longer one is broken.
 const CASE_TIMEOUT: Duration = Duration::from_secs(180);
-/// How often the sink is asked for its count.
+/// The time between two questions for the count.
 const LOOK: Duration = Duration::from_millis(50);
 
 pub struct Counter {
@@ -30,7 +30,7 @@ impl Counter {
         Ok(Counter { url: format!("http://{address}/"), http })
     }
 
-    /// Waits until `items` have come, and answers how much CPU time `sender` had used by then, in
+    /// Waits until `items` have arrived. Returns the CPU time that `sender` had used by then, in
     /// seconds.
     pub async fn wait(&self, items: u64, sender: &Child) -> Result<f64> {
         let began = Instant::now();

@@ -1,7 +1,7 @@
-//! How fast items of 1 KiB go from each broker to a sink that does nothing, 200 in flight, beside
-//! what `wrk` and the same HTTP client fed from memory reach against that sink in the same run.
+//! Measures how fast items of 1 KiB go from each broker to a sink that does nothing, with 200 in
+//! flight. The same run measures `wrk` and the same HTTP client fed from memory, for comparison.
 //!
-//! Each part is a process of its own, so that CPU time can be told apart. Run it with
+//! Each part is a process of its own, so that its CPU time can be measured. Run it with
 //! `benches/run`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints what it measured")]
@@ -17,14 +17,14 @@ mod rest;
 mod sink;
 mod table;
 
-/// As the bridge has it.
+/// The bridge has the same allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    // The program starts itself again in these roles.
+    // The program starts itself again in one of these roles.
     let result = match arguments.get(1).map(String::as_str) {
         Some("sink") => runtime.block_on(sink::serve()),
         Some("client") => {

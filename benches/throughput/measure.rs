@@ -13,13 +13,13 @@ use crate::table::{Run, Table};
 
 pub const IN_FLIGHT: usize = 200;
 pub const ITEM_BYTES: usize = 1024;
-/// Each case is measured so often.
+/// How often each case is measured.
 const ROUNDS: usize = 5;
 
-/// One case as measured.
+/// The result of one case.
 struct Rate {
     per_second: f64,
-    /// CPU time of the sending process for each item, in microseconds.
+    /// CPU time of the sending process per item, in microseconds.
     cpu: Option<f64>,
 }
 
@@ -38,7 +38,8 @@ pub async fn all() -> Result<()> {
         let wrk = wrk(&sink).await?;
         for queue in &queues {
             let filled = queue.fill(items).await?;
-            // Directly before each bridge, so that both meet the same machine.
+            // This runs directly before each bridge, so that the machine is in the same state for
+            // both.
             let client = memory(&sink, items).await?;
             table.add("wrk", wrk.beside(&wrk, &client));
             table.add("same client from memory", client.beside(&wrk, &client));
@@ -114,7 +115,7 @@ async fn bridge(sink: &Counter, items: u64, queue: &Queue, filled: Filled, comma
     Ok(rate)
 }
 
-/// Waits until the sender has sent all, each once.
+/// Waits until the sender has sent all items, each once.
 async fn rate(sink: &Counter, items: u64, sender: &Child) -> Result<Rate> {
     let cpu_seconds = sink.wait(items, sender).await?;
     let taken = sink.take().await?;

@@ -1,15 +1,15 @@
-//! The machine at rest. Brokers go on writing and tidying for seconds after they were filled, and a
-//! program that is measured then would pay for it.
+//! Waits until the machine is idle. Brokers write and tidy up for seconds after they were filled,
+//! which would slow down the measured program.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::time::{Instant, sleep};
 
-/// At rest is a machine that was busy for less than this share of a [`LOOK`].
+/// A machine is idle if it was busy for less than this share of a [`LOOK`].
 const BUSY: f64 = 0.1;
 const LOOK: Duration = Duration::from_millis(1500);
-/// A machine that does something else too is measured as it is.
+/// The longest wait. After it the measurement starts even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub async fn wait() -> Result<()> {
@@ -30,14 +30,14 @@ pub async fn wait() -> Result<()> {
     }
 }
 
-/// The busy time of all cores since the start of the machine, in hundredths of seconds.
+/// The busy time of all cores since the machine started, in hundredths of a second.
 struct Times {
     busy: f64,
     all: f64,
 }
 
-/// `/proc/stat`, first line: user, nice, system, idle, iowait, irq, softirq, steal; guest times are
-/// in user already.
+/// Reads the first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal.
+/// Guest times are already part of user.
 fn times() -> Result<Times> {
     let stat = std::fs::read_to_string("/proc/stat")?;
     let line = stat.lines().next().and_then(|line| line.strip_prefix("cpu ")).context("an odd /proc/stat")?;

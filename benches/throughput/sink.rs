@@ -1,4 +1,4 @@
-//! The sink that does nothing but count: when the first and the last request came, and how many.
+//! A sink that only counts: the requests, and the times of the first and the last one.
 
 use std::sync::Mutex;
 use std::time::Instant;
@@ -18,7 +18,7 @@ struct Seen {
 static SEEN: Mutex<Seen> = Mutex::new(Seen { count: 0, first: None, last: None });
 
 /// Prints its address, then serves until it is killed. `GET /take` answers `COUNT SECONDS` and
-/// starts again; `GET /count` only looks.
+/// starts again at zero; `GET /count` changes nothing.
 pub async fn serve() -> Result<()> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);

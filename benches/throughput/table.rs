@@ -1,16 +1,15 @@
-//! The table at the end: of each case the median over the rounds, and from where to where they
-//! went.
+//! Prints the table at the end: for each case the median over the rounds, and the range.
 
 use std::fmt;
 
 /// One measurement.
 pub struct Run {
     pub per_second: f64,
-    /// The ratio to the measurement of the same minute. The speed of a machine changes from minute
-    /// to minute.
+    /// The ratio to wrk's rate of the same minute, since a machine's speed changes from minute to
+    /// minute.
     pub of_wrk: f64,
     pub of_client: f64,
-    /// CPU time of the sending process for each item, in microseconds, where it could be read.
+    /// CPU time of the sending process per item, in microseconds, if it could be read.
     pub cpu: Option<f64>,
 }
 
@@ -43,7 +42,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// One figure over the rounds.
+/// The spread of one figure over the rounds.
 struct Spread {
     least: f64,
     median: f64,

@@ -1,5 +1,5 @@
-//! The functions that read bytes from outside, each behind a function that takes any bytes. None
-//! may panic, and a text that was read must survive being written and read again.
+//! Feeds any bytes to the functions that read bytes from outside. None may panic, and a text that
+//! was read must survive being written and read again.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -9,14 +9,14 @@ use longhaul::event::{self, KafkaOrigin, Message, Origin, RabbitmqOrigin, Value}
 use longhaul::peers::{Claim, InFlight, Release, Stay, Verdict};
 use longhaul::source::kafka::metadata;
 
-/// The metadata of a committed offset. The first byte is the offset.
+/// Reads the metadata of a committed offset. The first byte is the offset.
 pub fn metadata(data: &[u8]) {
     let (offset, text) = data.split_first().map_or((0, data), |(first, rest)| (*first, rest));
     let _ = metadata::decode(text, offset.into());
 }
 
-/// A message, of both brokers, and a worker's answer. Each line is `name: value`; an empty line
-/// ends the headers.
+/// Reads a message of both brokers, and a worker's answer. Each line is `name: value`; an empty
+/// line ends the headers.
 pub fn event(data: &[u8]) {
     let (head, body) = match data.windows(2).position(|pair| pair == b"\n\n") {
         Some(at) => (&data[..at], &data[at + 2..]),
@@ -53,7 +53,7 @@ pub fn event(data: &[u8]) {
     let _ = event::decode_response(&answer, &body);
 }
 
-/// A configuration file. No mistake may show a secret that stands behind `secret`.
+/// Reads a configuration file. A refusal must name a mistake.
 pub fn configuration(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let features = Features { kafka: true, kafka_tls: true };
@@ -63,7 +63,7 @@ pub fn configuration(data: &[u8]) {
     }
 }
 
-/// The questions of replicas, and the result that they hand over.
+/// Reads the questions of replicas, and the result that they hand over.
 pub fn wire(data: &[u8]) {
     let _ = serde_json::from_slice::<Claim>(data);
     let _ = serde_json::from_slice::<InFlight>(data);
@@ -77,7 +77,7 @@ pub fn wire(data: &[u8]) {
     }
 }
 
-/// The identity of an item, as peers tell it.
+/// Reads the identity of an item, as peers send it.
 pub fn identity(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     if let Some(identity) = Identity::parse(&text) {

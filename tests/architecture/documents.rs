@@ -1,4 +1,4 @@
-//! The documents name things that exist, and the files that people copy are complete.
+//! The documents name things that exist, and the example files are complete.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -91,17 +91,17 @@ fn collect(folder: &Path, extension: &str, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The text between each pair of backticks.
+/// Returns the text between each pair of backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// The targets of `[text](target)`.
+/// Returns the targets of `[text](target)`.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     text.split("](").skip(1).filter_map(|rest| rest.split(')').next())
 }
 
-/// The anchors that GitHub makes of the headings.
+/// Returns the anchors that GitHub makes of the headings.
 fn anchors(file: &Path) -> BTreeSet<String> {
     let text = fs::read_to_string(file).unwrap_or_default();
     let headings = text.lines().filter(|line| line.starts_with('#'));

@@ -1,10 +1,10 @@
-//! The rules of docs/style.md that a machine can check, for every file of the project: code, tests,
-//! benchmarks, scripts, configuration and documents.
+//! Checks the rules of docs/style.md that a machine can check, in every file of the project: code,
+//! tests, benchmarks, scripts, configuration and documents.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The longest line of a comment: it is read beside other windows, and in a review.
+/// The longest line of a comment, so that it fits beside other windows and into a review.
 const WIDTH: usize = 100;
 
 #[test]
@@ -52,8 +52,8 @@ fn words_that_the_style_avoids_are_rare() {
     }
 }
 
-/// Every text file of the project that a person writes. This file names the words, so it is left
-/// out; generated files repeat the text of others.
+/// Returns every text file of the project that a person writes. This file names the words, so it is
+/// left out. Generated files are left out because they repeat the text of others.
 fn files() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();

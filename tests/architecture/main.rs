@@ -1,5 +1,5 @@
-//! The rules of the house that a machine can check. Each has its reason beside it. A change that
-//! breaks a rule on purpose changes the rule here, in the open.
+//! Checks the rules of the code that a machine can check. Each rule has its reason beside it. A
+//! change that breaks a rule on purpose changes the rule here, where a reviewer sees it.
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has said what it has to say")]
 
@@ -213,12 +213,12 @@ fn no_file_is_too_long_to_read() {
     assert!(long.is_empty(), "{}", long.join("\n"));
 }
 
-/// Where `word` stands, for the message.
+/// Returns the places of `word` for the message.
 fn places(source: &Source, word: &str) -> Vec<String> {
     uses(source, word).map(|line| format!("{}:{line}: `{word}`", source.path)).collect()
 }
 
-/// The numbers of the lines of code, comments left out, in which `word` stands.
+/// Returns the numbers of the code lines that contain `word`; comments do not count.
 fn uses<'a>(source: &'a Source, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let is_code = |line: &str| !line.trim_start().starts_with("//");
     source
@@ -229,13 +229,14 @@ fn uses<'a>(source: &'a Source, word: &'a str) -> impl Iterator<Item = usize> + 
         .map(|(index, _)| index + 1)
 }
 
-/// Whether `word` stands in the line and does not begin inside another word.
+/// Whether the line contains `word`, and not only as the end of a longer word.
 fn contains_word(line: &str, word: &str) -> bool {
     line.match_indices(word)
         .any(|(at, _)| !line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_'))
 }
 
-/// The files of the root package as `bridge/mod.rs`, those of a crate as `knative/kpa/mod.rs`.
+/// Returns all source files. A file of the root package is named like `bridge/mod.rs`, a file of a
+/// crate like `knative/kpa/mod.rs`.
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = package(&root.join("src"), "");
@@ -261,7 +262,7 @@ fn read(folder: &Path, file: &Path, prefix: &str) -> Source {
     Source { lines: text.lines().count(), path, code }
 }
 
-/// All files but test modules, which may use anything.
+/// Collects all files, apart from test modules, which may use anything.
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

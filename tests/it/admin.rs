@@ -1,4 +1,4 @@
-//! The admin port and the log of the program itself, with strangers and hostile texts around it.
+//! Puts strangers and hostile texts around the admin port and the log of the program itself.
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Output};
@@ -21,7 +21,7 @@ fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// The answer's head and body.
+/// Returns the answer's head and body.
 async fn ask(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = request.replace("HOST", &address.to_string());
@@ -68,7 +68,7 @@ async fn a_missing_queue_makes_the_bridge_unready_with_the_reason() {
     bridge.stop().await;
 }
 
-/// 1,010 idle connections of strangers stopped all deliveries and the probes.
+/// Before the bound, 1,010 idle connections of strangers stopped all deliveries and the probes.
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_idle_connections_stop_neither_deliveries_nor_probes() {
     let backlog = Rabbitmq::of(Queue::create(&amqp::brokers()[0], QueueKind::Quorum).await);

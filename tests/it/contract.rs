@@ -18,23 +18,23 @@ use crate::support::eventually;
 pub trait Harness {
     type Source: Source;
 
-    /// Whether the broker says that it handed an item over before.
+    /// Whether the broker marks an item that it hands over again.
     const REDELIVERED_FLAG: bool;
     /// Whether an item that is returned comes again in the same session.
     const RETURNED_COMES_AGAIN: bool;
 
     async fn produce(&self, bodies: &[String]);
     fn source(&self, max_in_flight: u16) -> Self::Source;
-    /// Waits until the broker has as many acks of a source that is connected.
+    /// Waits until the broker has this many acks of a connected source.
     async fn acked(&self, count: u64);
     /// Breaks the connection under the source, so that its session is lost.
     async fn cut(&self);
-    /// Items that the broker still has, once no source is connected any more.
+    /// Returns the items that the broker still has, once no source is connected.
     async fn left(&self) -> u64;
     async fn clean_up(self);
 }
 
-/// Makes a test of each promise, run with each of these harnesses in turn.
+/// Makes a test of each promise. It runs with each of these harnesses in turn.
 macro_rules! contract {
     ($harnesses:expr) => {
         contract!(@each $harnesses; delivers_everything_once, bounds_what_is_unsettled, returned_items_come_again,
@@ -93,7 +93,7 @@ async fn bounds_what_is_unsettled<H: Harness>(harness: H) {
     let mut bridge = Bridge::start(harness.source(4));
     let mut held = bridge.deliveries(4).await;
     bridge.nothing_comes().await;
-    // A settle in the middle makes room for exactly one.
+    // A settle in the middle makes room for exactly one more delivery.
     for _ in 0..3 {
         let settled = held.remove(1);
         bridge.settle(settled.outline.id, Settlement::Ack).await;
@@ -205,7 +205,7 @@ async fn stopped_intake_still_settles<H: Harness>(harness: H) {
     let left = 10 - held.len() - leftover.len();
     eventually("the rest to be left", async || harness.left().await == left as u64).await;
 
-    // Nothing was damaged: another source gets the rest.
+    // The late settles damaged nothing, so another source gets the rest.
     let mut next = Bridge::start(harness.source(10));
     for delivery in next.deliveries(left).await {
         next.settle(delivery.outline.id, Settlement::Ack).await;
@@ -218,8 +218,7 @@ async fn stopped_intake_still_settles<H: Harness>(harness: H) {
 async fn close_leaves_nothing_behind<H: Harness>(harness: H) {
     harness.produce(&items(100)).await;
     let mut bridge = Bridge::start(harness.source(100));
-    // In an order of its own, so that code that batches acks meets gaps, and without waiting for
-    // any answer.
+    // The order leaves gaps, for code that batches acks, and no answer is awaited in between.
     let mut held = bridge.deliveries(100).await;
     fastrand::Rng::with_seed(7).shuffle(&mut held);
     for delivery in &held {
@@ -236,8 +235,8 @@ async fn acks_and_returns_do_not_mix<H: Harness>(harness: H) {
     harness.produce(&items(40)).await;
     let mut bridge = Bridge::start(harness.source(40));
     let held = bridge.deliveries(40).await;
-    // No answer is awaited in between, so acks that are written in one go must not swallow the
-    // returns among them.
+    // No answer is awaited in between, so a frame with several acks must not ack a returned
+    // delivery too.
     for (number, delivery) in held.iter().enumerate() {
         let how = if number % 4 == 1 { Settlement::Return } else { Settlement::Ack };
         bridge.command(Command::Settle { id: delivery.outline.id, how });

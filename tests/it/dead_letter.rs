@@ -1,5 +1,5 @@
-//! Dead letters end to end: an item leaves its source only after the write is confirmed, and it
-//! comes whole.
+//! Tests dead letters end to end: an item leaves its source only after the write is confirmed, and
+//! the letter is whole.
 
 mod last_resort;
 mod restore;
@@ -20,7 +20,7 @@ use crate::support::worker::Worker;
 use target::{ClosedPort, KafkaTopic, RabbitmqQueue, Refusing, Target};
 
 const ITEMS: usize = 10;
-/// How long a target is down once the first item is to be written to it.
+/// How long a target stays down after the first item is due to be written to it.
 const DOWN: Duration = Duration::from_secs(2);
 
 macro_rules! down_for_a_while {
@@ -39,7 +39,7 @@ down_for_a_while!(
     kafka_to_a_closed_port: Kafka => ClosedPort,
 );
 
-/// Each item as it is to arrive.
+/// Returns the expected body of each item.
 fn bodies(range: std::ops::Range<usize>) -> BTreeSet<Vec<u8>> {
     range.map(|number| format!("item {number}").into_bytes()).collect()
 }
@@ -58,7 +58,7 @@ async fn nothing_is_acked_while_the_target_is_down<B: Backlog, T: Target>() {
     let worker = Worker::with_verdict(Duration::ZERO, |_| StatusCode::UNPROCESSABLE_ENTITY).await;
     let bridge = Bridge::start(&config(&backlog.source(), &worker, &target.config())).await;
     eventually("all items to be rejected", async || worker.done() == ITEMS).await;
-    // Nothing can be waited for: that nothing happens is the point.
+    // The test shows that nothing happens in this time, so there is no condition to wait for.
     tokio::time::sleep(DOWN).await;
     assert_eq!(bridge.acked(), 0, "acked before the write");
     assert_eq!(target.letters().await, BTreeSet::new());
@@ -66,7 +66,7 @@ async fn nothing_is_acked_while_the_target_is_down<B: Backlog, T: Target>() {
     target.up().await;
     eventually("all letters", async || target.letters().await == bodies(0..ITEMS)).await;
     eventually("all acks", async || bridge.acked() == ITEMS as u64).await;
-    // A fresh item still goes through afterwards.
+    // A new item still passes afterwards.
     backlog.fill([b"fresh".to_vec()].into_iter()).await;
     eventually("the fresh letter", async || target.letters().await.contains(&b"fresh"[..])).await;
     bridge.stop().await;

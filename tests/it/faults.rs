@@ -1,5 +1,5 @@
-//! Faults between a broker, the bridge and the service, each with the result that today's tools
-//! give.
+//! Makes faults between a broker, the bridge and the service. Each test names the result of a
+//! common alternative.
 
 mod clock;
 mod configuration;

@@ -1,5 +1,5 @@
-//! The fuzz targets on seeded inputs: samples with random damage. `fuzz/` runs the same functions
-//! under libfuzzer.
+//! Runs the fuzz targets on seeded inputs: samples with random damage. `fuzz/` runs the same
+//! functions under libfuzzer.
 
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
@@ -58,7 +58,7 @@ fn identities_survive_damage() {
     damaged(targets::identity, &samples.each_ref().map(String::as_str));
 }
 
-/// Feeds every sample, and seeded damage of them. A panic names the seed.
+/// Runs the target on every sample and on seeded damage of it. A panic names the seed.
 fn damaged(target: fn(&[u8]), samples: &[&str]) {
     samples.iter().for_each(|sample| target(sample.as_bytes()));
     for seed in 0..INPUTS {

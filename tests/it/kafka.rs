@@ -1,5 +1,5 @@
-//! The Kafka source and publisher against a real broker, and against librdkafka's mock cluster
-//! where a broker has to fail on command.
+//! Tests the Kafka source and publisher against a real broker, and against librdkafka's mock
+//! cluster if a broker has to fail on command.
 
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures, and what was left out")]

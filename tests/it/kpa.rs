@@ -1,6 +1,5 @@
-//! The autoscaler's arithmetic against recorded decisions of Knative's own code: every file of
-//! `tests/fixtures/kpa-traces`, or of the folder that `LONGHAUL_KPA_TRACES` names, decision for
-//! decision.
+//! Compares the autoscaler's arithmetic with recorded decisions of Knative's own code, one by one:
+//! every file of `tests/fixtures/kpa-traces`, or of the folder in `LONGHAUL_KPA_TRACES`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,7 +22,7 @@ struct Trace {
     decisions: Vec<Decision>,
 }
 
-/// The event `t` seconds after the base; events of the same moment come in their order.
+/// An event `t` seconds after the base. Events at the same time are in their order.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Event {
@@ -73,7 +72,7 @@ fn recordings(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Runs the events and returns where the decisions differ from the recorded ones.
+/// Runs the events and returns the decisions that differ from the recorded ones.
 fn replay(trace: &Trace) -> Vec<String> {
     let cluster = Cluster::parse(&trace.config).unwrap_or_else(|e| panic!("{e}"));
     let config = Config::resolve(&cluster, &trace.annotations, trace.container_concurrency);
@@ -113,8 +112,8 @@ fn decide(autoscaler: &mut Autoscaler, trace: &Trace, t: f64, ready: u32) -> Dec
     }
 }
 
-/// Counts must be equal; the two averages may differ in the digits that a sum in another order
-/// changes.
+/// Whether two decisions agree. Counts must be equal; the averages may differ in the last digits,
+/// which depend on the order of a sum.
 fn same(expected: &Decision, got: &Decision) -> bool {
     let close = |a: f64, b: f64| (a - b).abs() <= 1e-9 * a.abs().max(1.0);
     expected.t == got.t
@@ -126,7 +125,8 @@ fn same(expected: &Decision, got: &Decision) -> bool {
         && close(expected.panic, got.panic)
 }
 
-/// The recorder kept `t` in whole nanoseconds; the seconds of the file are rounded back to them.
+/// The recorder measured `t` in whole nanoseconds, so the file's seconds are rounded to
+/// nanoseconds.
 fn moment(trace: &Trace, t: f64) -> Time {
     Time::from_unix_nanos(trace.base_unix * 1_000_000_000 + (t * 1e9).round() as i64)
 }

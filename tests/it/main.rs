@@ -1,4 +1,4 @@
-//! The one integration binary: a module for each concern, so that everything links once.
+//! The only integration binary. It has a module for each concern, so everything links once.
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has said what it has to say")]
 

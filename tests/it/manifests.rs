@@ -1,12 +1,13 @@
-//! The files that people start from: every example configuration loads without a mistake, and the
-//! limits that are written in more than one place agree.
+//! Checks the files that people start from: every example loads without a mistake, and limits that
+//! are written in several places agree.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use longhaul::config::{Config, Features, Span, load};
 
-/// Loads a file as the image would: all features, every variable set, every `${file:…}` readable.
+/// Loads a file like the image would: with all features, and with every variable and `${file:…}`
+/// readable.
 fn load_example(file: &Path) -> Config {
     let folder = tempfile::tempdir().unwrap();
     let text = with_readable_files(&fs::read_to_string(file).unwrap(), folder.path());
@@ -49,7 +50,7 @@ fn yaml_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The number behind `key:` where it stands first in `text`, quoted or not.
+/// Returns the number after the first `key:` in `text`, quoted or not.
 fn number(text: &str, key: &str) -> u64 {
     let (_, value) = text.split_once(&format!("{key}:")).unwrap_or_else(|| panic!("no {key}"));
     let digits: String =

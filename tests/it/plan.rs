@@ -1,5 +1,5 @@
-//! The planner against reality: recordings of a running control plane, the demo's own measurement,
-//! and the numbers that follow from the arithmetic.
+//! Compares the planner with reality: recordings of a real control plane, the measured demo, and
+//! numbers that follow from the arithmetic.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ mod curves;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// So many items of the same length, all there at the start.
+/// Returns this many items of the same length, all there at the start.
 fn backlog(items: usize, duration: Duration, max_in_flight: u32, service: Service) -> Scenario {
     Scenario {
         name: "test".to_owned(),
@@ -58,7 +58,7 @@ fn the_demo_is_forecast_within_a_tenth() {
     assert!((12.6..=15.4).contains(&took.median), "{took:?}");
 }
 
-/// Knative's own numbers for one request per replica (facts of a real run of its autoscaler).
+/// Knative's own numbers for one request per replica, from a real run of its autoscaler.
 #[test]
 fn steady_requests_get_the_replicas_that_the_arithmetic_asks_for() {
     for (in_flight, replicas) in [
@@ -88,9 +88,9 @@ fn with_scale_to_zero_off_one_replica_stays() {
     assert!(run.to_floor.is_some());
 }
 
-/// Five replicas for twenty requests, and fifty seconds for waiting and work of twenty: the first
-/// ten are done in two rounds, the other ten are cut at fifty seconds, five of them at work (as the
-/// running control plane did).
+/// Five replicas serve twenty requests, which may wait and run for fifty seconds and take twenty.
+/// The first ten finish in two rounds. The other ten are cut at fifty seconds, five of them while
+/// they run, as on the real control plane.
 #[test]
 fn the_timeout_runs_while_a_request_waits() {
     let mut service = service(&Cluster::default(), &[("max-scale", "5"), ("window", "6s")]);
@@ -138,8 +138,7 @@ fn several_bridges_share_one_queue_and_add_up() {
     assert_eq!((two.drained, two.most_replicas), (one.drained, one.most_replicas));
 }
 
-/// The load that has to be through within ten seconds on one core; it takes a build with
-/// optimisation.
+/// This load must be simulated within ten seconds on one core, which needs an optimised build.
 #[test]
 #[cfg_attr(
     debug_assertions,

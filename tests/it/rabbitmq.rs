@@ -1,5 +1,4 @@
-//! RabbitMQ, where it differs from the other sources: sessions, refusals, topology and messages of
-//! every kind.
+//! Tests RabbitMQ's own behaviour: sessions, refusals, topology and messages of every kind.
 
 mod identity;
 mod odd_messages;
@@ -66,7 +65,7 @@ async fn a_silent_peer_costs_no_connection_once_it_is_given_up() {
     let mut header = [0; 8];
     within("the protocol header", socket.read_exact(&mut header)).await.unwrap();
     connecting.abort();
-    // lapin's own thread holds the socket, and would hold it for as long as the peer is silent.
+    // lapin's own thread holds the socket, and would keep it while the peer is silent.
     assert_eq!(within("the end of the stream", socket.read(&mut header)).await.unwrap(), 0);
 }
 
@@ -83,7 +82,7 @@ async fn a_missing_queue_is_waited_for() {
         let delivery = bridge.delivery().await;
         assert_eq!(delivery.message.body, "first");
 
-        // A queue that is deleted under the consumer ends the session, and is waited for again.
+        // Deleting the queue ends the session, and the source waits for the queue again.
         let options = QueueDeleteOptions::default();
         queue.channel.queue_delete(queue.name.as_str().into(), options).await.unwrap();
         let (_, reason) = bridge.loss().await;
@@ -165,8 +164,8 @@ async fn resumes_after_the_server_closed_the_connection() {
     }
 }
 
-/// What came again in a drain, and is none of its items, is given back by the end of the session.
-/// It stays open until then, and no ack of a later delivery may take it along.
+/// In a drain a session also gets deliveries of unknown items. It returns them at its end. Until
+/// then it stays open, and no ack of a later delivery may ack them too.
 #[tokio::test]
 async fn acks_in_a_drain_take_nothing_along() {
     for url in brokers() {

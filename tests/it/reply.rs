@@ -1,4 +1,5 @@
-//! Replies end to end: the worker's answers, over real brokers, confirmed before the ack.
+//! Tests replies end to end: the worker's answers go over real brokers and are confirmed before the
+//! ack.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::support::{eventually, within};
 
 const DOCUMENT: &str = r#"{"specversion":"1.0","id":"of the structured","source":"/worker","type":"made","datacontenttype":"text/plain","data":"made"}"#;
 
-/// An answer for each body.
+/// Returns the answer to each body.
 fn answer(body: &[u8]) -> Response {
     let event = |name: &'static str, value: &'static str| (name, value);
     match body {
@@ -48,12 +49,12 @@ fn config(source: &str, worker: &Worker, reply: &str) -> String {
     )
 }
 
-/// The target's keys, and whether to wrap.
+/// Returns the key `reply` with this target and `wrap`.
 fn reply(target: &str, wrap: &str) -> String {
     target.replacen('{', &format!("{{ wrap: {wrap},"), 1)
 }
 
-/// Runs an item of each kind through a bridge; all are acked in the end.
+/// Runs an item of each kind through a bridge, and expects that all are acked.
 async fn run(source: &impl Backlog, reply: &str) {
     source.fill(["binary", "structured", "plain", "none"].into_iter().map(|body| body.into())).await;
     let worker = Worker::with_answer(Duration::ZERO, answer).await;
@@ -64,7 +65,7 @@ async fn run(source: &impl Backlog, reply: &str) {
     assert_eq!(source.left().await, 0);
 }
 
-/// The events by id, with the data, as a bridge behind the target reads them.
+/// Returns the events by id, with their data, as a bridge behind the target reads them.
 fn events(messages: &[Arc<Message>]) -> BTreeMap<String, Parts> {
     let event = |message: &Arc<Message>| decode(message, String::new).unwrap().expect("a CloudEvent");
     messages.iter().map(event).map(|parts| (parts.event.id().to_owned(), parts)).collect()
@@ -144,7 +145,7 @@ async fn an_exchange_gets_the_routing_key() {
     source.remove().await;
 }
 
-/// A place for replies that is not there yet.
+/// A target of replies that does not exist yet.
 trait Missing {
     async fn name() -> Self;
     fn config(&self) -> String;
@@ -198,7 +199,7 @@ async fn an_unconfirmed_reply_keeps_its_item<S: Backlog, T: Missing>() {
     let bridge = Bridge::start(&config(&source.source(), &worker, &target.config())).await;
     let failures = || bridge.count("longhaul_write_failures_total", "");
     eventually("a reply that is not confirmed", async || failures() >= 1).await;
-    // Nothing can be waited for: that nothing happens is the point.
+    // The test shows that nothing happens in this time, so there is no condition to wait for.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!((bridge.acked(), worker.log().started.len()), (0, 1));
 
@@ -221,7 +222,7 @@ async fn a_missing_topic_keeps_the_item() {
     an_unconfirmed_reply_keeps_its_item::<Rabbitmq, Broker>().await;
 }
 
-/// A reply that can never be written: the work was done once, and its item goes to the dead letter
+/// A reply that can never be written: the work is done once, and its item goes to the dead letter
 /// with the reason.
 async fn a_defective_reply_goes_to_the_dead_letter<S: Backlog>() {
     let (source, target, graveyard) = (S::create().await, S::create().await, S::create().await);

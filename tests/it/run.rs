@@ -1,4 +1,4 @@
-//! The main job, end to end: the program, a real broker, a worker.
+//! Tests the main job end to end: the program, a real broker, a worker.
 
 pub mod backlog;
 
@@ -131,7 +131,7 @@ async fn odd_bodies_go_through_whole<B: Backlog>() {
     backlog.remove().await;
 }
 
-/// A hand-written bridge makes 24 runs of it.
+/// A hand-written bridge makes 24 runs in this case.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_connection_cut_three_times_runs_nothing_twice() {
     for url in amqp::brokers() {

@@ -1,4 +1,4 @@
-//! `longhaul serve` as a program, with workers as processes.
+//! Runs `longhaul serve` as a program, with workers as processes.
 
 mod leaks;
 mod replicas;

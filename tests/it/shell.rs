@@ -1,5 +1,5 @@
-//! The shell around the core without a broker: the in-memory source, a scripted sink and a paused
-//! clock, so that hours take milliseconds.
+//! Tests the shell around the core without a broker: with the in-memory source, a scripted sink and
+//! a paused clock, so that hours take milliseconds.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -54,7 +54,7 @@ struct Bed {
 }
 
 impl Bed {
-    /// A pipeline with four slots and this many items.
+    /// Returns a pipeline with four slots and this many items.
     fn start(items: usize, drain_timeout: Duration) -> Self {
         let text = "pipelines: [{ name: test, source: { rabbitmq: { url: 'amqp://h', queue: q } }, \
                     sink: { url: 'http://hours' }, max_in_flight: 4 }]";
@@ -148,7 +148,7 @@ async fn a_drain_that_takes_too_long_cuts_and_acks_nothing() {
 #[tokio::test(start_paused = true)]
 async fn sessions_that_are_lost_every_eleven_minutes_run_nothing_twice() {
     let bed = Bed::start(8, HOUR);
-    // Never at the moment of an ack, which nobody could tell from a lost one.
+    // The cut never meets an ack, because a cut ack could not be told from a lost one.
     for _ in 0..12 {
         sleep(Duration::from_secs(11 * 60)).await;
         bed.queue.cut();

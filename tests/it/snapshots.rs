@@ -1,13 +1,11 @@
-//! The words that people and scripts read, as they are now. A change shows up in review as a change
-//! of a file below `tests/it/snapshots`. To accept it:
-//! `INSTA_UPDATE=always cargo test --test it snapshots`.
+//! The texts that people and scripts read. A change shows up in review as a change of a file below
+//! `tests/it/snapshots`. To accept it: `INSTA_UPDATE=always cargo test --test it snapshots`.
 
 use std::process::Command;
 
 use longhaul::config::{self, Features};
 
-/// The commands that `longhaul help` lists. A new one is added by name, so that its snapshot is not
-/// forgotten.
+/// Returns the commands that `longhaul help` lists, so that a new command is not forgotten here.
 fn commands() -> Vec<String> {
     let help = longhaul(&["help"]);
     let (_, list) = help.split_once("Commands:\n").unwrap();
@@ -20,7 +18,7 @@ fn commands() -> Vec<String> {
         .collect()
 }
 
-/// Standard output and error of the program, without any setting from the environment.
+/// Returns standard output and error of the program, without any setting from the environment.
 fn longhaul(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_longhaul"))
         .args(arguments)

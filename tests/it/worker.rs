@@ -1,4 +1,5 @@
-//! `longhaul worker` through its small binary: outcomes, stops, and nothing left behind.
+//! Runs `longhaul worker` through its small binary: outcomes, stops, and no process or file left
+//! behind.
 
 mod ends;
 mod input;

@@ -1,8 +1,8 @@
-//! Kafka keeps the contract, as far as a topic can.
+//! Checks the contract on Kafka, as far as a topic can keep it.
 //!
-//! One promise is RabbitMQ's alone: Kafka knows no prefetch (the room in the bridge's channel is
-//! the bound). A cut as such does not lose a session either: the group waits for the member for as
-//! long as its session timeout.
+//! One promise is RabbitMQ's alone: Kafka has no prefetch, so the room in the bridge's channel is
+//! the bound. A cut alone does not lose a session either: the group waits for the member until its
+//! session times out.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::support::relay::Mode;
 
 struct Kafka {
     direct: Broker,
-    /// Where the source goes through.
+    /// The relay between the source and the broker.
     relayed: Option<Relayed>,
 }
 
@@ -43,7 +43,7 @@ impl Kafka {
     fn settings(&self) -> kafka::Settings {
         let broker = self.relayed.as_ref().map_or(&self.direct, |relayed| &relayed.broker);
         let mut settings = broker.settings(&[&broker.name]);
-        // A cut lasts as long.
+        // A cut lasts as long as this timeout.
         settings.session_timeout = Duration::from_secs(2);
         settings
     }
@@ -94,7 +94,8 @@ impl Harness for Kafka {
         relay.set(Mode::Pass);
     }
 
-    /// Records from the committed offset on that the committed map does not have as done.
+    /// Counts the records from the committed offset on that the committed map does not list as
+    /// done.
     async fn left(&self) -> u64 {
         let (committed, text) = self.direct.committed(&self.direct.name);
         let (end, base) = (self.log_end().await, committed.max(0));

@@ -1,4 +1,4 @@
-//! The fake keeps the contract, so tests built on it say something about brokers.
+//! Checks the contract on the fake, so that tests with the fake say something about brokers.
 
 use longhaul::delivery::Identity;
 use longhaul::event::{Message, Origin, RabbitmqOrigin};

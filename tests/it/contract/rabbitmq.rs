@@ -1,4 +1,4 @@
-//! RabbitMQ keeps the contract, on every broker at hand and with both kinds of queue.
+//! Checks the contract on every available RabbitMQ, with both kinds of queue.
 
 use lapin::BasicProperties;
 use longhaul::config::QueueKind;
@@ -42,7 +42,8 @@ impl Harness for Rabbitmq {
         rabbitmq::Source::new(self.queue.source(&url, max_in_flight))
     }
 
-    /// The next delivery, which the caller has, came for the last ack.
+    /// With this prefetch the caller's next delivery arrives only after the last ack, so there is
+    /// nothing to wait for.
     async fn acked(&self, _count: u64) {}
 
     async fn cut(&self) {

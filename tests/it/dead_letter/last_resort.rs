@@ -1,5 +1,5 @@
-//! Letters that a real broker can never accept whole: the body, the id and the reason arrive all
-//! the same.
+//! Writes letters that a real broker can never accept whole: the body, the id and the reason still
+//! arrive.
 
 use std::sync::Arc;
 
@@ -27,7 +27,8 @@ fn with_large_headers(body: Bytes) -> Message {
     Message { body, headers, origin: Origin::Rabbitmq(origin) }
 }
 
-/// A key that no header of RabbitMQ can hold, and a type that no property can.
+/// Returns a message with a key that is too large for RabbitMQ's headers, and a type that is too
+/// long for a property.
 fn with_a_large_key() -> Message {
     let origin =
         KafkaOrigin { topic: "jobs".to_owned(), key: Some(vec![7; 900_000].into()), ..Default::default() };
@@ -53,7 +54,7 @@ async fn arrives(target: &Target, message: Message, graveyard: &impl Backlog, mi
 
 #[tokio::test]
 async fn to_rabbitmq_with_any_frame() {
-    // RabbitMQ 4.3 accepts no connection with smaller frames.
+    // RabbitMQ 4.3 refuses connections with smaller frames.
     for query in ["", "?frame_max=8192"] {
         for (message, missing) in [
             (with_large_headers(Bytes::from_static(BODY)), "header large"),

@@ -1,5 +1,5 @@
-//! A dead letter that was written to a real broker and read back gives the item again, whichever
-//! broker it came from.
+//! Writes dead letters to a real broker, reads them back and restores the item, for items of both
+//! brokers.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -18,7 +18,7 @@ use crate::support::within;
 
 const BODY: &[u8] = &[0xff, 0x00, b'\n'];
 
-/// A RabbitMQ item with every kind of header and property, and its restored form.
+/// Returns a RabbitMQ item with every kind of header and property, and its restored form.
 fn of_rabbitmq() -> (Message, Restored) {
     let headers = vec![
         ("bool".to_owned(), Value::Bool(true)),
@@ -50,7 +50,7 @@ fn of_rabbitmq() -> (Message, Restored) {
     let origin =
         RabbitmqOrigin { queue: "jobs/eu".to_owned(), properties: properties.clone(), ..Default::default() };
     let mut all = headers.clone();
-    // Headers of an earlier failure and of the broker are not the item's.
+    // Headers of an earlier failure, and of the broker, do not belong to the item.
     all.push(("longhaul-attempts".to_owned(), Value::Int(3)));
     all.push(("knativeerrorcode".to_owned(), Value::Int(500)));
     all.push(("x-delivery-count".to_owned(), Value::Int(3)));
@@ -59,7 +59,7 @@ fn of_rabbitmq() -> (Message, Restored) {
     (message, Restored { from: Place::Rabbitmq { queue: "jobs/eu".to_owned() }, outgoing, left_out: None })
 }
 
-/// A Kafka item with names that repeat and are in no order, and its restored form.
+/// Returns a Kafka item with unsorted and repeated names, and its restored form.
 fn of_kafka() -> (Message, Restored) {
     let value = |bytes: &'static [u8]| Value::Bytes(Bytes::from_static(bytes));
     let headers = vec![
@@ -111,7 +111,7 @@ async fn through(publisher: &dyn Publisher, broker: Broker, graveyard: &impl Bac
     }
 }
 
-/// With headers that a table of AMQP can hold as they are.
+/// Returns a Kafka item whose headers fit unchanged into a table of AMQP.
 fn of_kafka_without_a_key() -> (Message, Restored) {
     let (mut message, mut restored) = of_kafka();
     let Origin::Kafka(origin) = &mut message.origin else { panic!("made above") };
@@ -122,7 +122,7 @@ fn of_kafka_without_a_key() -> (Message, Restored) {
     (message, restored)
 }
 
-/// A record without a value, which says that its key is gone.
+/// Returns a record without a value, which marks its key as deleted.
 fn tombstone() -> (Message, Restored) {
     let (mut message, mut restored) = of_kafka();
     let Origin::Kafka(origin) = &mut message.origin else { panic!("made above") };

@@ -1,4 +1,4 @@
-//! Places for dead letters that are down until a test says otherwise.
+//! Targets of dead letters that are down until a test brings them up.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -22,16 +22,16 @@ use crate::support::relay::{Mode, Relay};
 use crate::support::worker::Worker;
 
 pub trait Target {
-    /// A target that nothing can be written to.
+    /// Makes a target that is down.
     async fn down() -> Self;
     async fn up(&mut self);
-    /// The key `dead_letter` of the configuration.
+    /// Returns the key `dead_letter` of the configuration.
     fn config(&self) -> String;
-    /// The bodies that were confirmed so far, asked for as often as a test likes.
+    /// Returns the bodies that were confirmed so far. It may be called often.
     async fn letters(&self) -> BTreeSet<Vec<u8>>;
 }
 
-/// Behind a network that refuses connections.
+/// A queue behind a network that refuses connections.
 pub struct RabbitmqQueue {
     queue: Queue,
     relay: Relay,
@@ -63,11 +63,11 @@ impl Target for RabbitmqQueue {
     }
 }
 
-/// A broker that closes its connections and takes no new ones. It is librdkafka's mock: a real one
-/// tells its clients its own address, so that no relay stays in between, and to stop it would stop
-/// it for all other tests.
+/// A topic of a broker that closes its connections and takes no new ones. It is librdkafka's mock:
+/// a real broker sends clients to its own address, past any relay, and stopping it would disturb
+/// all other tests.
 pub struct KafkaTopic {
-    /// Dropped first: it waits for its broker.
+    /// This field is dropped first, because it waits for its broker.
     consumer: BaseConsumer,
     cluster: MockCluster<'static, DefaultProducerContext>,
     taken: RefCell<BTreeSet<Vec<u8>>>,
@@ -99,7 +99,7 @@ impl Target for KafkaTopic {
 
     async fn letters(&self) -> BTreeSet<Vec<u8>> {
         while let Some(polled) = self.consumer.poll(Duration::from_millis(50)) {
-            // An error says that the broker is down.
+            // An error means that the broker is down.
             let Ok(record) = polled else { continue };
             self.taken.borrow_mut().insert(record.payload().unwrap().to_vec());
         }
@@ -107,7 +107,7 @@ impl Target for KafkaTopic {
     }
 }
 
-/// Nobody listens, and the port is kept free for later.
+/// A port on which nobody listens. It stays reserved for later.
 pub struct ClosedPort {
     url: String,
     socket: Option<TcpSocket>,

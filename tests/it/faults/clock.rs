@@ -1,5 +1,5 @@
-//! A wall clock that is set while work runs. Only names and stamps go by it: nothing ends, starts
-//! or is lost for it.
+//! Moves the wall clock while work runs. Only names and timestamps depend on it: no request ends or
+//! starts because of it, and no item is lost.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;
@@ -14,7 +14,7 @@ use crate::support::worker::Worker;
 
 const DAY: i64 = 24 * 60 * 60;
 
-/// The clock of the programs that are started with its environment.
+/// The wall clock of the programs that are started with its environment.
 struct WallClock {
     file: std::fs::File,
     folder: tempfile::TempDir,
@@ -36,7 +36,7 @@ impl WallClock {
         clock
     }
 
-    /// By how many seconds it is ahead of the machine's.
+    /// Sets how many seconds it is ahead of the machine's clock.
     fn set_ahead(&self, seconds: i64) {
         self.file.write_all_at(&seconds.to_ne_bytes(), 0).unwrap();
     }
@@ -47,7 +47,7 @@ impl WallClock {
     }
 }
 
-/// Set on by a day under running work, and back by two.
+/// Moves the clock forward by a day while work runs, and then back by two.
 async fn a_wall_clock_that_jumps(backlog: impl Backlog, source: &str) {
     backlog.fill((0..4).map(|number| format!("item {number}").into_bytes())).await;
     let worker = Worker::held().await;
@@ -81,8 +81,8 @@ async fn rabbitmq_work_outlasts_a_wall_clock_that_jumps() {
     a_wall_clock_that_jumps(backlog, &source).await;
 }
 
-/// librdkafka waits by the wall clock, and has to keep its group for longer than the session
-/// timeout.
+/// librdkafka waits by the wall clock, and must keep its place in the group for longer than the
+/// session timeout.
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_work_outlasts_a_wall_clock_that_jumps() {
     let backlog = Kafka::create().await;

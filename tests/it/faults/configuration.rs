@@ -1,5 +1,5 @@
-//! Faults of the configuration that the service reports: they cost no item, and the pipeline says
-//! why it stands still.
+//! Makes faults of the configuration that the service reports. They cost no item, and the pipeline
+//! tells why it stands still.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,10 +19,10 @@ use crate::support::rabbitmq::{self as amqp, Queue};
 use crate::support::worker::Worker;
 
 const ITEMS: usize = 60;
-/// Requests that the service accepts before the credential expires.
+/// How many requests the service accepts before the credential expires.
 const ACCEPTED: usize = 20;
 
-/// A credential expires in the middle of the work, and is renewed later.
+/// Lets a credential expire in the middle of the work, and renews it later.
 async fn an_expired_credential(backlog: &impl Backlog, graveyard: &impl Backlog) {
     backlog.fill((0..ITEMS).map(|number| format!("item {number}").into_bytes())).await;
     let accepts = Arc::new(AtomicUsize::new(ACCEPTED));

@@ -1,5 +1,5 @@
-//! `order: key` on Kafka, with work that fails now and then: one record of a key at a time, in
-//! order, and others go on.
+//! Runs `order: key` on Kafka with work that sometimes fails: the records of a key run one at a
+//! time and in order, while other keys continue.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -20,10 +20,10 @@ const OF_EACH: usize = 10;
 const WORK: Duration = Duration::from_millis(20);
 const PARTITIONS: i32 = 4;
 
-/// By key: which record, and when.
+/// For each key the number of each started record, and its time.
 type Starts = BTreeMap<usize, Vec<(usize, Instant)>>;
 
-/// A topic whose bodies are `KEY NUMBER`, the numbers of each key in order.
+/// Fills a topic with bodies `KEY NUMBER`, where the numbers of each key are in order.
 async fn filled(keys: usize, of_each: usize) -> Kafka {
     let backlog = Kafka::with_partitions(PARTITIONS).await;
     let producer: FutureProducer = backlog.0.client().create().unwrap();
@@ -78,7 +78,7 @@ async fn kafka_records_of_a_key_run_one_at_a_time_and_in_order() {
     backlog.remove().await;
 }
 
-/// The held record waits for a person, and its key with it.
+/// A held record waits for a person, and so does the rest of its key.
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_held_record_blocks_its_key_and_no_other() {
     let backlog = filled(4, 3).await;

@@ -1,4 +1,4 @@
-//! Several replicas of the bridge on one queue or topic.
+//! Runs several replicas of the bridge on one queue or topic.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::support::rabbitmq::{self as amqp, Queue};
 use crate::support::relay::{Mode, Relay};
 use crate::support::worker::Worker;
 
-/// Ports for the admin servers of some replicas, free a moment ago.
+/// Returns ports for the admin servers of some replicas. They were free a moment ago.
 fn ports<const COUNT: usize>() -> [u16; COUNT] {
     let listeners = [(); COUNT].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
-/// The configuration of the replica whose admin server has `port`.
+/// Returns the configuration of the replica whose admin server has `port`.
 fn replica(source: &str, worker: &Worker, max_in_flight: usize, port: u16, all: &[u16]) -> String {
     let addresses: Vec<String> = all.iter().map(|port| format!("\"http://127.0.0.1:{port}\"")).collect();
     let more = format!(
@@ -28,7 +28,7 @@ fn replica(source: &str, worker: &Worker, max_in_flight: usize, port: u16, all: 
     config(source, worker, max_in_flight, &more)
 }
 
-/// A replica with 8 items in its hands, behind a relay, and one that has none.
+/// A replica with 8 items in hand, behind a relay, and a replica without items.
 struct Pair {
     backlog: Rabbitmq,
     worker: Worker,
@@ -52,7 +52,7 @@ impl Pair {
         eventually("all slots to be taken", async || worker.log().open == 8).await;
         let second = Longhaul::run(&replica(&backlog.source(), &worker, 8, all[1], &all));
         eventually("the second replica", async || second.log().contains("is up")).await;
-        // The first never comes back.
+        // The first replica never reconnects.
         relay.set(Mode::Refuse);
         let metrics = format!("http://127.0.0.1:{}/metrics", all[1]);
         Pair { backlog, worker, relay, first, second, metrics }
@@ -80,7 +80,7 @@ impl Pair {
     }
 }
 
-/// One dropped connection under 8 running items made RabbitmqSource run 16.
+/// RabbitmqSource ran 16 requests after one connection was dropped under 8 running items.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_items_of_a_lost_connection_are_not_begun_again_by_another_replica() {
     for url in amqp::brokers() {
@@ -97,8 +97,8 @@ async fn rabbitmq_items_of_a_lost_connection_are_not_begun_again_by_another_repl
 }
 
 /// The broker has given the first replica up and hands its items to the second, while the first
-/// hears nothing: asked for them, it finds out that its session is dead, which takes longer than
-/// any other answer.
+/// notices nothing. When the second asks for the items, the first finds out that its session is
+/// dead, which takes longer than any other answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_items_of_a_session_that_is_dead_unnoticed_are_handed_over() {
     let pair = Pair::start(&amqp::brokers()[0]).await;
@@ -144,7 +144,7 @@ async fn kafka_rolling_restart_loses_nothing_and_runs_nothing_twice() {
     rolling_restart::<Kafka>().await;
 }
 
-/// With 200 records in flight, a hand-written consumer ran 185 of them again when a second member
+/// A hand-written consumer with 200 records in flight ran 185 of them again when a second member
 /// joined.
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_rebalance_runs_nothing_twice_and_new_records_start_at_once() {
@@ -171,8 +171,8 @@ async fn kafka_rebalance_runs_nothing_twice_and_new_records_start_at_once() {
     backlog.remove().await;
 }
 
-/// Scaled to zero, or stopped with compose: nobody stays who could take a result over, so each
-/// keeps its partitions and commits the records that it finishes.
+/// The bridge is scaled to zero, or stopped with compose. No replica stays to take a result over,
+/// so each keeps its partitions and commits the records that it finishes.
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_replicas_that_stop_together_commit_what_they_finish() {
     let backlog = Kafka::with_partitions(4).await;
@@ -194,7 +194,7 @@ async fn kafka_replicas_that_stop_together_commit_what_they_finish() {
         assert!(replica.wait().await.success(), "{}", replica.log());
     }
     assert_eq!(worker.done(), 20, "{}\n{}", first.log(), second.log());
-    // The first records of a new replica are not among them.
+    // The first records of a new replica are not counted.
     let third = start(all[2]);
     backlog.spread(20..24, 4).await;
     eventually("the new records", async || worker.done() == 24).await;

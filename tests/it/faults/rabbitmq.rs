@@ -1,4 +1,4 @@
-//! Lost sessions of every kind, on RabbitMQ. No item runs twice, because its redelivery finds the
+//! Loses sessions in every way, on RabbitMQ. No item runs twice, because its redelivery finds the
 //! open request.
 
 use std::time::Duration;
@@ -24,7 +24,7 @@ async fn filled(url: &str, items: usize) -> Rabbitmq {
     backlog
 }
 
-/// All `items` were done in one call each, and the broker has none left.
+/// Asserts that each item ran in exactly one call, and that the broker has none left.
 async fn all_done_once(bridge: Longhaul, worker: &Worker, backlog: &Rabbitmq, items: usize) {
     eventually("all items to be done", async || worker.done() == items).await;
     eventually("the broker to be empty", async || backlog.left().await == 0).await;
@@ -152,7 +152,7 @@ async fn a_restart_under_running_items(broker: &OwnRabbitmq) {
     all_done_once(bridge, &worker, &backlog, 20).await;
 }
 
-/// A blocked connection writes nothing; acks go on over the other.
+/// A blocked connection writes nothing, but acks continue on the other one.
 async fn a_memory_alarm_while_dead_letters_are_due(broker: &OwnRabbitmq) {
     let backlog = filled(&broker.url, 10).await;
     let graveyard = filled(&broker.url, 0).await;
@@ -167,8 +167,8 @@ async fn a_memory_alarm_while_dead_letters_are_due(broker: &OwnRabbitmq) {
     all_done_once(bridge, &worker, &backlog, 10).await;
 }
 
-/// The broker gives the items to nobody else while it believes in the old connection, and to us
-/// once it does not.
+/// While the broker trusts the old connection it gives the items to nobody else. After that it
+/// gives them back to this bridge.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_connection_that_stalls_runs_nothing_twice() {
     let url = &amqp::brokers()[0];
@@ -186,7 +186,7 @@ async fn rabbitmq_connection_that_stalls_runs_nothing_twice() {
     all_done_once(bridge, &worker, &backlog, 8).await;
 }
 
-/// A quorum queue with this limit drops an item at its fifth return, without a word.
+/// A quorum queue with this limit silently drops an item at its fifth return.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_delivery_limit_takes_nothing_that_is_in_our_hands() {
     for url in amqp::brokers() {
@@ -210,8 +210,8 @@ async fn rabbitmq_delivery_limit_takes_nothing_that_is_in_our_hands() {
                 bridge.log().matches("Redelivery adopted").count() >= 4 * (cut - 1)
             })
             .await;
-            // An ack of an old delivery that is cut off on its way may be one too many to tell from
-            // another item's.
+            // A cut may hide an ack of an old delivery. After it, one item more than necessary
+            // could run, because another item may have the same bytes.
             relay.quiet().await;
         }
         assert!(bridge.log().contains("copied to its own queue"), "{}", bridge.log());

@@ -1,5 +1,5 @@
-//! Attempts that survive the bridge, waits that are spent in the broker, and a breaker that keeps a
-//! queue from its dead letter.
+//! Tests attempts that survive the bridge, waits in the broker, and a breaker that keeps items out
+//! of the dead letter.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ async fn on_each_broker(test: impl AsyncFn(String)) {
 
 /// Killed after each failed attempt, while the next one waits.
 ///
-/// `noted` tells when the broker has stored all that it can hold about an attempt.
+/// `noted` tells when the broker has stored everything that it can store about an attempt.
 async fn killed_between_attempts(
     backlog: &impl Backlog,
     graveyard: &impl Backlog,
@@ -77,7 +77,7 @@ async fn rabbitmq_attempts_survive_a_kill_in_the_parking_queue() {
         let backlog = Rabbitmq::of(Queue::create(&url, QueueKind::Classic).await);
         let graveyard = Rabbitmq::of(Queue::create(&url, QueueKind::Quorum).await);
         let parking = format!(", queue: {}.retry", backlog.name());
-        // Killed between the confirm and the ack there would be two items, by right.
+        // A kill between the confirm and the ack would rightly leave two items.
         let acked = |bridge: &Longhaul, _| bridge.log().contains("Settled");
         killed_between_attempts(&backlog, &graveyard, &parking, acked).await;
         backlog.remove().await;
@@ -95,8 +95,8 @@ async fn kafka_attempts_survive_a_kill_in_the_committed_metadata() {
     graveyard.remove().await;
 }
 
-/// A parked item holds no slot: with one slot, ten items fail once each before the first comes
-/// back.
+/// A parked item holds no slot: with one slot, ten items fail once each before the first one
+/// returns.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_parked_items_hold_no_slot_and_keep_their_id() {
     on_each_broker(async |url| {
@@ -121,7 +121,7 @@ async fn rabbitmq_parked_items_hold_no_slot_and_keep_their_id() {
     .await;
 }
 
-/// A thousand items that would all be rejected: the breaker opens after twenty.
+/// A thousand items would all be rejected, but the breaker opens after twenty.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_breaker_keeps_a_queue_out_of_the_dead_letter() {
     let url = &amqp::brokers()[0];
@@ -142,7 +142,7 @@ async fn rabbitmq_breaker_keeps_a_queue_out_of_the_dead_letter() {
     graveyard.remove().await;
 }
 
-/// The breaker is open for an hour; a person closes it.
+/// The breaker is open for an hour, and a person closes it.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_breaker_is_closed_by_hand() {
     let url = &amqp::brokers()[0];
@@ -172,7 +172,8 @@ async fn rabbitmq_breaker_is_closed_by_hand() {
     graveyard.remove().await;
 }
 
-/// Its attempts fail for hours; the records behind it are done, and it goes to the dead letter.
+/// The attempts at the head fail for hours. The records behind it are done, and the head goes to
+/// the dead letter.
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_stuck_head_is_given_up() {
     let (backlog, graveyard) = (Kafka::create().await, Kafka::create().await);
@@ -192,8 +193,8 @@ async fn kafka_stuck_head_is_given_up() {
     graveyard.remove().await;
 }
 
-/// A service whose connections break in mid-request: nobody knows how those requests ended, so they
-/// are made again.
+/// The service breaks connections in the middle of a request. Nobody knows how those requests
+/// ended, so they are made again.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_requests_that_are_reset_are_made_again() {
     let url = &amqp::brokers()[0];

@@ -1,4 +1,4 @@
-//! Members and topics come and go.
+//! Lets members and topics come and go.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -19,7 +19,7 @@ async fn finished_work_moves_with_its_partition() {
     }
     let mut first = Running::with_room(broker.settings(&[topic]), 64);
     let taken = first.take(40).await;
-    // The first of each partition goes on for hours, the rest is done.
+    // The first record of each partition runs for hours, the others are done.
     for delivery in taken.iter().filter(|delivery| delivery.outline.id.tag > 0) {
         first.ack(delivery.outline.id);
     }
@@ -31,8 +31,8 @@ async fn finished_work_moves_with_its_partition() {
     first.wait_for(|event| matches!(event, SourceEvent::Lost { .. })).await;
     until("two partitions each", || first.up().len() == 2 && second.up().len() == 2).await;
 
-    // The first member still runs records of the moved partitions. They are stale, and settle
-    // nothing.
+    // The first member still runs records of the moved partitions. Their settles are stale and
+    // change nothing.
     let kept = first.up();
     for delivery in taken.iter().filter(|delivery| delivery.outline.id.tag == 0) {
         first.ack(delivery.outline.id);
@@ -41,7 +41,7 @@ async fn finished_work_moves_with_its_partition() {
         first.wait_for(|event| *event == SourceEvent::Settled { id, settled: expected }).await;
     }
 
-    // The first leaves; the second gets its partitions, with nothing left to do in them.
+    // The first member leaves. The second gets its partitions, in which no work is left.
     first.close().await;
     until("the second has all", || second.up().len() == 4).await;
     assert!(second.anything_within(Duration::from_millis(500)).await.is_empty());
@@ -76,7 +76,7 @@ async fn waits_for_a_missing_topic() {
     source.close().await;
 }
 
-/// Offsets start again in a topic that was deleted and created again; none of its records may be
+/// A topic that was deleted and created again starts at offset 0 again. None of its records may be
 /// taken for a finished one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_created_anew_is_read_from_its_start() {
@@ -119,14 +119,14 @@ async fn static_members_keep_their_partitions_over_a_restart() {
     let mut again = Running::start(settings.clone());
     assert_eq!(offsets(&again.take(1).await), [0]);
 
-    // A second one with the same name fences the first. Its sessions are lost, nothing is cut, and
-    // it tells the help.
+    // A second member with the same name fences the first. The first loses its sessions, cuts no
+    // request, and reports the fault with its help.
     let mut usurper = Running::start(settings);
     usurper.take(1).await;
     again.wait_for(|event| matches!(event, SourceEvent::Lost { .. })).await;
     let is_told = |event: &SourceEvent| matches!(event, SourceEvent::Problem(problem) if problem.help.contains("instance_id"));
     again.wait_for(is_told).await;
-    // It still answers, and comes back when the other one is gone.
+    // The first member still answers, and returns when the other one is gone.
     again.ack(DeliveryId { epoch: Epoch(0), tag: 0 });
     again.wait_for(|event| matches!(event, SourceEvent::Settled { settled: Settled::Stale, .. })).await;
     usurper.close().await;

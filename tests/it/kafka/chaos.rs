@@ -26,15 +26,14 @@ const MEMBERS: usize = 6;
 const FEWEST: usize = 3;
 const PARTITIONS: i32 = 24;
 const MAX_IN_FLIGHT: usize = 8;
-/// Records written each second: as many as go through with half of the members away.
+/// Records written per second: as many as the group can process while half of the members are away.
 const RATE: usize = 300;
 const BETWEEN_ACTIONS: Duration = Duration::from_secs(5);
-/// The time in which records may have finished without their commit: a commit interval, and the
-/// time to gather and write it.
+/// The time in which finished records may be uncommitted: a commit interval, and the time to gather
+/// and write the commit.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(250);
-/// A member that dies while the group waits for another dead one has this much more that is not
-/// committed: its work until it stopped taking records. Over twenty kills the sum has room for
-/// that.
+/// More records that may be uncommitted if a member dies while the group waits for another dead
+/// one: its work until it stopped taking records. The sum over twenty kills stays below this.
 const IN_A_REBALANCE: usize = 40;
 const MANY_KILLS: usize = 20;
 
@@ -64,7 +63,7 @@ struct Storm {
     members: Vec<Option<Longhaul>>,
     config: String,
     leaving: JoinSet<()>,
-    /// Who was killed, when at the earliest and when at the latest.
+    /// The killed members, with the earliest and the latest time of each kill.
     kills: Vec<(usize, Instant, Instant)>,
     joins: usize,
     leaves: usize,
@@ -112,11 +111,11 @@ impl Storm {
             }
         }
         self.until_done(written).await;
-        // After all that, a fresh item goes through.
+        // A new item still passes after all that.
         broker.produce(&broker.name, 0, ["fresh".to_owned()]).await;
         self.until_done(written + 1).await;
-        // A killed member may have finished records that it did not commit. They run again once the
-        // group has given its partitions to others.
+        // A killed member may have finished records without a commit. They run again after the
+        // group has reassigned its partitions.
         eventually("all commits", async || unfinished(broker) == 0).await;
         for member in self.members.drain(..).flatten() {
             self.leaving.spawn(member.stop());
@@ -128,7 +127,7 @@ impl Storm {
         assert_eq!(unfinished(broker), 0, "seed {}: records that are not committed", self.seed);
     }
 
-    /// Spread over the partitions, and over the time until the next action.
+    /// Writes records to all partitions, spread over the time until the next action.
     async fn write(&mut self, broker: &Broker, count: usize) {
         let producer: FutureProducer = broker.client().set("linger.ms", "5").create().unwrap();
         let mut pace =
@@ -155,7 +154,7 @@ impl Storm {
             return self.join(member);
         }
         let process = self.members[member].take().unwrap();
-        // Two of three: a killed member comes back within the session timeout as often as not.
+        // Two of three kills. A killed member often returns within the session timeout.
         if self.random.u8(..3) > 0 {
             let before = Instant::now();
             process.kill().await;
@@ -206,7 +205,7 @@ impl Storm {
     }
 }
 
-/// Records above the committed offsets. All are done by now, so there is nothing between.
+/// Counts the records above the committed offsets. All are done by now, so the maps have no gaps.
 fn unfinished(broker: &Broker) -> i64 {
     let consumer: BaseConsumer = broker.client().create().unwrap();
     let mut list = TopicPartitionList::new();

@@ -1,4 +1,4 @@
-//! Connections that break, and errors of the broker that the mock cluster injects.
+//! Breaks connections, and makes errors of the broker with the mock cluster.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ async fn a_refused_commit_is_made_again() {
     source.close().await;
 }
 
-/// Starting without the map would run again every record that is done behind the base.
+/// A start without the map would run again every record that is done behind the base.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_waits_for_its_map() {
     let cluster = MockCluster::new(1).unwrap();
@@ -51,7 +51,7 @@ async fn a_partition_waits_for_its_map() {
     again.close().await;
 }
 
-/// A group waits for a member as long as its session timeout, so a cut costs nothing.
+/// The group waits for a member until its session times out, so a short cut costs nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_is_cut_loses_no_session() {
     let Some(relayed) = Relayed::start("short-cut").await else { return };
@@ -76,7 +76,7 @@ async fn a_connection_that_is_cut_loses_no_session() {
     source.close().await;
 }
 
-/// While a session is only believed to be alive, nobody is told that it is: the group may have
+/// While nobody knows whether a session is alive, it is not reported as alive: the group may have
 /// given it to another member.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_alive_only_where_the_group_says_so() {
@@ -100,7 +100,8 @@ async fn a_session_is_alive_only_where_the_group_says_so() {
     source.close().await;
 }
 
-/// Others wait for the release, so a coordinator that refuses every commit must not hold it up.
+/// Other members wait for the release, so a coordinator that refuses every commit must not delay
+/// it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_does_not_wait_for_a_commit_for_ever() {
     let cluster = MockCluster::new(1).unwrap();
@@ -126,8 +127,8 @@ async fn a_release_does_not_wait_for_a_commit_for_ever() {
     first.close().await;
 }
 
-/// Partitions that come while the bridge is full wait like the others, and all go on when it has
-/// room.
+/// Partitions that are assigned while the bridge is full wait like the others, and all continue
+/// when it has room.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_paused_goes_on_after_rebalances() {
     let broker = Broker::real("paused");
@@ -138,7 +139,7 @@ async fn what_is_paused_goes_on_after_rebalances() {
     }
     let mut first = Running::with_room(broker.settings(&[topic]), 1);
     first.wait_for(|event| matches!(event, SourceEvent::Backlog(waiting) if *waiting > 0)).await;
-    // Longer than the grace, so that everything is paused.
+    // This is longer than the grace, so everything is paused.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let mut second = Running::with_room(broker.settings(&[topic]), 1);
     until("two partitions each", || first.up().len() == 2 && second.up().len() == 2).await;

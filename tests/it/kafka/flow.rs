@@ -1,4 +1,4 @@
-//! Back-pressure, the cap on unfinished records, and the end of the intake.
+//! Tests back-pressure, the cap on unfinished records, and the end of the intake.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ async fn a_slow_bridge_gets_everything_once_and_in_order() {
     let mut taken = Vec::new();
     for _ in 0..6 {
         taken.extend(source.take(100).await);
-        // Longer than the grace, so that the partition is paused and fetched again.
+        // This is longer than the grace, so the partition is paused and fetched again.
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
     assert_eq!(offsets(&taken), (0..600).collect::<Vec<_>>());
@@ -67,7 +67,7 @@ async fn after_the_intake_stopped_what_is_out_can_still_be_settled() {
     again.close().await;
 }
 
-/// No assertion on the figure: benches measure. This shows that pauses do not ruin fast work.
+/// Benchmarks measure the speed. This test only shows that pauses do not ruin fast work.
 #[tokio::test(flavor = "multi_thread")]
 async fn fast_work_flows() {
     let broker = Broker::real("fast");
@@ -89,7 +89,8 @@ async fn fast_work_flows() {
     assert_eq!(broker.committed(topic).0, 0, "the first was never acked");
 }
 
-/// Also where nothing was polled yet, because the first partitions filled all the room.
+/// The backlog also counts partitions from which nothing was polled, because the first ones filled
+/// the room.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_backlog_counts_every_partition() {
     let broker = Broker::real("backlog");
@@ -99,12 +100,12 @@ async fn the_backlog_counts_every_partition() {
         broker.produce(topic, partition, (0..100).map(|number| format!("{number}"))).await;
     }
     let mut source = Running::with_room(broker.settings(&[topic]), 1);
-    // One waits in the channel, which counts as handed over.
+    // One record waits in the channel, which counts as handed over.
     source.wait_for(|event| *event == SourceEvent::Backlog(799)).await;
     source.close().await;
 }
 
-/// The age counts from the receipt, also if another record was the lowest then.
+/// The age counts from the receipt, even if another record was the lowest then.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_age_of_the_lowest_unfinished_record_is_told() {
     let broker = Broker::real("head");

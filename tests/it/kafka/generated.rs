@@ -1,4 +1,4 @@
-//! Random records of every kind, among markers of transactions: each comes once, whole.
+//! Sends random records of every kind, among markers of transactions. Each arrives once and whole.
 
 use longhaul::event::{Origin, Value};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -15,7 +15,7 @@ struct Generated {
     headers: Vec<(String, Part)>,
 }
 
-/// `LONGHAUL_TEST_RECORDS` asks for more.
+/// Returns the number of records; `LONGHAUL_TEST_RECORDS` sets another one.
 fn count() -> usize {
     std::env::var("LONGHAUL_TEST_RECORDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1000)
 }

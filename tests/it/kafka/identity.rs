@@ -1,4 +1,4 @@
-//! A topic that is deleted and created again under the same name is another log.
+//! Deletes a topic and creates it again under the same name, which makes another log.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn recreate(broker: &Broker, records: usize) {
     broker.produce(&broker.name, 0, numbered("new", records)).await;
 }
 
-/// Takes records of the new log until all of them have come in one session.
+/// Takes records of the new log until all of them have arrived in one session.
 async fn take_new(source: &mut Running, records: usize) {
     let mut of_session = (0, Vec::new());
     while of_session.1.len() < records {
@@ -36,7 +36,7 @@ async fn take_new(source: &mut Running, records: usize) {
     assert_eq!(of_session.1, numbered("new", records));
 }
 
-/// Whether the new log is shorter than the old one, as long, or longer.
+/// The new log is shorter than the old one, equally long, or longer.
 const LENGTHS: [usize; 3] = [4, 10, 15];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,8 +56,8 @@ async fn a_topic_that_was_created_again_while_the_source_was_down_runs_from_its_
         source.close().await;
 
         recreate(&broker, records).await;
-        // The broker forgets the offsets of a deleted topic, but not if a member of the group
-        // commits them late.
+        // The broker forgets the offsets of a deleted topic, unless a member of the group commits
+        // them late.
         broker.commit(topic, offset, &metadata);
         let mut settings = broker.settings(&[topic]);
         settings.start = start;
@@ -85,7 +85,7 @@ async fn a_topic_that_is_created_again_under_a_running_source_runs_from_its_begi
 
         recreate(&broker, records).await;
         take_new(&mut source, records).await;
-        // Results of the old log settle nothing of the new one.
+        // Results of the old log change nothing in the new one.
         old[5..].iter().for_each(|one| source.ack(one.outline.id));
         until("the new log is committed", || broker.committed(topic).0 == 0).await;
         assert!(source.anything_within(Duration::from_millis(500)).await.is_empty());
@@ -116,7 +116,7 @@ async fn records_of_two_logs_have_different_identities() {
     assert!(first != second && first.0 != 0 && seen[0] != seen[1], "{seen:?}");
 }
 
-/// A missing topic is a visible problem, and one that appears is read from its beginning, also with
+/// A missing topic is a visible problem. When it appears it is read from its beginning, even with
 /// `start: latest`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_appears_later_starts_at_its_beginning() {
@@ -154,7 +154,7 @@ async fn latest_skips_nothing_that_comes_after_the_first_start() {
     until("it is assigned", || source.up().len() == 1).await;
     source.close().await;
 
-    // Between two starts, before anything was ever received.
+    // These come between two starts, before any record was ever received.
     broker.produce(topic, 0, numbered("new", 3)).await;
     let mut again = Running::start(settings.clone());
     let taken = again.take(3).await;
@@ -162,7 +162,7 @@ async fn latest_skips_nothing_that_comes_after_the_first_start() {
     taken.iter().for_each(|one| again.ack(one.outline.id));
     until("all is committed", || broker.committed(topic).0 == 13).await;
 
-    // A partition that appears later, with records that came before anybody knew of it.
+    // A partition appears later, with records from before the group knew it.
     let partitions = rdkafka::admin::NewPartitions::new(topic, 2);
     let options = rdkafka::admin::AdminOptions::new();
     broker.admin().create_partitions([&partitions], &options).await.unwrap().remove(0).unwrap();
@@ -170,7 +170,7 @@ async fn latest_skips_nothing_that_comes_after_the_first_start() {
     broker.produce(topic, 1, numbered("late", 3)).await;
     assert_eq!(bodies(&again.take(3).await), numbered("late", 3));
 
-    // Records that come during a rebalance.
+    // These records arrive during a rebalance.
     let mut second = Running::start(settings);
     broker.produce(topic, 0, numbered("moved", 3)).await;
     let mut moved = Vec::new();

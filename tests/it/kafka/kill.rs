@@ -1,9 +1,8 @@
-//! A process that is killed without any warning: the records that run again, and those that are
-//! read again.
+//! Kills a process without a warning, and counts the records that run again and those that are read
+//! again.
 //!
-//! The first record is held, those behind it are finished at 1,000 a second, and then the process
-//! dies. `LONGHAUL_TEST_RECORDS=100000` runs it at full length (two minutes and a half for each
-//! case):
+//! The first record is held and those behind it finish at 1,000 a second. Then the process dies.
+//! `LONGHAUL_TEST_RECORDS=100000` runs it at full length (two and a half minutes for each case):
 //!
 //! ```text
 //! LONGHAUL_TEST_RECORDS=100000 cargo test --test it kafka::kill -- --nocapture --test-threads 1
@@ -15,13 +14,13 @@ use std::time::{Duration, Instant};
 
 use super::support::{Broker, Relayed, Running, offsets};
 
-/// Names topic and group for [`victim`], in the child process.
+/// Tells the child process to be the [`victim`], with its topic and group.
 const VICTIM: &str = "LONGHAUL_TEST_VICTIM";
-/// A record's bytes.
+/// The size of a record in bytes.
 const SIZE: usize = 1024;
-/// The record in the victim's hands when it dies: the one that is held.
+/// The number of records in the victim's hands when it dies: only the held one.
 const IN_FLIGHT: u64 = 1;
-/// Short, since the next process waits for it.
+/// The timeout is short because the next process waits for it.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(2);
 
 fn records() -> u64 {
@@ -31,7 +30,7 @@ fn records() -> u64 {
 /// A hand-written bridge runs all of them again, and Confluent's parallel consumer 6 to 7 of 100.
 #[tokio::test(flavor = "multi_thread")]
 async fn while_work_finishes_repeats_what_a_commit_interval_holds() {
-    // 0.35 % of 100,000: that is 0.35 s of the rate, for a run of any length.
+    // 0.35 % of 100,000 are 0.35 s of work, for a run of any length.
     recovers("kill", Duration::ZERO, IN_FLIGHT + 350).await;
 }
 
@@ -66,7 +65,8 @@ async fn recovers(test: &str, kill_after: Duration, most_again: u64) {
     let refetched = relay.answered() - before;
     println!("{test}: of {records} done {again} again, {refetched} bytes fetched, first after {waited:?}");
     assert!(again <= most_again, "{again} run again");
-    // 2 % of 100,000 records, which is two fetches of at most 1 MiB, and the messages of the group.
+    // 2 % of 100,000 records are two fetches of at most 1 MiB each; the rest is for the messages of
+    // the group.
     let most_refetched = (2 * SIZE as u64 * 1024).max(records * SIZE as u64 / 50) + 64 * 1024;
     assert!(refetched <= most_refetched, "{refetched} bytes fetched");
     assert!(waited < SESSION_TIMEOUT + Duration::from_secs(10), "{waited:?} to the first record");
@@ -108,7 +108,8 @@ impl Drop for Victim {
     }
 }
 
-/// Finishes everything but the first record, a millisecond each, and then waits to be killed.
+/// Finishes everything apart from the first record, one per millisecond, and then waits to be
+/// killed.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "runs in a process that another test starts and kills"]
 async fn victim() {

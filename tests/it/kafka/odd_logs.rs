@@ -1,5 +1,5 @@
-//! Logs with holes, logs that retention shortened, and committed offsets that others moved: every
-//! record that is there comes at least once, and nothing is fatal.
+//! Reads logs with holes, logs that retention shortened, and groups whose offsets were moved by
+//! others. Every existing record arrives at least once, and no case is fatal.
 
 use std::time::Duration;
 
@@ -20,15 +20,14 @@ async fn ten_records(test: &str) -> Broker {
     broker
 }
 
-/// The text with these unfinished offsets of a log.
+/// Returns the metadata text with these unfinished offsets of a log.
 fn map(log: u128, base: i64, end: i64, incomplete: &[i64]) -> String {
     let incomplete = incomplete.iter().map(|&offset| (offset, 0)).collect();
     let log = metadata::Log { id: log, is_replacement: false };
     metadata::encode(log, &Snapshot { base, end, incomplete, change: 0 })
 }
 
-/// Markers of transactions take offsets of their own, at the end of the log too; aborted records do
-/// not come.
+/// Markers of transactions take offsets, even at the end of the log. Aborted records do not arrive.
 #[tokio::test(flavor = "multi_thread")]
 async fn markers_of_transactions_count_as_done() {
     let broker = Broker::real("transactions");
@@ -51,7 +50,7 @@ async fn markers_of_transactions_count_as_done() {
         if commits {
             wanted.extend(offset..offset + records);
         }
-        // Nothing is written for a transaction without records.
+        // A transaction without records writes nothing.
         offset += records + u64::from(records > 0);
     }
     let mut source = broker.start(&[topic]);
@@ -59,7 +58,7 @@ async fn markers_of_transactions_count_as_done() {
     assert_eq!(offsets(&taken), wanted);
     taken.iter().for_each(|delivery| source.ack(delivery.outline.id));
     let after_last = wanted.last().unwrap() + 1;
-    // The markers and aborted records at the end of the log count as done too.
+    // Markers and aborted records at the end of the log count as done too.
     until("all is committed", || broker.committed(topic).0.cast_unsigned() == offset).await;
     assert!(offset > after_last);
     source.wait_for(|event| *event == SourceEvent::Backlog(0)).await;
@@ -69,7 +68,7 @@ async fn markers_of_transactions_count_as_done() {
     again.close().await;
 }
 
-/// Records that a later one of their key replaced are gone from the log, unfinished ones too.
+/// Records that a later one with the same key replaced are gone from the log, even unfinished ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn compacted_records_count_as_done() {
     let broker = Broker::real("compacted");
@@ -78,7 +77,7 @@ async fn compacted_records_count_as_done() {
         .set("cleanup.policy", "compact")
         .set("min.cleanable.dirty.ratio", "0.001")
         .set("segment.ms", "100")
-        // Long enough for the first source to read them all.
+        // This gives the first source enough time to read all of them.
         .set("min.compaction.lag.ms", "3000");
     broker.admin().create_topics([&new], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
     let write = async |key: &str| {
@@ -90,7 +89,7 @@ async fn compacted_records_count_as_done() {
         write(key).await;
     }
     let taken = source.take(6).await;
-    // Unfinished are 0 (which compaction takes), 1 and 4.
+    // Offsets 0 (which compaction removes), 1 and 4 are unfinished.
     for delivery in taken.iter().filter(|one| [2, 3, 5].contains(&one.outline.id.tag)) {
         source.ack(delivery.outline.id);
     }
@@ -110,7 +109,7 @@ async fn compacted_records_count_as_done() {
     again.close().await;
 }
 
-/// Retention went past the committed offset: reading goes on at the oldest record, also with
+/// Retention deleted the committed offset. Reading continues at the oldest record, even with
 /// `start: latest`.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offset_that_retention_took_goes_on_at_the_oldest_record() {
@@ -132,16 +131,16 @@ async fn an_offset_that_retention_took_goes_on_at_the_oldest_record() {
     }
 }
 
-/// Other tools move offsets and leave the map behind, or take it along.
+/// Other tools move offsets, and either leave the map behind or take it along.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offset_that_others_moved_is_followed() {
     for (moved_to, is_ours, wanted) in [
-        // As we left it.
+        // The offset as the bridge left it.
         (2, true, vec![2, 5, 8, 9]),
         // `kafka-consumer-groups --reset-offsets` writes no metadata.
         (0, false, (0..10).collect()),
         (7, false, vec![7, 8, 9]),
-        // A mirror may keep it although the offsets are others.
+        // A mirror may keep the metadata although its offsets differ.
         (0, true, (0..10).collect()),
         (7, true, vec![7, 8, 9]),
     ] {
@@ -155,7 +154,7 @@ async fn an_offset_that_others_moved_is_followed() {
     }
 }
 
-/// A map that tells of offsets the log does not have would pass off the records to come as done.
+/// With a map of offsets beyond the end of the log, new records would count as done.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_map_past_the_end_of_the_log_is_ignored() {
     let broker = ten_records("past-the-end").await;

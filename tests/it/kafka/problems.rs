@@ -1,4 +1,4 @@
-//! A source that does not progress says so, affects no other partition, and continues by itself.
+//! A source without progress reports it, affects no other partition, and continues by itself.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use super::support::{Broker, Relayed, Running, until};
 use crate::support::relay::Mode;
 
-/// A problem must be visible within this time.
+/// The time within which a problem must be visible.
 const VISIBLE: Duration = Duration::from_secs(10);
 
 fn is_problem(event: &SourceEvent, wanted: ProblemKind) -> bool {
@@ -31,7 +31,7 @@ async fn an_address_without_a_broker_is_a_problem() {
     source.close().await;
 }
 
-/// The broker takes the connection and never answers.
+/// The broker accepts the connection and never answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_broker_is_a_problem_until_it_answers() {
     let Some(relayed) = Relayed::start("silent").await else { return };
@@ -68,7 +68,7 @@ async fn a_join_that_does_not_complete_is_a_problem() {
     source.close().await;
 }
 
-/// A refused group ends nothing: the permission may be given later.
+/// A refused group does not end the source, because the permission may be given later.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_that_may_not_be_read_is_a_problem_until_it_may() {
     let cluster = MockCluster::new(1).unwrap();
@@ -87,7 +87,7 @@ async fn a_group_that_may_not_be_read_is_a_problem_until_it_may() {
     source.close().await;
 }
 
-/// Finished work that the broker does not store is a problem, and starts no more.
+/// Finished work that the broker does not store is a problem, and stops new work.
 #[tokio::test(flavor = "multi_thread")]
 async fn commits_that_are_refused_are_a_problem() {
     let cluster = MockCluster::new(1).unwrap();
@@ -120,7 +120,7 @@ async fn the_only_record_of_a_partition_does_not_wait_behind_many() {
     broker.produce(topic, 1, ["only".to_owned()]).await;
     let written = Instant::now();
     loop {
-        // About 20 records a second.
+        // This is about 20 records a second.
         tokio::time::sleep(Duration::from_millis(50)).await;
         let delivery = source.take(1).await.remove(0);
         source.ack(delivery.outline.id);

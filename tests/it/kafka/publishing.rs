@@ -1,4 +1,4 @@
-//! Confirmed writes.
+//! Tests confirmed writes.
 
 use std::time::{Duration, Instant};
 
@@ -65,7 +65,7 @@ async fn too_large_is_permanent_and_a_missing_topic_is_named() {
     assert!(!error.is_transient() && error.what.contains("2000000"), "{error:?}");
 }
 
-/// A topic's limit is one for batches: records that fit alone must not be refused because of their
+/// A topic's limit is for batches. Records that fit alone must not be refused because of their
 /// neighbours.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_writes_at_once_do_not_add_up_to_a_batch_that_is_too_large() {
@@ -83,7 +83,7 @@ async fn many_writes_at_once_do_not_add_up_to_a_batch_that_is_too_large() {
     assert_eq!(error.kind, PublishErrorKind::TooLarge, "{error:?}");
 }
 
-/// An empty value and no value are two things.
+/// An empty value differs from a missing one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tombstone_stays_one() {
     let broker = Broker::real("tombstone");

@@ -1,4 +1,4 @@
-//! Every kind of record goes through whole.
+//! Sends every kind of record, and expects each to arrive whole.
 
 use bytes::Bytes;
 use longhaul::config::Order;

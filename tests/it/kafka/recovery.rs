@@ -1,4 +1,4 @@
-//! The state that survives a restart.
+//! Tests the state that survives a restart.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ async fn metadata_of_others_is_tolerated() {
     }
 }
 
-/// A long run of finished records is jumped over, not read.
+/// A long run of finished records is skipped without reading it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_skips_long_runs_of_finished_records() {
     let broker = Broker::real("skip");

@@ -1,4 +1,4 @@
-//! Partitions that are given away as planned: to a member that joins, and at a drain.
+//! Gives partitions away as planned: to a member that joins, and in a drain.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use longhaul::source::{Command, Settled, SourceEvent};
 
 use super::support::{Broker, Running, offsets, until};
 
-/// Both are well below the promise: released within 5 s, started elsewhere within 10 s.
+/// These limits are well below the promise: released within 5 s, started elsewhere within 10 s.
 const RELEASED_WITHIN: Duration = Duration::from_secs(5);
 const MOVED_WITHIN: Duration = Duration::from_secs(10);
 
@@ -17,7 +17,7 @@ async fn two_partitions(test: &str) -> Broker {
     broker
 }
 
-/// Two members that have a partition each, and three records in each.
+/// Returns two members with one partition each, and three records in each partition.
 async fn two_members(test: &str) -> (Running, Running) {
     let broker = Broker::real(test);
     broker.create_topic(&broker.name, 2).await;
@@ -27,7 +27,7 @@ async fn two_members(test: &str) -> (Running, Running) {
     (first, second)
 }
 
-/// A drain with another replica that goes on.
+/// Drains a member while another replica continues.
 fn leave_to_others(source: &mut Running) {
     source.command(Command::StopIntake);
     source.command(Command::LeaveToOthers);
@@ -39,7 +39,8 @@ async fn fill(broker: &Broker) {
     }
 }
 
-/// Work that ends just after the group asked for its partition is committed before another has it.
+/// Work that ends just after the group asked for its partition is committed before another member
+/// gets it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_ends_while_a_partition_is_given_back_does_not_run_again() {
     let broker = two_partitions("run-out").await;
@@ -48,7 +49,7 @@ async fn what_ends_while_a_partition_is_given_back_does_not_run_again() {
     let mut second = broker.start(&[&broker.name]);
     let releasing = first.wait_for(|event| matches!(event, SourceEvent::Releasing { .. })).await;
     let SourceEvent::Releasing { epoch } = releasing else { unreachable!() };
-    // How long the work still takes.
+    // The work takes this much longer.
     tokio::time::sleep(Duration::from_millis(300)).await;
     for delivery in taken.iter().filter(|one| one.outline.id.epoch == epoch) {
         let id = delivery.outline.id;
@@ -62,7 +63,7 @@ async fn what_ends_while_a_partition_is_given_back_does_not_run_again() {
     first.close().await;
 }
 
-/// A record that runs for hours holds nobody up: new records start at the new member.
+/// A record that runs for hours delays nobody: new records start at the new member.
 #[tokio::test(flavor = "multi_thread")]
 async fn long_work_delays_a_release_by_seconds_only() {
     let broker = two_partitions("held-up").await;
@@ -82,7 +83,8 @@ async fn long_work_delays_a_release_by_seconds_only() {
     first.close().await;
 }
 
-/// Told before the first record, so that others can be asked for their running records.
+/// The assignment is reported before the first record, so that other members can be asked for their
+/// running records.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_assignment_is_told_before_its_records() {
     let broker = two_partitions("told").await;
@@ -112,7 +114,7 @@ async fn a_drain_leaves_idle_partitions_to_others_at_once() {
     until("the second has all", || second.up().len() == 2).await;
     println!("an idle partition moved {:?} after the drain began", asked.elapsed());
     assert!(asked.elapsed() < RELEASED_WITHIN, "{:?}", asked.elapsed());
-    // It is still there, for events that it may still send.
+    // The source still runs, for events that it may have to send.
     assert!(first.up().is_empty());
     first.close().await;
     second.close().await;
@@ -124,7 +126,7 @@ async fn a_drain_leaves_busy_partitions_to_others_within_seconds() {
     let (running, _) = (first.take(3).await, second.take(3).await);
     let asked = Instant::now();
     leave_to_others(&mut first);
-    // Done in time, so it is committed; the other two go on for hours.
+    // The first record is done in time, so it is committed; the other two continue for hours.
     first.ack(running[1].outline.id);
     assert_eq!(offsets(&second.take(2).await), [0, 2]);
     println!("a busy partition moved {:?} after the drain began", asked.elapsed());
@@ -144,7 +146,7 @@ async fn a_sole_member_drains_to_the_end_and_leaves_when_another_joins() {
     let running = first.take(6).await;
     leave_to_others(&mut first);
     first.wait_for(|event| *event == SourceEvent::IntakeStopped).await;
-    // Longer than it takes to look at the group and to release.
+    // This is longer than a look at the group and a release take.
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!(first.up().len(), 2);
     for delivery in running.iter().filter(|one| one.outline.id.tag < 2) {
@@ -159,15 +161,15 @@ async fn a_sole_member_drains_to_the_end_and_leaves_when_another_joins() {
     second.close().await;
 }
 
-/// Where no replica goes on, nobody could take over the running records, so nobody gets them before
-/// they are done.
+/// If no replica continues, nobody could take the running records over, so no other member gets
+/// them before they are done.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_successor_a_drain_keeps_what_runs() {
     let (mut first, mut second) = two_members("keep").await;
     let (running, other) = (first.take(3).await, second.take(3).await);
     other.iter().for_each(|delivery| second.ack(delivery.outline.id));
     first.command(Command::StopIntake);
-    // Longer than it takes to look at the group and to release.
+    // This is longer than a look at the group and a release take.
     assert!(second.anything_within(Duration::from_secs(4)).await.is_empty());
     running.iter().for_each(|delivery| first.ack(delivery.outline.id));
     first.close().await;

@@ -1,4 +1,4 @@
-//! Topics, producers, committed offsets, and a bridge's end of a running source.
+//! Makes topics, producers, committed offsets, and the bridge's end of a running source.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -20,28 +20,28 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::support::relay::Relay;
 
-/// How long anything may take that has to happen.
+/// The limit of every wait for something that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
-/// A broker under test, with a name of its own for everything that the test creates.
+/// A broker under test, with a unique name for everything that the test creates.
 #[derive(Clone)]
 pub struct Broker {
     pub bootstrap: String,
     pub name: String,
 }
 
-/// A broker whose every connection goes through a relay. A broker tells its clients where to come
-/// to, so there is one such address, and one test at a time that has it.
+/// A broker with a relay in every connection. A broker tells clients its own address, so there is
+/// one such address, and one test at a time uses it.
 pub struct Relayed {
-    /// Reached through the relay.
+    /// The broker through the relay.
     pub broker: Broker,
-    /// The same broker, reached directly.
+    /// The same broker without the relay.
     pub direct: Broker,
     pub relay: Relay,
     _turn: OwnedMutexGuard<()>,
 }
 
-/// A source and the bridge's end of its link. Remembers the events that it got.
+/// A source and the bridge's end of its link. It remembers the events that it got.
 pub struct Running {
     pub port: Port,
     pub events: Vec<SourceEvent>,
@@ -61,7 +61,7 @@ impl Broker {
         config
     }
 
-    /// Waits for a topic of that name that is being deleted.
+    /// Waits while a topic of this name is being deleted.
     pub async fn create_topic(&self, topic: &str, partitions: i32) {
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
         let deadline = Instant::now() + PATIENCE;
@@ -82,10 +82,10 @@ impl Broker {
         self.client().create().unwrap()
     }
 
-    /// Writes records to one partition, in order, and waits until they are there.
+    /// Writes records to one partition, in order, and waits until the broker has them.
     pub async fn produce(&self, topic: &str, partition: i32, bodies: impl IntoIterator<Item = String>) {
         let mut client = self.client();
-        // Batches as large as the Java client makes them: a broker hands out no less than one.
+        // Batches are as large as the Java client's, and a broker hands out whole batches.
         client.set("linger.ms", "5").set("enable.idempotence", "true").set("batch.size", "16384");
         let producer: FutureProducer = client.create().unwrap();
         let mut confirmed = Vec::new();
@@ -123,7 +123,7 @@ impl Broker {
         producer.send(record, PATIENCE).await.unwrap();
     }
 
-    /// The group's committed offset and metadata of partition 0.
+    /// Returns the group's committed offset and metadata of partition 0.
     pub fn committed(&self, topic: &str) -> (i64, String) {
         let consumer: BaseConsumer = self.client().create().unwrap();
         let mut list = TopicPartitionList::new();
@@ -154,7 +154,7 @@ impl Broker {
         reading.await.unwrap()
     }
 
-    /// Commits for the group as some other client would.
+    /// Commits for the group, like some other client.
     pub fn commit(&self, topic: &str, offset: i64, metadata: &str) {
         let consumer: BaseConsumer = self.client().create().unwrap();
         let mut list = TopicPartitionList::new();
@@ -168,7 +168,7 @@ impl Broker {
         Cluster { bootstrap_servers: vec![self.bootstrap.clone()], ..Cluster::default() }
     }
 
-    /// The id that committed metadata gives the topic's log. The topic must have a record.
+    /// Returns the id of the topic's log from committed metadata. The topic must have a record.
     pub async fn log_of(&self, topic: &str) -> u128 {
         let other = Broker { name: format!("{}-log", self.name), ..self.clone() };
         let mut source = other.start(&[topic]);
@@ -203,7 +203,7 @@ impl Broker {
 }
 
 impl Relayed {
-    /// Nothing where the broker is the caller's own, which has no such listener.
+    /// Returns `None` for a broker of the caller, which has no such listener.
     pub async fn start(test: &str) -> Option<Self> {
         static TURN: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
         let Ok(addresses) = std::env::var("LONGHAUL_TEST_KAFKA_RELAYED") else {
@@ -229,7 +229,7 @@ impl Running {
         Running { port, events: Vec::new(), task: tokio::spawn(Source::new(settings).run(link)) }
     }
 
-    /// The next deliveries, in order of arrival.
+    /// Returns the next deliveries, in order of arrival.
     pub async fn take(&mut self, count: usize) -> Vec<Delivery> {
         let deadline = Instant::now() + PATIENCE;
         let mut taken = Vec::new();
@@ -243,7 +243,7 @@ impl Running {
         taken
     }
 
-    /// The deliveries that come within a time in which none is expected.
+    /// Returns the deliveries that arrive within a time in which none is expected.
     pub async fn anything_within(&mut self, time: Duration) -> Vec<Delivery> {
         let deadline = Instant::now() + time;
         let mut taken = Vec::new();
@@ -254,7 +254,7 @@ impl Running {
         taken
     }
 
-    /// Waits for an event, past ones included.
+    /// Waits for an event; past ones count too.
     pub async fn wait_for(&mut self, what: impl Fn(&SourceEvent) -> bool) -> SourceEvent {
         let deadline = Instant::now() + PATIENCE;
         let mut seen = 0;
@@ -275,7 +275,7 @@ impl Running {
         }
     }
 
-    /// The epochs that came up and are not lost.
+    /// Returns the epochs that came up and are not lost.
     pub fn up(&mut self) -> Vec<Epoch> {
         self.drain_events();
         let mut up = Vec::new();
@@ -302,7 +302,7 @@ impl Running {
         self.ended().await.unwrap();
     }
 
-    /// The end of the source, for any reason.
+    /// Waits for the end of the source, for any reason.
     pub async fn ended(self) -> Result<(), SourceError> {
         timeout(PATIENCE, self.task).await.expect("the source must end").unwrap()
     }
@@ -312,7 +312,7 @@ pub fn offsets(deliveries: &[Delivery]) -> Vec<u64> {
     deliveries.iter().map(|delivery| delivery.outline.id.tag).collect()
 }
 
-/// Waits until a condition holds that can only be asked for.
+/// Waits until a condition holds, by asking again and again.
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {

@@ -1,5 +1,5 @@
-//! Batches that nobody can decode. A real broker refuses them, so the mock cluster gets them, in
-//! Kafka's own protocol.
+//! Writes batches that nobody can decode. A real broker refuses them, so the mock cluster gets
+//! them, in Kafka's own protocol.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ async fn produce(bootstrap: &str, batch: &[u8]) {
     stream.write_all(&request).await.unwrap();
     let mut answer = vec![0; stream.read_i32().await.unwrap() as usize];
     stream.read_exact(&mut answer).await.unwrap();
-    // Correlation, one topic `t`, one partition 0, and its error.
+    // The answer has the correlation id, topic `t`, partition 0 and its error.
     assert_eq!(answer[19..21], [0, 0], "{answer:?}");
 }
 
@@ -82,7 +82,7 @@ async fn a_batch_that_cannot_be_decoded_holds_its_partition_only() {
         broker.produce("t", 1, ["other".to_owned()]).await;
         assert_eq!(source.take(1).await[0].message.body, "other");
         until("the records before it are committed", || broker.committed("t").0 == 3).await;
-        // Longer than it takes to try again.
+        // This is longer than the pause before another try.
         assert!(source.anything_within(Duration::from_secs(7)).await.is_empty());
         assert_eq!(broker.committed("t").0, 3, "nothing is skipped");
         source.close().await;

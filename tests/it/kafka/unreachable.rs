@@ -1,4 +1,4 @@
-//! A cluster that is away, comes back, or refuses us. The mock cluster goes down on command.
+//! Tests a cluster that is away, returns, or refuses us. The mock cluster goes down on command.
 
 use std::time::{Duration, Instant};
 
@@ -55,8 +55,8 @@ async fn an_outage_loses_nothing_and_closing_in_it_is_prompt() {
     source.ack(taken[1].outline.id);
     cluster.broker_up(1).unwrap();
     broker.produce("t", 0, ["3".to_owned()]).await;
-    // Whether the group kept us over the outage or not: a record that was not acked is in our
-    // hands, or comes again.
+    // A record that was not acked is in hand or arrives again, whether or not the group kept this
+    // member during the outage.
     source.take(1).await;
 
     cluster.broker_down(1).unwrap();

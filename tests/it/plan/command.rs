@@ -1,4 +1,4 @@
-//! `longhaul plan` as a program.
+//! Runs `longhaul plan` as a program.
 
 use std::process::{Command, Output};
 
@@ -91,7 +91,7 @@ fn arrivals_durations_and_retries_come_from_files() {
     };
     let good = plan(&[]);
     assert_eq!((&good["items"], &good["ideal_seconds"]), (&3.into(), &70.0.into()));
-    // Given up after five seconds, three times each.
+    // Each item is given up after three attempts of five seconds.
     let given_up = plan(&["-c", &config]);
     assert_eq!((&given_up["max_in_flight"], &given_up["cut_attempts"]["median"]), (&2.into(), &9.0.into()));
     assert!(given_up["advice"].as_array().unwrap().iter().any(|one| one["setting"] == "sink.timeout"));
@@ -129,8 +129,8 @@ fn mistakes_say_what_to_do() {
     }
 }
 
-/// A variant is what the same manifest through `-f` would be: left out, the start of the answer has
-/// 300 s, which bounds longer timeouts.
+/// A variant equals a manifest with the same field. Without a limit for the start of the answer,
+/// that limit is 300 s if the timeout is longer.
 #[test]
 fn a_variant_of_a_timeout_gets_what_knative_makes_of_all_of_them() {
     let folder = tempfile::tempdir().unwrap();
@@ -178,8 +178,8 @@ fn a_variant_wins_over_the_other_spelling_of_its_annotation() {
     assert_eq!(report["scenarios"][1]["most_replicas"]["median"], 2.0, "the manifest has max-scale: 20");
 }
 
-/// Some seeds fail an item for good and hold it, others do not: the table says never, and below is
-/// why.
+/// With some seeds an item fails for good and is held, with others not: the table says never, and
+/// the text below it tells why.
 #[test]
 fn a_load_that_drains_with_some_seeds_only_is_explained() {
     let folder = tempfile::tempdir().unwrap();
@@ -193,7 +193,7 @@ fn a_load_that_drains_with_some_seeds_only_is_explained() {
     assert!(text.contains("of 9 seeds: 1 item left, 1 of them held (seed "), "{text}");
 }
 
-/// Replicas that were told to stop while they work are in the curve, so the report has them too.
+/// Replicas that were told to stop while they work are in the curve, so the report counts them too.
 #[test]
 fn the_most_replicas_of_the_curve_are_in_the_report() {
     let arguments =

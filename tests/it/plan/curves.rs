@@ -1,5 +1,5 @@
-//! Replica curves that a running control plane made (real autoscaler, activator and queue-proxy):
-//! each file of `tests/fixtures/curves`, or of the folder that `LONGHAUL_CURVES` names, whose
+//! Compares replica curves with those of a real control plane (autoscaler, activator and
+//! queue-proxy): each file of `tests/fixtures/curves`, or of the folder in `LONGHAUL_CURVES`, whose
 //! requests all ended well and undisturbed.
 
 use std::collections::BTreeMap;
@@ -38,17 +38,17 @@ struct Request {
     start: f64,
 }
 
-/// Time, desired, spec, actual, pods, running, ready, ending, mode.
+/// A row has time, desired, spec, actual, pods, running, ready, ending and mode.
 #[derive(Deserialize)]
 #[allow(dead_code, reason = "the columns that are not compared keep the others in their places")]
 struct Row(f64, i64, u32, u32, u32, u32, u32, u32, String);
 
-/// Recordings of faults: something was killed, or a client left.
+/// Recordings with faults: something was killed, or a client left.
 const DISTURBED: [&str; 4] = ["killed", "abandon", "shrink", "seed-nozero"];
-/// The position of the load relative to the autoscaler's ticks is random, in a recording and in a
-/// run. The median of many runs is compared.
+/// The number of runs; their medians are compared, because the position of the load relative to the
+/// autoscaler's ticks is random.
 const SEEDS: u32 = 25;
-/// How far a time may differ: this many seconds, or this share.
+/// The allowed difference of a time: this many seconds, or this share.
 const SECONDS: f64 = 4.0;
 const SHARE: f64 = 0.15;
 
@@ -129,7 +129,7 @@ fn scenario(recording: &Recording) -> Scenario {
     }
 }
 
-/// Those of steady requests, all of one length.
+/// Returns the recordings with steady requests of one length.
 fn recordings(folder: &Path) -> Vec<Recording> {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();

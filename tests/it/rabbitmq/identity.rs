@@ -1,4 +1,4 @@
-//! Items without an id beside other consumers: what cannot be told apart runs.
+//! Puts items without an id beside other consumers: if two items cannot be told apart, both run.
 
 use axum::http::StatusCode;
 use lapin::BasicProperties;
@@ -27,14 +27,14 @@ async fn an_item_is_shared_once_another_consumer_was_there() {
         let alone = first.delivery().await;
         assert!(!alone.outline.shared);
 
-        // The only consumer gets its own item back after a cut.
+        // The only consumer gets its own item again after a cut.
         relay.cut_all();
         first.loss().await;
         let again = first.delivery().await;
         assert!(again.outline.redelivered && !again.outline.shared, "{:?}", again.outline);
         assert_eq!(again.outline.identity, alone.outline.identity);
 
-        // Another consumer gets it after the next one.
+        // After the next cut another consumer gets it.
         let mut second = Bridge::start(Source::new(queue.source(&url, 1)));
         second.up().await;
         relay.cut_all();
@@ -55,8 +55,8 @@ async fn an_item_is_shared_once_another_consumer_was_there() {
     }
 }
 
-/// A loses its connection while it runs the item, B runs and acks it, and then the same bytes come
-/// again, once returned: this is another item, and A must run it.
+/// A loses its connection while it runs the item, and B runs and acks the item. Then the same bytes
+/// arrive again, after one return: this is another item, and A must run it.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_item_that_looks_like_a_finished_one_runs() {
     for url in brokers() {
@@ -84,13 +84,13 @@ async fn rabbitmq_item_that_looks_like_a_finished_one_runs() {
         relay.set(Mode::Pass);
         eventually("A to have run both", async || slow.done() == 2).await;
         eventually("the broker to be empty", async || backlog.left().await == 0).await;
-        // A drain would wait for a redelivery that asks for the first result.
+        // A drain would wait for a redelivery that takes the first result.
         a.kill().await;
         backlog.remove().await;
     }
 }
 
-/// Any producer can set the bridge's own headers. They settle nothing: every message runs.
+/// Any producer can set the bridge's own headers. They settle nothing, so every message runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_messages_with_one_id_and_forged_marks_all_run() {
     const EACH: usize = 20;

@@ -1,4 +1,4 @@
-//! Messages that lapin cannot read, or that exhaust its stack: each costs itself at most.
+//! Sends messages that lapin cannot read, or that exhaust its stack. Each costs at most itself.
 
 use std::collections::BTreeSet;
 
@@ -28,7 +28,7 @@ fn with_header(name: &[u8], value: &[u8]) -> Vec<u8> {
     [&HEADERS.to_be_bytes()[..], &long(&[&short(name)[..], value].concat())].concat()
 }
 
-/// 20 items around each of the odd messages, all taken and acked in one session.
+/// Puts 20 items around each odd message, and expects all of them in one session.
 async fn between_neighbours(queue: &Queue, odd: &[RawMessage]) -> Vec<Delivery> {
     let mut producer = RawProducer::connect(&queue.url).await;
     for number in 0..10 {
@@ -79,14 +79,14 @@ async fn a_message_with_bytes_that_are_not_utf_8_runs_and_its_neighbours_run_onc
     }
 }
 
-/// 1,400 levels are 7 KB and exhausted the stack of lapin's thread, which ended the process at
-/// every start.
+/// 1,400 levels take 7 KB. They once exhausted the stack of lapin's thread, which ended the process
+/// at every start.
 #[tokio::test]
 async fn a_header_that_is_nested_thousands_of_levels_deep_ends_nothing() {
     for url in brokers() {
         let queue = Queue::create(&url, QueueKind::Quorum).await;
-        // RabbitMQ itself takes seconds for a deeper one: the time that it needs grows with the
-        // square of the depth.
+        // RabbitMQ itself needs seconds for a deeper one, because its time grows with the square of
+        // the depth.
         let odd = [(b'A', 33), (b'F', 1_400), (b'A', 1_400), (b'A', 7_000), (b'F', 7_000)]
             .map(|(kind, levels)| to(&queue, with_header(b"deep", &nested(kind, levels))));
         let strange = between_neighbours(&queue, &odd).await;
@@ -98,7 +98,7 @@ async fn a_header_that_is_nested_thousands_of_levels_deep_ends_nothing() {
     }
 }
 
-/// A server sends headers as they are, however small the frames that a client asked for.
+/// A server sends headers whole, even if the client asked for smaller frames.
 #[tokio::test]
 async fn headers_larger_than_the_frames_of_the_uri_arrive() {
     for url in brokers() {
@@ -111,7 +111,7 @@ async fn headers_larger_than_the_frames_of_the_uri_arrive() {
         let mut bridge = Bridge::start(Source::new(queue.source(small.as_str(), 1)));
         let delivery = bridge.delivery().await;
         assert!(delivery.message.header("large").and_then(Value::as_text).is_some());
-        // A second time the broker has added its own count, and the headers are larger than a
+        // At the redelivery the broker has added its own count, and the headers are larger than a
         // frame.
         bridge.settle(delivery.outline.id, Settlement::Return).await;
         let again = bridge.delivery().await;

@@ -1,5 +1,5 @@
-//! Refusals and other states in which nothing can be consumed: reported at once, and left as soon
-//! as they pass.
+//! Makes refusals and other states in which no item can be consumed. Each is reported at once, and
+//! ends as soon as its cause ends.
 
 use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -14,7 +14,7 @@ use crate::support::bridge::Bridge;
 use crate::support::rabbitmq::{Queue, address, brokers, connection};
 use crate::support::within;
 
-/// The next problem of this kind.
+/// Returns the next problem of this kind.
 pub async fn raised(bridge: &mut Bridge, kind: ProblemKind) -> Problem {
     let pick = |event: &SourceEvent| match event {
         SourceEvent::Problem(problem) if problem.kind == kind => Some(problem.clone()),
@@ -41,7 +41,7 @@ async fn a_user_or_a_virtual_host_that_does_not_exist_is_waited_for() {
         let problem = raised(&mut bridge, ProblemKind::SourceRefused).await;
         assert!(problem.text.contains("ACCESS_REFUSED") && problem.help.contains("password"), "{problem:?}");
         assert!(!format!("{problem:?}").contains("Pa55"), "{problem:?}");
-        // It goes on trying.
+        // The source keeps trying.
         raised(&mut bridge, ProblemKind::SourceRefused).await;
         bridge.close().await;
 
@@ -73,7 +73,7 @@ async fn a_queue_that_another_consumer_has_for_itself_is_waited_for() {
         let options = BasicConsumeOptions { exclusive: true, ..Default::default() };
         let name = queue.name.as_str().into();
         let consuming = other.channel.basic_consume(name, "".into(), options, FieldTable::default());
-        // Dropped, it would cancel itself.
+        // Dropping this would cancel the consumer.
         let _consumer = within("a consumer", consuming).await.unwrap();
         let mut bridge = Bridge::start(Source::new(queue.source(&url, 1)));
         let problem = raised(&mut bridge, ProblemKind::SourceRefused).await;
@@ -118,19 +118,18 @@ async fn a_port_with_another_protocol_is_named() {
         assert!(error.to_string().contains(said), "{error}");
         drop(answering.await);
     }
-    // A client with TLS at a port without.
+    // A client with TLS connects to a port without TLS.
     let plain = brokers()[0].replacen("amqp:", "amqps:", 1);
     let error = within("an error", connection(&plain).connect()).await.map(drop).unwrap_err();
     assert!(error.to_string().contains("does not speak TLS"), "{error}");
 }
 
-/// The host has two addresses; at the first one nobody answers.
+/// The host has two addresses, and the first one does not answer.
 #[tokio::test]
 async fn a_silent_address_does_not_prevent_the_next() {
     let url = &brokers()[0];
     let port = address(url).rsplit(':').next().unwrap().to_owned();
-    // `localhost` is ::1 and 127.0.0.1, in this order or the other; the broker listens at the
-    // second only.
+    // `localhost` is ::1 and 127.0.0.1, in either order. The broker listens only at the second.
     let silent = TcpListener::bind(format!("[::1]:{port}")).await;
     let mut named = url::Url::parse(url).unwrap();
     named.set_host(Some("localhost")).unwrap();

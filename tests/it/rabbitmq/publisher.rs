@@ -1,4 +1,4 @@
-//! Confirmed writes: those that count as written, and those that never will.
+//! Tests confirmed writes: those that count as written, and those that never can be.
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ async fn a_message_that_no_queue_takes_is_not_written() {
         let error = within("an answer", publisher.publish(outgoing("body"))).await.unwrap_err();
         assert!(error.is_transient() && error.what.contains(&queue.name), "{error}");
         assert!(error.what.contains("NO_ROUTE"), "{error}");
-        // The same publisher writes as soon as somebody has created the queue.
+        // The same publisher succeeds as soon as somebody has created the queue.
         queue.declare(QueueKind::Classic).await;
         within("a confirm", publisher.publish(outgoing("body"))).await.expect("confirmed");
         queue.delete().await;
@@ -100,14 +100,14 @@ async fn a_message_that_cannot_be_written_is_for_good() {
     within("a confirm", publisher.publish(outgoing("body"))).await.expect("the publisher is unharmed");
     queue.delete().await;
 
-    // RabbitMQ 3.10 takes 128 MiB, which is too much for a test; RabbitMQ 4 takes 16.
+    // RabbitMQ 3.10 accepts 128 MiB, which is too much for a test; RabbitMQ 4 accepts 16 MiB.
     for url in brokers().into_iter().skip(1) {
         let queue = Queue::create(&url, QueueKind::Classic).await;
         let publisher = to_queue(&url, &queue.name);
         let error = within("an answer", publisher.publish(outgoing(vec![0; 17 << 20]))).await.unwrap_err();
         assert!(error.kind == PublishErrorKind::TooLarge && error.what.contains("larger than"), "{error}");
         within("a confirm", publisher.publish(outgoing("body"))).await.expect("a new channel");
-        // The next one is refused before it closes the channel of the others.
+        // The next one is refused before it could close the channel of the others.
         let (over, fine) =
             tokio::join!(publisher.publish(outgoing(vec![0; 17 << 20])), publisher.publish(outgoing("body")));
         assert_eq!(over.unwrap_err().kind, PublishErrorKind::TooLarge);
@@ -116,11 +116,11 @@ async fn a_message_that_cannot_be_written_is_for_good() {
     }
 }
 
-/// Small frames of the URI bound only messages that do not fit into them.
+/// Small frames in the URI only exclude messages that do not fit into them.
 #[tokio::test]
 async fn frames_of_the_least_size_take_what_fits() {
     for url in brokers() {
-        // RabbitMQ 4.3 refuses smaller ones.
+        // RabbitMQ 4.3 refuses smaller frames.
         for frame_max in [4096, 8192] {
             let queue = Queue::create(&url, QueueKind::Classic).await;
             let publisher = to_queue(&format!("{url}?frame_max={frame_max}"), &queue.name);
@@ -161,14 +161,14 @@ async fn a_probe_tells_whether_a_write_would_succeed_and_writes_nothing() {
         queue.channel.queue_bind(name, exchange, "".into(), options, FieldTable::default()).await.unwrap();
         within("a probe", to_exchange("amq.fanout").probe()).await.expect("the exchange is there");
         assert_eq!(queue.ready().await, 0, "nothing is written");
-        // Nobody may write to an exchange of the broker's own.
+        // Nobody may write to an exchange of the broker itself.
         let error = within("a probe", to_exchange("amq.rabbitmq.trace").probe()).await.unwrap_err();
         assert!(error.what.contains("403"), "{error}");
         queue.delete().await;
     }
 }
 
-/// A queue of the same name that leads elsewhere would lose the item.
+/// A queue of the same name with another target would lose the item.
 #[tokio::test]
 async fn a_parking_queue_with_other_arguments_is_refused() {
     for url in brokers() {
@@ -185,7 +185,7 @@ async fn a_parking_queue_with_other_arguments_is_refused() {
         assert_eq!(foreign.ready().await, 0);
         foreign.delete().await;
 
-        // One that is missing is created with the first item, and then is as it should be.
+        // A missing queue is created with the first item, with the right arguments.
         let own = Queue::unborn(&url).await;
         let publisher = parking(&own.name);
         within("a probe", publisher.probe()).await.expect("it may be missing");
@@ -197,8 +197,8 @@ async fn a_parking_queue_with_other_arguments_is_refused() {
     }
 }
 
-/// RabbitMQ 3.10 sees a cycle in the second trip of a message that carries the `x-death` of the
-/// first, and drops it.
+/// If a message still has the `x-death` of its first trip, RabbitMQ 3.10 takes the second trip for
+/// a cycle and drops the message.
 #[tokio::test]
 async fn a_copy_survives_many_trips_through_a_parking_queue() {
     for url in brokers() {
@@ -236,7 +236,7 @@ async fn connects_anew_after_a_cut() {
     let publisher = to_queue(&through(url, relay.port()), &queue.name);
     within("a confirm", publisher.publish(outgoing("before"))).await.expect("confirmed");
     relay.cut_all();
-    // The cut is noticed by the write at the latest.
+    // The write notices the cut at the latest.
     eventually("a confirm", async || match publisher.publish(outgoing("after")).await {
         Ok(()) => true,
         Err(error) => {

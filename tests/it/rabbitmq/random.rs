@@ -1,5 +1,5 @@
-//! Random messages of every kind that AMQP can express, and some that it cannot: each is handed
-//! over once.
+//! Sends random messages of every kind that AMQP can express, and some that it cannot. Each is
+//! handed over once.
 
 use std::collections::BTreeMap;
 
@@ -17,9 +17,9 @@ use crate::support::bridge::Bridge;
 use crate::support::eventually;
 use crate::support::rabbitmq::{Queue, brokers, connection};
 
-/// In the ordinary run; `LONGHAUL_TEST_MESSAGES` sets another number, such as 20000.
+/// The number of messages; `LONGHAUL_TEST_MESSAGES` sets another one, such as 20000.
 const MESSAGES: usize = 2000;
-/// No more than the prefetch.
+/// The number of messages at once, within the prefetch.
 const BATCH: usize = 100;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,7 +49,7 @@ async fn random_messages_are_all_handed_over_and_survive_a_copy() {
             for (index, delivery) in bridge.deliveries(messages.len()).await.into_iter().enumerate() {
                 *taken.entry(delivery.message.body.clone()).or_insert(0) += 1;
                 assert!(delivery.outline.kept_bytes >= delivery.outline.body_bytes);
-                // Everything that came in can go out again.
+                // Everything that was read can be written again.
                 if index == 0 {
                     copied(&copies, &to_copies, &delivery).await;
                 }
@@ -75,8 +75,8 @@ async fn copied(copies: &Queue, to_copies: &Publisher, delivery: &Delivery) {
     assert_eq!(id, origin.properties.message_id);
 }
 
-/// Flags and properties. Those that the server checks itself (expiration, user_id, delivery_mode)
-/// stay away.
+/// Returns flags and properties, without those that the server checks itself (expiration, user_id,
+/// delivery_mode).
 fn properties(random: &mut fastrand::Rng) -> Vec<u8> {
     let mut flags = 0u16;
     let mut made = Vec::new();
@@ -93,7 +93,8 @@ fn properties(random: &mut fastrand::Rng) -> Vec<u8> {
         (3, 's'),
         (2, 's'),
     ] {
-        // A server reads these itself: priority above 127 is fine, and a timestamp is any number.
+        // A server reads these itself: a priority above 127 is allowed, and a timestamp may be any
+        // number.
         if random.u8(..3) > 0 {
             continue;
         }
@@ -120,7 +121,7 @@ fn table(random: &mut fastrand::Rng, depth: usize) -> Vec<u8> {
     for number in 0..random.u8(..5) {
         let mut name = bytes(random, 60);
         name.push(number);
-        // Orders to the server.
+        // These are orders to the server.
         if !matches!(&name[..], b"CC" | b"BCC") {
             made.extend(short(&name));
             made.extend(value(random, depth));

@@ -1,4 +1,4 @@
-//! A producer that writes AMQP byte by byte, as no well-behaved client library does.
+//! A producer that writes AMQP byte by byte, unlike any well-behaved client library.
 
 use std::collections::BTreeSet;
 
@@ -13,11 +13,11 @@ pub struct RawProducer {
     published: u64,
 }
 
-/// A message as it goes over the wire.
+/// A message in its encoded form.
 #[derive(Clone, Default)]
 pub struct RawMessage {
     pub routing_key: Vec<u8>,
-    /// The flags of the properties, and then those that are present.
+    /// The flags of the properties, and then the properties that are set.
     pub properties: Vec<u8>,
     pub body: Vec<u8>,
 }
@@ -38,9 +38,9 @@ pub fn long(bytes: &[u8]) -> Vec<u8> {
     made
 }
 
-/// `V`, within so many lists (`A`) or tables (`F`).
+/// Returns `V` inside this many lists (`A`) or tables (`F`).
 pub fn nested(kind: u8, levels: usize) -> Vec<u8> {
-    // From the inside outwards, and so backwards.
+    // Built from the inside outwards, and so backwards.
     let mut value = vec![b'V'];
     for _ in 0..levels {
         if kind == b'F' {
@@ -86,7 +86,7 @@ impl RawProducer {
         self.publish_all(exchange, std::slice::from_ref(message)).await;
     }
 
-    /// The same with many, which are confirmed together.
+    /// Publishes several messages and awaits their confirms.
     pub async fn publish_all(&mut self, exchange: &str, messages: &[RawMessage]) {
         let mut unconfirmed = BTreeSet::new();
         for message in messages {
@@ -120,7 +120,7 @@ impl RawProducer {
         self.stream.write_all(&frame).await.unwrap();
     }
 
-    /// The payload of the next method, which must be this one.
+    /// Returns the payload of the next method, which must be this one.
     async fn method(&mut self, id: &[u8]) -> Vec<u8> {
         let mut head = [0; 7];
         self.stream.read_exact(&mut head).await.unwrap();

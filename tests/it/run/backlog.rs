@@ -1,4 +1,4 @@
-//! A queue or topic of a test's own, filled and counted the same way for both brokers.
+//! A queue or topic for one test, filled and counted in the same way for both brokers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,22 +23,22 @@ use crate::support::rabbitmq::{self, Queue};
 pub trait Backlog: Sized {
     async fn create() -> Self;
     async fn fill(&self, bodies: impl Iterator<Item = Vec<u8>>);
-    /// The key `source` of the configuration.
+    /// Returns the key `source` of the configuration.
     fn source(&self) -> String;
-    /// The key `dead_letter` of the configuration.
+    /// Returns the key `dead_letter` of the configuration.
     fn target(&self) -> String;
     /// Items that the broker knows as settled, while a bridge has this number in flight.
     async fn settled(&self, in_flight: u64) -> u64;
     /// Items that nobody has settled. Asked while no bridge runs, or when all is done.
     async fn left(&self) -> u64;
-    /// The headers of the first item, as text.
+    /// Returns the headers of the first item, as text.
     async fn take(&self) -> BTreeMap<String, String>;
-    /// All items, whole; they stay where they are. Asked while no bridge runs.
+    /// Returns all items, whole, and leaves them where they are. It is called while no bridge runs.
     async fn messages(&self, count: usize) -> Vec<Arc<Message>>;
     async fn remove(self);
 }
 
-/// The queue, and how many ids were given out.
+/// The queue, and the number of ids given out.
 pub struct Rabbitmq(pub Queue, AtomicUsize);
 
 impl Rabbitmq {
@@ -50,7 +50,7 @@ impl Rabbitmq {
         &self.0.name
     }
 
-    /// The same queue over a new connection, after its broker was away.
+    /// Returns the same queue over a new connection, after its broker was away.
     pub async fn again(self, url: &str) -> Self {
         Rabbitmq(Queue::existing(url, self.0.name).await, self.1)
     }
@@ -122,7 +122,7 @@ impl Kafka {
         Kafka(broker)
     }
 
-    /// Items for all partitions in turn.
+    /// Writes items to all partitions in turn.
     pub async fn spread(&self, numbers: std::ops::Range<usize>, partitions: usize) {
         for number in numbers {
             let text = format!("item {number}");
@@ -132,7 +132,7 @@ impl Kafka {
         }
     }
 
-    /// Failed attempts at unfinished items, as the group has committed them.
+    /// Returns the failed attempts at unfinished items that the group has committed.
     pub fn attempts(&self) -> u32 {
         let (offset, text) = self.0.committed(&self.0.name);
         let map = metadata::decode(text.as_bytes(), offset).unwrap();
@@ -155,8 +155,8 @@ impl Backlog for Kafka {
 
     fn source(&self) -> String {
         let Broker { bootstrap, name } = &self.0;
-        // A record of 1 MiB and its envelope are more than one fetch takes by default; librdkafka
-        // grows with it.
+        // A record of 1 MiB with its envelope exceeds the default of a fetch; librdkafka then
+        // enlarges the fetch.
         format!("{{ kafka: {{ bootstrap_servers: [\"{bootstrap}\"], topics: [{name}], group: {name} }} }}")
     }
 

@@ -6,7 +6,7 @@ use super::super::support::eventually;
 use super::support::{Manifest, Serve};
 use super::worker;
 
-/// Two replicas that run a request, each with a child of its own.
+/// Starts two replicas that each run a request and have a child process.
 async fn busy() -> (Serve, Vec<u32>) {
     let manifest = Manifest::one_at_a_time().annotation("min-scale", 2).env("FORKS", "1");
     let serve = Serve::start(&manifest, &["--stop-grace", "1s"], &worker::words()).await;
@@ -20,13 +20,14 @@ async fn busy() -> (Serve, Vec<u32>) {
     (serve, pids)
 }
 
-/// Of a line such as `[hello-1] pids [12, 13]`.
+/// Returns the numbers in a line such as `[hello-1] pids [12, 13]`.
 fn pids(line: &str) -> Vec<u32> {
     let Some((_, list)) = line.split_once("] pids [") else { return Vec::new() };
     list.trim_end_matches(']').split(", ").map(|pid| pid.parse().unwrap()).collect()
 }
 
-/// Zombies wait for their parent, which is not ours to be.
+/// Whether the process runs. A zombie waits for its parent, which is another process, and does not
+/// count.
 fn runs(pid: u32) -> bool {
     let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
     status.is_ok_and(|status| !status.rsplit_once(')').unwrap().1.starts_with(" Z"))
@@ -66,13 +67,13 @@ async fn after_a_second_signal_nothing_is_left() {
     assert_gone(&pids).await;
 }
 
-/// Ends at nobody's word.
+/// A worker that ignores SIGTERM.
 const TRAPPING: &str =
     "trap 'echo told' TERM; sleep 1000 & echo \"pids [$$, $!]\"; while true; do wait; sleep 1; done";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_runs_at_sigterm_is_answered() {
-    // A second replica, which a slow start asks for, would be the one that runs it.
+    // A second replica, which a slow start may cause, would run the request instead.
     let manifest = Manifest::one_at_a_time().env("WAITSECOND", "5s").annotation("max-scale", 1);
     let serve = Serve::start(&manifest, &[], &[]).await;
     let answer = serve.post("/");

@@ -1,4 +1,4 @@
-//! Replicas come and go by Knative's arithmetic: real runs, on a clock that passes faster.
+//! Scales replicas by Knative's arithmetic in real runs, on a fast clock.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,14 +11,14 @@ use super::super::support::within;
 use super::support::{Manifest, Serve, split};
 use super::worker;
 
-/// Knative's seconds for each second here.
+/// Knative's seconds per real second.
 const SCALE: u32 = 10;
 
 fn scaled(options: &[&'static str]) -> Vec<&'static str> {
     [&["--time-scale", "10"], options].concat()
 }
 
-/// The sample worker, whose requests last as long as the test.
+/// Returns the sample worker, with requests that last as long as the test.
 fn long_requests() -> Manifest {
     Manifest::one_at_a_time()
         .spec("timeoutSeconds: 36000")
@@ -35,7 +35,7 @@ async fn two_at_once_start_a_second_and_a_third_replica_and_all_go_after_the_win
     )
     .await;
     serve.until("one is ready", |now| now["ready"] == 1).await;
-    // Twenty seconds of the service's.
+    // These are twenty seconds of the service's time.
     let sent = [serve.post("/sleep/2000"), serve.post("/sleep/2000")];
     serve.until("three are ready", |now| now["desired"] == 3 && now["ready"] == 3).await;
     for answer in sent {
@@ -67,8 +67,8 @@ async fn one_replica_stays_where_scale_to_zero_is_off() {
     serve.stop().await;
 }
 
-/// The desired replicas for this many requests in flight at a target utilization of 70, 80, 90 and
-/// 100 %; measured with the real autoscaler.
+/// The desired replicas for this many requests in flight, at a target utilization of 70, 80, 90 and
+/// 100 %. They were measured with the real autoscaler.
 const DESIRED: [(usize, [u64; 4]); 6] = [
     (1, [2, 2, 2, 1]),
     (3, [5, 4, 4, 3]),
@@ -88,11 +88,11 @@ async fn a_steady_load_settles_at_the_load_over_the_utilization() {
             let held: Vec<_> = (0..in_flight).map(|_| serve.post("/")).collect();
             runs.push((serve, in_flight, desired[column], held));
         }
-        // A whole window and some more.
+        // This is longer than a whole window.
         tokio::time::sleep(Duration::from_secs(80) / 20).await;
         for (serve, in_flight, desired, held) in runs {
-            // At the edge of a second two reports may fall into one, and a decision see some more
-            // than there are: it is the usual one that counts.
+            // At the edge of a second two reports may fall into one, and a decision then sees too
+            // many requests. So the most frequent decision counts.
             let mut seen: HashMap<u64, u32> = HashMap::new();
             for _ in 0..10 {
                 *seen.entry(serve.replicas().await["desired"].as_u64().unwrap()).or_default() += 1;
@@ -164,7 +164,7 @@ async fn a_worker_that_ends_is_started_again_after_a_growing_pause() {
     .await;
     serve.until("it crashed", |now| now["replicas"][0]["state"] == "crashed").await;
     let begun = Instant::now();
-    // At once, after 10 s and after 20 s.
+    // The starts follow at once, after 10 s and after 20 s.
     super::super::support::eventually("the fourth start", async || serve.output().len() >= 4).await;
     let seconds = begun.elapsed().as_secs_f64() * f64::from(SCALE);
     assert!((25.0..120.0).contains(&seconds), "{seconds}");
@@ -177,8 +177,8 @@ async fn a_replica_that_is_stopped_is_let_alone_then_asked_then_killed() {
     let manifest = Manifest::one_at_a_time().spec("timeoutSeconds: 60").cluster("stable-window", "6s");
     let deaf =
         [vec!["sh".into(), "-c".into(), "trap '' TERM; exec \"$0\" \"$@\"".into()], worker::words()].concat();
-    // Knative waits 30 s for requests that are still on their way; a worker that ignores SIGTERM
-    // then ends with its grace, 60 s.
+    // Knative waits 30 s for requests that are still on their way. A worker that ignores SIGTERM
+    // then ends after its grace of 60 s.
     for (words, seconds) in [(worker::words(), 30.0), (deaf, 60.0)] {
         let serve = Serve::start(&manifest, &scaled(&[]), &words).await;
         serve.until("it is ready", |now| now["ready"] == 1).await;

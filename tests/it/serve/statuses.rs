@@ -1,5 +1,4 @@
-//! Every answer of Knative's own that `serve` can give, over the wire: a test for each kind of
-//! answer that a client of Knative can see.
+//! Gets every answer of Knative's own that `serve` can give, over the wire.
 
 use std::time::{Duration, Instant};
 
@@ -18,20 +17,20 @@ async fn the_workers_own_answers_come_through_and_its_failures_in_knatives_words
         ("/status/200", 200, "item"),
         ("/status/418%20Teapot", 418, "item"),
         ("/status/500", 500, "item"),
-        // A 1xx takes the place of the status that follows.
+        // A 1xx replaces the status that follows.
         ("/early/500", 200, "item"),
         ("/early/close", 200, "EOF\n"),
         ("/env/K_SERVICE", 200, "hello"),
         ("/env/K_REVISION", 200, "hello-00001"),
         ("/env/K_CONFIGURATION", 200, "hello"),
         ("/env/A", 200, "b"),
-        // Closed without an answer, and a worker that dies, look the same.
+        // A connection closed without an answer looks like a worker that dies.
         ("/close", 502, "EOF\n"),
         ("/crash", 502, "EOF\n"),
     ] {
         assert_eq!(serve.ask(path, "").await, (status, body.to_owned()), "{path}");
     }
-    // It is started again; until then its port refuses, as it does in a pod.
+    // The worker is started again. Until then its port refuses, as in a pod.
     eventually("it is back", async || serve.ask("/status/200", "").await.0 == 200).await;
     let answer = send(&serve.address, "POST /close", "", "item").await.to_lowercase();
     assert!(answer.contains("content-type: text/plain; charset=utf-8\r\n"), "{answer}");
@@ -44,7 +43,7 @@ async fn the_workers_own_answers_come_through_and_its_failures_in_knatives_words
     serve.stop().await;
 }
 
-/// Go's servers have a limit in bytes only.
+/// Go's servers limit only the bytes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_may_have_many_headers() {
     let serve = serve(Manifest::one_at_a_time()).await;
@@ -55,7 +54,7 @@ async fn a_request_may_have_many_headers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_nobody_listens_on_refuses() {
-    // A second replica, which a slow start asks for, would answer in its place.
+    // A second replica, which a slow start may cause, would answer instead.
     let serve = serve(Manifest::one_at_a_time().annotation("max-scale", 1)).await;
     assert_eq!(serve.ask("/deaf", "").await.0, 200);
     let refused = (502, "dial tcp 127.0.0.1:8080: connect: connection refused\n".to_owned());
@@ -76,9 +75,9 @@ async fn the_time_runs_from_the_arrival_and_ends_what_waits_and_what_runs() {
     }
     let took = begun.elapsed();
     assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(8), "{took:?}");
-    // The slot is free at once, although the deaf worker still sleeps.
+    // The slot is free at once, although the unresponsive worker still sleeps.
     assert_eq!(serve.ask("/status/200", "").await.0, 200);
-    // An answer that has begun ends as if it were complete; only its last line tells.
+    // An answer that has begun ends as if it were complete. Only its last line shows the timeout.
     let streamed = within("the stream", serve.post("/stream/2000")).await.unwrap();
     assert!(streamed.starts_with("HTTP/1.1 200 OK\r\n"), "{streamed}");
     assert!(streamed.ends_with("1\r\na\r\n19\r\nactivator request timeout\r\n0\r\n\r\n"), "{streamed}");

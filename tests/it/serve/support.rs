@@ -21,7 +21,7 @@ pub struct Serve {
     _folder: tempfile::TempDir,
 }
 
-/// A service, in the words of its manifest.
+/// A service, as its manifest describes it.
 #[derive(Clone, Default)]
 pub struct Manifest {
     /// Lines of the revision's spec, such as `timeoutSeconds: 5`.
@@ -83,7 +83,8 @@ impl Manifest {
 }
 
 impl Serve {
-    /// Starts it and waits until it listens. `worker` empty is the sample worker inside of it.
+    /// Starts it and waits until it listens. With an empty `worker` the sample worker runs inside
+    /// it.
     pub async fn start(manifest: &Manifest, options: &[&str], worker: &[String]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         manifest.write(folder.path());
@@ -104,7 +105,7 @@ impl Serve {
         let first = within("the line of serve that names its addresses", async {
             loop {
                 let line = lines.next_line().await.unwrap().unwrap();
-                // A worker may have spoken before.
+                // A worker may have printed a line before.
                 if line.starts_with("hello: ") {
                     return line;
                 }
@@ -127,7 +128,7 @@ impl Serve {
         Serve { child, address, admin, output, _folder: folder }
     }
 
-    /// The exit code of a `serve` that refuses to start, and its error.
+    /// Returns the exit code and the error of a `serve` that refuses to start.
     pub async fn refused(manifest: &Manifest) -> (Option<i32>, String) {
         let folder = tempfile::tempdir().unwrap();
         manifest.write(folder.path());
@@ -138,7 +139,7 @@ impl Serve {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
-    /// The output of the workers, with the names of their replicas.
+    /// Returns the output of the workers, with the names of their replicas.
     pub fn output(&self) -> Vec<String> {
         self.output.lock().unwrap().clone()
     }
@@ -148,7 +149,7 @@ impl Serve {
         serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
     }
 
-    /// Waits until the replicas are as they should be.
+    /// Waits until the replicas satisfy a condition.
     pub async fn until(&self, what: &str, mut is_so: impl FnMut(&Value) -> bool) -> Value {
         within(what, async {
             loop {
@@ -162,13 +163,13 @@ impl Serve {
         .await
     }
 
-    /// A request of its own; gives back the whole answer.
+    /// Sends a request over a connection of its own. Returns the whole answer.
     pub fn post(&self, path: &str) -> JoinHandle<String> {
         let (address, line) = (self.address.clone(), format!("POST {path}"));
         tokio::spawn(async move { send(&address, &line, "", "item").await })
     }
 
-    /// As [`post`](Self::post), awaited: status and body.
+    /// Works like [`post`](Self::post), and waits for status and body.
     pub async fn ask(&self, path: &str, headers: &str) -> (u16, String) {
         split(&send(&self.address, &format!("POST {path}"), headers, "item").await)
     }
@@ -187,7 +188,7 @@ impl Serve {
         within("the end of serve", self.child.wait()).await.unwrap()
     }
 
-    /// SIGTERM, and all of it ends well.
+    /// Sends SIGTERM, and expects a clean end.
     pub async fn stop(mut self) {
         self.signal("-TERM");
         let status = self.wait().await;
@@ -195,7 +196,7 @@ impl Serve {
     }
 }
 
-/// Every byte of the answer; empty where the connection closed without one.
+/// Returns every byte of the answer; empty if the connection closed without one.
 pub async fn send(address: &str, line: &str, headers: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!(

@@ -1,5 +1,4 @@
-//! A worker that obeys the path of the request, in a process of its own: this test binary once
-//! more.
+//! A worker that obeys the path of the request. It runs in another process of this test binary.
 //!
 //! It uses bare sockets, because no server library allows most of these faults.
 
@@ -10,7 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-/// How `serve` is told to start it.
+/// Returns the command with which `serve` starts it.
 pub fn words() -> Vec<String> {
     let program = std::env::current_exe().unwrap().display().to_string();
     [&program, "serve::worker::runs_where_a_port_is_given", "--exact", "--ignored", "--nocapture"]
@@ -27,7 +26,7 @@ fn runs_where_a_port_is_given() {
     }
     let mut pids = vec![std::process::id()];
     if std::env::var("FORKS").is_ok() {
-        // The children of a worker have to end with it.
+        // The children of a worker must end with it.
         let child = Command::new("sleep").arg("1000").spawn().unwrap();
         pids.push(child.id());
     }
@@ -44,7 +43,7 @@ fn runs_where_a_port_is_given() {
     std::thread::sleep(Duration::from_secs(1000));
 }
 
-/// Whether the worker stops to listen after this request.
+/// Whether the worker stops listening after this request.
 fn is_deaf(stream: &TcpStream) -> bool {
     let mut start = [0; 10];
     stream.peek(&mut start).is_ok() && start.starts_with(b"POST /deaf")
@@ -76,7 +75,7 @@ fn answer(mut stream: TcpStream) {
             whole(&mut stream, "200 OK", b"slept");
         }
         "env" => whole(&mut stream, "200 OK", std::env::var(value).unwrap_or_default().as_bytes()),
-        // Three parts with a pause before each but the first; then the end, or death.
+        // Three parts, with a pause before the second and the third; then the end, or death.
         "stream" | "half" => {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n");
             for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! The whole bridge inside of the test, where its counters can be read.
+//! The whole bridge inside the test, where its counters can be read.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ impl Bridge {
         Bridge { metrics, drain, task }
     }
 
-    /// The sum of all samples of this name whose labels contain `label`.
+    /// Returns the sum of all samples of this name whose labels contain `label`.
     pub fn count(&self, name: &str, label: &str) -> u64 {
         let text = self.metrics.render().unwrap();
         let samples =
@@ -41,7 +41,7 @@ impl Bridge {
         self.count("longhaul_items_settled_total", "how=\"ack\"")
     }
 
-    /// Drains, and expects that nothing is cut.
+    /// Drains, and expects that no item is cut.
     pub async fn stop(self) {
         self.drain.cancel();
         let end = within("the end of the bridge", self.task).await.expect("no panic");

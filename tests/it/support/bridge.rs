@@ -16,7 +16,7 @@ pub struct Bridge {
     task: JoinHandle<Result<(), SourceError>>,
     /// Events that were read while waiting for another one.
     seen: VecDeque<SourceEvent>,
-    /// Every session event in order, for checks over the whole run.
+    /// All session events in order, for checks over the whole run.
     pub history: Vec<SourceEvent>,
 }
 
@@ -27,7 +27,7 @@ impl Bridge {
         Bridge { port, task, seen: VecDeque::new(), history: Vec::new() }
     }
 
-    /// The next delivery of a session that is not lost, as the bridge would see it: events first.
+    /// Returns the next delivery of a live session. Events come first, as in the bridge.
     pub async fn delivery(&mut self) -> Delivery {
         within("a delivery", async {
             loop {
@@ -49,14 +49,14 @@ impl Bridge {
         taken
     }
 
-    /// That no delivery comes for a while. Too short a while can only hide a fault, never report
-    /// one that is none.
+    /// Asserts that no delivery arrives for a while. Too short a while may hide a fault, but never
+    /// reports a false one.
     pub async fn nothing_comes(&mut self) {
         let next = tokio::time::timeout(Duration::from_millis(300), self.port.deliveries.recv()).await;
         assert!(next.is_err(), "nothing may be handed over now, but got {next:?}");
     }
 
-    /// After `IntakeStopped`: the deliveries that were on their way to the bridge before it.
+    /// Returns the deliveries that were on their way to the bridge before `IntakeStopped`.
     pub fn leftover(&mut self) -> Vec<Delivery> {
         std::iter::from_fn(|| self.port.deliveries.try_recv().ok()).collect()
     }
@@ -90,7 +90,7 @@ impl Bridge {
         self.event("the loss of a session", lost).await
     }
 
-    /// Waits for the first event, read or not, that `pick` takes, and forgets it.
+    /// Waits for the first event, read or not, that `pick` accepts, and removes it.
     pub async fn event<T>(&mut self, what: &str, pick: impl Fn(&SourceEvent) -> Option<T>) -> T {
         within(what, async {
             loop {

@@ -1,5 +1,5 @@
-//! A RabbitMQ node of a test's own: it may be stopped, told to time out, or run out of memory, and
-//! nobody else notices.
+//! A RabbitMQ node for one test, which may stop it, shorten its timeouts or exhaust its memory
+//! without disturbing others.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -21,7 +21,7 @@ impl OwnRabbitmq {
         }
     }
 
-    /// Blocks for some seconds.
+    /// Starts the node. Blocks for some seconds.
     pub fn start(kind: &'static str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let started = script(&["start"], folder.path(), &[kind]);
@@ -72,7 +72,7 @@ impl Drop for OwnRabbitmq {
 fn script(verb: &[&str], folder: &Path, rest: &[&str]) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/brokers");
     let mut command = Command::new(script);
-    // Otherwise it would take the brokers of the other tests for the wanted ones.
+    // Otherwise the script would use the brokers of the other tests.
     for name in [
         "LONGHAUL_TEST_AMQP_URL",
         "LONGHAUL_TEST_AMQP_URL_4",

@@ -1,5 +1,5 @@
-//! The parts that several tests need: a source under test with its bridge end, brokers, and a relay
-//! that fails on demand.
+//! The parts that several tests share: a source under test with its bridge end, brokers, and a
+//! relay that fails on demand.
 
 pub mod app;
 pub mod bridge;
@@ -16,7 +16,7 @@ use std::time::Duration;
 /// failing test waits for it.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
-/// Awaits `future`, and fails the test with `what` when it does not end.
+/// Awaits `future`, and fails the test with `what` if it does not end.
 pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
     match tokio::time::timeout(DEADLINE, future).await {
         Ok(output) => output,
@@ -24,7 +24,7 @@ pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
     }
 }
 
-/// Asks again and again until `probe` is true, and fails the test with `what` when it never is.
+/// Repeats `probe` until it is true, and fails the test with `what` if it never is.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut probe: impl FnMut() -> F) {
     within(what, async {
         while !probe().await {

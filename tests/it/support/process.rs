@@ -1,4 +1,4 @@
-//! The program itself, as a process that can be told to stop, or killed.
+//! The program itself, as a process that a test can stop or kill.
 
 use std::process::{ExitStatus, Stdio};
 
@@ -17,7 +17,7 @@ impl Longhaul {
         Longhaul::run_with(config, "info", &[])
     }
 
-    /// The same with `--log` and more environment.
+    /// Starts it with `--log` and more environment.
     pub fn run_with(config: &str, log: &str, environment: &[(&str, String)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("longhaul.yaml");
@@ -34,7 +34,7 @@ impl Longhaul {
         Longhaul { child: command.spawn().unwrap(), folder }
     }
 
-    /// The same with a limit of open files.
+    /// Starts it with a limit of open files.
     pub fn run_limited(config: &str, files: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("longhaul.yaml");
@@ -62,7 +62,7 @@ impl Longhaul {
         assert!(sent.success());
     }
 
-    /// `kill -9`, and waits until it is gone.
+    /// Sends SIGKILL, and waits for the end.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! Real RabbitMQ brokers, queues of a test's own in them, and the broker's side of the story.
+//! Real RabbitMQ brokers, queues for one test in them, and the broker's view of them.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use longhaul::source::rabbitmq;
 
 use super::within;
 
-/// The brokers to test against, as AMQP URIs: the one that must be there, and RabbitMQ 4.0 and 4.3
-/// where they are.
+/// Returns the brokers to test against, as AMQP URIs: the required one, and RabbitMQ 4.0 and 4.3 if
+/// they are available.
 pub fn brokers() -> Vec<String> {
     let first = std::env::var("LONGHAUL_TEST_AMQP_URL").unwrap_or_else(|_| {
         panic!("LONGHAUL_TEST_AMQP_URL is not set: these tests need a RabbitMQ; ./tests/run starts one")
@@ -23,13 +23,13 @@ pub fn brokers() -> Vec<String> {
     std::iter::once(first).chain(others.iter().flat_map(std::env::var)).collect()
 }
 
-/// `host:port` of an AMQP URI.
+/// Returns the `host:port` of an AMQP URI.
 pub fn address(url: &str) -> String {
     let url = url::Url::parse(url).expect("an AMQP URI");
     format!("{}:{}", url.host_str().expect("a host"), url.port().unwrap_or(5672))
 }
 
-/// The same broker through a relay on this machine.
+/// Returns the URI of the same broker through a relay on this machine.
 pub fn through(url: &str, port: u16) -> String {
     let mut url = url::Url::parse(url).expect("an AMQP URI");
     url.set_host(Some("127.0.0.1")).expect("a host can be set");
@@ -43,7 +43,7 @@ pub fn connection(url: &str) -> connect::rabbitmq::Settings {
     connect::rabbitmq::Settings { url, tls: Tls::default(), name: "longhaul-test".to_owned() }
 }
 
-/// A queue of a test's own.
+/// A queue for one test.
 pub struct Queue {
     pub url: String,
     pub name: String,
@@ -52,12 +52,12 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// A name that no other test has, and no queue yet.
+    /// Returns a unique name without a queue.
     pub async fn unborn(url: &str) -> Self {
         Queue::existing(url, format!("longhaul-test-{}", uuid::Uuid::new_v4())).await
     }
 
-    /// A connection for a queue that is there, or will be.
+    /// Returns a connection for a queue that exists, or will exist.
     pub async fn existing(url: &str, name: String) -> Self {
         let opening = Connection::connect(url, ConnectionProperties::default());
         let connection = within("a connection", opening).await.expect("the broker of LONGHAUL_TEST_AMQP_URL");
@@ -102,7 +102,7 @@ impl Queue {
         within("basic.get", getting).await.expect("the queue is there").map(|message| message.delivery)
     }
 
-    /// Messages that nobody holds.
+    /// Returns the number of messages that nobody holds.
     pub async fn ready(&self) -> u64 {
         let passive = QueueDeclareOptions::default().passive();
         let asking = self.channel.queue_declare(self.name.as_str().into(), passive, FieldTable::default());
@@ -114,7 +114,7 @@ impl Queue {
         within("a deletion", deleting).await.expect("the queue can be deleted");
     }
 
-    /// Settings of a source that reaches the queue at `url`, which may be a relay.
+    /// Returns settings of a source that reaches the queue at `url`, which may be a relay.
     pub fn source(&self, url: &str, max_in_flight: u16) -> rabbitmq::Settings {
         rabbitmq::Settings {
             connection: connection(url),

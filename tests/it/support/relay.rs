@@ -1,4 +1,5 @@
-//! A TCP relay between a client and a server that fails on demand: cuts, falls silent or refuses.
+//! A TCP relay between a client and a server that fails on demand: it cuts, falls silent or
+//! refuses.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use tokio::task::JoinHandle;
 
 use super::within;
 
-/// Much longer than bytes are held back on the way (Nagle's algorithm beside delayed
-/// acknowledgements: 40 ms).
+/// A time much longer than TCP holds bytes back (Nagle's algorithm with delayed acknowledgements:
+/// 40 ms).
 const QUIET: Duration = Duration::from_millis(200);
 
 /// Listens on a port of its own, and stops when it is dropped.
@@ -24,7 +25,7 @@ pub struct Relay {
     accepting: JoinHandle<()>,
 }
 
-/// Bytes so far.
+/// Counts of the bytes so far.
 #[derive(Default)]
 struct Passed {
     /// From clients to the server.
@@ -38,8 +39,8 @@ struct Passed {
 pub enum Mode {
     /// Bytes go both ways.
     Pass,
-    /// Connections stay open, but every byte is swallowed. Cut before passing again: a stream with
-    /// a hole is garbage.
+    /// Connections stay open, but every byte is swallowed. Cut them before passing again, because a
+    /// stream with a hole is garbage.
     Stall,
     /// New connections are closed at once.
     Refuse,
@@ -50,9 +51,9 @@ struct Control {
     mode: Mode,
     /// Connections accepted in an earlier generation are closed.
     generation: u64,
-    /// Grows when junk is to be written to the servers.
+    /// Grows to make the relay write junk to the servers.
     junk: u64,
-    /// Grows when the servers are to lose their clients.
+    /// Grows to make the relay take the clients away from the servers.
     parted: u64,
 }
 
@@ -61,8 +62,8 @@ impl Relay {
         Relay::start_at("127.0.0.1:0", upstream).await
     }
 
-    /// Listens where the server tells its clients to come to. The relay of a test before may still
-    /// be about to let go of that address.
+    /// Listens on the address that the server advertises to its clients. The relay of an earlier
+    /// test may still be releasing that address.
     pub async fn start_at(listen: &str, upstream: String) -> Self {
         let listener = within("the relay's address", async {
             loop {
@@ -85,28 +86,27 @@ impl Relay {
         self.address.port()
     }
 
-    /// Closes every connection, without a word to either end.
+    /// Closes every connection, without a message to either end.
     pub fn cut_all(&self) {
         self.control.send_modify(|control| control.generation += 1);
     }
 
-    /// Writes junk to the server on every connection, so that it closes them with words of its own.
+    /// Writes junk to the server on every connection, so that it closes them with an error.
     pub fn confuse_server(&self) {
         self.control.send_modify(|control| control.junk += 1);
     }
 
-    /// Closes every connection to the server. The clients hear nothing of it, and nothing else
-    /// either.
+    /// Closes every connection to the server, while the clients' connections stay open and silent.
     pub fn part(&self) {
         self.control.send_modify(|control| control.parted += 1);
     }
 
-    /// Bytes that went from the server to its clients so far.
+    /// Returns the bytes that went from the server to its clients so far.
     pub fn answered(&self) -> u64 {
         self.passed.answered.load(Ordering::Relaxed)
     }
 
-    /// Waits until nothing more is on its way: all earlier bytes have arrived.
+    /// Waits until all bytes on their way have arrived.
     pub async fn quiet(&self) {
         let passed = || self.passed.asked.load(Ordering::Relaxed) + self.answered();
         within("nothing passes the relay", async {
@@ -182,7 +182,7 @@ async fn link(
     let (client_read, client_write) = client.split();
     let (server_read, mut server_write) = server.split();
     let mode = control.clone();
-    // Either end's close closes both, as a broken network path would look to them.
+    // If either end closes, both connections are closed, as after a broken network path.
     tokio::select! {
         () = copy(server_read, client_write, mode.clone(), &passed.answered) => {}
         () = async {
@@ -190,7 +190,8 @@ async fn link(
                 () = copy(client_read, &mut server_write, mode, &passed.asked) => return,
                 () = grown(control, |control| control.junk) => {}
             }
-            // No frame of AMQP, nor the start of one. Later bytes of the client do not matter.
+            // This is not a frame of AMQP, nor the start of one. Later bytes of the client do not
+            // matter.
             let _ = server_write.write_all(&[0xff; 64]).await;
             std::future::pending().await
         } => {}

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 
-/// The answer to a body in its n-th attempt, after the work.
+/// Returns the answer to a body in its n-th attempt, after the work.
 type Answers = Arc<dyn Fn(&[u8], u32) -> Response + Send + Sync>;
 
 pub struct Worker {
@@ -24,11 +24,11 @@ pub struct Worker {
 
 #[derive(Clone, Default)]
 pub struct Log {
-    /// Requests by the event's id.
+    /// The number of requests by the event's id.
     pub started: BTreeMap<String, u32>,
     pub finished: BTreeMap<String, u32>,
     pub bodies: BTreeMap<String, Vec<u8>>,
-    /// Of the latest request.
+    /// The headers of the latest request.
     pub headers: BTreeMap<String, HeaderMap>,
     pub open: usize,
     pub most_open: usize,
@@ -83,7 +83,7 @@ impl Worker {
         Worker::listen(tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(), wait, answer)
     }
 
-    /// Answers by the number of the attempt, too.
+    /// Answers depending on the number of the attempt.
     pub async fn with_attempts(wait: Duration, verdict: fn(&[u8], u32) -> StatusCode) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let answer: Answers = Arc::new(move |body, attempt| verdict(body, attempt).into_response());
@@ -114,14 +114,14 @@ impl Worker {
         self.log.lock().unwrap().clone()
     }
 
-    /// Items whose work was done at least once.
+    /// Returns the number of items whose work was done at least once.
     pub fn done(&self) -> usize {
         self.log.lock().unwrap().finished.len()
     }
 }
 
 impl Log {
-    /// Requests beyond the first of each item.
+    /// Returns the number of requests beyond the first of each item.
     pub fn second_runs(&self) -> u32 {
         self.started.values().map(|runs| runs - 1).sum()
     }

@@ -1,4 +1,4 @@
-//! How an item ends: exit codes, output, limits, and no process or file left.
+//! Ends items in every way: exit codes, output, limits. No process or file may stay.
 
 use super::shim::{Answer, Note, Shim, children, runs};
 
@@ -48,7 +48,7 @@ async fn a_second_item_is_not_started_and_probes_are_answered() {
     started.filled().await;
     let second = shim.item("y").await;
     assert_eq!((second.status, second.body.as_str()), (503, "pending request queue full"));
-    // The outcome header would say that the command ran.
+    // An outcome header would mean that the command ran.
     assert_eq!(second.outcome(), "");
     for path in ["healthz", "readyz", "livez", ""] {
         let answer = reqwest::get(shim.url() + path).await.unwrap();
@@ -118,7 +118,7 @@ async fn the_command_dies_with_the_shim() {
 
 #[tokio::test]
 async fn much_output_does_not_grow_the_shim() {
-    // Lines, and one line without an end.
+    // These are lines, and one line without an end.
     let script =
         "yes 0123456789012345678901234567890123456789 | head -c 60000000; head -c 50000000 /dev/zero";
     let shim = Shim::sh(&[], script).await;
@@ -128,9 +128,8 @@ async fn much_output_does_not_grow_the_shim() {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
     };
-    // Not on a system without /proc. The peak of the pages that are not part of a file is not
-    // recorded, so the peak of all pages has a bound that allows for the larger program without
-    // optimisation.
+    // A system without /proc is skipped. The kernel does not record the peak of anonymous pages, so
+    // the peak of all pages has a bound with room for the larger program without optimisation.
     let (Some(now), Some(peak)) = (kibibytes("RssAnon:"), kibibytes("VmHWM:")) else { return };
     eprintln!("RssAnon {now} KiB, VmHWM {peak} KiB, VmRSS {:?} KiB", kibibytes("VmRSS:"));
     assert!(now <= 8 * 1024, "{now} KiB");

@@ -1,4 +1,4 @@
-//! What the command gets, and what it reports while it runs.
+//! Tests the input of the command, and its reports while it runs.
 
 use super::shim::{Answer, Note, Posts, Shim};
 use crate::support::eventually;

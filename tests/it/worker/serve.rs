@@ -1,4 +1,4 @@
-//! `--serve`: one process for many items.
+//! Tests `--serve`: one process for many items.
 
 use super::shim::{Shim, children};
 

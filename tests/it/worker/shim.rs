@@ -12,7 +12,7 @@ use crate::support::{eventually, within};
 pub struct Shim {
     child: Child,
     pub address: String,
-    /// Everything on both outputs so far.
+    /// The output of both streams so far.
     log: Arc<Mutex<String>>,
     folder: tempfile::TempDir,
 }
@@ -28,7 +28,7 @@ impl Shim {
         Shim::start_program(program, flags, command).await
     }
 
-    /// The same with `longhaul worker`.
+    /// Starts a shim with `longhaul worker`.
     pub async fn start_command(flags: &[&str], command: &[&str]) -> Self {
         let mut program = Command::new(env!("CARGO_BIN_EXE_longhaul"));
         program.arg("worker");
@@ -109,7 +109,7 @@ impl Shim {
         within("the end of the shim", self.child.wait()).await.unwrap()
     }
 
-    /// The files in the items' folder, without the two folders of the shim.
+    /// Returns the files in the items' folder, without the two folders of the shim.
     pub fn left_files(&self) -> Vec<String> {
         let mut files = Vec::new();
         walk(self.folder.path(), &mut files);
@@ -170,7 +170,7 @@ impl Posts {
         self.posts.lock().unwrap().clone()
     }
 
-    /// The last value of a field.
+    /// Returns the last value of a field.
     pub fn last(&self, field: &str) -> Option<serde_json::Value> {
         self.all().iter().rev().find_map(|post| post.get(field).cloned())
     }
@@ -201,7 +201,7 @@ pub fn runs(pid: &str) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
-/// The number of children of a process, zombies included.
+/// Returns the number of children of a process, including zombies.
 pub fn children(pid: u32) -> usize {
     let parent = pid.to_string();
     let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
@@ -213,7 +213,7 @@ pub fn children(pid: u32) -> usize {
         .count()
 }
 
-/// A file outside of the items' folder in which a script leaves a word.
+/// A file outside of the items' folder to which a script writes.
 pub struct Note(tempfile::NamedTempFile);
 
 impl Note {
@@ -245,7 +245,7 @@ fn collect(from: impl tokio::io::AsyncRead + Send + Unpin + 'static, log: Arc<Mu
         let mut chunk = vec![0; 64 * 1024];
         while let Ok(count @ 1..) = tokio::io::AsyncReadExt::read(&mut from, &mut chunk).await {
             let mut log = log.lock().unwrap();
-            // The long output of a test is not kept.
+            // The log is bounded, because one test writes long output.
             if log.len() < 1024 * 1024 {
                 log.push_str(&String::from_utf8_lossy(&chunk[..count]));
             }

@@ -1,4 +1,4 @@
-//! SIGTERM and lost clients.
+//! Stops the worker with SIGTERM, and loses its clients.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn sigterm_lets_the_item_finish_and_starts_nothing_new() {
 #[tokio::test]
 async fn an_interrupted_item_has_its_checkpoint() {
     let started = Note::new();
-    // Exit code 0 after SIGTERM is not a finished item.
+    // Exit code 0 after SIGTERM does not mean that the item is finished.
     let script = format!(
         "trap 'echo ::checkpoint row 18; exit 0' TERM; echo ::checkpoint row 17; echo $$ > {}; sleep 1000 & wait",
         started.path()
@@ -90,7 +90,7 @@ async fn sigterm_at_any_time_leaves_every_item_answered() {
                 };
                 assert_eq!((status, code), expected, "round {round}\n{}", shim.log());
             }
-            // The shim had gone, or went before it read the request: the item was not started.
+            // The shim was gone, or went before it read the request, so the item was not started.
             Err(error) => {
                 assert!(!shim.log().contains("Item started"), "round {round}: {error}\n{}", shim.log())
             }
@@ -136,8 +136,8 @@ async fn with_on_gone_finish_the_command_goes_on() {
 
 #[tokio::test]
 async fn no_answer_announces_the_end_of_its_connection() {
-    // A server that closes idle connections announces it, or has a timeout that a test cannot
-    // await; see `connection`.
+    // A server that closes idle connections announces that, or has a timeout that is too long for a
+    // test; see `connection`.
     let shim = Shim::sh(&[], "exit 65").await;
     let answer = shim.item("").await;
     assert_eq!((answer.status, answer.header("connection"), answer.header("keep-alive")), (422, "", ""));

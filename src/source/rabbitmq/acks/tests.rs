@@ -1,6 +1,6 @@
 use super::*;
 
-/// Tags 1 to `prefetch` are out.
+/// Returns a state in which tags 1 to `prefetch` are unsettled.
 fn out(prefetch: u16) -> Acks {
     let mut acks = Acks::new(prefetch);
     (1..=prefetch.into()).for_each(|tag| acks.deliver(tag));
@@ -43,7 +43,7 @@ fn the_only_one_goes_at_once() {
     assert_eq!(acks.worth(now), [frame([1])]);
 }
 
-/// Any order of endings, on a broker that takes frames as RabbitMQ does.
+/// Requests end in any order, on a broker that handles frames as RabbitMQ does.
 #[test]
 fn every_ack_arrives_and_none_that_nobody_asked_for() {
     for seed in 0..2_000 {
@@ -52,7 +52,7 @@ fn every_ack_arrives_and_none_that_nobody_asked_for() {
         let mut acks = Acks::new(prefetch);
         let mut now = Instant::now();
         let (mut last, mut running) = (0, BTreeSet::new());
-        // What the broker has not seen settled, and of that, what should be acked.
+        // The tags that are unsettled at the broker, and those of them that should be acked.
         let (mut broker, mut asked) = (BTreeSet::new(), BTreeSet::new());
         for step in 0..400 {
             while step < 300 && broker.len() < prefetch.into() && random.u8(..8) > 0 {

@@ -66,7 +66,7 @@ fn our_own_headers_win() {
     assert_eq!(outline.attempts_before, 9);
 }
 
-/// Two of them may tell of one item, and are items of their own all the same.
+/// Two dead letters or replies may describe the same item, but are two items themselves.
 #[test]
 fn what_a_letter_or_a_reply_says_is_about_another_item() {
     let id = ("longhaul-id", AMQPValue::LongString("42".into()));

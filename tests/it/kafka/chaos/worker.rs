@@ -1,4 +1,4 @@
-//! A service that remembers every run: its record, its member, its start and its end.
+//! A service that remembers every run: the record, the member, the start and the end.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use axum::extract::Request;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// Work takes up to this long.
+/// The longest work on an item.
 const LONGEST: Duration = Duration::from_millis(50);
 
 pub struct Worker {
@@ -18,20 +18,20 @@ pub struct Worker {
     server: JoinHandle<()>,
 }
 
-/// By the event's id, in order of their start.
+/// The runs of each event id, in the order of their start.
 type Runs = BTreeMap<String, Vec<Run>>;
 
 #[derive(Debug)]
 struct Run {
     member: usize,
     started: Instant,
-    /// None while it runs.
+    /// `None` while it runs.
     ended: Option<Instant>,
-    /// False also where its member went away before the end.
+    /// False also if its member disappeared before the end.
     finished: bool,
 }
 
-/// Notes the end of a run, however it ends.
+/// Records the end of a run, in whatever way it ends.
 struct Open {
     runs: Arc<Mutex<Runs>>,
     id: String,
@@ -49,7 +49,7 @@ impl Worker {
         Worker { url, runs, server }
     }
 
-    /// Records that were done at least once.
+    /// Returns the number of records that were done at least once.
     pub fn finished(&self) -> usize {
         let runs = self.runs.lock().unwrap();
         runs.values().filter(|runs| runs.iter().any(|run| run.finished)).count()
@@ -59,7 +59,7 @@ impl Worker {
         self.runs.lock().unwrap().values().map(|runs| runs.len() - 1).sum()
     }
 
-    /// Runs of a member that started by `until` and had not ended at `since`.
+    /// Counts the runs of a member that started by `until` and had not ended at `since`.
     pub fn in_hand(&self, member: usize, since: Instant, until: Instant) -> usize {
         let runs = self.runs.lock().unwrap();
         runs.values().flatten().filter(|run| run.is_in_hand(member, since, until)).count()
