@@ -64,21 +64,7 @@ fn calls(text: &str) -> Vec<(usize, String)> {
 
 /// Returns the text up to the closing bracket.
 fn arguments(text: &str) -> String {
-    let (mut depth, mut in_text, mut is_escaped) = (1, false, false);
-    for (at, character) in text.char_indices() {
-        match character {
-            _ if is_escaped => is_escaped = false,
-            '\\' if in_text => is_escaped = true,
-            '"' => in_text = !in_text,
-            '(' | '[' | '{' if !in_text => depth += 1,
-            ')' | ']' | '}' if !in_text => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return text[..at].to_owned();
-        }
-    }
-    text.to_owned()
+    text[..end(text, |depth, _| depth < 0).unwrap_or(text.len())].to_owned()
 }
 
 /// Returns the first argument that is a literal and not a field. A macro's own `$message` is a
@@ -99,20 +85,29 @@ fn message(arguments: &str) -> Option<String> {
     None
 }
 
+/// Splits off the text up to the first comma that is not inside of brackets.
 fn first_argument(text: &str) -> (&str, &str) {
+    match end(text, |depth, character| depth == 0 && character == ',') {
+        Some(at) => (&text[..at], &text[at + 1..]),
+        None => (text, ""),
+    }
+}
+
+/// Returns the place of the first character outside of literals for which `is_end` returns true. It
+/// gets the depth of brackets after the character.
+fn end(text: &str, is_end: impl Fn(i32, char) -> bool) -> Option<usize> {
     let (mut depth, mut in_text, mut is_escaped) = (0, false, false);
-    for (at, character) in text.char_indices() {
+    text.char_indices().find_map(|(at, character)| {
         match character {
             _ if is_escaped => is_escaped = false,
             '\\' if in_text => is_escaped = true,
             '"' => in_text = !in_text,
             '(' | '[' | '{' if !in_text => depth += 1,
             ')' | ']' | '}' if !in_text => depth -= 1,
-            ',' if !in_text && depth == 0 => return (&text[..at], &text[at + 1..]),
             _ => {}
         }
-    }
-    (text, "")
+        (!in_text && is_end(depth, character)).then_some(at)
+    })
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {

@@ -1,6 +1,7 @@
 //! Makes faults of the configuration that the service reports. They cost no item, and the pipeline
 //! tells why it stands still.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -22,6 +23,23 @@ const ITEMS: usize = 60;
 /// How many requests the service accepts before the credential expires.
 const ACCEPTED: usize = 20;
 
+/// Returns the status and the text of `/readyz`.
+async fn readyz(admin: SocketAddr) -> (StatusCode, String) {
+    match reqwest::get(format!("http://{admin}/readyz")).await {
+        Ok(answer) => (answer.status(), answer.text().await.unwrap_or_default()),
+        Err(error) => (StatusCode::IM_A_TEAPOT, error.to_string()),
+    }
+}
+
+/// Waits until `/readyz` answers 503 with a reason that contains these words.
+async fn unready(admin: SocketAddr, words: &[&str]) {
+    eventually("the reason on /readyz", async || {
+        let (status, text) = readyz(admin).await;
+        status == StatusCode::SERVICE_UNAVAILABLE && words.iter().all(|word| text.contains(word))
+    })
+    .await;
+}
+
 /// Lets a credential expire in the middle of the work, and renews it later.
 async fn an_expired_credential(backlog: &impl Backlog, graveyard: &impl Backlog) {
     backlog.fill((0..ITEMS).map(|number| format!("item {number}").into_bytes())).await;
@@ -38,18 +56,10 @@ async fn an_expired_credential(backlog: &impl Backlog, graveyard: &impl Backlog)
         graveyard.target()
     );
     let bridge = Longhaul::run(&config(&backlog.source(), &worker, 4, &more));
-    let ready = async || match reqwest::get(format!("http://{admin}/readyz")).await {
-        Ok(answer) => (answer.status(), answer.text().await.unwrap_or_default()),
-        Err(error) => (StatusCode::IM_A_TEAPOT, error.to_string()),
-    };
-    eventually("the reason on /readyz", async || {
-        let (status, text) = ready().await;
-        status == StatusCode::SERVICE_UNAVAILABLE && text.contains("401") && text.contains("sink")
-    })
-    .await;
+    unready(admin, &["401", "sink"]).await;
     accepts.store(usize::MAX, Ordering::Relaxed);
     eventually("the broker to be empty", async || backlog.left().await == 0).await;
-    eventually("the pipeline to be ready", async || ready().await.0 == StatusCode::OK).await;
+    eventually("the pipeline to be ready", async || readyz(admin).await.0 == StatusCode::OK).await;
     assert_eq!(graveyard.left().await, 0, "no item is dead-lettered");
     assert_eq!(worker.log().started.len(), ITEMS, "every item reached the service");
     bridge.stop().await;
@@ -86,13 +96,7 @@ async fn rabbitmq_missing_dead_letter_shows_before_an_item_needs_it() {
         "    dead_letter: {{ rabbitmq: {{ queue: {missing} }} }}\nadmin: {{ listen: \"{admin}\" }}\n"
     );
     let bridge = Longhaul::run(&config(&backlog.source(), &worker, 4, &more));
-    eventually("the reason on /readyz", async || {
-        let Ok(answer) = reqwest::get(format!("http://{admin}/readyz")).await else { return false };
-        let status = answer.status();
-        let text = answer.text().await.unwrap_or_default();
-        status == StatusCode::SERVICE_UNAVAILABLE && text.contains(&missing) && text.contains("dead_letter")
-    })
-    .await;
+    unready(admin, &[&missing, "dead_letter"]).await;
     bridge.stop().await;
     backlog.remove().await;
 }
@@ -116,23 +120,13 @@ async fn rabbitmq_full_reply_queue_makes_the_pipeline_unready() {
         full.name
     );
     let bridge = Longhaul::run(&config(&backlog.source(), &worker, 4, &more));
-    let ready = async || match reqwest::get(format!("http://{admin}/readyz")).await {
-        Ok(answer) => (answer.status(), answer.text().await.unwrap_or_default()),
-        Err(error) => (StatusCode::IM_A_TEAPOT, error.to_string()),
-    };
-    eventually("the reason on /readyz", async || {
-        let (status, text) = ready().await;
-        status == StatusCode::SERVICE_UNAVAILABLE
-            && text.contains("cannot be written")
-            && text.contains(&full.name)
-    })
-    .await;
+    unready(admin, &["cannot be written", &full.name]).await;
     let mut replies = 0;
     while replies < 10 {
         eventually("a reply", async || full.get().await.is_some()).await;
         replies += 1;
     }
-    eventually("the pipeline to be ready", async || ready().await.0 == StatusCode::OK).await;
+    eventually("the pipeline to be ready", async || readyz(admin).await.0 == StatusCode::OK).await;
     assert_eq!(worker.log().second_runs(), 0);
     bridge.stop().await;
     full.delete().await;
