@@ -12,7 +12,7 @@ use super::descriptors;
 use super::error::BuildError;
 use crate::bridge::{self, Asker, Question, When};
 use crate::config::{Config, Pipeline, Secret, Tls};
-use crate::peers::{self, Answer, Claim, Discovery, InFlight, Instance, Peers, Release, Status, Stay};
+use crate::peers::{self, Claim, Discovery, InFlight, Instance, ItemStatus, Peers, Release, Responder, Stay};
 
 /// The number of questions that may wait for a pipeline. Each is answered in microseconds.
 const QUESTIONS: usize = 1024;
@@ -103,18 +103,18 @@ impl Answerer {
     }
 }
 
-impl Answer for Answerer {
-    async fn claim(&self, claim: Claim) -> Status {
+impl Responder for Answerer {
+    async fn claim(&self, claim: Claim) -> ItemStatus {
         let Claim { pipeline, asker, delivery, identity, wait_seconds } = claim;
         let when = if wait_seconds == 0 { When::Now } else { When::AtItsEnd };
         let asker = Asker { instance: asker.to_string(), delivery };
         let put = self.put(&pipeline, |answer| Question::Claim { asker, identity, answer, when }).await;
-        let Some(answered) = put else { return Status::Unknown };
+        let Some(answered) = put else { return ItemStatus::Unknown };
         match when {
-            When::Now => answered.await.unwrap_or(Status::Unknown),
+            When::Now => answered.await.unwrap_or(ItemStatus::Unknown),
             When::AtItsEnd => match timeout(Duration::from_secs(wait_seconds), answered).await {
-                Ok(status) => status.unwrap_or(Status::Unknown),
-                Err(_) => Status::Running,
+                Ok(status) => status.unwrap_or(ItemStatus::Unknown),
+                Err(_) => ItemStatus::Running,
             },
         }
     }

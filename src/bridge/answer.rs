@@ -7,12 +7,12 @@ use tokio::sync::oneshot;
 
 use super::{Pipeline, verdict};
 use crate::delivery::{ClaimId, Identity, Input, Standing};
-use crate::peers::Status;
+use crate::peers::ItemStatus;
 
 /// A question of another replica. The admin server passes it on.
 #[derive(Debug)]
 pub enum Question {
-    Claim { asker: Asker, identity: String, answer: oneshot::Sender<Status>, when: When },
+    Claim { asker: Asker, identity: String, answer: oneshot::Sender<ItemStatus>, when: When },
     InFlight { topic: String, partition: i32, answer: oneshot::Sender<Vec<i64>> },
     Release { asker: Asker },
     Stay { answer: oneshot::Sender<bool> },
@@ -44,7 +44,7 @@ pub(super) struct Claims {
 
 struct Waiting {
     asker: Asker,
-    answers: Vec<(When, oneshot::Sender<Status>)>,
+    answers: Vec<(When, oneshot::Sender<ItemStatus>)>,
 }
 
 impl Pipeline {
@@ -52,7 +52,7 @@ impl Pipeline {
         match question {
             Question::Claim { asker, identity, answer, when } => {
                 let Some(identity) = Identity::parse(&identity) else {
-                    return drop(answer.send(Status::Unknown));
+                    return drop(answer.send(ItemStatus::Unknown));
                 };
                 let claim = self.claims.ask(asker, when, answer);
                 self.handle(Input::Claim { claim, identity });
@@ -73,7 +73,7 @@ impl Pipeline {
 
 impl Claims {
     /// Returns the number of this asker's claim. The same asker always gets the same number.
-    fn ask(&mut self, asker: Asker, when: When, answer: oneshot::Sender<Status>) -> ClaimId {
+    fn ask(&mut self, asker: Asker, when: When, answer: oneshot::Sender<ItemStatus>) -> ClaimId {
         let claim = *self.by_asker.entry(asker.clone()).or_insert_with(|| {
             self.latest += 1;
             ClaimId(self.latest)
@@ -88,12 +88,12 @@ impl Claims {
     pub(super) fn answer(&mut self, claim: ClaimId, standing: Standing) {
         let Some(waiting) = self.waiting.get_mut(&claim) else { return };
         let status = match standing {
-            Standing::Unknown => Status::Unknown,
-            Standing::NotYours => Status::NotYours,
-            Standing::Running => Status::Running,
-            Standing::Handed(handed) => Status::Finished(verdict::write(handed)),
+            Standing::Unknown => ItemStatus::Unknown,
+            Standing::NotYours => ItemStatus::NotYours,
+            Standing::Running => ItemStatus::Running,
+            Standing::Handed(handed) => ItemStatus::Finished(verdict::write(handed)),
         };
-        let is_end = status != Status::Running;
+        let is_end = status != ItemStatus::Running;
         for (when, answer) in std::mem::take(&mut waiting.answers) {
             if is_end || when == When::Now {
                 let is_sent = answer.send(status.clone()).is_ok();

@@ -41,10 +41,10 @@ impl Pipeline {
             Command::Settle { delivery, how, dropped } => {
                 self.shared.metrics.settled(how, dropped);
                 tracing::debug!(%delivery, ?how, "Settling");
-                self.send(source::Command::Settle { id: delivery, how });
+                self.send(source::Command::Settle { delivery, how });
             }
             Command::Note { delivery, attempts } => {
-                self.send(source::Command::Note { id: delivery, attempts });
+                self.send(source::Command::Note { delivery, attempts });
             }
             Command::Release { item, remains } => self.release(item, remains),
             Command::Forget { item } => {

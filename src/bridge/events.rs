@@ -70,14 +70,14 @@ impl Pipeline {
                 self.forget_partition(epoch);
                 self.handle(Input::SessionLost(epoch));
             }
-            SourceEvent::Settled { id, settled } => {
+            SourceEvent::Settled { delivery, settled } => {
                 let stale = settled == Settled::Stale;
-                tracing::debug!(delivery = %id, stale, "Settled");
+                tracing::debug!(%delivery, stale, "Settled");
                 if stale {
                     self.shared.metrics.stale_settles.inc();
                 }
                 self.progress = Instant::now();
-                self.handle(Input::Settled { delivery: id, stale });
+                self.handle(Input::Settled { delivery, stale });
             }
             SourceEvent::Proven(ids) => {
                 for delivery in ids {
@@ -92,7 +92,7 @@ impl Pipeline {
             SourceEvent::Backlog(items) => {
                 self.shared.metrics.backlog.set(i64::try_from(items).unwrap_or(i64::MAX));
             }
-            SourceEvent::Stuck { id } => self.handle(Input::GiveUp { delivery: id, reason: Reason::Stalled }),
+            SourceEvent::Stuck { delivery } => self.handle(Input::GiveUp { delivery, reason: Reason::Stalled }),
             SourceEvent::HeadAge(age) => {
                 self.shared.metrics.kafka_head_age.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
             }

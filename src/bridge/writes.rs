@@ -7,7 +7,7 @@ use super::{Ended, Shared};
 use crate::delivery::{Input, ItemId, Mark, Reason, Write, Written};
 use crate::publish::copy::{Parked, copy};
 use crate::publish::dead_letter::Letter;
-use crate::publish::reply::Answer;
+use crate::publish::reply::AnsweredItem;
 use crate::publish::{Outgoing, PublishError, PublishErrorKind};
 
 /// Writes the message of `write` and waits for the confirm.
@@ -103,7 +103,7 @@ async fn dead_letter(
 async fn reply(shared: &Shared, work: &Work) -> Result<(), PublishError> {
     let (Some(target), Some(answer)) = (&shared.reply, work.answer()) else { return Ok(()) };
     let (Some(response), Some(status)) = (&answer.response, answer.status) else { return Ok(()) };
-    let message = target.message(&Answer {
+    let message = target.message(&AnsweredItem {
         item: &work.message,
         event_id: &work.id(shared),
         event_source: &work.source(),

@@ -3,7 +3,7 @@
 //!
 //! When an item is redelivered to another replica while its request still runs at the first, the
 //! second must not start it again. It asks all others, and waits for the result if one of them has
-//! it. Only the transport is here. [`Answer`] decides which result is handed over, and the caller
+//! it. Only the transport is here. [`Responder`] decides which result is handed over, and the caller
 //! of [`Peers`] decides what a verdict means.
 //!
 //! * No answer means "does not run here": a replica that is gone has nothing to hand over.
@@ -33,7 +33,7 @@ mod tests;
 
 pub use client::{Peers, Settings};
 pub use discovery::Discovery;
-pub use server::{Answer, Status, router};
+pub use server::{ItemStatus, Responder, router};
 pub use wire::{Claim, InFlight, Instance, Release, Stay, Verdict};
 
 /// Reads the secret that all replicas share. It is read again at each use, so that a rotated one is

@@ -31,14 +31,14 @@ const HOLD_MAX: Duration = Duration::from_secs(60);
 const GRACE: Duration = Duration::from_secs(5);
 
 /// What this replica knows about its items.
-pub trait Answer: Send + Sync + 'static {
-    /// Says what is known about the item. Holds [`Status::Running`] back for up to `wait_seconds`,
+pub trait Responder: Send + Sync + 'static {
+    /// Says what is known about the item. Holds [`ItemStatus::Running`] back for up to `wait_seconds`,
     /// in case that the item ends by then. May be cancelled at any await, and is then asked again.
     ///
     /// A result is given to one pair of asker and delivery only, and to that pair each time it
     /// asks. No answer shows whether a result was fetched: a result that nobody fetched must not be
     /// taken for settled.
-    fn claim(&self, claim: Claim) -> impl Future<Output = Status> + Send;
+    fn claim(&self, claim: Claim) -> impl Future<Output = ItemStatus> + Send;
 
     /// Offsets of the partition that run here, or have ended here and are not committed.
     fn in_flight(&self, question: InFlight) -> impl Future<Output = Vec<i64>> + Send;
@@ -52,7 +52,7 @@ pub trait Answer: Send + Sync + 'static {
 
 /// What is known about an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Status {
+pub enum ItemStatus {
     /// It runs here, in a session that lives and will settle it.
     NotYours,
     /// It is not known here.
@@ -65,7 +65,7 @@ pub enum Status {
 
 /// The route of the questions. `instance` is this replica's name, the same as in its own questions.
 /// `most` questions are answered at once.
-pub fn router<A: Answer>(answer: Arc<A>, instance: Instance, token: Token, most: usize) -> Router {
+pub fn router<A: Responder>(answer: Arc<A>, instance: Instance, token: Token, most: usize) -> Router {
     let replays = Replays::new(SystemTime::now());
     let server = Server { answer, instance, token, replays, free: Semaphore::new(most) };
     Router::new()
@@ -82,7 +82,7 @@ struct Server<A> {
     free: Semaphore,
 }
 
-async fn question<A: Answer>(
+async fn question<A: Responder>(
     State(server): State<Arc<Server<A>>>,
     headers: HeaderMap,
     body: Bytes,
@@ -113,7 +113,7 @@ async fn question<A: Answer>(
     }
 }
 
-impl<A: Answer> Server<A> {
+impl<A: Responder> Server<A> {
     /// Returns the key and the question's proof, if the question comes from a replica and is not a
     /// repetition.
     fn proven(&self, headers: &HeaderMap, body: &[u8]) -> Result<(Key, Proof), (StatusCode, String)> {
@@ -158,10 +158,10 @@ impl<A: Answer> Server<A> {
                 let hold = Duration::from_secs(claim.wait_seconds) + PROOF + GRACE;
                 let status = timeout(hold, self.answer.claim(claim)).await.ok()?;
                 Some(match status {
-                    Status::NotYours => wire::Answer::NotYours,
-                    Status::Unknown => wire::Answer::Unknown,
-                    Status::Running => wire::Answer::Running,
-                    Status::Finished(verdict) => wire::Answer::Finished { verdict },
+                    ItemStatus::NotYours => wire::Answer::NotYours,
+                    ItemStatus::Unknown => wire::Answer::Unknown,
+                    ItemStatus::Running => wire::Answer::Running,
+                    ItemStatus::Finished(verdict) => wire::Answer::Finished { verdict },
                 })
             }
             Question::InFlight(question) => {

@@ -42,7 +42,7 @@ pub enum Wrap {
 
 /// An answer of the worker, and the item that it answers.
 #[derive(Clone, Debug)]
-pub struct Answer<'a> {
+pub struct AnsweredItem<'a> {
     pub item: &'a Message,
     /// Attribute `id` of the item's event.
     pub event_id: &'a str,
@@ -75,7 +75,7 @@ impl Target {
     ///
     /// The answer is a reply, but only its beginning was kept, or its reader could not read the
     /// event. No later write can succeed, and the item and its answer must not be lost.
-    pub fn message(&self, answer: &Answer<'_>) -> Result<Option<Outgoing>, PublishError> {
+    pub fn message(&self, answer: &AnsweredItem<'_>) -> Result<Option<Outgoing>, PublishError> {
         // In Knative's data plane contract the body of a 202 is not a reply.
         if answer.status == StatusCode::ACCEPTED.as_u16() {
             return Ok(None);
@@ -93,7 +93,7 @@ impl Target {
         Ok(Some(self.outgoing(answer, self.event(answer)?)))
     }
 
-    fn event(&self, answer: &Answer<'_>) -> Result<Event, PublishError> {
+    fn event(&self, answer: &AnsweredItem<'_>) -> Result<Event, PublishError> {
         let text = |name| answer.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let content_type = text(CONTENT_TYPE);
         let content_encoding =
@@ -140,7 +140,7 @@ impl Target {
         Ok(Event { attributes, content_type, content_encoding, id, key: None })
     }
 
-    fn outgoing(&self, answer: &Answer<'_>, event: Event) -> Outgoing {
+    fn outgoing(&self, answer: &AnsweredItem<'_>, event: Event) -> Outgoing {
         let Event { attributes, content_type, content_encoding, id, key } = event;
         let (key_of_item, correlation_id) = match &answer.item.origin {
             Origin::Kafka(origin) => (origin.key.clone(), None),

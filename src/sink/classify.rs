@@ -35,7 +35,7 @@ pub const MOST_HEAD_BYTES: usize = 64 * 1024;
 
 /// An outcome, and one line with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Classified {
     pub outcome: Outcome,
     pub detail: String,
 }
@@ -95,7 +95,7 @@ pub enum Failure {
 }
 
 /// Classifies a request that had no answer.
-pub fn failure(failure: &Failure) -> Verdict {
+pub fn failure(failure: &Failure) -> Classified {
     let outcome = match failure {
         Failure::NotConnected(_) | Failure::NotSent(_) | Failure::Alert(_) => {
             Outcome::NotStarted { retry_after: None }
@@ -105,17 +105,17 @@ pub fn failure(failure: &Failure) -> Verdict {
         Failure::Unreadable(_) => Outcome::Unreadable,
         Failure::TooManyHeaders | Failure::HeadTooLarge(_) => Outcome::Rejected,
     };
-    Verdict { outcome, detail: one_line(&failure.to_string()) }
+    Classified { outcome, detail: one_line(&failure.to_string()) }
 }
 
 /// Classifies an answer. A `Retry-After` with a date counts from `now`.
-pub fn answer(seen: &Seen<'_>, rules: &Rules, now: SystemTime) -> Verdict {
+pub fn answer(seen: &Seen<'_>, rules: &Rules, now: SystemTime) -> Classified {
     let code = seen.status.as_u16();
     match seen.cut {
         None => {}
         Some(failure @ Failure::Unreadable(_)) => {
             let detail = one_line(&format!("{code}: {failure}"));
-            return Verdict { outcome: Outcome::Unreadable, detail };
+            return Classified { outcome: Outcome::Unreadable, detail };
         }
         Some(failure) => return unknown(one_line(&format!("{code}: the answer was cut short: {failure}"))),
     }
@@ -139,7 +139,7 @@ pub fn answer(seen: &Seen<'_>, rules: &Rules, now: SystemTime) -> Verdict {
     }
     if seen.status.is_informational() {
         let detail = format!("{code}: the service changed the protocol, which nobody asked for");
-        return Verdict { outcome: Outcome::Unreadable, detail };
+        return Classified { outcome: Outcome::Unreadable, detail };
     }
     let empty_error = seen.status == StatusCode::INTERNAL_SERVER_ERROR && seen.body.trim_ascii().is_empty();
     let is_listed = rules.reject_on.contains(&code) && !rules.require_outcome;
@@ -158,7 +158,7 @@ pub fn answer(seen: &Seen<'_>, rules: &Rules, now: SystemTime) -> Verdict {
         }
         None => by_status(seen.status, retry_after),
     };
-    Verdict { outcome, detail }
+    Classified { outcome, detail }
 }
 
 /// Whether the status means refused credentials or a redirect: every item would get the same
@@ -168,7 +168,7 @@ fn concerns_the_configuration(status: StatusCode) -> bool {
 }
 
 /// Explains the answer, with the address of a redirect, which is often the right `sink.url`.
-fn misconfigured(seen: &Seen<'_>, detail: String) -> Verdict {
+fn misconfigured(seen: &Seen<'_>, detail: String) -> Classified {
     let location = seen.headers.get(LOCATION).filter(|_| seen.status.is_redirection());
     let detail = match location {
         Some(location) => {
@@ -178,12 +178,12 @@ fn misconfigured(seen: &Seen<'_>, detail: String) -> Verdict {
         }
         None => detail,
     };
-    Verdict { outcome: Outcome::Misconfigured, detail }
+    Classified { outcome: Outcome::Misconfigured, detail }
 }
 
 /// Reads the worker's header, which wins over its status. But `done` with a status that is not a
 /// success is a contradiction: probably the header was set first and the handler failed later.
-fn by_worker(word: &str, status: StatusCode, retry_after: Option<Duration>, detail: String) -> Verdict {
+fn by_worker(word: &str, status: StatusCode, retry_after: Option<Duration>, detail: String) -> Classified {
     let outcome = match word {
         "done" => by_status(status, retry_after),
         "retry" => Outcome::Failed { retry_after },
@@ -194,10 +194,10 @@ fn by_worker(word: &str, status: StatusCode, retry_after: Option<Duration>, deta
             let detail = format!(
                 "Longhaul-Outcome is {word:?}, expected done, retry, reject or interrupted; {detail}"
             );
-            return Verdict { outcome: Outcome::Failed { retry_after }, detail };
+            return Classified { outcome: Outcome::Failed { retry_after }, detail };
         }
     };
-    Verdict { outcome, detail }
+    Classified { outcome, detail }
 }
 
 /// Reads a status as Knative Eventing's data plane does.
@@ -311,6 +311,6 @@ fn words(text: &str, most: usize) -> String {
         .collect()
 }
 
-fn unknown(detail: String) -> Verdict {
-    Verdict { outcome: Outcome::Unknown, detail }
+fn unknown(detail: String) -> Classified {
+    Classified { outcome: Outcome::Unknown, detail }
 }

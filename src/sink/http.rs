@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, MaxSizeReached};
 use reqwest::{Method, Url};
 
-use super::classify::{self, Failure, MOST_HEAD_BYTES, Rules, Seen, Verdict};
+use super::classify::{self, Failure, MOST_HEAD_BYTES, Rules, Seen, Classified};
 use super::{Answer, Request, Response, Sink};
 
 mod body;
@@ -153,7 +153,7 @@ impl Client {
             tail: &received.tail,
             cut: cut.as_ref(),
         };
-        let Verdict { outcome, detail } = classify::answer(&seen, &self.rules, SystemTime::now());
+        let Classified { outcome, detail } = classify::answer(&seen, &self.rules, SystemTime::now());
         let response = match (outcome, self.replies) {
             (Outcome::Done, Replies::Used) => kept::reply(&headers, received, self.response_bytes),
             _ => kept::excerpt(&headers, &received),
@@ -179,7 +179,7 @@ fn head_bytes(request: &reqwest::Request) -> usize {
 }
 
 fn unanswered(failure: &Failure) -> Answer {
-    let Verdict { outcome, detail } = classify::failure(failure);
+    let Classified { outcome, detail } = classify::failure(failure);
     Answer { outcome, status: None, detail, response: None }
 }
 

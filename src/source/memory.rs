@@ -173,13 +173,13 @@ impl Source {
         taking: &mut bool,
     ) {
         match command {
-            Command::Settle { id, how } => {
+            Command::Settle { delivery, how } => {
                 let mut state = self.queue.state();
-                let known = id.epoch == epoch && !state.cut && state.settle(id.tag, how);
+                let known = delivery.epoch == epoch && !state.cut && state.settle(delivery.tag, how);
                 let settled = if known { Settled::Sent } else { Settled::Stale };
-                let _ = events.send(SourceEvent::Settled { id, settled });
+                let _ = events.send(SourceEvent::Settled { delivery, settled });
                 if known {
-                    let _ = events.send(SourceEvent::Proven(vec![id]));
+                    let _ = events.send(SourceEvent::Proven(vec![delivery]));
                 }
             }
             Command::StopIntake => {
@@ -198,8 +198,8 @@ async fn idle(link: &mut Link) {
     while let Some(command) = link.commands.recv().await {
         match command {
             Command::Close => return,
-            Command::Settle { id, .. } => {
-                let _ = link.events.send(SourceEvent::Settled { id, settled: Settled::Stale });
+            Command::Settle { delivery, .. } => {
+                let _ = link.events.send(SourceEvent::Settled { delivery, settled: Settled::Stale });
             }
             Command::StopIntake => {
                 let _ = link.events.send(SourceEvent::IntakeStopped);

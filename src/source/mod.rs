@@ -70,7 +70,7 @@ pub enum SourceEvent {
     Lost { epoch: Epoch, reason: String },
     /// The result of a [`Command::Settle`]. The source sends exactly one for each command, unless
     /// the session is lost first.
-    Settled { id: DeliveryId, settled: Settled },
+    Settled { delivery: DeliveryId, settled: Settled },
     /// The broker has shown that it has these acks, so none of these deliveries comes back. A
     /// source may omit this for items without a unique identity.
     Proven(Vec<DeliveryId>),
@@ -82,7 +82,7 @@ pub enum SourceEvent {
     Backlog(u64),
     /// This delivery has held back its partition's committed offset for longer than the
     /// configuration allows. Kafka only.
-    Stuck { id: DeliveryId },
+    Stuck { delivery: DeliveryId },
     /// The age of the oldest record in our hands that holds back a partition's committed offset;
     /// zero without such a record. Kafka only.
     HeadAge(Duration),
@@ -110,13 +110,13 @@ pub enum Settled {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     Settle {
-        id: DeliveryId,
+        delivery: DeliveryId,
         how: Settlement,
     },
     /// An attempt was made and failed. A source that can persist the count does so (Kafka in the
     /// committed metadata); other sources ignore this.
     Note {
-        id: DeliveryId,
+        delivery: DeliveryId,
         attempts: u32,
     },
     /// Ask the broker whether it still knows this session. The source answers with `Alive` or

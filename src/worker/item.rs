@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::event::Event;
 use super::folder::Folder;
-use super::live::{self, Answer, Data};
+use super::live::{self, EndLine, Data};
 use super::outcome::{Body, Ending, Outcome};
 use super::output::{Present, Said};
 use super::pod_log::PodLog;
@@ -45,7 +45,7 @@ pub struct Runner {
 /// How the wait for a command ended.
 enum End {
     Exited(ExitStatus),
-    Answered(Answer),
+    Answered(EndLine),
     Cut(Outcome, String),
 }
 
@@ -238,7 +238,7 @@ impl Runner {
         &self,
         process: &mut Process,
         mut gone: Gone,
-        answer: &mut Option<oneshot::Receiver<Answer>>,
+        answer: &mut Option<oneshot::Receiver<EndLine>>,
         before: Usage,
     ) -> End {
         let settings = &self.settings;

@@ -14,13 +14,13 @@ use super::outcome::{Body, Ending, Outcome};
 /// The line that ends an item: a JSON object with an `outcome`. Other JSON lines are log lines, so
 /// that a log line never ends an item.
 #[derive(Debug, Deserialize)]
-pub struct Answer {
+pub struct EndLine {
     outcome: String,
     reason: Option<String>,
     reply: Option<Box<RawValue>>,
 }
 
-impl Answer {
+impl EndLine {
     pub fn parse(line: &[u8]) -> Option<Self> {
         serde_json::from_slice(line).ok()
     }
@@ -118,13 +118,13 @@ mod tests {
 
     #[test]
     fn only_an_object_with_an_outcome_is_an_answer() {
-        assert!(Answer::parse(br#"{"level":"info"}"#).is_none());
-        assert!(Answer::parse(b"done").is_none());
-        let ending = Answer::parse(br#"{"outcome":"done","reply":{"x": 1}}"#).unwrap().ending();
+        assert!(EndLine::parse(br#"{"level":"info"}"#).is_none());
+        assert!(EndLine::parse(b"done").is_none());
+        let ending = EndLine::parse(br#"{"outcome":"done","reply":{"x": 1}}"#).unwrap().ending();
         assert_eq!((ending.outcome, ending.body), (Outcome::Done, Body::Json(br#"{"x": 1}"#.to_vec())));
-        let ending = Answer::parse(br#"{"outcome":"reject","reason":"bad"}"#).unwrap().ending();
+        let ending = EndLine::parse(br#"{"outcome":"reject","reason":"bad"}"#).unwrap().ending();
         assert_eq!((ending.outcome, ending.reason.as_str()), (Outcome::Reject, "bad"));
-        let ending = Answer::parse(br#"{"outcome":"good"}"#).unwrap().ending();
+        let ending = EndLine::parse(br#"{"outcome":"good"}"#).unwrap().ending();
         assert_eq!(ending.outcome, Outcome::Failed);
     }
 }

@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::oneshot;
 
-use super::live::Answer;
+use super::live::EndLine;
 use super::pod_log::{PodLog, Stream};
 use super::progress::Progress;
 
@@ -30,7 +30,7 @@ pub struct Said {
     pub checkpoint: Option<String>,
     pub progress: Option<Progress>,
     /// Set in `--serve` mode: takes the line that ends the item.
-    pub answer: Option<oneshot::Sender<Answer>>,
+    pub answer: Option<oneshot::Sender<EndLine>>,
 }
 
 /// The state of the running item, shared with the readers of the process. A process with `--serve`
@@ -63,7 +63,7 @@ impl Said {
             return;
         }
         if self.answer.is_some() {
-            if let Some(answer) = Answer::parse(line) {
+            if let Some(answer) = EndLine::parse(line) {
                 self.answer.take().and_then(|sender| sender.send(answer).err());
             }
         } else if is_json(line) {

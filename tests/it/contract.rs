@@ -222,7 +222,7 @@ async fn close_leaves_nothing_behind<H: Harness>(harness: H) {
     let mut held = bridge.deliveries(100).await;
     fastrand::Rng::with_seed(7).shuffle(&mut held);
     for delivery in &held {
-        bridge.command(Command::Settle { id: delivery.outline.id, how: Settlement::Ack });
+        bridge.command(Command::Settle { delivery: delivery.outline.id, how: Settlement::Ack });
     }
     let history = bridge.close().await;
     let sent = |event: &&SourceEvent| matches!(event, SourceEvent::Settled { settled: Settled::Sent, .. });
@@ -239,7 +239,7 @@ async fn acks_and_returns_do_not_mix<H: Harness>(harness: H) {
     // delivery too.
     for (number, delivery) in held.iter().enumerate() {
         let how = if number % 4 == 1 { Settlement::Return } else { Settlement::Ack };
-        bridge.command(Command::Settle { id: delivery.outline.id, how });
+        bridge.command(Command::Settle { delivery: delivery.outline.id, how });
     }
     bridge.stop_intake().await;
     bridge.close().await;

@@ -181,7 +181,7 @@ async fn acks_in_a_drain_take_nothing_along() {
         bridge.loss().await;
         for (number, delivery) in bridge.deliveries(6).await.iter().enumerate() {
             let how = if number < 2 { Settlement::Return } else { Settlement::Ack };
-            bridge.command(Command::Settle { id: delivery.outline.id, how });
+            bridge.command(Command::Settle { delivery: delivery.outline.id, how });
         }
         bridge.close().await;
         eventually("exactly the returned ones to be left", async || queue.ready().await == 2).await;

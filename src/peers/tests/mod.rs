@@ -24,8 +24,8 @@ async fn claim(peers: &Peers, identity: &str) -> Claimed {
 #[tokio::test]
 async fn the_one_that_knows_is_heard() {
     let (nothing, here) = (Items::none(), Items::none());
-    here.set("ended", Status::Finished(Verdict::Done));
-    here.set("settled there", Status::NotYours);
+    here.set("ended", ItemStatus::Finished(Verdict::Done));
+    here.set("settled there", ItemStatus::NotYours);
     let (first, second) = (Replica::start(&nothing), Replica::start(&here));
     let peers = peers(&[&first.address, &second.address]);
     assert_eq!(claim(&peers, "ended").await, Claimed::Finished(Verdict::Done));
@@ -40,20 +40,20 @@ async fn the_one_that_knows_is_heard() {
 
 #[tokio::test]
 async fn what_runs_is_waited_for() {
-    let items = Items::with("item", Status::Running);
+    let items = Items::with("item", ItemStatus::Running);
     let replica = Replica::start(&items);
     let peers = peers(&[&replica.address]);
     let waiting = tokio::spawn(async move { claim(&peers, "item").await });
     items.asked_to_wait().await;
     assert!(!waiting.is_finished());
-    items.set("item", Status::Finished(failed(7)));
+    items.set("item", ItemStatus::Finished(failed(7)));
     assert_eq!(waiting.await.unwrap(), Claimed::Finished(failed(7)));
     assert_eq!(items.claims().len(), 2, "asked, then held until the end");
 }
 
 #[tokio::test]
 async fn a_peer_that_vanishes_while_it_is_waited_for_is_gone() {
-    let items = Items::with("item", Status::Running);
+    let items = Items::with("item", ItemStatus::Running);
     let replica = Replica::start(&items);
     let peers = peers(&[&replica.address]);
     let waiting = tokio::spawn(async move { claim(&peers, "item").await });
@@ -104,7 +104,7 @@ async fn no_answer_means_that_it_does_not_run_there() {
     // The time includes the first answer of the slow peer and the release.
     let took = began.elapsed();
     assert!(took >= TIMEOUT && took < TIMEOUT * 10, "{took:?}");
-    items.set("item", Status::Finished(failed(1)));
+    items.set("item", ItemStatus::Finished(failed(1)));
     assert_eq!(claim(&peers, "item").await, Claimed::Finished(failed(1)));
     assert!(peers.in_flight("p", "t", 0).await.is_empty());
 }
@@ -112,7 +112,7 @@ async fn no_answer_means_that_it_does_not_run_there() {
 #[tokio::test]
 async fn what_two_have_is_taken_from_one() {
     let (running, ended) =
-        (Items::with("twin", Status::Running), Items::with("twin", Status::Finished(failed(1))));
+        (Items::with("twin", ItemStatus::Running), Items::with("twin", ItemStatus::Finished(failed(1))));
     let (first, second) = (Replica::start(&running), Replica::start(&ended));
     let peers = peers(&[&first.address, &second.address]);
     assert_eq!(claim(&peers, "twin").await, Claimed::Finished(failed(1)));
@@ -138,7 +138,7 @@ async fn a_drain_leaves_its_work_only_to_a_replica_that_stays() {
 
 #[tokio::test]
 async fn this_replica_is_not_its_own_peer() {
-    let (own, other) = (Items::with("item", Status::Finished(Verdict::Done)), Items::none());
+    let (own, other) = (Items::with("item", ItemStatus::Finished(Verdict::Done)), Items::none());
     let instance = Instance::random();
     let (this, that) = (Replica::start_as(instance.clone(), &own), Replica::start(&other));
     own.set_offsets(vec![1]);
@@ -152,7 +152,7 @@ async fn this_replica_is_not_its_own_peer() {
 /// A peer that answers `running` for ever must not hide the item for ever.
 #[tokio::test]
 async fn running_is_believed_no_longer_than_a_request_can_run() {
-    let items = Items::with("item", Status::Running);
+    let items = Items::with("item", ItemStatus::Running);
     let replica = Replica::start(&items);
     let began = Instant::now();
     assert_eq!(claim(&peers(&[&replica.address]), "item").await, Claimed::Gone);

@@ -25,7 +25,7 @@ async fn a_stranger_at_the_address_of_a_peer_is_not_believed() {
 /// A recorder in between gives an old answer of a true replica to a new question.
 #[tokio::test]
 async fn an_answer_to_another_question_is_not_believed() {
-    let items = Items::with("item", Status::Finished(Verdict::Done));
+    let items = Items::with("item", ItemStatus::Finished(Verdict::Done));
     let replica = Replica::start(&items);
     let (client, key) = (plain(), Key::from_secret(SECRET).unwrap());
     let question = question("item");
@@ -57,7 +57,7 @@ async fn the_secret_is_in_no_question() {
 
 #[tokio::test]
 async fn a_stranger_learns_and_changes_nothing() {
-    let items = Items::with("item", Status::Finished(Verdict::Done));
+    let items = Items::with("item", ItemStatus::Finished(Verdict::Done));
     let replica = Replica::start(&items);
     let (client, key) = (plain(), Key::from_secret(SECRET).unwrap());
     let (question, now) = (question("item"), milliseconds(SystemTime::now()));

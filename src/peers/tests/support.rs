@@ -23,7 +23,7 @@ pub const SECRET: &str = "a secret of the replicas";
 /// A replica's items by identity, and what was asked of it.
 #[derive(Default)]
 pub struct Items {
-    known: Mutex<HashMap<String, watch::Sender<Status>>>,
+    known: Mutex<HashMap<String, watch::Sender<ItemStatus>>>,
     offsets: Mutex<Vec<i64>>,
     claims: watch::Sender<Vec<Claim>>,
     released: Mutex<Vec<String>>,
@@ -35,15 +35,15 @@ impl Items {
         Arc::default()
     }
 
-    pub fn with(identity: &str, status: Status) -> Arc<Self> {
+    pub fn with(identity: &str, status: ItemStatus) -> Arc<Self> {
         let items = Items::none();
         items.set(identity, status);
         items
     }
 
-    pub fn set(&self, identity: &str, status: Status) {
+    pub fn set(&self, identity: &str, status: ItemStatus) {
         let mut known = self.known.lock().unwrap();
-        let unknown = || watch::channel(Status::Unknown).0;
+        let unknown = || watch::channel(ItemStatus::Unknown).0;
         known.entry(identity.to_owned()).or_insert_with(unknown).send_replace(status);
     }
 
@@ -71,13 +71,13 @@ impl Items {
     }
 }
 
-impl Answer for Items {
-    async fn claim(&self, claim: Claim) -> Status {
+impl Responder for Items {
+    async fn claim(&self, claim: Claim) -> ItemStatus {
         self.claims.send_modify(|claims| claims.push(claim.clone()));
         let known = self.known.lock().unwrap().get(&claim.identity).map(watch::Sender::subscribe);
-        let Some(mut status) = known else { return Status::Unknown };
+        let Some(mut status) = known else { return ItemStatus::Unknown };
         let wait = Duration::from_secs(claim.wait_seconds);
-        let _ = timeout(wait, status.wait_for(|status| *status != Status::Running)).await;
+        let _ = timeout(wait, status.wait_for(|status| *status != ItemStatus::Running)).await;
         status.borrow().clone()
     }
 

@@ -68,7 +68,7 @@ fn answered(
         headers.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
     let body = Bytes::from_static(body.as_bytes());
     let (event_id, event_source) = ("item 7", "/source");
-    target.message(&Answer {
+    target.message(&AnsweredItem {
         item,
         event_id,
         event_source,

@@ -132,7 +132,7 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     pairs.iter().map(pair).collect()
 }
 
-fn classify(status: u16, pairs: &[(&'static str, &str)], body: &[u8], require_outcome: bool) -> Verdict {
+fn classify(status: u16, pairs: &[(&'static str, &str)], body: &[u8], require_outcome: bool) -> Classified {
     let headers = headers(pairs);
     let status = StatusCode::from_u16(status).unwrap();
     let seen = Seen { status, headers: &headers, body, tail: body, cut: None };

@@ -205,7 +205,7 @@ impl Worker {
         self.send(SourceEvent::HeadAge(oldest));
         // The event is repeated each second until it has an effect, because the bridge may still be
         // asking another replica for the item.
-        given_up.into_iter().for_each(|id| self.send(SourceEvent::Stuck { id }));
+        given_up.into_iter().for_each(|delivery| self.send(SourceEvent::Stuck { delivery }));
         // Retention cannot reach a young head, so its partition is not asked for.
         if now >= self.heads.ask_at && oldest >= RETENTION_INTERVAL {
             self.heads.ask_at = now + RETENTION_INTERVAL;

@@ -85,9 +85,9 @@ pub fn wait(mut link: Link, carried: &mut Carried, pulse: Option<&Pulse>) -> Opt
             return Some(link);
         }
         match link.commands.poll_recv(&mut TaskContext::from_waker(&waker)) {
-            Poll::Ready(Some(Command::Settle { id, .. })) => {
+            Poll::Ready(Some(Command::Settle { delivery, .. })) => {
                 // This fails only if the bridge is gone; the closed commands show that.
-                let _ = link.events.send(SourceEvent::Settled { id, settled: Settled::Stale });
+                let _ = link.events.send(SourceEvent::Settled { delivery, settled: Settled::Stale });
             }
             Poll::Ready(Some(Command::StopIntake)) => {
                 carried.stopped_at.get_or_insert(Instant::now());

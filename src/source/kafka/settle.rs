@@ -25,7 +25,7 @@ impl Worker {
     /// session hands the record out again, here or elsewhere.
     pub fn settle(&mut self, id: DeliveryId, how: Settlement, now: Instant) {
         let Some(partition) = self.sessions.get(id.epoch) else {
-            return self.send(SourceEvent::Settled { id, settled: Settled::Stale });
+            return self.send(SourceEvent::Settled { delivery: id, settled: Settled::Stale });
         };
         let offset = id.tag.cast_signed();
         let counts = match how {
@@ -43,7 +43,7 @@ impl Worker {
         }
         // A second settle of the same delivery changes nothing.
         let settled = if counts { Settled::Sent } else { Settled::Stale };
-        self.send(SourceEvent::Settled { id, settled });
+        self.send(SourceEvent::Settled { delivery: id, settled });
     }
 
     /// Records that an attempt failed.

@@ -208,8 +208,8 @@ impl Worker {
     fn take_commands(&mut self, now: Instant) -> bool {
         for _ in 0..BATCH {
             match self.commands.poll_recv(&mut TaskContext::from_waker(&self.waker)) {
-                Poll::Ready(Some(Command::Settle { id, how })) => self.settle(id, how, now),
-                Poll::Ready(Some(Command::Note { id, attempts })) => self.note(id, attempts, now),
+                Poll::Ready(Some(Command::Settle { delivery, how })) => self.settle(delivery, how, now),
+                Poll::Ready(Some(Command::Note { delivery, attempts })) => self.note(delivery, attempts, now),
                 Poll::Ready(Some(Command::Prove { epoch })) => self.prove(epoch, now),
                 Poll::Ready(Some(Command::StopIntake)) => {
                     self.stop_intake();

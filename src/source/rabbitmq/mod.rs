@@ -245,8 +245,8 @@ async fn told(
                 let _ = events.send(SourceEvent::IntakeStopped);
                 return Told::StopIntake;
             }
-            Some(Command::Settle { id, .. }) => {
-                let _ = events.send(SourceEvent::Settled { id, settled: Settled::Stale });
+            Some(Command::Settle { delivery, .. }) => {
+                let _ = events.send(SourceEvent::Settled { delivery, settled: Settled::Stale });
             }
             Some(Command::Note { .. } | Command::Prove { .. } | Command::LeaveToOthers) => {}
         }

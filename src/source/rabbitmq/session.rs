@@ -253,8 +253,8 @@ impl Subscription {
         let mut left = None;
         for command in commands {
             match command {
-                Command::Settle { id, how } => {
-                    if let Some(answer) = self.settler.settle(id, how) {
+                Command::Settle { delivery, how } => {
+                    if let Some(answer) = self.settler.settle(delivery, how) {
                         let _ = port.events.send(answer);
                     }
                 }

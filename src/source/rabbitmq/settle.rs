@@ -80,11 +80,11 @@ impl Settler {
         // A closed channel sends no frame.
         let known = id.epoch == self.epoch && self.acks.is_unsettled(id.tag);
         if !known || !self.channel.status().connected() {
-            return Some(SourceEvent::Settled { id, settled: Settled::Stale });
+            return Some(SourceEvent::Settled { delivery: id, settled: Settled::Stale });
         }
         if how == Settlement::Return && self.intake == Intake::OnlyReturns {
             // The delivery stays unsettled. Otherwise a frame for many acks would ack it too.
-            return Some(SourceEvent::Settled { id, settled: Settled::Sent });
+            return Some(SourceEvent::Settled { delivery: id, settled: Settled::Sent });
         }
         match how {
             Settlement::Ack => self.acks.ack(id.tag, Instant::now()),
@@ -181,7 +181,7 @@ impl Settler {
 
     fn sent(&self, tags: impl IntoIterator<Item = u64>) -> Vec<SourceEvent> {
         let id = |tag| DeliveryId { epoch: self.epoch, tag };
-        tags.into_iter().map(|tag| SourceEvent::Settled { id: id(tag), settled: Settled::Sent }).collect()
+        tags.into_iter().map(|tag| SourceEvent::Settled { delivery: id(tag), settled: Settled::Sent }).collect()
     }
 
     fn write(

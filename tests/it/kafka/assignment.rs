@@ -38,7 +38,7 @@ async fn finished_work_moves_with_its_partition() {
         first.ack(delivery.outline.id);
         let id = delivery.outline.id;
         let expected = if kept.contains(&id.epoch) { Settled::Sent } else { Settled::Stale };
-        first.wait_for(|event| *event == SourceEvent::Settled { id, settled: expected }).await;
+        first.wait_for(|event| *event == SourceEvent::Settled { delivery: id, settled: expected }).await;
     }
 
     // The first member leaves. The second gets its partitions, in which no work is left.

@@ -57,7 +57,7 @@ async fn after_the_intake_stopped_what_is_out_can_still_be_settled() {
     let on_the_way = source.anything_within(Duration::from_millis(500)).await;
     assert!(on_the_way.len() <= 1, "only what was in the channel already");
     source.ack(taken[1].outline.id);
-    source.command(Command::Settle { id: taken[0].outline.id, how: Settlement::Return });
+    source.command(Command::Settle { delivery: taken[0].outline.id, how: Settlement::Return });
     source.ack(taken[2].outline.id);
     until("the acks are committed", || broker.committed(topic).1.starts_with("k1.")).await;
     source.close().await;

@@ -22,7 +22,7 @@ async fn only_the_unfinished_come_again_after_a_restart() {
         source.ack(delivery.outline.id);
     }
     let failed = taken.iter().find(|delivery| delivery.outline.id.tag == 17).unwrap().outline.id;
-    source.command(Command::Note { id: failed, attempts: 3 });
+    source.command(Command::Note { delivery: failed, attempts: 3 });
     source.close().await;
     let (offset, metadata) = broker.committed(topic);
     assert_eq!((offset, &metadata[..3], metadata.len() < 64), (0, "k1.", true), "{metadata}");

@@ -54,7 +54,7 @@ async fn what_ends_while_a_partition_is_given_back_does_not_run_again() {
     for delivery in taken.iter().filter(|one| one.outline.id.epoch == epoch) {
         let id = delivery.outline.id;
         first.ack(id);
-        first.wait_for(|event| *event == SourceEvent::Settled { id, settled: Settled::Sent }).await;
+        first.wait_for(|event| *event == SourceEvent::Settled { delivery: id, settled: Settled::Sent }).await;
     }
     first.wait_for(|event| matches!(event, SourceEvent::Lost { epoch: lost, .. } if *lost == epoch)).await;
     until("the second has it", || second.up().len() == 1).await;
@@ -134,7 +134,7 @@ async fn a_drain_leaves_busy_partitions_to_others_within_seconds() {
     first.wait_for(|event| matches!(event, SourceEvent::Lost { .. })).await;
     first.ack(running[0].outline.id);
     let id = running[0].outline.id;
-    first.wait_for(|event| *event == SourceEvent::Settled { id, settled: Settled::Stale }).await;
+    first.wait_for(|event| *event == SourceEvent::Settled { delivery: id, settled: Settled::Stale }).await;
     first.close().await;
     second.close().await;
 }

@@ -290,7 +290,7 @@ impl Running {
     }
 
     pub fn ack(&self, id: DeliveryId) {
-        self.command(Command::Settle { id, how: Settlement::Ack });
+        self.command(Command::Settle { delivery: id, how: Settlement::Ack });
     }
 
     pub fn command(&self, command: Command) {

@@ -53,7 +53,7 @@ async fn random_messages_are_all_handed_over_and_survive_a_copy() {
                 if index == 0 {
                     copied(&copies, &to_copies, &delivery).await;
                 }
-                bridge.command(Command::Settle { id: delivery.outline.id, how: Settlement::Ack });
+                bridge.command(Command::Settle { delivery: delivery.outline.id, how: Settlement::Ack });
             }
         }
         assert!(taken.len() == count && taken.values().all(|times| *times == 1));

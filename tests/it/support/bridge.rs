@@ -66,9 +66,9 @@ impl Bridge {
     }
 
     pub async fn settle(&mut self, id: DeliveryId, how: Settlement) -> Settled {
-        self.command(Command::Settle { id, how });
+        self.command(Command::Settle { delivery: id, how });
         self.event("an answer to a settle", |event| match event {
-            SourceEvent::Settled { id: of, settled } if *of == id => Some(*settled),
+            SourceEvent::Settled { delivery: of, settled } if *of == id => Some(*settled),
             _ => None,
         })
         .await

@@ -32,7 +32,7 @@ const READ_AHEAD_BYTES: usize = 4 << 20;
 pub struct Cut;
 
 /// The head of an answer, and the values that its body needs.
-pub struct Answer {
+pub struct Started {
     pub response: Response,
     pub connection: Option<Connection>,
     pub slot: Option<Slot>,
@@ -60,7 +60,7 @@ pub async fn hold(engine: Arc<Engine>, request: Request) -> Result<Response, Cut
         };
         match slot {
             Ok(slot) => run(&engine, request, slot).await,
-            Err(_) => Ok(Answer { response: answers::closed(), connection: None, slot: None }),
+            Err(_) => Ok(Started { response: answers::closed(), connection: None, slot: None }),
         }
     };
     match tokio::time::timeout_at(limits.first(), work).await {
@@ -69,11 +69,11 @@ pub async fn hold(engine: Arc<Engine>, request: Request) -> Result<Response, Cut
     }
 }
 
-async fn run(engine: &Arc<Engine>, request: Request, slot: Slot) -> Result<Answer, Cut> {
+async fn run(engine: &Arc<Engine>, request: Request, slot: Slot) -> Result<Started, Cut> {
     let port = engine.settings.service.port;
     let fault = engine.settings.chaos.fault();
     if fault == Some(Fault::Refuse) {
-        return Ok(Answer { response: answers::refused(port), connection: None, slot: Some(slot) });
+        return Ok(Started { response: answers::refused(port), connection: None, slot: Some(slot) });
     }
     let cut = slot.target.cut().clone();
     let kill = async {
@@ -102,13 +102,13 @@ async fn run(engine: &Arc<Engine>, request: Request, slot: Slot) -> Result<Answe
     if fault == Some(Fault::Reset) {
         return Err(Cut);
     }
-    Ok(Answer { response, connection, slot: Some(slot) })
+    Ok(Started { response, connection, slot: Some(slot) })
 }
 
 /// Keeps everything that the request holds until the last byte of the answer is sent.
-fn until_sent(answer: Answer, held: Held, limits: Limits) -> Response {
+fn until_sent(answer: Started, held: Held, limits: Limits) -> Response {
     use axum::body::HttpBody;
-    let Answer { mut response, connection, slot } = answer;
+    let Started { mut response, connection, slot } = answer;
     if let Some(length) = response.body().size_hint().exact() {
         // A stream has no length, so the header is set here.
         response.headers_mut().entry(http::header::CONTENT_LENGTH).or_insert_with(|| length.into());
