@@ -52,13 +52,15 @@ bench NAME *ARGS:
 deny:
     cargo deny --workspace check
 
-# Mutates the core, the tracker and the metadata, and lists the mutants that no test finds. It takes
-# hours; MUTANTS.md beside the code explains the known ones. Needs `cargo install cargo-mutants`.
+# It takes hours, and needs `cargo install cargo-mutants`. MUTANTS.md beside the code explains the
+# known survivors.
+# Mutates the core, the tracker and the metadata, and lists the mutants that no test finds.
 mutants *ARGS:
     LONGHAUL_SIMULATIONS=2000 cargo mutants --package longhaul-delivery --output target/mutants-core {{ARGS}} -- --lib --test simulation
     cargo mutants --package longhaul --file src/source/kafka/tracker.rs --file src/source/kafka/metadata.rs --output target/mutants-kafka {{ARGS}} -- --lib kafka::
 
-# Fuzzes TARGET (metadata, event, configuration, wire, identity) for SECONDS. Needs `cargo install
-# cargo-fuzz`. The variable lets the pinned compiler take the flags of a nightly one.
+# It needs `cargo install cargo-fuzz`. The variable lets the pinned compiler take the flags of a
+# nightly one.
+# Fuzzes TARGET (metadata, event, configuration, wire, identity) for SECONDS.
 fuzz TARGET SECONDS="600":
     RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none {{TARGET}} -- -max_total_time={{SECONDS}}
