@@ -28,7 +28,7 @@ mod seal;
 mod server;
 mod wire;
 
-#[cfg(test)]
+# [cfg(test)]
 mod tests;
 
 pub use client::{Peers, Settings};
@@ -41,7 +41,7 @@ pub use wire::{Claim, InFlight, Instance, Release, Stay, Verdict};
 pub type Token = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
 
 /// What the other replicas said about an item.
-#[derive(Clone, Debug, PartialEq, Eq)]
+# [derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claimed {
     /// It ended at another replica. Its verdict is for this delivery only.
     Finished(Verdict),

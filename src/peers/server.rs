@@ -51,7 +51,7 @@ pub trait Responder: Send + Sync + 'static {
 }
 
 /// What is known about an item.
-#[derive(Clone, Debug, PartialEq, Eq)]
+# [derive(Clone, Debug, PartialEq, Eq)]
 pub enum ItemStatus {
     /// It runs here, in a session that lives and will settle it.
     NotYours,
