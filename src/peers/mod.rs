@@ -3,8 +3,8 @@
 //!
 //! When an item is redelivered to another replica while its request still runs at the first, the
 //! second must not start it again. It asks all others, and waits for the result if one of them has
-//! it. Only the transport is here. [`Responder`] decides which result is handed over, and the caller
-//! of [`Peers`] decides what a verdict means.
+//! it. Only the transport is here. [`Responder`] decides which result is handed over, and the
+//! caller of [`Peers`] decides what a verdict means.
 //!
 //! * No answer means "does not run here": a replica that is gone has nothing to hand over.
 //! * An answer counts only with a proof that its sender knows the secret and answers this very
@@ -28,7 +28,7 @@ mod seal;
 mod server;
 mod wire;
 
-# [cfg(test)]
+#[cfg(test)]
 mod tests;
 
 pub use client::{Peers, Settings};
@@ -41,7 +41,7 @@ pub use wire::{Claim, InFlight, Instance, Release, Stay, Verdict};
 pub type Token = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
 
 /// What the other replicas said about an item.
-# [derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claimed {
     /// It ended at another replica. Its verdict is for this delivery only.
     Finished(Verdict),

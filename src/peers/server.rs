@@ -32,8 +32,9 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// What this replica knows about its items.
 pub trait Responder: Send + Sync + 'static {
-    /// Says what is known about the item. Holds [`ItemStatus::Running`] back for up to `wait_seconds`,
-    /// in case that the item ends by then. May be cancelled at any await, and is then asked again.
+    /// Says what is known about the item. Holds [`ItemStatus::Running`] back for up to
+    /// `wait_seconds`, in case that the item ends by then. May be cancelled at any await, and is
+    /// then asked again.
     ///
     /// A result is given to one pair of asker and delivery only, and to that pair each time it
     /// asks. No answer shows whether a result was fetched: a result that nobody fetched must not be
@@ -51,7 +52,7 @@ pub trait Responder: Send + Sync + 'static {
 }
 
 /// What is known about an item.
-# [derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ItemStatus {
     /// It runs here, in a session that lives and will settle it.
     NotYours,
