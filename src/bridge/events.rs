@@ -92,7 +92,9 @@ impl Pipeline {
             SourceEvent::Backlog(items) => {
                 self.shared.metrics.backlog.set(i64::try_from(items).unwrap_or(i64::MAX));
             }
-            SourceEvent::Stuck { delivery } => self.handle(Input::GiveUp { delivery, reason: Reason::Stalled }),
+            SourceEvent::Stuck { delivery } => {
+                self.handle(Input::GiveUp { delivery, reason: Reason::Stalled })
+            }
             SourceEvent::HeadAge(age) => {
                 self.shared.metrics.kafka_head_age.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
             }

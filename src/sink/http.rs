@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, MaxSizeReached};
 use reqwest::{Method, Url};
 
-use super::classify::{self, Failure, MOST_HEAD_BYTES, Rules, Seen, Classified};
+use super::classify::{self, Classified, Failure, MOST_HEAD_BYTES, Rules, Seen};
 use super::{Answer, Request, Response, Sink};
 
 mod body;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::event::Event;
 use super::folder::Folder;
-use super::live::{self, EndLine, Data};
+use super::live::{self, Data, EndLine};
 use super::outcome::{Body, Ending, Outcome};
 use super::output::{Present, Said};
 use super::pod_log::PodLog;

@@ -181,7 +181,9 @@ impl Settler {
 
     fn sent(&self, tags: impl IntoIterator<Item = u64>) -> Vec<SourceEvent> {
         let id = |tag| DeliveryId { epoch: self.epoch, tag };
-        tags.into_iter().map(|tag| SourceEvent::Settled { delivery: id(tag), settled: Settled::Sent }).collect()
+        tags.into_iter()
+            .map(|tag| SourceEvent::Settled { delivery: id(tag), settled: Settled::Sent })
+            .collect()
     }
 
     fn write(
