@@ -10,11 +10,13 @@ use super::protocol::{Command, Effect, Notice, Write};
 use super::session::DeliveryId;
 
 /// The step after an ended attempt.
-enum Next {
+pub(super) enum Next {
     Done,
     Retry(Duration),
     Fail(Reason),
     Hold(Reason),
+    /// Lost by choice.
+    Drop,
 }
 
 impl Dispatcher {
@@ -41,6 +43,12 @@ impl Dispatcher {
         self.items.edit(id, |item| item.count(now, outcome, took, answer_bytes));
         let Some(item) = self.items.get(id) else { return };
         let next = self.next_step(id, item, outcome);
+        self.conclude(id, next, outcome, effects);
+    }
+
+    /// Lets the item go on after its request, with a delivery or without.
+    pub(super) fn conclude(&mut self, id: ItemId, next: Next, outcome: Outcome, effects: &mut Vec<Effect>) {
+        let Some(item) = self.items.get(id) else { return };
         match item.place {
             Place::Live { delivery, .. } => self.proceed(id, delivery, next, outcome, effects),
             _ => {
@@ -69,6 +77,7 @@ impl Dispatcher {
             Next::Done => Doing::Settling(End::Ack),
             Next::Fail(reason) => self.failed(reason, attempts),
             Next::Hold(reason) => self.held(item, reason),
+            Next::Drop => Doing::Settling(End::Drop),
             Next::Retry(delay) => {
                 // One copy is already being written; a parked copy would be a second one.
                 let parks = self.policy.park && outcome.counts_as_attempt() && !item.is_rewriting();
@@ -133,7 +142,7 @@ impl Dispatcher {
     fn decision(&self, next: Next, attempts: u32) -> Decision {
         match next {
             Next::Done if self.policy.reply => Decision::Write(Write::Reply),
-            Next::Done => Decision::Ack,
+            Next::Done | Next::Drop => Decision::Ack,
             Next::Retry(delay) => Decision::Retry { until: self.now.saturating_add(delay) },
             Next::Fail(reason) => Decision::Write(Write::DeadLetter { reason, attempts }),
             Next::Hold(reason) => Decision::Hold { reason },

@@ -173,13 +173,18 @@ impl Dispatcher {
         same.find(|(_, claim)| is_open(claim)).map(|(other, _)| *other)
     }
 
+    /// The item that an earlier claim for the same delivery took.
+    pub(super) fn claimed(&self, identity: &Identity) -> Option<ItemId> {
+        match self.claims.by_id.get(&self.earlier(identity)?)?.state {
+            State::Pledged(item) | State::Handed(item, _) => Some(item),
+            State::Doubted(_) | State::Closed(_) => None,
+        }
+    }
+
     /// Ends an earlier claim, because its asker does not have the delivery any more. Its item is an
     /// orphan again.
     pub(super) fn reclaim(&mut self, identity: &Identity, effects: &mut Vec<Effect>) -> Option<ItemId> {
-        let earlier = self.earlier(identity)?;
-        let (State::Pledged(item) | State::Handed(item, _)) = self.claims.by_id.get(&earlier)?.state else {
-            return None;
-        };
+        let (earlier, item) = (self.earlier(identity)?, self.claimed(identity)?);
         self.claims.update(earlier, |claim| claim.state = State::Closed(Standing::Unknown));
         self.answer(earlier, effects);
         self.take_back(item);

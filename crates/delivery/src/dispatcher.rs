@@ -11,6 +11,7 @@ use super::limit::Limit;
 use super::policy::Policy;
 use super::protocol::{Command, Effect, Input, Notice, Time};
 use super::session::{DeliveryId, Epoch, Group};
+use super::state::PerState;
 
 /// Decides for one pipeline. The crate's documentation describes the way of an item through it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +30,8 @@ pub struct Dispatcher {
     /// Marks that were minted so far.
     pub(super) marks: u64,
     pub(super) draining: bool,
+    /// Whether a person has paused the pipeline.
+    pub(super) paused: bool,
 }
 
 /// A session that is not lost.
@@ -50,6 +53,8 @@ pub enum NoRoom {
     Bytes,
     /// The breaker is open.
     Breaker,
+    /// A person has paused the pipeline.
+    Paused,
     Draining,
 }
 
@@ -68,8 +73,12 @@ pub struct Stats {
     pub blocked_by_key: u32,
     /// Requests that may be open now. It is below `max_in_flight` after the service refused some.
     pub limit: u32,
+    /// The most that `limit` rises to: `max_in_flight`, or less if a person asked for it.
+    pub ceiling: u32,
     /// Memory of the messages in hand, in bytes.
     pub bytes: u64,
+    /// The unfinished items in each state.
+    pub states: PerState,
 }
 
 impl Dispatcher {
@@ -86,6 +95,7 @@ impl Dispatcher {
             turn: Group::default(),
             marks: 0,
             draining: false,
+            paused: false,
         }
     }
 
@@ -115,7 +125,10 @@ impl Dispatcher {
             Input::Fetched { claim } => self.fetched(claim),
             Input::Released { claim } => self.released(claim, effects),
             Input::GiveUp { delivery, reason } => self.give_up(delivery, reason, effects),
-            Input::Resume => self.breaker.close(),
+            Input::Act { item, action } => self.act(item, action, effects),
+            Input::Pause => self.pause(),
+            Input::Resume => self.resume(),
+            Input::Limit { most } => self.lower_limit(most),
             Input::Drain => self.drain(effects),
             Input::Timer => {}
         }
@@ -127,6 +140,11 @@ impl Dispatcher {
             }
             (false, None) => effects.push(Effect::Tell(Notice::BreakerClosed)),
             _ => {}
+        }
+        for item in self.items.take_moved() {
+            if let Some(state) = self.items.get(item).map(Item::state) {
+                effects.push(Effect::Tell(Notice::Moved { item, state }));
+            }
         }
         #[cfg(debug_assertions)]
         super::invariants::check(self).unwrap_or_else(|broken| panic!("invariant broken: {broken}"));
@@ -147,6 +165,9 @@ impl Dispatcher {
         let bounds = &self.policy.bounds;
         if self.draining {
             return Some(NoRoom::Draining);
+        }
+        if self.paused {
+            return Some(NoRoom::Paused);
         }
         if counts.held >= bounds.held_max {
             return Some(NoRoom::Held);
@@ -182,6 +203,8 @@ impl Dispatcher {
             pending: counts.decided,
             blocked_by_key: self.items.blocked(),
             limit: self.limit.current(),
+            ceiling: self.limit.ceiling(),
+            states: counts.states,
             bytes: counts.bytes + counts.orphan_bytes,
         }
     }
@@ -212,6 +235,7 @@ impl Dispatcher {
     /// Starts items while there are slots.
     fn start_ready(&mut self, effects: &mut Vec<Effect>) {
         while !self.draining
+            && !self.paused
             && self.items.counts().held < self.policy.bounds.held_max
             && self.items.counts().running < self.limit.current()
             && self.breaker.may_start()

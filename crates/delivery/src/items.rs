@@ -10,12 +10,15 @@ use std::ops::{AddAssign, Bound, SubAssign};
 use super::item::{Doing, Item, ItemId, Left, Place, Rewrite};
 use super::protocol::Time;
 use super::session::{DeliveryId, Epoch, Group, Identity, OrderKey};
+use super::state::{PerState, State};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Items {
     by_id: BTreeMap<ItemId, Item>,
     latest: u64,
     indexes: Indexes,
+    /// Items whose state changed since [`Items::take_moved`].
+    moved: Vec<ItemId>,
 }
 
 /// Everything that is computed from the items.
@@ -65,6 +68,8 @@ pub(super) struct Counts {
     pub orphan_bytes: u64,
     /// Items in all lanes.
     pub in_lanes: u32,
+    /// Items in each state.
+    pub states: PerState,
 }
 
 /// The places of one item in the indexes, but for `expected` and `ready`.
@@ -74,6 +79,7 @@ struct Entries {
     lane: Option<(OrderKey, Rank)>,
     timers: [Option<Time>; 2],
     counts: Counts,
+    state: Option<State>,
 }
 
 impl Items {
@@ -85,6 +91,9 @@ impl Items {
         let names_before = item.names().to_vec();
         let result = change(item);
         let after = item.entries();
+        if before.state != after.state {
+            self.moved.push(id);
+        }
         if names_before != item.names() {
             self.indexes.rename(id, &names_before, item.names());
         }
@@ -99,6 +108,7 @@ impl Items {
         let after = item.entries();
         self.indexes.rename(id, &[], item.names());
         self.by_id.insert(id, item);
+        self.moved.push(id);
         self.indexes.reindex(id, None, Some(&after));
         self.queue_up(id, &after, &after);
         id
@@ -114,6 +124,14 @@ impl Items {
             self.queue_up_first(key);
         }
         Some(item)
+    }
+
+    /// The items whose state changed since the last call, each once, in order of arrival.
+    pub fn take_moved(&mut self) -> Vec<ItemId> {
+        let mut moved = std::mem::take(&mut self.moved);
+        moved.sort_unstable();
+        moved.dedup();
+        moved
     }
 
     pub fn get(&self, id: ItemId) -> Option<&Item> {
@@ -137,8 +155,7 @@ impl Items {
     }
 
     pub fn of_session(&self, epoch: Epoch) -> Vec<ItemId> {
-        let all = DeliveryId { epoch, tag: 0 }..=DeliveryId { epoch, tag: u64::MAX };
-        self.indexes.deliveries.range(all).map(|(_, id)| *id).collect()
+        self.indexes.deliveries.range(epoch.deliveries()).map(|(_, id)| *id).collect()
     }
 
     /// The oldest item that expects a delivery of this identity.
@@ -168,6 +185,13 @@ impl Items {
 
     pub fn next_timer(&self) -> Option<Time> {
         self.indexes.timers.first().map(|(time, _)| *time)
+    }
+
+    /// Whether an item that could start waits for another of its key.
+    pub fn is_blocked(&self, id: ItemId) -> bool {
+        self.by_id.get(&id).is_some_and(|item| {
+            item.doing() == Some(Doing::Ready) && !self.indexes.is_first_of_key(id, item)
+        })
     }
 
     /// Items that wait for another of their key.
@@ -292,7 +316,13 @@ impl Indexes {
 
 impl Item {
     fn entries(&self) -> Entries {
-        Entries { delivery: self.delivery(), lane: self.lane(), timers: self.timers(), counts: self.counts() }
+        Entries {
+            delivery: self.delivery(),
+            lane: self.lane(),
+            timers: self.timers(),
+            counts: self.counts(),
+            state: self.state(),
+        }
     }
 
     /// The identities by which a delivery finds this item. A claimed item belongs to the replica
@@ -347,6 +377,7 @@ impl Item {
             bytes: if weighs { bytes } else { 0 },
             orphan_bytes: if is_decided { bytes } else { 0 },
             in_lanes: one(self.lane().is_some()),
+            states: PerState::one(self.state()),
         }
     }
 }
@@ -361,6 +392,7 @@ impl AddAssign for Counts {
         self.bytes += other.bytes;
         self.orphan_bytes += other.orphan_bytes;
         self.in_lanes += other.in_lanes;
+        self.states += other.states;
     }
 }
 
@@ -374,5 +406,6 @@ impl SubAssign for Counts {
         self.bytes -= other.bytes;
         self.orphan_bytes -= other.orphan_bytes;
         self.in_lanes -= other.in_lanes;
+        self.states -= other.states;
     }
 }

@@ -22,7 +22,8 @@
 //! was given the item may claim it.
 //!
 //! Read in this order: `dispatcher` (entry point), `receive`, `attempt`, `write`, `settle`, `lost`;
-//! then `items` (the owner of all indexes), `copies` and `claims`.
+//! then `items` (the owner of all indexes), `copies` and `claims`; then `people` and `state`, the view
+//! and the hand of a person.
 
 mod attempt;
 mod breaker;
@@ -37,19 +38,23 @@ pub mod lease;
 mod limit;
 mod lost;
 mod outcome;
+mod people;
 mod policy;
 mod protocol;
 mod receive;
 mod session;
 mod settle;
+mod state;
 mod write;
 
 pub use breaker::OpenBreaker;
 pub use dispatcher::{Dispatcher, NoRoom, Stats};
 pub use item::ItemId;
 pub use outcome::{Outcome, Reason};
+pub use people::{Action, Then};
 pub use policy::{Bounds, OnFailed, OnUnknown, Policy, Retry};
 pub use protocol::{
     ClaimId, Command, Effect, Handed, Input, Notice, Remains, Standing, Time, Write, Written,
 };
+pub use state::{ItemView, PerState, State, StateKind};
 pub use session::{DeliveryId, Digest, Epoch, Group, Identity, LogId, Mark, OrderKey, Outline, Settlement};

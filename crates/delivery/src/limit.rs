@@ -41,6 +41,18 @@ impl Limit {
         self.current
     }
 
+    /// The most that the limit rises to.
+    pub fn ceiling(&self) -> u32 {
+        self.ceiling
+    }
+
+    /// Moves the ceiling. The limit follows at once, and rises to a higher ceiling at once unless
+    /// requests were refused lately.
+    pub fn set_ceiling(&mut self, ceiling: u32) {
+        self.ceiling = ceiling;
+        self.current = if self.window.is_some() { self.current.min(ceiling) } else { ceiling };
+    }
+
     /// A request ended that the service had started.
     pub fn started(&mut self) {
         if let Some(window) = &mut self.window {

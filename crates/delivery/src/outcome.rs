@@ -64,10 +64,12 @@ pub enum Reason {
     /// A Kafka record held its partition's committed offset up for longer than
     /// `stuck_head.dead_letter_after`.
     Stalled,
+    /// A person held it, cancelled it, or asked for its dead letter.
+    Cancelled,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 7] = [
+    pub const ALL: [Reason; 8] = [
         Reason::Rejected,
         Reason::Attempts,
         Reason::Budget,
@@ -75,6 +77,7 @@ impl Reason {
         Reason::Unknown,
         Reason::TooLarge,
         Reason::Stalled,
+        Reason::Cancelled,
     ];
 
     /// The reason with this text.
@@ -91,6 +94,7 @@ impl Reason {
             Reason::Unknown => "unknown",
             Reason::TooLarge => "too-large",
             Reason::Stalled => "stalled",
+            Reason::Cancelled => "cancelled",
         }
     }
 }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::item::ItemId;
 use super::outcome::{Outcome, Reason};
+use super::people::Action;
 use super::session::{DeliveryId, Epoch, Identity, Mark, Outline, Settlement};
+use super::state::State;
 
 /// Time since the pipeline started. It never runs backwards.
 pub type Time = Duration;
@@ -48,8 +50,14 @@ pub enum Input {
     /// A Kafka record has held up its partition's committed offset for too long. A running item,
     /// and one that was never tried, is left alone.
     GiveUp { delivery: DeliveryId, reason: Reason },
-    /// A person says that the service works again: the breaker closes.
+    /// A person acts on an item. Nothing happens if [`super::Dispatcher::allows`] is false.
+    Act { item: ItemId, action: Action },
+    /// A person pauses the pipeline: nothing new starts until `Resume`.
+    Pause,
+    /// A person ends a pause, or says that the service works again: the breaker closes.
     Resume,
+    /// A person bounds the open requests by `most`, from 1 to `max_in_flight`.
+    Limit { most: u32 },
     /// Start nothing new, return the items that did not start, finish the rest.
     Drain,
     /// Time passed [`super::Dispatcher::poll_timeout`].
@@ -152,6 +160,11 @@ pub enum Notice {
         cause: Outcome,
     },
     BreakerClosed,
+    /// The item is in another state now; `None` after its end.
+    Moved {
+        item: ItemId,
+        state: Option<State>,
+    },
 }
 
 /// The target of a write.

@@ -33,14 +33,18 @@ impl Dispatcher {
         if !outline.identity.is_unique() && (outline.shared || !outline.redelivered) {
             return None;
         }
-        let found = self.items.expecting(&outline.identity);
-        let found = found.or_else(|| self.reclaim(&outline.identity, effects))?;
+        let name = &outline.identity;
+        let found = self.items.expecting(name).or_else(|| self.claimed(name))?;
         // The broker marks the return of a delivery. Without the mark it is the first one of a copy
         // that this process wrote, or somebody else's duplicate of a copy.
         let is_first = |mark| {
             outline.redelivered || self.items.get(found).is_some_and(|item| item.awaited.contains(&mark))
         };
-        outline.identity.mark().is_none_or(is_first).then_some(found)
+        if !name.mark().is_none_or(is_first) {
+            return None;
+        }
+        self.reclaim(name, effects);
+        Some(found)
     }
 
     /// Continues an item that has lost its delivery with this one.

@@ -10,6 +10,13 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
+impl Epoch {
+    /// All deliveries that this session can have.
+    pub(super) fn deliveries(self) -> std::ops::RangeInclusive<DeliveryId> {
+        DeliveryId { epoch: self, tag: 0 }..=DeliveryId { epoch: self, tag: u64::MAX }
+    }
+}
+
 /// One handing-over of an item by a broker. It can be settled only in its own session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryId {

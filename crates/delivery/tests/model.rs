@@ -117,6 +117,7 @@ fn twins() -> Setting {
         silence: LONGEST_SILENCE,
         releases: 0,
         give_ups: 0,
+        acts: 0,
     }
 }
 
@@ -214,6 +215,13 @@ fn kafka_given_back_and_given_up_drain_anywhere() {
 fn parked_one_loss_drain_anywhere() {
     let twins = twins();
     explore(Setting { policy: Policy { park: true, ..twins.policy.clone() }, losses: 1, ..twins });
+}
+
+/// A person acts on an item in any of its states, while its session is lost and its copy is written.
+#[test]
+fn acts_of_people_one_loss_drain_anywhere() {
+    let twins = twins();
+    explore(Setting { losses: 1, near_limit: Some(1), classes: vec![0], keys: vec![None], acts: 2, ..twins });
 }
 
 /// The records of one key wait for its first one. They take no slot away from other keys.

@@ -38,6 +38,7 @@ fn copies_of_copies_break_nothing() {
             claims: 0,
             releases: 0,
             give_ups: 0,
+            acts: 0,
             ..setting(rng)
         }
     });
@@ -184,6 +185,7 @@ fn setting(rng: &mut fastrand::Rng) -> Setting {
         // Only Kafka gives sessions back as planned, and only its records are given up.
         releases: if unique { rng.u32(0..4) } else { 0 },
         give_ups: if unique { rng.u32(0..4) } else { 0 },
+        acts: if rng.bool() { rng.u32(0..8) } else { 0 },
     }
 }
 

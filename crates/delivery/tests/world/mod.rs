@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use longhaul_delivery::{
-    ClaimId, DeliveryId, Dispatcher, Epoch, Handed, ItemId, Outcome, Policy, Standing, Time, Write,
+    Action, ClaimId, DeliveryId, Dispatcher, Epoch, Handed, ItemId, Outcome, Policy, Standing, Then, Time, Write,
 };
 
 use askers::Asker;
@@ -56,6 +56,7 @@ pub struct World {
     losses: u32,
     releases: u32,
     give_ups: u32,
+    acts: u32,
     write_faults: u32,
     lost_answers: u32,
     tallies: Vec<Tally>,
@@ -96,6 +97,8 @@ pub struct Setting {
     pub releases: u32,
     /// How often a delivery may be given up in the middle of its work.
     pub give_ups: u32,
+    /// How often a person may act on an item or on the pipeline.
+    pub acts: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -152,6 +155,10 @@ pub enum Step {
     Release,
     GiveBack,
     GiveUp(DeliveryId),
+    Act(ItemId, Action),
+    Pause,
+    Resume,
+    Limit,
     Timer,
     Drain,
     Leave,
@@ -182,6 +189,7 @@ impl World {
             losses: setting.losses,
             releases: setting.releases,
             give_ups: setting.give_ups,
+            acts: setting.acts,
             write_faults: setting.write_faults,
             lost_answers: setting.lost_answers,
             tallies: vec![Tally::default(); class_count],
@@ -244,6 +252,12 @@ impl World {
             };
             steps.extend(self.stored.iter().filter_map(out));
         }
+        if self.acts > 0 {
+            steps.extend(self.acts_of_people());
+        }
+        if self.core.is_paused() {
+            steps.push(Step::Resume);
+        }
         if !self.sent.is_empty() && self.is_connected() {
             steps.push(Step::Prove);
             if self.losses > 0 && self.setting.unique && self.session.state == SessionState::Up {
@@ -283,6 +297,30 @@ impl World {
         if self.core.is_draining() && self.core.is_empty() {
             steps.push(Step::Leave);
         }
+        steps
+    }
+
+    /// The actions that change something.
+    fn acts_of_people(&self) -> Vec<Step> {
+        const ACTIONS: [Action; 8] = [
+            Action::Retry,
+            Action::Release,
+            Action::Hold,
+            Action::Drop,
+            Action::DeadLetter,
+            Action::Cancel(Then::Requeue),
+            Action::Cancel(Then::DeadLetter),
+            Action::Cancel(Then::Drop),
+        ];
+        let mut steps = Vec::new();
+        for view in self.core.views() {
+            let allowed = ACTIONS.into_iter().filter(|action| self.core.allows(view.item, *action));
+            steps.extend(allowed.map(|action| Step::Act(view.item, action)));
+        }
+        if !self.core.is_paused() {
+            steps.push(Step::Pause);
+        }
+        steps.push(Step::Limit);
         steps
     }
 

@@ -34,7 +34,9 @@ impl World {
                 let class = self.class(item);
                 self.tallies[class].starts += 1;
                 self.require("G4: nothing starts in a drain", !was_draining);
-                self.require("attempt numbers are in bounds", attempt <= self.setting.policy.retry.attempts);
+                let most = self.setting.policy.retry.attempts + self.acts_so_far();
+                self.require("attempt numbers are in bounds", attempt <= most);
+                self.require("a pause starts nothing", !self.core.is_paused());
                 let again = self.requests.insert(item, class).is_some();
                 self.require("G3: one request an item", !again);
             }

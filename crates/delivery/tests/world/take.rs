@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longhaul_delivery::{Epoch, Handed, Input, ItemId, Outcome, Reason, Settlement, Write, Written};
+use longhaul_delivery::{Action, Epoch, Handed, Input, ItemId, Outcome, Reason, Settlement, Then, Write, Written};
 
 use super::broker::Copy;
 use super::{Session, SessionState, Step, World};
@@ -152,6 +152,25 @@ impl World {
             Step::GiveUp(id) => {
                 self.give_ups -= 1;
                 self.tell(Input::GiveUp { delivery: id, reason: Reason::Stalled });
+            }
+            Step::Act(item, action) => {
+                self.acts -= 1;
+                // Without a delivery there is no settlement that says it.
+                let is_orphan = self.core.view(item).is_some_and(|view| view.delivery.is_none());
+                if action == Action::Cancel(Then::Drop) && is_orphan {
+                    let class = self.class(item);
+                    self.tallies[class].finished += 1;
+                }
+                self.tell(Input::Act { item, action });
+            }
+            Step::Pause => {
+                self.acts -= 1;
+                self.tell(Input::Pause);
+            }
+            Step::Resume => self.tell(Input::Resume),
+            Step::Limit => {
+                self.acts -= 1;
+                self.tell(Input::Limit { most: 1 });
             }
             Step::Timer => {
                 self.now = self.core.poll_timeout().unwrap_or(self.now).max(self.now);
