@@ -37,6 +37,7 @@ pub mod publish;
 pub mod sink;
 pub mod source;
 pub mod telemetry;
+pub mod view;
 pub mod worker;
 
 pub use longhaul_knative as knative;

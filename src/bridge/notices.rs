@@ -43,6 +43,7 @@ impl Pipeline {
                 );
             }
             Notice::BreakerOpened { cause } => self.breaker_opened(cause),
+            Notice::Moved { .. } => {}
             Notice::BreakerClosed => {
                 self.shared.metrics.breaker_open.set(0);
                 self.status.clear(ProblemKind::BreakerOpen, "");

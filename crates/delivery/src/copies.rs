@@ -188,7 +188,8 @@ impl Dispatcher {
 
     /// Nobody knows whether the acks of this session's spares counted.
     pub(super) fn lose_spares(&mut self, epoch: Epoch, effects: &mut Vec<Effect>) {
-        let lost: Vec<DeliveryId> = self.spares.range(epoch.deliveries()).map(|(delivery, _)| *delivery).collect();
+        let lost: Vec<DeliveryId> =
+            self.spares.range(epoch.deliveries()).map(|(delivery, _)| *delivery).collect();
         for delivery in lost {
             if let Some(spare) = self.spares.remove(&delivery).filter(|spare| spare.name.is_unique()) {
                 self.expect_spare(spare, effects);

@@ -189,9 +189,9 @@ impl Items {
 
     /// Whether an item that could start waits for another of its key.
     pub fn is_blocked(&self, id: ItemId) -> bool {
-        self.by_id.get(&id).is_some_and(|item| {
-            item.doing() == Some(Doing::Ready) && !self.indexes.is_first_of_key(id, item)
-        })
+        self.by_id
+            .get(&id)
+            .is_some_and(|item| item.doing() == Some(Doing::Ready) && !self.indexes.is_first_of_key(id, item))
     }
 
     /// Items that wait for another of their key.

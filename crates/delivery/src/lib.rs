@@ -56,5 +56,5 @@ pub use policy::{Bounds, OnFailed, OnUnknown, Policy, Retry};
 pub use protocol::{
     ClaimId, Command, Effect, Handed, Input, Notice, Remains, Standing, Time, Write, Written,
 };
-pub use state::{ItemView, PerState, State, StateKind};
 pub use session::{DeliveryId, Digest, Epoch, Group, Identity, LogId, Mark, OrderKey, Outline, Settlement};
+pub use state::{ItemView, PerState, State, StateKind};

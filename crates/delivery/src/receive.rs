@@ -34,7 +34,8 @@ impl Dispatcher {
             return None;
         }
         let name = &outline.identity;
-        let found = self.items.expecting(name).or_else(|| self.claimed(name))?;
+        let expecting = self.items.expecting(name);
+        let found = expecting.or_else(|| self.claimed(name))?;
         // The broker marks the return of a delivery. Without the mark it is the first one of a copy
         // that this process wrote, or somebody else's duplicate of a copy.
         let is_first = |mark| {
@@ -43,7 +44,9 @@ impl Dispatcher {
         if !name.mark().is_none_or(is_first) {
             return None;
         }
-        self.reclaim(name, effects);
+        if expecting.is_none() {
+            self.reclaim(name, effects);
+        }
         Some(found)
     }
 

@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use longhaul_delivery::{
-    Action, ClaimId, DeliveryId, Dispatcher, Epoch, Handed, ItemId, Outcome, Policy, Standing, Then, Time, Write,
+    Action, ClaimId, DeliveryId, Dispatcher, Epoch, Handed, ItemId, Outcome, Policy, Standing, Then, Time,
+    Write,
 };
 
 use askers::Asker;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use longhaul_delivery::{Action, Epoch, Handed, Input, ItemId, Outcome, Reason, Settlement, Then, Write, Written};
+use longhaul_delivery::{
+    Action, Epoch, Handed, Input, ItemId, Outcome, Reason, Settlement, Then, Write, Written,
+};
 
 use super::broker::Copy;
 use super::{Session, SessionState, Step, World};
