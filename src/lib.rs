@@ -24,6 +24,7 @@
 //! `tests/architecture` checks the allowed dependencies between modules.
 
 pub mod admin;
+pub mod api;
 pub mod app;
 pub mod bridge;
 pub mod cli;
@@ -33,6 +34,7 @@ pub use longhaul_delivery as delivery;
 pub mod event;
 pub mod peers;
 pub mod plan;
+pub mod progress;
 pub mod publish;
 pub mod sink;
 pub mod source;

@@ -17,6 +17,8 @@ use crate::config::Secret;
 #[derive(Clone, Default)]
 pub struct Guard {
     token: Option<Secret>,
+    /// Another token that is accepted as well.
+    other: Option<Secret>,
 }
 
 /// The status and the reason of a refusal.
@@ -24,7 +26,13 @@ pub type Refused = (StatusCode, String);
 
 impl Guard {
     pub fn new(token: Option<Secret>) -> Self {
-        Guard { token }
+        Guard { token, other: None }
+    }
+
+    /// Accepts this token as well.
+    #[must_use]
+    pub fn or(self, other: Option<Secret>) -> Self {
+        Guard { other, ..self }
     }
 
     /// # Errors
@@ -46,10 +54,11 @@ impl Guard {
                 );
             }
         };
-        if bearer::shows(headers, &token) {
+        let other = self.other.as_ref().and_then(|other| other.resolve().ok());
+        if bearer::shows(headers, &token) || other.is_some_and(|other| bearer::shows(headers, &other)) {
             return Ok(());
         }
-        refuse(StatusCode::UNAUTHORIZED, "send the token of admin.token: Authorization: Bearer …")
+        refuse(StatusCode::UNAUTHORIZED, "send the token of the admin server: Authorization: Bearer …")
     }
 }
 

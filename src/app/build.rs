@@ -1,6 +1,7 @@
 //! Makes the parts of a pipeline from the configuration.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -68,9 +69,12 @@ pub(super) fn parts(
     };
     Ok(Parts {
         name: name.clone(),
+        source: source_name(pipeline),
         policy: Policy { peers: config.peers.is_some(), ..policy(pipeline) },
         encoder,
         sink: Arc::new(sink),
+        request_timeout: pipeline.sink.timeout.get(),
+        reports: Arc::default(),
         dead_letter,
         reply,
         copies: brokers::copies(pipeline)?,
@@ -105,6 +109,26 @@ fn dead_letter(
         BuildError::config(&pipeline.name, error, "correct the key `dead_letter.http` of the pipeline")
     })?;
     Ok(dead_letter::Target::Http(Arc::new(client)))
+}
+
+/// The address at which workers reach the admin server. A wildcard is the address of no server.
+pub(super) fn reachable(admin: &config::Admin) -> Option<String> {
+    let listen = admin.listen.as_ref()?;
+    let own = || {
+        let address: SocketAddr = listen.parse().ok()?;
+        let scheme = if admin.tls.is_some() { "https" } else { "http" };
+        (!address.ip().is_unspecified()).then(|| format!("{scheme}://{address}"))
+    };
+    admin.url.clone().or_else(own)
+}
+
+/// The source of a pipeline, for people.
+fn source_name(pipeline: &config::Pipeline) -> String {
+    match (&pipeline.source.rabbitmq, &pipeline.source.kafka) {
+        (Some(rabbitmq), _) => format!("RabbitMQ queue {}", rabbitmq.queue),
+        (None, Some(kafka)) => format!("Kafka topics {} of group {}", kafka.topics.join(", "), kafka.group),
+        (None, None) => String::new(),
+    }
 }
 
 /// The key of the seals on copies. Its secret is the administrator's token, or else the address of

@@ -13,20 +13,20 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use crate::admin;
+use crate::api::Api;
 use crate::bridge::{Parts, Pipeline, Report};
 use crate::config::{Config, Env};
+use crate::progress::Registry;
 use crate::source::{Source, SourceError};
 use crate::telemetry::{self, Metrics, Status};
 
 mod brokers;
 mod build;
-mod control;
 pub mod descriptors;
 mod error;
 mod peers;
 
 pub use build::policy;
-use control::Controls;
 pub use error::{BuildError, BuildErrorKind};
 
 /// The parts that `run` starts.
@@ -160,7 +160,8 @@ fn build(config: &Config, env: Env<'_>) -> Result<Built, Vec<BuildError>> {
         errors.push(error);
         None
     });
-    let mut controls = Controls::new(config.admin.token.clone());
+    let reports = Arc::new(Registry::new(build::reachable(&config.admin)));
+    let mut api = Api::new(config.admin.token.clone(), config.admin.read_token.clone(), reports.clone());
     for pipeline in &config.pipelines {
         match (
             build::parts(pipeline, config, &metrics, env),
@@ -168,7 +169,8 @@ fn build(config: &Config, env: Env<'_>) -> Result<Built, Vec<BuildError>> {
         ) {
             (Ok(mut parts), Ok(source)) => {
                 let source = source.watched(&parts.status);
-                parts.control = Some(controls.of(&pipeline.name));
+                parts.control = Some(api.of(&pipeline.name));
+                parts.reports = reports.clone();
                 if let Some(replicas) = &mut replicas {
                     parts.replicas = replicas.of(&pipeline.name);
                 }
@@ -189,7 +191,7 @@ fn build(config: &Config, env: Env<'_>) -> Result<Built, Vec<BuildError>> {
         None => None,
     };
     let questions = replicas.map(|replicas| replicas.router).unwrap_or_default();
-    let requests = questions.merge(controls.router());
+    let requests = questions.merge(api.router());
     if errors.is_empty() { Ok(Built { pipelines, metrics, tls, requests }) } else { Err(errors) }
 }
 

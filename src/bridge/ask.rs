@@ -157,7 +157,7 @@ impl Pipeline {
                     "Item was begun at another replica, which handed its result over"
                 );
             }
-            let _ = ended.send(Ended { input: Input::Answered { item, handed }, detail: None });
+            let _ = ended.send(Ended::of(Input::Answered { item, handed }, None));
         };
         self.tasks.spawn(question.in_current_span());
     }

@@ -1,18 +1,38 @@
 //! Makes one attempt: encodes the event (once for each item), sends it, and reports its end.
 
+use std::collections::BTreeMap;
+
+use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
+use super::board::LastAnswer;
 use super::work::{Work, kept_bytes};
 use super::{Ended, Shared};
 use crate::delivery::{Input, ItemId, Outcome};
-use crate::event::Redelivered;
+use crate::event::{self, Redelivered};
 use crate::sink::{Answer, Request};
+
+/// Headers of an answer that are shown to people.
+const SHOWN_HEADERS: [&str; 7] = [
+    "retry-after",
+    "location",
+    "www-authenticate",
+    "content-type",
+    "server",
+    "longhaul-outcome",
+    "longhaul-reason",
+];
+
+/// Bytes that are shown of each.
+const SHOWN_BYTES: usize = 256;
 
 /// The attempt to make.
 pub(super) struct Attempt {
     pub item: ItemId,
     pub number: u32,
     pub redelivered: bool,
+    /// Tells this request from every other one of the process.
+    pub request: u64,
 }
 
 /// Sends the request and waits for its end, without a bound of its own.
@@ -27,6 +47,8 @@ pub(super) async fn run(shared: &Shared, work: &Work, attempt: Attempt) -> Ended
     if outcome == Outcome::Done {
         tracing::info!(id = work.id(shared), attempt = attempt.number, seconds, "Item done");
     }
+    let last = shown(&answer);
+    keep_checkpoint(work, &answer);
     let detail = (outcome != Outcome::Done).then(|| answer.detail.clone());
     let is_used =
         if outcome == Outcome::Done { shared.reply.is_some() } else { shared.dead_letter.is_some() };
@@ -34,7 +56,8 @@ pub(super) async fn run(shared: &Shared, work: &Work, attempt: Attempt) -> Ended
     if is_used {
         work.keep_answer(answer);
     }
-    Ended { input: Input::Completed { item: attempt.item, outcome, took, answer_bytes }, detail }
+    let input = Input::Completed { item: attempt.item, outcome, took, answer_bytes };
+    Ended { input, detail, last: Some(last), request: Some(attempt.request) }
 }
 
 async fn send(shared: &Shared, work: &Work, attempt: &Attempt) -> Answer {
@@ -46,7 +69,16 @@ async fn send(shared: &Shared, work: &Work, attempt: &Attempt) -> Answer {
                 attempts = shared.attempts,
                 "Request started"
             );
-            let (headers, body) = event.for_attempt(attempt.number, Redelivered(attempt.redelivered));
+            let report = work.begin_report(shared);
+            let checkpoint = report.as_ref().and_then(|report| report.reported().checkpoint);
+            let ticket = report.as_ref().and_then(|report| shared.reports.open(report));
+            let extensions = event::Attempt {
+                number: attempt.number,
+                redelivered: Redelivered(attempt.redelivered),
+                progress_url: ticket.as_ref().map(|ticket| ticket.url.as_str()),
+                checkpoint: checkpoint.as_deref(),
+            };
+            let (headers, body) = event.for_attempt(&extensions);
             shared.sink.send(Request { headers, body }).await
         }
         // The message cannot be encoded, so another attempt would not help.
@@ -57,4 +89,30 @@ async fn send(shared: &Shared, work: &Work, attempt: &Attempt) -> Answer {
             response: None,
         },
     }
+}
+
+/// Keeps the header `Longhaul-Checkpoint` of an answer without success for the next attempt.
+fn keep_checkpoint(work: &Work, answer: &Answer) {
+    if answer.outcome == Outcome::Done {
+        return;
+    }
+    let headers = answer.response.as_ref().map(|response| &response.headers);
+    let value = headers.and_then(|headers| headers.get("longhaul-checkpoint"));
+    let text = value.and_then(|value| percent_decode_str(value.to_str().ok()?).decode_utf8().ok());
+    if let Some(text) = text {
+        work.report().keep_checkpoint(text.into_owned());
+    }
+}
+
+/// The part of an answer that people see.
+fn shown(answer: &Answer) -> LastAnswer {
+    if answer.outcome == Outcome::Done {
+        return LastAnswer::new(answer.status, answer.outcome, "", BTreeMap::new());
+    }
+    let headers = answer.response.as_ref().map(|response| &response.headers);
+    let shown = SHOWN_HEADERS.iter().filter_map(|name| {
+        let value = headers?.get(*name)?.to_str().ok()?;
+        Some(((*name).to_owned(), value.chars().take(SHOWN_BYTES).collect()))
+    });
+    LastAnswer::new(answer.status, answer.outcome, &answer.detail, shown.collect())
 }

@@ -7,6 +7,8 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use super::attempt::{self, Attempt};
+use super::board::LastAnswer;
+use super::list::name_of;
 use super::work::{Kept, Work};
 use super::{Ended, Pipeline, writes};
 use crate::delivery::{Command, DeliveryId, Effect, Input, ItemId, Mark, Remains, Write, Written};
@@ -29,7 +31,7 @@ impl Pipeline {
             }
             Command::Adopt { item, delivery } => self.adopt(item, delivery),
             Command::Dispatch { item, attempt, redelivered } => {
-                self.request(Attempt { item, number: attempt, redelivered });
+                self.request(item, attempt, redelivered);
             }
             Command::Cancel { item } => drop(self.requests.remove(&item)),
             Command::Write { item, write } => self.write(item, write),
@@ -48,6 +50,7 @@ impl Pipeline {
             }
             Command::Release { item, remains } => self.release(item, remains),
             Command::Forget { item } => {
+                self.gone(item);
                 self.works.remove(&item);
                 self.failing_writes.remove(&item);
             }
@@ -82,6 +85,9 @@ impl Pipeline {
 
     fn release(&mut self, item: ItemId, remains: Remains) {
         let Some(Kept::Whole(work)) = self.works.get(&item) else { return };
+        if remains != Remains::Nothing {
+            self.board.keep_name(item, name_of(work, &self.shared));
+        }
         match work.rest(remains) {
             Some(rest) => self.works.insert(item, Kept::Rest(Box::new(rest))),
             None => self.works.remove(&item),
@@ -89,7 +95,7 @@ impl Pipeline {
     }
 
     /// Returns the item, if its message is here.
-    fn work(&self, item: ItemId) -> Option<Arc<Work>> {
+    pub(super) fn work(&self, item: ItemId) -> Option<Arc<Work>> {
         match self.works.get(&item)? {
             Kept::Whole(work) => Some(work.clone()),
             Kept::Rest(_) => None,
@@ -100,7 +106,15 @@ impl Pipeline {
     pub(super) fn ended(&mut self, ended: Ended) {
         match &ended.input {
             Input::Completed { item, outcome, took, .. } => {
+                let is_present = self.requests.get(item).map(|(number, _)| *number) == ended.request;
+                if !is_present {
+                    // A person cut this request while its end was on its way.
+                    return;
+                }
                 self.requests.remove(item);
+                if let Some(last) = ended.last {
+                    self.board.answered(*item, LastAnswer { at: self.started.elapsed(), ..last }, *took);
+                }
                 if let Some(detail) = &ended.detail {
                     self.last_failure = Some(detail.clone());
                     tracing::warn!(
@@ -139,44 +153,51 @@ impl Pipeline {
         self.handle(ended.input);
     }
 
-    fn request(&mut self, attempt: Attempt) {
-        let Some(work) = self.work(attempt.item) else { return };
+    fn request(&mut self, item: ItemId, number: u32, redelivered: bool) {
+        let Some(work) = self.work(item) else { return };
         let (shared, ended) = (self.shared.clone(), self.ended.clone());
-        let item = attempt.item;
+        self.request_count += 1;
+        let attempt = Attempt { item, number, redelivered, request: self.request_count };
+        self.board.started(item, number, self.now);
         let request = async move {
             // The pipeline keeps the receiver for as long as it keeps this task.
             let _ = ended.send(attempt::run(&shared, &work, attempt).await);
         };
         let request = tokio::spawn(request.in_current_span());
-        self.requests.insert(item, AbortOnDropHandle::new(request));
+        self.requests.insert(item, (self.request_count, AbortOnDropHandle::new(request)));
     }
 
     fn write(&mut self, item: ItemId, write: Write) {
+        self.board.writes(item, write);
         let Some(work) = self.work(item) else {
             return self.handle_later(Input::Written { item, written: Written::Failed });
         };
-        let (shared, ended) = (self.shared.clone(), self.ended.clone());
-        let write = async move {
-            let _ = ended.send(writes::run(&shared, &work, item, write).await);
-        };
-        self.tasks.spawn(write.in_current_span());
+        let shared = self.shared.clone();
+        self.spawn(async move { writes::run(&shared, &work, item, write).await });
     }
 
     fn rewrite(&mut self, item: ItemId, mark: Mark, attempts: u32) {
         let Some(work) = self.work(item) else {
             return self.handle_later(Input::Rewritten { item, written: Written::Impossible });
         };
-        let (shared, ended) = (self.shared.clone(), self.ended.clone());
-        let write = async move {
-            let _ = ended.send(writes::rewrite(&shared, &work, item, mark, attempts).await);
+        let shared = self.shared.clone();
+        self.spawn(async move { writes::rewrite(&shared, &work, item, mark, attempts).await });
+    }
+
+    /// Starts a task, which reports its end to the loop.
+    fn spawn(&mut self, task: impl Future<Output = Ended> + Send + 'static) {
+        let ended = self.ended.clone();
+        let task = async move {
+            // The pipeline keeps the receiver for as long as it keeps this task.
+            let _ = ended.send(task.await);
         };
-        self.tasks.spawn(write.in_current_span());
+        self.tasks.spawn(task.in_current_span());
     }
 
     /// Queues an input for the core. It follows the present input.
     pub(super) fn handle_later(&mut self, input: Input) {
         // The pipeline keeps the receiver, so this cannot fail.
-        let _ = self.ended.send(Ended { input, detail: None });
+        let _ = self.ended.send(Ended::of(input, None));
     }
 
     /// Returns the item's name for people: the id of its event.

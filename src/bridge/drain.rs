@@ -4,10 +4,11 @@ use std::pin::pin;
 use std::time::Duration;
 
 use tokio::task::{JoinError, JoinHandle};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{Pipeline, Report};
+use super::{Pipeline, Report, TICK, next};
 use crate::delivery::Input;
 use crate::source::{Command, SourceError};
 
@@ -26,6 +27,7 @@ impl Pipeline {
             "Draining: nothing new starts, running requests finish"
         );
         self.status.draining();
+        self.deadline = Some(Instant::now() + self.drain_timeout);
         // A source that has ended ignores this, and the loop notices its end.
         let _ = self.port.commands.send(Command::StopIntake);
         self.handle(Input::Drain);
@@ -58,6 +60,22 @@ impl Pipeline {
             && self.intake_stopped
             && self.core.is_empty()
             && self.port.deliveries.is_empty()
+    }
+
+    /// Stays after a drain that a person asked for, until the process ends. People can still read
+    /// the record of the finished items.
+    pub(super) async fn rest(&mut self, drain: &CancellationToken) {
+        self.is_at_rest = true;
+        self.status.beat();
+        tracing::info!("Drained on request: the pipeline stays at rest until the process restarts");
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                _ = drain.cancelled() => return,
+                Some(control) = next(&mut self.control) => self.control(control),
+                _ = tick.tick() => self.status.beat(),
+            }
+        }
     }
 
     /// Leaves the broker. All items are settled by now, so nothing is lost if this takes too long.

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{BATCH, Control, Pipeline};
+use super::{BATCH, Pipeline};
 use crate::delivery::{Input, Reason};
 use crate::source::{Delivery, Settled, SourceEvent};
 
@@ -90,6 +90,7 @@ impl Pipeline {
                 self.status.connected(connected);
             }
             SourceEvent::Backlog(items) => {
+                self.backlog = Some(items);
                 self.shared.metrics.backlog.set(i64::try_from(items).unwrap_or(i64::MAX));
             }
             SourceEvent::Stuck { delivery } => {
@@ -101,17 +102,6 @@ impl Pipeline {
             SourceEvent::Problem(problem) => self.status.raise(problem),
             SourceEvent::Solved { kind, subject } => self.status.clear(kind, &subject),
             SourceEvent::IntakeStopped => self.intake_stopped = true,
-        }
-    }
-
-    pub(super) fn control(&mut self, control: Control) {
-        match control {
-            Control::Resume { was_open } => {
-                let is_open = self.core.open_breaker().is_some();
-                self.handle(Input::Resume);
-                // The person who asked may have left, and then needs no answer.
-                let _ = was_open.send(is_open);
-            }
         }
     }
 }

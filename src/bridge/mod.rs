@@ -8,29 +8,35 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-use crate::delivery::{Digest, Dispatcher, Effect, Input, ItemId, NoRoom, Policy};
+use crate::delivery::{Digest, Dispatcher, Effect, Input, ItemId, NoRoom, Policy, Stats, Time};
 use crate::event::{Encoder, Message};
 use crate::peers::Peers;
+use crate::progress::Registry;
 use crate::publish::copy::Copies;
 use crate::publish::{dead_letter, reply};
 use crate::sink::Sink;
 use crate::source::{Port, Source, SourceError, link};
 use crate::telemetry::{PipelineMetrics, Status};
+use crate::view::{self, Action, Binding, Filter, Then};
 
 mod answer;
 mod ask;
 mod attempt;
+mod board;
 mod commands;
 mod drain;
 mod events;
+mod list;
 mod notices;
+mod overview;
+mod people;
 mod seal;
 mod show;
 mod targets;
@@ -40,6 +46,7 @@ mod writes;
 
 pub use answer::{Asker, Question, When};
 use ask::{Asking, PartitionAnswer};
+use board::{Board, LastAnswer};
 pub use seal::SealKey;
 use work::Kept;
 
@@ -54,9 +61,15 @@ const TICK: Duration = Duration::from_secs(5);
 /// The parts of a pipeline.
 pub struct Parts {
     pub name: String,
+    /// The queue, or the topics and the group, for people.
+    pub source: String,
     pub policy: Policy,
     pub encoder: Encoder,
     pub sink: Arc<dyn Sink>,
+    /// The longest time of one request (`sink.timeout`).
+    pub request_timeout: Duration,
+    /// The reports of workers.
+    pub reports: Arc<Registry>,
     pub dead_letter: Option<dead_letter::Target>,
     pub reply: Option<reply::Target>,
     /// The targets of copies; `None` if the broker needs no copies (Kafka).
@@ -80,11 +93,27 @@ pub struct Replicas {
     pub questions: mpsc::Receiver<Question>,
 }
 
-/// A request of a person to a running pipeline.
+/// A request of a person to a running pipeline. Each is answered at once.
 #[derive(Debug)]
 pub enum Control {
-    /// Close the breaker, and answer whether it was open.
-    Resume { was_open: oneshot::Sender<bool> },
+    /// Describe the pipeline, with or without the last hour.
+    Overview { with_history: bool, answer: oneshot::Sender<view::Pipeline> },
+    /// List the items that the filter selects: at most `most`, behind the cursor `after`.
+    List { filter: Filter, most: usize, after: Option<String>, answer: oneshot::Sender<view::ItemList> },
+    /// Return the log tail of the first item that the filter selects.
+    Log { filter: Filter, answer: oneshot::Sender<Option<view::ItemLog>> },
+    /// Act on the items that the filter selects, or only count them in a dry run.
+    Act { filter: Filter, action: Action, then: Then, dry_run: bool, answer: oneshot::Sender<view::Matched> },
+    /// Start nothing new until `Resume`.
+    Pause { answer: oneshot::Sender<view::Changed> },
+    /// End a pause, and close the breaker.
+    Resume { answer: oneshot::Sender<view::Changed> },
+    /// Finish the running items, take no new ones, and leave the broker.
+    Drain { answer: oneshot::Sender<view::Changed> },
+    /// Bound the open requests until the next restart.
+    Limit { most: u32, answer: oneshot::Sender<view::Changed> },
+    /// Publish every change from now on.
+    Watch { answer: oneshot::Sender<broadcast::Receiver<view::Change>> },
 }
 
 /// The end of a pipeline.
@@ -98,6 +127,8 @@ pub struct Report {
 pub struct Pipeline {
     core: Dispatcher,
     started: Instant,
+    /// The time of the latest input.
+    now: Time,
     port: Port,
     /// The messages of the items in the core's hands.
     works: HashMap<ItemId, Kept>,
@@ -106,7 +137,9 @@ pub struct Pipeline {
     incoming: Option<(Arc<Message>, Digest)>,
     effects: Vec<Effect>,
     /// The open requests. Dropping a handle cuts its request.
-    requests: HashMap<ItemId, AbortOnDropHandle<()>>,
+    requests: HashMap<ItemId, (u64, AbortOnDropHandle<()>)>,
+    /// Requests so far. Each has a number, so that the end of a cut request is recognised.
+    request_count: u64,
     /// The running writes and questions to other replicas.
     tasks: JoinSet<()>,
     ended: mpsc::UnboundedSender<Ended>,
@@ -126,11 +159,24 @@ pub struct Pipeline {
     forgone: usize,
     /// The detail of the latest attempt that failed.
     last_failure: Option<String>,
-    /// The time at which an item last made progress.
     /// Items whose writes fail: the start of the failures, and the last error.
     failing_writes: HashMap<ItemId, (Instant, String)>,
+    /// The time at which an item last made progress.
     progress: Instant,
+    /// The record for people.
+    board: Board,
+    /// The number of items that the broker has not handed over yet, if it has told.
+    backlog: Option<u64>,
+    /// The end of the time that a drain has.
+    deadline: Option<Instant>,
+    /// Whether a person asked for the drain, and not the end of the process.
+    is_drained_by_hand: bool,
+    /// Whether such a drain is over.
+    is_at_rest: bool,
     no_room: Option<NoRoom>,
+    /// The state that the metrics show.
+    shown_stats: Option<Stats>,
+    shown_binding: Option<Binding>,
     /// The working limit that was logged last.
     limit: u32,
 }
@@ -139,10 +185,13 @@ pub struct Pipeline {
 struct Shared {
     /// The pipeline's name, for log lines.
     name: String,
-    /// The configured number of attempts, for log lines.
+    source: String,
+    /// The configured number of attempts, for people.
     attempts: u32,
     encoder: Encoder,
     sink: Arc<dyn Sink>,
+    request_timeout: Duration,
+    reports: Arc<Registry>,
     dead_letter: Option<dead_letter::Target>,
     reply: Option<reply::Target>,
     copies: Option<Copies>,
@@ -155,6 +204,16 @@ struct Ended {
     input: Input,
     /// The detail of a fault, for people.
     detail: Option<String>,
+    /// The answer to a request, for people.
+    last: Option<LastAnswer>,
+    /// The number of the request that ended.
+    request: Option<u64>,
+}
+
+impl Ended {
+    fn of(input: Input, detail: Option<String>) -> Self {
+        Ended { input, detail, last: None, request: None }
+    }
 }
 
 impl Pipeline {
@@ -187,9 +246,12 @@ impl Pipeline {
         };
         let shared = Shared {
             name: parts.name,
+            source: parts.source,
             attempts: parts.policy.retry.attempts,
             encoder: parts.encoder,
             sink: parts.sink,
+            request_timeout: parts.request_timeout,
+            reports: parts.reports,
             dead_letter: parts.dead_letter,
             reply: parts.reply,
             copies: parts.copies,
@@ -200,11 +262,13 @@ impl Pipeline {
             limit: parts.policy.max_in_flight,
             core: Dispatcher::new(parts.policy),
             started: Instant::now(),
+            now: Time::ZERO,
             port,
             works: HashMap::new(),
             incoming: None,
             effects: Vec::new(),
             requests: HashMap::new(),
+            request_count: 0,
             tasks: JoinSet::new(),
             ended,
             endings,
@@ -222,7 +286,14 @@ impl Pipeline {
             last_failure: None,
             failing_writes: HashMap::new(),
             progress: Instant::now(),
+            board: Board::new(),
+            backlog: None,
+            deadline: None,
+            is_drained_by_hand: false,
+            is_at_rest: false,
             no_room: None,
+            shown_stats: None,
+            shown_binding: None,
         }
     }
 
@@ -231,7 +302,6 @@ impl Pipeline {
         mut source: JoinHandle<Result<(), SourceError>>,
         drain: CancellationToken,
     ) -> Result<Report, SourceError> {
-        let mut deadline = None;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut endings = Vec::with_capacity(BATCH);
@@ -253,11 +323,8 @@ impl Pipeline {
                 Some(answer) = self.partitions_answered.recv() => self.partition_answered(answer),
                 Some(question) = next(&mut self.questions) => self.question(question),
                 Some(control) = next(&mut self.control) => self.control(control),
-                _ = drain.cancelled(), if !self.core.is_draining() => {
-                    deadline = Some(Instant::now() + self.drain_timeout);
-                    self.begin_drain();
-                }
-                _ = at(deadline) => return Ok(self.cut_short(source).await),
+                _ = drain.cancelled(), if !self.core.is_draining() => self.begin_drain(),
+                _ = at(self.deadline) => return Ok(self.cut_short(source).await),
                 _ = at(wake) => self.handle(Input::Timer),
                 _ = tick.tick() => self.tick(),
                 delivery = self.port.deliveries.recv(), if self.takes() => match delivery {
@@ -269,7 +336,11 @@ impl Pipeline {
             while self.tasks.try_join_next().is_some() {}
             self.show();
             if self.is_drained() {
-                return self.close(source).await;
+                let report = self.close(source).await?;
+                if self.is_drained_by_hand {
+                    self.rest(&drain).await;
+                }
+                return Ok(report);
             }
         }
     }
@@ -279,7 +350,8 @@ impl Pipeline {
         let mut next = Some(input);
         while let Some(input) = next {
             let mut effects = std::mem::take(&mut self.effects);
-            self.core.handle(self.started.elapsed(), input, &mut effects);
+            self.now = self.started.elapsed();
+            self.core.handle(self.now, input, &mut effects);
             for effect in effects.drain(..) {
                 self.perform(effect);
             }

@@ -43,7 +43,7 @@ impl Pipeline {
                 );
             }
             Notice::BreakerOpened { cause } => self.breaker_opened(cause),
-            Notice::Moved { .. } => {}
+            Notice::Moved { item, state } => self.moved(item, state),
             Notice::BreakerClosed => {
                 self.shared.metrics.breaker_open.set(0);
                 self.status.clear(ProblemKind::BreakerOpen, "");

@@ -5,9 +5,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Pipeline;
+use super::board::{SAMPLE_INTERVAL, Sample};
+use super::list::seconds;
 use super::work::Kept;
-use crate::delivery::NoRoom;
+use crate::delivery::{NoRoom, Stats, Time};
 use crate::telemetry::{Problem, ProblemKind};
+use crate::view::Change;
 
 /// The time without progress of waiting items after which the pipeline counts as stalled.
 const STALLED: Duration = Duration::from_secs(600);
@@ -21,7 +24,10 @@ impl Pipeline {
         self.status.beat();
         self.show_failing_writes();
         let stats = self.core.stats();
-        let is_waiting = stats.items > stats.pending && stats.running == 0;
+        self.sample(&stats);
+        self.show_oldest();
+        // Items that a person keeps from running are not stalled.
+        let is_waiting = stats.items > stats.pending && stats.running == 0 && !self.core.is_paused();
         if !is_waiting {
             self.progress = Instant::now();
         }
@@ -65,23 +71,46 @@ impl Pipeline {
         self.shared.metrics.orphans.set(i64::from(stats.pending));
         self.shared.metrics.blocked_by_key.set(i64::from(stats.blocked_by_key));
         self.show_limit(stats.limit);
+        self.show_states(&stats);
         let no_room = self.core.no_room();
         if no_room == self.no_room {
             return;
         }
         self.no_room = no_room;
         self.status.held_full(no_room == Some(NoRoom::Held));
-        match no_room {
-            Some(NoRoom::Held) => tracing::error!(
-                held = stats.held,
-                "No new items are taken: too many failed for good and are held; configure dead_letter (or on_failed: drop) and restart"
-            ),
-            Some(NoRoom::Bytes) => tracing::warn!(
+        if no_room == Some(NoRoom::Bytes) {
+            tracing::warn!(
                 bytes = stats.bytes,
                 "No new items are taken: the messages in hand are at limits.held_bytes"
-            ),
-            _ => {}
+            );
         }
+    }
+
+    /// Shows the items by state, and the bound that limits them.
+    fn show_states(&mut self, stats: &Stats) {
+        let binding = self.binding(stats);
+        if (self.shown_stats, self.shown_binding) == (Some(*stats), Some(binding)) {
+            return;
+        }
+        let metrics = &self.shared.metrics;
+        metrics.items(&self.counts(stats));
+        metrics.binding(binding);
+        metrics.message_bytes.set(i64::try_from(stats.bytes).unwrap_or(i64::MAX));
+        metrics.paused.set(i64::from(self.core.is_paused()));
+        metrics.draining.set(i64::from(self.core.is_draining()));
+        (self.shown_stats, self.shown_binding) = (Some(*stats), Some(binding));
+    }
+
+    /// Shows the oldest request and the longest wait.
+    fn show_oldest(&self) {
+        let oldest = |times: &mut dyn Iterator<Item = Time>| {
+            times.min().map_or(0, |time| seconds(self.board.wall(time)))
+        };
+        let metrics = &self.shared.metrics;
+        metrics.oldest_attempt.set(oldest(&mut self.board.rows().filter_map(|row| row.started)));
+        let waits = self.board.rows().filter(|row| row.started.is_none());
+        metrics.oldest_wait.set(oldest(&mut waits.map(|row| row.since)));
+        metrics.pods.set(i64::try_from(self.pods()).unwrap_or(i64::MAX));
     }
 
     /// Logs once that the working limit fell, and once that it is back.
@@ -101,5 +130,25 @@ impl Pipeline {
         }
         self.limit = limit;
         self.shared.metrics.in_flight_limit.set(i64::from(limit));
+    }
+
+    /// Adds a point to the chart of the last hour, if it is due.
+    fn sample(&mut self, stats: &Stats) {
+        let at = self.started.elapsed();
+        if self.board.samples.back().is_some_and(|latest| at < latest.at + SAMPLE_INTERVAL) {
+            return;
+        }
+        self.board.sample(Sample {
+            at,
+            backlog: self.backlog.unwrap_or(0),
+            running: stats.running,
+            held: stats.held,
+            totals: self.board.totals,
+        });
+        if self.board.has_readers() {
+            let overview = self.overview(false);
+            // Without a reader the change is for nobody.
+            let _ = self.board.changes.send(Change::Pipeline(Box::new(overview)));
+        }
     }
 }

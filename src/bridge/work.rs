@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::Shared;
 use crate::delivery::{Digest, Remains};
 use crate::event::{EncodedEvent, Message, Value, own};
+use crate::progress::Report;
 use crate::sink::Answer;
 
 /// An item with its message.
@@ -19,6 +20,8 @@ pub(super) struct Work {
     fresh_id: OnceLock<String>,
     /// The latest answer, if a dead letter or a reply may be made of it.
     answer: Mutex<Option<Answer>>,
+    /// The reports of its workers.
+    report: OnceLock<Arc<Report>>,
 }
 
 /// The part of an item that is kept while it waits for a redelivery, which brings its message
@@ -27,6 +30,13 @@ pub(super) struct Work {
 pub(super) struct Rest {
     fresh_id: OnceLock<String>,
     answer: Option<Answer>,
+    report: OnceLock<Arc<Report>>,
+}
+
+impl Rest {
+    pub fn known_report(&self) -> Option<&Arc<Report>> {
+        self.report.get()
+    }
 }
 
 /// The part of an item that the shell keeps.
@@ -48,14 +58,54 @@ impl Work {
             event: OnceLock::new(),
             fresh_id: rest.fresh_id,
             answer: Mutex::new(rest.answer),
+            report: rest.report,
         }
     }
 
     /// Returns the part that stays without the message, or `None` if no part of it is needed.
     pub fn rest(&self, remains: Remains) -> Option<Rest> {
         let answer = self.answer().filter(|_| remains == Remains::Answer);
-        let is_needed = answer.is_some() || self.fresh_id.get().is_some();
-        (is_needed && remains != Remains::Nothing).then(|| Rest { fresh_id: self.fresh_id.clone(), answer })
+        let is_needed = answer.is_some() || self.fresh_id.get().is_some() || self.report.get().is_some();
+        (is_needed && remains != Remains::Nothing).then(|| Rest {
+            fresh_id: self.fresh_id.clone(),
+            answer,
+            report: self.report.clone(),
+        })
+    }
+
+    /// The reports of the item's workers. The first call of a copy takes the checkpoint from its
+    /// message.
+    pub fn report(&self) -> &Arc<Report> {
+        self.report
+            .get_or_init(|| Arc::new(self.checkpoint().map(Report::with_checkpoint).unwrap_or_default()))
+    }
+
+    /// The reports so far, if there are any.
+    pub fn known_report(&self) -> Option<&Arc<Report>> {
+        self.report.get()
+    }
+
+    /// Prepares the report of a new attempt. Returns `None` if there is nothing to tell the worker
+    /// and nothing that it could report.
+    pub fn begin_report(&self, shared: &Shared) -> Option<Arc<Report>> {
+        let is_needed = shared.reports.is_reachable() || self.report.get().is_some();
+        let report = (is_needed || self.checkpoint().is_some()).then(|| self.report().clone())?;
+        report.begin();
+        Some(report)
+    }
+
+    /// The checkpoint in the message of a copy.
+    fn checkpoint(&self) -> Option<String> {
+        self.message.own_header(own::COPY)?;
+        self.message.own_header(own::CHECKPOINT)?.as_text().map(str::to_owned)
+    }
+
+    /// The checkpoint for the next attempt.
+    pub fn latest_checkpoint(&self) -> Option<String> {
+        match self.report.get() {
+            Some(report) => report.reported().checkpoint,
+            None => self.checkpoint(),
+        }
     }
 
     /// Returns the event's id.

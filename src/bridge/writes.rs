@@ -18,7 +18,7 @@ pub(super) async fn run(shared: &Shared, work: &Work, item: ItemId, write: Write
         Write::Park { mark, attempts, delay } => park(shared, work, mark, attempts, delay).await,
     };
     let (written, detail) = outcome_of(result);
-    Ended { input: Input::Written { item, written }, detail }
+    Ended::of(Input::Written { item, written }, detail)
 }
 
 /// Writes a copy of the item to its own queue and waits for the confirm.
@@ -28,7 +28,7 @@ pub(super) async fn rewrite(shared: &Shared, work: &Work, item: ItemId, mark: Ma
         None => Err(PublishError::impossible("this broker takes no copies".to_owned())),
     };
     let (written, detail) = outcome_of(result);
-    Ended { input: Input::Rewritten { item, written }, detail }
+    Ended::of(Input::Rewritten { item, written }, detail)
 }
 
 fn outcome_of(result: Result<(), PublishError>) -> (Written, Option<String>) {
@@ -48,7 +48,7 @@ fn outcome_of(result: Result<(), PublishError>) -> (Written, Option<String>) {
 /// The copy of an item, with the seal that proves that the bridge wrote it.
 fn sealed_copy(shared: &Shared, work: &Work, mark: Mark, attempts: u32, parked: Parked) -> Outgoing {
     let seal = shared.seal.seal(mark, work.content, attempts);
-    copy(&work.message, work.name(), mark, &seal, attempts, parked)
+    copy(&work.message, work.name(), mark, &seal, attempts, work.latest_checkpoint(), parked)
 }
 
 async fn park(

@@ -6,11 +6,30 @@ use serde_json::value::Value;
 
 use super::binary;
 use super::encoder::EncodeError;
+use super::extension;
 use super::headers::Headers;
 use super::structured::Document;
 
 const ATTEMPT_HEADER: HeaderName = HeaderName::from_static("ce-attempt");
 const REDELIVERED_HEADER: HeaderName = HeaderName::from_static("ce-redelivered");
+const PROGRESS_URL_HEADER: HeaderName = HeaderName::from_static("ce-progressurl");
+const CHECKPOINT_HEADER: HeaderName = HeaderName::from_static("ce-checkpoint");
+
+/// Bytes of a checkpoint that fits into the extension. The worker gets a longer one from
+/// `progressurl`.
+const CHECKPOINT_BYTES: usize = 1024;
+
+/// The extensions of one attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    /// 1 is the first.
+    pub number: u32,
+    pub redelivered: Redelivered,
+    /// The address for the worker's reports.
+    pub progress_url: Option<&'a str>,
+    /// The checkpoint of the previous attempt.
+    pub checkpoint: Option<&'a str>,
+}
 
 /// Whether the broker marked the item as handed over before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,24 +55,47 @@ pub(super) enum Body {
     Structured(Document),
 }
 
+impl Attempt<'_> {
+    /// An attempt without an address for reports and without a checkpoint.
+    pub fn new(number: u32, redelivered: Redelivered) -> Self {
+        Attempt { number, redelivered, progress_url: None, checkpoint: None }
+    }
+}
+
 impl EncodedEvent {
     /// Returns headers and body of one attempt, with the extensions `attempt` (1 is the first) and
     /// `redelivered`.
     ///
     /// In binary mode the body is shared and never copied. In structured mode the document is
     /// written once per attempt, because it must be in one piece.
-    pub fn for_attempt(&self, attempt: u32, redelivered: Redelivered) -> (HeaderMap, Bytes) {
+    pub fn for_attempt(&self, attempt: &Attempt<'_>) -> (HeaderMap, Bytes) {
         let mut headers = self.headers.to_map();
-        let flag = if redelivered.0 { "true" } else { "false" };
+        let flag = if attempt.redelivered.0 { "true" } else { "false" };
+        let checkpoint = attempt.checkpoint.filter(|text| text.len() <= CHECKPOINT_BYTES);
         match &self.body {
             Body::Binary(data) => {
-                // The encoder has left room for both, so neither can be refused.
-                let _ = headers.try_insert(ATTEMPT_HEADER, HeaderValue::from(attempt));
-                let _ = headers.try_insert(REDELIVERED_HEADER, HeaderValue::from_static(flag));
+                let texts = [(PROGRESS_URL_HEADER, attempt.progress_url), (CHECKPOINT_HEADER, checkpoint)];
+                let texts = texts.into_iter().filter_map(|(name, text)| Some((name, text?)));
+                let values = texts.filter_map(|(name, text)| Some((name, binary::header_value(text).ok()?)));
+                let own = [
+                    (ATTEMPT_HEADER, HeaderValue::from(attempt.number)),
+                    (REDELIVERED_HEADER, HeaderValue::from_static(flag)),
+                ];
+                for (name, value) in own.into_iter().chain(values) {
+                    // The encoder has left room for all of them, so none can be refused.
+                    let _ = headers.try_insert(name, value);
+                }
                 (headers, data.clone())
             }
             Body::Structured(document) => {
-                let start = format!(r#""attempt":{attempt},"redelivered":{flag},"#);
+                let mut start = format!(r#""attempt":{},"redelivered":{flag},"#, attempt.number);
+                for (name, text) in
+                    [(extension::PROGRESS_URL, attempt.progress_url), (extension::CHECKPOINT, checkpoint)]
+                {
+                    if let Some(text) = text {
+                        start.push_str(&format!(r#""{name}":{},"#, Value::from(text)));
+                    }
+                }
                 // Texts and numbers can always be written as JSON.
                 (headers, document.write(&start).unwrap_or_default())
             }

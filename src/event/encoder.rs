@@ -130,7 +130,7 @@ impl Encoder {
         for (name, value) in &self.extensions {
             event.set_extension(name, value.as_str());
         }
-        for name in [extension::ATTEMPT, extension::REDELIVERED] {
+        for name in extension::PER_ATTEMPT {
             event.remove_extension(name);
         }
         self.encode_parts(event, data, message)
@@ -184,7 +184,7 @@ impl Encoder {
         }
         // This leaves room for the two extensions of each attempt, so that adding them cannot fail
         // later.
-        if !headers.fit_beside(2) {
+        if !headers.fit_beside(extension::PER_ATTEMPT.len()) {
             return Err(EncodeError::TooManyHeaders);
         }
         Ok(EncodedEvent { id, source, kind, headers, body })

@@ -9,6 +9,12 @@ use serde_json::Value;
 /// handed the item over before.
 pub(super) const ATTEMPT: &str = "attempt";
 pub(super) const REDELIVERED: &str = "redelivered";
+/// The address for reports on this attempt.
+pub(super) const PROGRESS_URL: &str = "progressurl";
+/// The checkpoint that the previous attempt left.
+pub(super) const CHECKPOINT: &str = "checkpoint";
+
+pub(super) const PER_ATTEMPT: [&str; 4] = [ATTEMPT, REDELIVERED, PROGRESS_URL, CHECKPOINT];
 
 /// The extensions from `K_CE_OVERRIDES`. They are set on every event and replace its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,7 +109,7 @@ fn is_reserved(name: &str) -> bool {
 
 /// Whether longhaul sets this extension again at each attempt.
 pub(super) fn is_per_attempt(name: &str) -> bool {
-    name == ATTEMPT || name == REDELIVERED
+    PER_ATTEMPT.contains(&name)
 }
 
 #[cfg(test)]

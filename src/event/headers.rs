@@ -19,7 +19,7 @@ pub(super) const MOST_BYTES: usize = 64 * 1024;
 const SEPARATORS: usize = 4;
 /// Room for the headers that a request gets after the event: two of the attempt, the configured
 /// ones, and those of the HTTP client.
-const ROOM: usize = 12;
+const ROOM: usize = 14;
 
 /// Headers of different names, in the order in which they were added.
 #[derive(Clone, Debug, Default)]

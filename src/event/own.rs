@@ -6,6 +6,10 @@ pub const PREFIX: &str = "longhaul-";
 pub const ID: &str = "longhaul-id";
 /// The attempts at that item so far.
 pub const ATTEMPTS: &str = "longhaul-attempts";
+/// In a copy: the checkpoint that the latest worker left.
+pub const CHECKPOINT: &str = "longhaul-checkpoint";
+/// In a copy: the header [`CHECKPOINT`] of its original, if a producer had set it.
+pub const COPIED_CHECKPOINT: &str = "longhaul-copied-checkpoint";
 /// Marks a copy of an item. From then on the copy is the item.
 pub const COPY: &str = "longhaul-copy";
 /// The code in a copy that proves that the bridge wrote it.

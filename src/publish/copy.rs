@@ -49,13 +49,16 @@ pub fn copy(
     mark: Mark,
     seal: &str,
     attempts: u32,
+    checkpoint: Option<String>,
     parked: Parked,
 ) -> Outgoing {
     // The original's own name stays part of the content, even if it is not the name of the item.
     let original = if message.header(own::COPY).is_some() { own::COPIED_ID } else { own::ID };
     let original = message.header(original).cloned();
+    let is_first_copy = message.header(own::COPY).is_none();
+    let forged = message.header(own::CHECKPOINT).filter(|_| is_first_copy).cloned();
     let is_replaced = |name: &str| {
-        [own::ID, own::ATTEMPTS, own::COPY, own::SEAL, own::COPIED_ID]
+        [own::ID, own::ATTEMPTS, own::COPY, own::SEAL, own::COPIED_ID, own::CHECKPOINT]
             .iter()
             .any(|ours| name.eq_ignore_ascii_case(ours))
     };
@@ -66,6 +69,8 @@ pub fn copy(
     headers.push((own::ATTEMPTS.to_owned(), Value::Int(attempts.into())));
     headers.push((own::COPY.to_owned(), Value::Text(mark.to_string())));
     headers.push((own::SEAL.to_owned(), Value::Text(seal.to_owned())));
+    headers.extend(checkpoint.map(|text| (own::CHECKPOINT.to_owned(), Value::Text(text))));
+    headers.extend(forged.map(|value| (own::COPIED_CHECKPOINT.to_owned(), value)));
     headers.extend(original.map(|original| (own::COPIED_ID.to_owned(), original)));
     let mut properties = match &message.origin {
         Origin::Rabbitmq(origin) => origin.properties.clone(),
@@ -120,7 +125,7 @@ mod tests {
             ],
             origin: Origin::Rabbitmq(RabbitmqOrigin { properties, ..RabbitmqOrigin::default() }),
         };
-        let rewritten = copy(&message, "name", Mark([1; 16]), "seal", 2, Parked(false));
+        let rewritten = copy(&message, "name", Mark([1; 16]), "seal", 2, None, Parked(false));
         let headers = vec![
             ("own".to_owned(), Value::Bool(true)),
             ("longhaul-id".to_owned(), Value::Text("name".into())),
@@ -132,7 +137,7 @@ mod tests {
         assert_eq!((rewritten.headers, &rewritten.body[..]), (headers, &b"body"[..]));
         assert_eq!(rewritten.properties.expiration.as_deref(), Some("5"));
         assert_eq!(
-            copy(&message, "name", Mark([1; 16]), "seal", 2, Parked(true)).properties.expiration,
+            copy(&message, "name", Mark([1; 16]), "seal", 2, None, Parked(true)).properties.expiration,
             None
         );
     }

@@ -1,6 +1,7 @@
 //! Every metric of longhaul, in one table. The table makes `/metrics` and docs/metrics.md. Names
 //! are API: add, never rename.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -14,6 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::problem::ProblemKind;
 use super::status::Status;
 use crate::delivery::{Outcome, Reason, Settlement};
+use crate::view::{Binding, ItemState};
 
 mod exposition;
 mod process;
@@ -60,6 +62,18 @@ struct ReasonLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    pipeline: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BindingLabels {
+    pipeline: String,
+    binding: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabels {
     pipeline: String,
     kind: &'static str,
@@ -70,6 +84,9 @@ struct BuildLabels {
     version: &'static str,
     kafka: &'static str,
 }
+
+/// The first states of [`ItemState::ALL`]: an item in one of them is in hand.
+const OPEN_STATES: usize = 7;
 
 type Durations = Family<PipelineLabel, Histogram, fn() -> Histogram>;
 
@@ -96,6 +113,8 @@ macro_rules! pipeline_metrics {
             $($(#[$comment])* pub $field: $type,)*
             pub duration: Histogram,
             attempts: [Counter; OUTCOMES.len()],
+            states: [Gauge; OPEN_STATES],
+            bindings: [Gauge; Binding::ALL.len()],
             acked: Counter,
             returned: Counter,
             dropped: Counter,
@@ -118,12 +137,15 @@ macro_rules! pipeline_metrics {
                     $($field: plain.$field.get_or_create_owned(&pipeline),)*
                     duration: duration.get_or_create_owned(&pipeline),
                     attempts: OUTCOMES.map(|outcome| self.families.attempts(name, outcome)),
+                    states: std::array::from_fn(|index| self.families.items(name, ItemState::ALL[index])),
+                    bindings: Binding::ALL.map(|binding| self.families.binding(name, binding)),
                     acked: self.families.settled(name, "ack"),
                     returned: self.families.settled(name, "return"),
                     dropped: self.families.settled(name, "drop"),
                     dead_lettered: Reason::ALL.map(|reason| self.families.dead_lettered(name, reason)),
                 };
                 metrics.in_flight_limit.set(i64::from(max_in_flight));
+                metrics.max_in_flight.set(i64::from(max_in_flight));
                 metrics
             }
         }
@@ -180,6 +202,14 @@ pipeline_metrics! {
     sessions_lost: Counter "sessions_lost" "Broker sessions that ended";
     backlog: Gauge "backlog_items" "Items in the broker that were not delivered yet";
     connected: Gauge "broker_connected" "1 while the broker is connected";
+    last_success: Gauge "last_success_timestamp" (Seconds "seconds") "Time of the latest item done, since the Unix epoch; 0 before the first";
+    oldest_attempt: Gauge "oldest_attempt_start_timestamp" (Seconds "seconds") "Start of the oldest open request, since the Unix epoch; 0 without one";
+    oldest_wait: Gauge "oldest_wait_start_timestamp" (Seconds "seconds") "Start of the longest wait of an item in hand without an open request, since the Unix epoch; 0 without one";
+    message_bytes: Gauge "messages_in_hand" (Bytes "bytes") "Memory of the messages and answers in hand, which limits.held_bytes bounds";
+    max_in_flight: Gauge "max_in_flight" "Configured bound of open requests";
+    paused: Gauge "pipeline_paused" "1 while a person has paused the pipeline";
+    draining: Gauge "pipeline_draining" "1 while the pipeline drains, and after that";
+    pods: Gauge "worker_pods" "Worker pods that reported a running item";
     kafka_head_age: Gauge "kafka_head_age" (Seconds "seconds") "Age of the oldest record that holds up a committed offset";
 }
 
@@ -196,6 +226,18 @@ const OTHERS: &[Row] = &[
         kind: "histogram",
         labels: &["pipeline"],
         help: "Time from the start of a request to its end",
+    },
+    Row {
+        name: "longhaul_items",
+        kind: "gauge",
+        labels: &["pipeline", "state"],
+        help: "Items in hand by state, as in the item list",
+    },
+    Row {
+        name: "longhaul_limit_binding",
+        kind: "gauge",
+        labels: &["pipeline", "binding"],
+        help: "1 for the bound that keeps further items from starting now",
     },
     Row {
         name: "longhaul_items_settled_total",
@@ -240,6 +282,8 @@ struct Families {
     plain: Plain,
     attempts: Family<OutcomeLabels, Counter>,
     duration: Durations,
+    items: Family<StateLabels, Gauge>,
+    bindings: Family<BindingLabels, Gauge>,
     settled: Family<HowLabels, Counter>,
     dead_lettered: Family<ReasonLabels, Counter>,
     ready: Family<PipelineLabel, Gauge>,
@@ -311,6 +355,21 @@ impl PipelineMetrics {
         }
     }
 
+    /// Shows the number of items in each state in which items are in hand.
+    pub fn items(&self, counts: &BTreeMap<ItemState, u64>) {
+        for (state, gauge) in ItemState::ALL.iter().zip(&self.states) {
+            let count = counts.get(state).copied().unwrap_or(0);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Shows the bound that keeps further items from starting.
+    pub fn binding(&self, binding: Binding) {
+        for (other, gauge) in Binding::ALL.iter().zip(&self.bindings) {
+            gauge.set(i64::from(*other == binding));
+        }
+    }
+
     pub fn settled(&self, how: Settlement, dropped: bool) {
         match how {
             Settlement::Ack if dropped => self.dropped.inc(),
@@ -340,6 +399,8 @@ impl Families {
             plain: Plain::default(),
             attempts: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
+            items: Family::default(),
+            bindings: Family::default(),
             settled: Family::default(),
             dead_lettered: Family::default(),
             ready: Family::default(),
@@ -354,6 +415,8 @@ impl Families {
         registry.register("attempts", help("longhaul_attempts_total"), self.attempts.clone());
         let duration = help("longhaul_attempt_duration_seconds");
         registry.register_with_unit("attempt_duration", duration, Unit::Seconds, self.duration.clone());
+        registry.register("items", help("longhaul_items"), self.items.clone());
+        registry.register("limit_binding", help("longhaul_limit_binding"), self.bindings.clone());
         registry.register("items_settled", help("longhaul_items_settled_total"), self.settled.clone());
         let dead_lettered = help("longhaul_items_dead_lettered_total");
         registry.register("items_dead_lettered", dead_lettered, self.dead_lettered.clone());
@@ -365,6 +428,16 @@ impl Families {
     fn attempts(&self, pipeline: &str, outcome: Outcome) -> Counter {
         let labels = OutcomeLabels { pipeline: pipeline.to_owned(), outcome: outcome.label() };
         self.attempts.get_or_create_owned(&labels)
+    }
+
+    fn items(&self, pipeline: &str, state: ItemState) -> Gauge {
+        let labels = StateLabels { pipeline: pipeline.to_owned(), state: state.as_str() };
+        self.items.get_or_create_owned(&labels)
+    }
+
+    fn binding(&self, pipeline: &str, binding: Binding) -> Gauge {
+        let labels = BindingLabels { pipeline: pipeline.to_owned(), binding: binding.as_str() };
+        self.bindings.get_or_create_owned(&labels)
     }
 
     fn settled(&self, pipeline: &str, how: &'static str) -> Counter {

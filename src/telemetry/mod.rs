@@ -8,6 +8,6 @@ mod status;
 
 pub use logging::{LogFilter, LogFormat, init_logging};
 pub use metrics::{Exposition, Metrics, PipelineMetrics, reference};
-pub use problem::{Problem, ProblemKind};
+pub use problem::{Problem, ProblemKind, timestamp};
 pub use pulse::Pulse;
 pub use status::{Reason, Status, remind};

@@ -138,7 +138,7 @@ pub struct ItemLog {
 }
 
 /// The result of an action on items.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Matched {
     /// The number of items that the filter selects.
     pub matched: usize,

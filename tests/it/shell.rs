@@ -75,6 +75,9 @@ impl Bed {
         let sink = Arc::new(Hours::default());
         let parts = Parts {
             name: "test".to_owned(),
+            source: "a queue in memory".to_owned(),
+            request_timeout: 1_000 * HOUR,
+            reports: Arc::default(),
             policy: app::policy(&config.pipelines[0]),
             encoder: encoder.expect("an encoder"),
             sink: sink.clone(),

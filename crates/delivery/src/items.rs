@@ -79,7 +79,7 @@ struct Entries {
     lane: Option<(OrderKey, Rank)>,
     timers: [Option<Time>; 2],
     counts: Counts,
-    state: Option<State>,
+    state: State,
 }
 
 impl Items {

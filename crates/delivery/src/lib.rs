@@ -57,4 +57,4 @@ pub use protocol::{
     ClaimId, Command, Effect, Handed, Input, Notice, Remains, Standing, Time, Write, Written,
 };
 pub use session::{DeliveryId, Digest, Epoch, Group, Identity, LogId, Mark, OrderKey, Outline, Settlement};
-pub use state::{ItemView, PerState, State, StateKind};
+pub use state::{Ended, ItemView, PerState, State, StateKind};

@@ -160,10 +160,11 @@ pub enum Notice {
         cause: Outcome,
     },
     BreakerClosed,
-    /// The item is in another state now; `None` after its end.
+    /// The item is in another state now. An item that was dropped while it was being settled is
+    /// told as acked later.
     Moved {
         item: ItemId,
-        state: Option<State>,
+        state: State,
     },
 }
 

@@ -3,13 +3,12 @@
 use std::ops::{AddAssign, Index, SubAssign};
 
 use super::dispatcher::Dispatcher;
-use super::item::{Decision, Doing, Item, ItemId, Left, Place};
+use super::item::{Decision, Doing, End, Item, ItemId, Left, Place};
 use super::outcome::Reason;
 use super::protocol::Time;
 use super::session::DeliveryId;
 
-/// The state of an item that is not finished. The end of an item is not a state: the core forgets
-/// the item then.
+/// The state of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// It waits for a free slot, or for another item of its key.
@@ -25,9 +24,24 @@ pub enum State {
     Writing { again: Option<Time> },
     /// It stays with the broker until a person decides.
     Held { reason: Reason },
+    /// No work on it is left here.
+    Ended(Ended),
 }
 
-/// A [`State`] without its details.
+/// How an item ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ended {
+    /// It is acked, after its success, its dead letter or its parked copy.
+    Acked,
+    /// It is acked without success, because the configuration or a person asked for that.
+    Dropped,
+    /// It is returned to the broker.
+    Returned,
+    /// Another replica has its result.
+    HandedOver,
+}
+
+/// The state of an item that has not ended, without its details.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StateKind {
     Waiting,
@@ -51,20 +65,22 @@ pub struct ItemView {
     pub attempts: u32,
 }
 
-/// The number of items in each state.
+/// The number of items in each state, without those that have ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PerState([u32; StateKind::ALL.len()]);
 
 impl State {
-    pub fn kind(self) -> StateKind {
-        match self {
+    /// The kind of the state, or `None` after the end.
+    pub fn kind(self) -> Option<StateKind> {
+        Some(match self {
             State::Waiting => StateKind::Waiting,
             State::Asking => StateKind::Asking,
             State::Running => StateKind::Running,
             State::Retrying { .. } => StateKind::Retrying,
             State::Writing { .. } => StateKind::Writing,
             State::Held { .. } => StateKind::Held,
-        }
+            State::Ended(_) => return None,
+        })
     }
 
     /// When the next step of the item is due, if a time is set.
@@ -89,12 +105,12 @@ impl StateKind {
 }
 
 impl Dispatcher {
-    /// The unfinished items, in order of arrival.
+    /// The items that have not ended, in order of arrival.
     pub fn views(&self) -> impl Iterator<Item = ItemView> {
         self.items.iter().filter_map(|(id, item)| self.view_of(id, item))
     }
 
-    /// One unfinished item.
+    /// An item that has not ended.
     pub fn view(&self, id: ItemId) -> Option<ItemView> {
         self.view_of(id, self.items.get(id)?)
     }
@@ -102,7 +118,7 @@ impl Dispatcher {
     fn view_of(&self, id: ItemId, item: &Item) -> Option<ItemView> {
         Some(ItemView {
             item: id,
-            state: item.state()?,
+            state: Some(item.state()).filter(|state| state.kind().is_some())?,
             is_blocked: self.items.is_blocked(id),
             delivery: item.delivery(),
             attempts: item.attempts,
@@ -111,40 +127,41 @@ impl Dispatcher {
 }
 
 impl Item {
-    /// The state of the item, or `None` if it is finished, returned, or handed to another replica.
-    pub(super) fn state(&self) -> Option<State> {
+    pub(super) fn state(&self) -> State {
         match self.place {
             Place::Live { doing, .. } => match doing {
-                Doing::Ready | Doing::Stopped => Some(State::Waiting),
-                Doing::Asking => Some(State::Asking),
-                Doing::Running => Some(State::Running),
-                Doing::Waiting { until } => Some(State::Retrying { until }),
-                Doing::Writing(_) => Some(State::Writing { again: None }),
-                Doing::WriteWait { until, .. } => Some(State::Writing { again: Some(until) }),
-                Doing::Held { reason } => Some(State::Held { reason }),
-                Doing::Settling(_) | Doing::Acked => None,
+                Doing::Ready | Doing::Stopped => State::Waiting,
+                Doing::Asking => State::Asking,
+                Doing::Running => State::Running,
+                Doing::Waiting { until } => State::Retrying { until },
+                Doing::Writing(_) => State::Writing { again: None },
+                Doing::WriteWait { until, .. } => State::Writing { again: Some(until) },
+                Doing::Held { reason } => State::Held { reason },
+                Doing::Settling(End::Return) => State::Ended(Ended::Returned),
+                Doing::Settling(End::Drop) => State::Ended(Ended::Dropped),
+                Doing::Settling(End::Ack) | Doing::Acked => State::Ended(Ended::Acked),
             },
             Place::Orphan { doing, .. } | Place::Claimed { doing, .. } => match doing {
-                Left::Asking => Some(State::Asking),
-                Left::Running => Some(State::Running),
-                Left::Writing(_) => Some(State::Writing { again: None }),
-                Left::WriteWait { until, .. } => Some(State::Writing { again: Some(until) }),
-                Left::Decided(Decision::Ack) => None,
-                Left::Decided(Decision::Retry { until }) => Some(State::Retrying { until }),
-                Left::Decided(Decision::Write(_)) => Some(State::Writing { again: None }),
-                Left::Decided(Decision::Hold { reason }) => Some(State::Held { reason }),
+                Left::Asking => State::Asking,
+                Left::Running => State::Running,
+                Left::Writing(_) => State::Writing { again: None },
+                Left::WriteWait { until, .. } => State::Writing { again: Some(until) },
+                Left::Decided(Decision::Ack) => State::Ended(Ended::Acked),
+                Left::Decided(Decision::Retry { until }) => State::Retrying { until },
+                Left::Decided(Decision::Write(_)) => State::Writing { again: None },
+                Left::Decided(Decision::Hold { reason }) => State::Held { reason },
             },
-            Place::Handed { .. } => None,
+            Place::Handed { .. } => State::Ended(Ended::HandedOver),
         }
     }
 }
 
 impl PerState {
-    /// One item in this state; none if there is no state.
-    pub(super) fn one(state: Option<State>) -> Self {
+    /// One item in this state.
+    pub(super) fn one(state: State) -> Self {
         let mut counts = PerState::default();
-        if let Some(state) = state {
-            counts.0[state.kind() as usize] = 1;
+        if let Some(kind) = state.kind() {
+            counts.0[kind as usize] = 1;
         }
         counts
     }

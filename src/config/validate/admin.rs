@@ -27,6 +27,17 @@ impl Context<'_> {
             self.readable(&path.key("key_file"), &tls.key_file);
         }
         self.token(admin.token.as_ref(), &path.key("token"));
+        self.token(admin.read_token.as_ref(), &path.key("read_token"));
+        let is_address = |text: &String| {
+            let url = url::Url::parse(text).ok();
+            url.is_some_and(|url| {
+                matches!(url.scheme(), "http" | "https") && url.has_host() && url.query().is_none()
+            })
+        };
+        if admin.url.as_ref().is_some_and(|url| !is_address(url)) {
+            let help = "write the scheme, the host and the port, such as http://longhaul.default.svc:9090";
+            self.report.mistake(&path.key("url"), "this is not the address of a server", help);
+        }
     }
 
     /// Checks a token that people or other replicas must know.

@@ -99,6 +99,9 @@ impl Reader {
         // in a header of its own.
         let (id, ignored) = if is_copy { (own::COPIED_ID, own::ID) } else { (own::ID, "") };
         digest.value(message.header(id).unwrap_or(&Value::Null));
+        // The same holds for a header that looks like a checkpoint of ours.
+        let checkpoint = if is_copy { own::COPIED_CHECKPOINT } else { own::CHECKPOINT };
+        message.header(checkpoint).into_iter().for_each(|value| digest.value(value));
         for (name, value) in &message.headers {
             let is = |other: &str| name.eq_ignore_ascii_case(other);
             // The broker writes the `x-` headers. They hold counts and histories, which change with
@@ -109,6 +112,7 @@ impl Reader {
             if !is_brokers
                 && !is_order
                 && ![id, ignored, own::ATTEMPTS, own::COPY, own::SEAL].into_iter().any(is)
+                && ![checkpoint, own::CHECKPOINT].into_iter().any(is)
             {
                 digest.bytes(name.as_bytes());
                 digest.value(value);

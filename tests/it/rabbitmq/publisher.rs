@@ -215,7 +215,7 @@ async fn a_copy_survives_many_trips_through_a_parking_queue() {
             assert_eq!(*first.get_or_insert(content), content, "the copy is the same item");
             assert_eq!(delivery.outline.attempts_before, trip);
             let copy =
-                copy(&delivery.message, "name", Mark([trip as u8; 16]), "seal", trip + 1, Parked(true));
+                copy(&delivery.message, "name", Mark([trip as u8; 16]), "seal", trip + 1, None, Parked(true));
             within("a confirm", parking.publish(copy)).await.expect("parked");
             bridge.settle(delivery.outline.id, Settlement::Ack).await;
         }

@@ -66,7 +66,7 @@ async fn random_messages_are_all_handed_over_and_survive_a_copy() {
 }
 
 async fn copied(copies: &Queue, to_copies: &Publisher, delivery: &Delivery) {
-    let outgoing = copy(&delivery.message, "name", Mark([7; 16]), "seal", 1, Parked(false));
+    let outgoing = copy(&delivery.message, "name", Mark([7; 16]), "seal", 1, None, Parked(false));
     to_copies.publish(outgoing).await.unwrap_or_else(|error| panic!("{error}: {delivery:?}"));
     let Origin::Rabbitmq(origin) = &delivery.message.origin else { panic!("{delivery:?}") };
     let written = copies.get().await.expect("written");

@@ -1,0 +1,173 @@
+//! Actions of people on items and pipelines. Each leaves a line in the log: who, what, how many.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use tokio::sync::mpsc;
+
+use super::read::{Selection, unknown};
+use super::{Api, Caller, Failure, ask};
+use crate::bridge::Control;
+use crate::view::{Action, Changed, Filter, Matched, Then};
+
+pub(super) async fn on_item(
+    State(api): State<Arc<Api>>,
+    Path((id, action)): Path<(String, String)>,
+    Query(selection): Query<Selection>,
+    caller: Caller,
+) -> Response {
+    let acting = async {
+        api.may_change(&caller)?;
+        let (action, then) = action_of(&action, &selection)?;
+        let pipelines = api.of_request(selection.pipeline.as_deref())?;
+        let matched = act(&pipelines, &Filter::of_id(&id), action, then, &selection).await?;
+        if matched.matched == 0 {
+            return Err(unknown(&id));
+        }
+        audit(&caller, action, &format!("item {id}"), matched);
+        Ok((action, matched))
+    };
+    answer(&caller, acting.await)
+}
+
+pub(super) async fn on_items(
+    State(api): State<Arc<Api>>,
+    Path((name, action)): Path<(String, String)>,
+    Query(selection): Query<Selection>,
+    caller: Caller,
+) -> Response {
+    let acting = async {
+        api.may_change(&caller)?;
+        let (action, then) = action_of(&action, &selection)?;
+        let filter = selection.filter()?;
+        let pipeline = api.pipeline(&name)?;
+        let matched = act(&[pipeline], &filter, action, then, &selection).await?;
+        audit(&caller, action, &format!("pipeline {name}, {filter:?}"), matched);
+        Ok((action, matched))
+    };
+    answer(&caller, acting.await)
+}
+
+pub(super) async fn on_pipeline(
+    State(api): State<Arc<Api>>,
+    Path((name, action)): Path<(String, String)>,
+    Query(selection): Query<Selection>,
+    caller: Caller,
+) -> Response {
+    let acting = async {
+        api.may_change(&caller)?;
+        let pipeline = api.pipeline(&name)?;
+        let changed = match action.as_str() {
+            "pause" => ask(pipeline, |answer| Control::Pause { answer }).await?,
+            "resume" => ask(pipeline, |answer| Control::Resume { answer }).await?,
+            "drain" => ask(pipeline, |answer| Control::Drain { answer }).await?,
+            "limit" => {
+                let most = selection.max_in_flight.ok_or_else(|| Failure {
+                    status: StatusCode::BAD_REQUEST,
+                    error: "the new limit is missing".to_owned(),
+                    help: "write limit?max_in_flight=5".to_owned(),
+                })?;
+                ask(pipeline, |answer| Control::Limit { most, answer }).await?
+            }
+            _ => {
+                return Err(Failure {
+                    status: StatusCode::NOT_FOUND,
+                    error: format!("{action:?} is not an action on a pipeline"),
+                    help: "the actions are pause, resume, drain and limit".to_owned(),
+                });
+            }
+        };
+        tracing::info!(
+            pipeline = name,
+            action,
+            by = caller.name(),
+            from = %caller.from,
+            changed = changed.changed,
+            text = changed.text,
+            "A person acted on the pipeline"
+        );
+        Ok(changed)
+    };
+    let acted: Result<Changed, Failure> = acting.await;
+    match acted {
+        Ok(changed) => {
+            let text = || format!("pipeline {}: {}", changed.pipeline, changed.text);
+            Caller::known(caller.answer(&changed, text))
+        }
+        Err(failure) => caller.failure(&failure),
+    }
+}
+
+async fn act(
+    pipelines: &[&mpsc::Sender<Control>],
+    filter: &Filter,
+    action: Action,
+    then: Then,
+    selection: &Selection,
+) -> Result<Matched, Failure> {
+    let dry_run = selection.dry_run.unwrap_or(false);
+    let mut all = Matched { dry_run, ..Matched::default() };
+    for pipeline in pipelines {
+        let filter = filter.clone();
+        let request = |answer| Control::Act { filter, action, then, dry_run, answer };
+        let matched = ask(pipeline, request).await?;
+        all.matched += matched.matched;
+        all.changed += matched.changed;
+    }
+    Ok(all)
+}
+
+fn action_of(text: &str, selection: &Selection) -> Result<(Action, Then), Failure> {
+    let wrong = |error, help: &str| Failure { status: StatusCode::BAD_REQUEST, error, help: help.to_owned() };
+    let action: Action = text
+        .parse()
+        .map_err(|error| Failure { status: StatusCode::NOT_FOUND, ..wrong(error, "see docs/api.md") })?;
+    let then = match selection.then.as_deref() {
+        None | Some("requeue") => Then::Requeue,
+        Some("dead-letter") => Then::DeadLetter,
+        Some("drop") => Then::Drop,
+        Some(other) => {
+            return Err(wrong(
+                format!("then={other:?} is not known"),
+                "write then=requeue, then=dead-letter or then=drop",
+            ));
+        }
+    };
+    Ok((action, then))
+}
+
+fn audit(caller: &Caller, action: Action, what: &str, matched: Matched) {
+    tracing::info!(
+        action = action.as_str(),
+        by = caller.name(),
+        from = %caller.from,
+        on = what,
+        matched = matched.matched,
+        changed = matched.changed,
+        dry_run = matched.dry_run,
+        "A person acted on items"
+    );
+}
+
+fn answer(caller: &Caller, acted: Result<(Action, Matched), Failure>) -> Response {
+    match acted {
+        Ok((action, matched)) => {
+            let text = || {
+                let Matched { matched, changed, dry_run } = &matched;
+                let would = if *dry_run { "would change" } else { "changed" };
+                format!("{}: {would} {changed} of {matched} items", action.as_str())
+            };
+            Caller::known(caller.answer(&matched, text))
+        }
+        Err(failure) => caller.failure(&failure),
+    }
+}
+
+impl Caller {
+    /// The name of the right that the caller used, for the audit line.
+    fn name(&self) -> &'static str {
+        if self.headers.contains_key(axum::http::header::AUTHORIZATION) { "admin.token" } else { "loopback" }
+    }
+}

@@ -1,0 +1,203 @@
+//! The HTTP interface to pipelines and items: reads, actions, events and the reports of workers.
+//!
+//! Paths and types are API (docs/api.md, `/api/v1/openapi.json`). Every request is passed to the
+//! pipeline's own task, which answers it between two items: there is one owner of the state, and no
+//! lock.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Serialize;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
+
+use crate::admin::{Guard, Known, accept};
+use crate::bridge::Control;
+use crate::config::Secret;
+use crate::progress::Registry;
+
+mod act;
+mod events;
+pub mod openapi;
+mod read;
+mod report;
+
+/// The number of requests that may wait for a pipeline.
+const WAITING: usize = 64;
+
+/// The time that a pipeline has to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Connections that read events at once.
+const READERS_MAX: usize = 32;
+
+/// The pipelines, and the rights of callers.
+pub struct Api {
+    pipelines: Vec<(String, mpsc::Sender<Control>)>,
+    change: Guard,
+    read: Option<Guard>,
+    reports: Arc<Registry>,
+    readers: Arc<Semaphore>,
+}
+
+/// An answer that is not a success, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    status: StatusCode,
+    error: String,
+    help: String,
+}
+
+#[derive(Serialize)]
+struct FailureBody<'a> {
+    error: &'a str,
+    help: &'a str,
+}
+
+/// The sender of a request: its headers and its address.
+struct Caller {
+    headers: HeaderMap,
+    from: SocketAddr,
+}
+
+impl Api {
+    /// `read_token` protects the reads, which are open without it. `reports` has the addresses of
+    /// the running attempts.
+    pub fn new(token: Option<Secret>, read_token: Option<Secret>, reports: Arc<Registry>) -> Self {
+        // Whoever may change something may read too.
+        let read = read_token.map(|read| Guard::new(Some(read)).or(token.clone()));
+        Api {
+            pipelines: Vec::new(),
+            change: Guard::new(token),
+            read,
+            reports,
+            readers: Arc::new(Semaphore::new(READERS_MAX)),
+        }
+    }
+
+    /// Returns the requests to this pipeline.
+    pub fn of(&mut self, pipeline: &str) -> mpsc::Receiver<Control> {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        self.pipelines.push((pipeline.to_owned(), sender));
+        receiver
+    }
+
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/api/v1/openapi.json", get(openapi::serve))
+            .route("/api/v1/events", get(events::stream))
+            .route("/api/v1/pipelines", get(read::pipelines))
+            .route("/api/v1/pipelines/{name}", get(read::pipeline))
+            .route("/api/v1/pipelines/{name}/items", get(read::items))
+            .route("/api/v1/pipelines/{name}/items/{action}", post(act::on_items))
+            .route("/api/v1/pipelines/{name}/{action}", post(act::on_pipeline))
+            .route("/api/v1/items/{id}", get(read::item))
+            .route("/api/v1/items/{id}/log", get(read::log))
+            .route("/api/v1/items/{id}/{action}", post(act::on_item))
+            .route("/api/v1/progress/{token}", post(report::take).get(report::checkpoint))
+            .with_state(Arc::new(self))
+    }
+
+    /// # Errors
+    /// If the caller may not read.
+    fn may_read(&self, caller: &Caller) -> Result<(), Failure> {
+        match &self.read {
+            Some(guard) => guard.allows(&caller.headers, caller.from).map_err(refused),
+            None => Ok(()),
+        }
+    }
+
+    /// # Errors
+    /// If the caller may not change anything.
+    fn may_change(&self, caller: &Caller) -> Result<(), Failure> {
+        self.change.allows(&caller.headers, caller.from).map_err(refused)
+    }
+
+    fn pipeline(&self, name: &str) -> Result<&mpsc::Sender<Control>, Failure> {
+        let found = self.pipelines.iter().find(|(known, _)| known == name);
+        found.map(|(_, pipeline)| pipeline).ok_or_else(|| {
+            let names: Vec<&str> = self.pipelines.iter().map(|(name, _)| name.as_str()).collect();
+            Failure {
+                status: StatusCode::NOT_FOUND,
+                error: format!("there is no pipeline {name:?}"),
+                help: format!("the pipelines are {}", names.join(", ")),
+            }
+        })
+    }
+
+    /// The pipelines that a request is about: the named one, or all.
+    fn of_request(&self, name: Option<&str>) -> Result<Vec<&mpsc::Sender<Control>>, Failure> {
+        match name {
+            Some(name) => Ok(vec![self.pipeline(name)?]),
+            None => Ok(self.pipelines.iter().map(|(_, pipeline)| pipeline).collect()),
+        }
+    }
+}
+
+/// Passes a request to a pipeline and waits for its answer.
+async fn ask<T>(
+    pipeline: &mpsc::Sender<Control>,
+    request: impl FnOnce(oneshot::Sender<T>) -> Control,
+) -> Result<T, Failure> {
+    let (answer, answered) = oneshot::channel();
+    let asking = async {
+        pipeline.send(request(answer)).await.ok()?;
+        answered.await.ok()
+    };
+    let failure = |status, error: &str| Failure {
+        status,
+        error: error.to_owned(),
+        help: "see /readyz and the log for the reason".to_owned(),
+    };
+    match timeout(PATIENCE, asking).await {
+        Ok(Some(answer)) => Ok(answer),
+        Ok(None) => Err(failure(StatusCode::SERVICE_UNAVAILABLE, "the pipeline has ended")),
+        Err(_) => Err(failure(StatusCode::GATEWAY_TIMEOUT, "the pipeline does not answer")),
+    }
+}
+
+fn refused((status, reason): (StatusCode, String)) -> Failure {
+    let help = "see `admin` in the bridge's configuration".to_owned();
+    Failure { status, error: reason.trim_end().to_owned(), help }
+}
+
+impl Caller {
+    /// The answer as JSON, or as text for a caller that prefers text, such as curl.
+    fn answer(&self, body: &impl Serialize, text: impl FnOnce() -> String) -> Response {
+        if self.prefers_json() { Json(body).into_response() } else { (text() + "\n").into_response() }
+    }
+
+    fn prefers_json(&self) -> bool {
+        accept::choose(&self.headers, &["text/plain", "application/json"]) == 1
+    }
+
+    fn failure(&self, failure: &Failure) -> Response {
+        let Failure { status, error, help } = failure;
+        if self.prefers_json() {
+            return (*status, Json(FailureBody { error, help })).into_response();
+        }
+        (*status, format!("{error}\n  help: {help}\n")).into_response()
+    }
+
+    /// The answer of a call that proved its rights.
+    fn known(response: Response) -> Response {
+        (axum::Extension(Known), response).into_response()
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let from = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let from = from.map_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)), |ConnectInfo(from)| *from);
+        Ok(Caller { headers: parts.headers.clone(), from })
+    }
+}

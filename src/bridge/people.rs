@@ -1,0 +1,138 @@
+//! Carries out the requests of people.
+
+use super::{Control, Pipeline};
+use crate::delivery::{self, Input, ItemId};
+use crate::view::{Action, Changed, Filter, Matched, Then};
+
+impl Pipeline {
+    pub(super) fn control(&mut self, control: Control) {
+        // A person who has left needs no answer, so a failed send is ignored below.
+        match control {
+            Control::Overview { with_history, answer } => {
+                let _ = answer.send(self.overview(with_history));
+            }
+            Control::List { filter, most, after, answer } => {
+                let _ = answer.send(self.list(&filter, most, after.as_deref()));
+            }
+            Control::Log { filter, answer } => {
+                let _ = answer.send(self.log(&filter));
+            }
+            Control::Act { filter, action, then, dry_run, answer } => {
+                let _ = answer.send(self.act(&filter, core_action(action, then), dry_run));
+            }
+            Control::Pause { answer } => {
+                let _ = answer.send(self.pause());
+            }
+            Control::Resume { answer } => {
+                let _ = answer.send(self.resume());
+            }
+            Control::Drain { answer } => {
+                let _ = answer.send(self.drain_by_hand());
+            }
+            Control::Limit { most, answer } => {
+                let _ = answer.send(self.lower_limit(most));
+            }
+            Control::Watch { answer } => {
+                let _ = answer.send(self.board.changes.subscribe());
+            }
+        }
+    }
+
+    fn act(&mut self, filter: &Filter, action: delivery::Action, dry_run: bool) -> Matched {
+        let items: Vec<ItemId> = self.selected(filter).map(|view| view.item).collect();
+        let mut matched = Matched { matched: items.len(), changed: 0, dry_run };
+        for item in items {
+            if self.core.allows(item, action) {
+                matched.changed += 1;
+                if !dry_run {
+                    self.handle(Input::Act { item, action });
+                }
+            }
+        }
+        matched
+    }
+
+    fn changed(&self, changed: bool, text: impl Into<String>) -> Changed {
+        Changed { pipeline: self.shared.name.clone(), changed, text: text.into() }
+    }
+
+    fn pause(&mut self) -> Changed {
+        if self.core.is_draining() {
+            return self.changed(false, "nothing changed: the pipeline drains and takes no new items");
+        }
+        if self.core.is_paused() {
+            return self.changed(false, "nothing changed: the pipeline was paused already");
+        }
+        self.handle(Input::Pause);
+        let running = self.core.stats().running;
+        self.changed(true, format!("paused: {running} running items go on, and nothing new starts"))
+    }
+
+    fn resume(&mut self) -> Changed {
+        if self.core.is_draining() {
+            return self.changed(false, "nothing changed: a drained pipeline starts again with the process");
+        }
+        let was_paused = self.core.is_paused();
+        let was_open = self.core.open_breaker().is_some();
+        self.handle(Input::Resume);
+        let held = self.core.stats().held;
+        let text = match (was_paused, was_open) {
+            (true, true) => "the pause is over and the breaker is closed; waiting items start at once",
+            (true, false) => "the pause is over; waiting items start at once",
+            (false, true) => "the breaker was open and is closed now; waiting items start at once",
+            (false, false) if held > 0 => {
+                "nothing changed: the pipeline was not paused and its breaker was closed; held items need \
+                 `items retry`, `items release`, `items dead-letter` or `items drop`"
+            }
+            (false, false) => "nothing changed: the pipeline was not paused, and its breaker was closed",
+        };
+        self.changed(was_paused || was_open, text)
+    }
+
+    fn drain_by_hand(&mut self) -> Changed {
+        if self.core.is_draining() {
+            return self.changed(false, "nothing changed: the pipeline drains already, or is drained");
+        }
+        self.is_drained_by_hand = true;
+        self.begin_drain();
+        let running = self.core.stats().running;
+        self.changed(
+            true,
+            format!(
+                "draining: {running} running items finish, and nothing new starts until the process restarts"
+            ),
+        )
+    }
+
+    fn lower_limit(&mut self, most: u32) -> Changed {
+        let highest = self.core.max_in_flight();
+        if !(1..=highest).contains(&most) {
+            let text = format!(
+                "nothing changed: the limit can be 1 to {highest}; change max_in_flight in the configuration \
+                 for more, or pause the pipeline for none"
+            );
+            return self.changed(false, text);
+        }
+        let before = self.core.stats().ceiling;
+        self.handle(Input::Limit { most });
+        if before == most {
+            return self.changed(false, format!("nothing changed: the limit was {most} already"));
+        }
+        self.changed(true, format!("the limit was {before} and is {most} until the process restarts"))
+    }
+}
+
+fn core_action(action: Action, then: Then) -> delivery::Action {
+    match action {
+        Action::Retry => delivery::Action::Retry,
+        Action::Drop => delivery::Action::Drop,
+        Action::DeadLetter => delivery::Action::DeadLetter,
+        Action::Hold => delivery::Action::Hold,
+        Action::Release => delivery::Action::Release,
+        Action::Cancel => delivery::Action::Cancel(match then {
+            Then::Requeue => delivery::Then::Requeue,
+            Then::DeadLetter => delivery::Then::DeadLetter,
+            Then::Drop => delivery::Then::Drop,
+        }),
+    }
+}

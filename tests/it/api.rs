@@ -1,0 +1,300 @@
+//! The admin interface to items and pipelines, with the program and real brokers.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use longhaul::config::QueueKind;
+use serde_json::{Value, json};
+
+use crate::run::backlog::{Backlog, Kafka, Rabbitmq};
+use crate::run::config;
+use crate::support::eventually;
+use crate::support::process::Longhaul;
+use crate::support::rabbitmq::{self as amqp, Queue};
+use crate::support::worker::Worker;
+
+/// A worker that never ends by itself.
+const ENDLESS: Duration = Duration::from_secs(3600);
+
+/// The admin server of a bridge.
+struct Admin(String);
+
+impl Admin {
+    /// An address that is free now.
+    fn free() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        Admin(listener.local_addr().unwrap().to_string())
+    }
+
+    fn config(&self, more: &str) -> String {
+        format!("admin: {{ listen: \"{}\"{more} }}\n", self.0)
+    }
+
+    async fn get(&self, path: &str) -> (u16, Value) {
+        let request = reqwest::Client::new().get(format!("http://{}{path}", self.0));
+        Admin::send(request).await
+    }
+
+    async fn post(&self, path: &str) -> (u16, Value) {
+        let request = reqwest::Client::new().post(format!("http://{}{path}", self.0));
+        Admin::send(request).await
+    }
+
+    async fn send(request: reqwest::RequestBuilder) -> (u16, Value) {
+        match request.header("accept", "application/json").send().await {
+            Ok(answer) => {
+                let status = answer.status().as_u16();
+                (status, serde_json::from_str(&answer.text().await.unwrap()).unwrap_or_default())
+            }
+            Err(_) => (0, Value::Null),
+        }
+    }
+
+    /// The number of items in this state.
+    async fn total(&self, state: &str) -> u64 {
+        let (_, list) = self.get(&format!("/api/v1/pipelines/test/items?state={state}")).await;
+        list["total"].as_u64().unwrap_or(u64::MAX)
+    }
+
+    async fn pipeline(&self) -> Value {
+        self.get("/api/v1/pipelines/test").await.1
+    }
+
+    async fn metrics(&self) -> String {
+        let answer = reqwest::get(format!("http://{}/metrics", self.0)).await.unwrap();
+        answer.text().await.unwrap()
+    }
+}
+
+fn path_of(item: &Value) -> String {
+    let id = item["id"].as_str().unwrap();
+    format!("/api/v1/items/{}", id.replace('/', "%2F").replace(':', "%3A"))
+}
+
+/// Three items are refused and held. A person looks at them and decides about each.
+async fn held_items_are_shown_and_resolved<B: Backlog>() {
+    let backlog = B::create().await;
+    let bodies = ["good", "bad 1", "good", "bad 2", "bad 3"];
+    backlog.fill(bodies.into_iter().map(|body| body.as_bytes().to_vec())).await;
+    let verdict = |body: &[u8]| {
+        if body.starts_with(b"bad") { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK }
+    };
+    let worker = Worker::with_verdict(Duration::from_millis(5), verdict).await;
+    let admin = Admin::free();
+    let more = format!("    limits: {{ held_max: 50 }}\n{}", admin.config(""));
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 8, &more));
+
+    eventually("three held items", async || admin.total("held").await == 3).await;
+    eventually("two done items", async || admin.total("done").await == 2).await;
+    let (_, list) = admin.get("/api/v1/pipelines/test/items?state=held&limit=2").await;
+    let first = &list["items"][0];
+    assert_eq!((list["total"].as_u64(), list["items"].as_array().unwrap().len()), (Some(3), 2));
+    assert_eq!((first["reason"].as_str(), first["attempt"].as_u64()), (Some("rejected"), Some(1)));
+    assert_eq!(first["last"]["status"].as_u64(), Some(422), "{first}");
+    let after = list["next"].as_str().unwrap();
+    let (_, rest) = admin.get(&format!("/api/v1/pipelines/test/items?state=held&limit=2&after={after}")).await;
+    assert_eq!((rest["items"].as_array().unwrap().len(), rest["next"].as_str()), (1, None));
+    let (_, by_id) =
+        admin.get(&format!("/api/v1/pipelines/test/items?state=held&limit=2&after={}", path_of(first).rsplit('/').next().unwrap())).await;
+    assert_eq!(by_id["items"].as_array().unwrap().len(), 2, "an id is a place in the list, too");
+    let metrics = admin.metrics().await;
+    assert!(metrics.contains("longhaul_items{pipeline=\"test\",state=\"held\"} 3"), "{metrics}");
+    let pipeline = admin.pipeline().await;
+    assert_eq!((pipeline["counts"]["held"].as_u64(), pipeline["counts"]["done"].as_u64()), (Some(3), Some(2)));
+
+    let (status, dry) = admin.post("/api/v1/pipelines/test/items/drop?state=held&dry_run=true").await;
+    assert_eq!((status, &dry), (200, &json!({ "matched": 3, "changed": 3, "dry_run": true })));
+    let (_, none) = admin.post(&format!("{}/dead-letter", path_of(first))).await;
+    assert_eq!(none["changed"].as_u64(), Some(0), "no dead letter is configured");
+    let (_, retried) = admin.post(&format!("{}/retry", path_of(first))).await;
+    assert_eq!(retried["changed"].as_u64(), Some(1));
+    eventually("the second attempt", async || {
+        let (_, item) = admin.get(&path_of(first)).await;
+        item["attempt"].as_u64() == Some(2) && item["state"] == "held"
+    })
+    .await;
+    let (_, released) = admin.post(&format!("{}/release", path_of(first))).await;
+    assert_eq!(released["changed"].as_u64(), Some(1));
+    eventually("the first attempt again", async || {
+        let (_, item) = admin.get(&path_of(first)).await;
+        item["attempt"].as_u64() == Some(1) && item["state"] == "held"
+    })
+    .await;
+    let (_, dropped) = admin.post("/api/v1/pipelines/test/items/drop?state=held&reason=rejected").await;
+    assert_eq!((dropped["matched"].as_u64(), dropped["changed"].as_u64()), (Some(3), Some(3)));
+    eventually("the dropped items", async || admin.total("dropped").await == 3).await;
+    assert!(bridge.log().contains("A person acted on items"), "{}", bridge.log());
+    bridge.stop().await;
+    eventually("the broker to be empty", async || backlog.left().await == 0).await;
+    backlog.remove().await;
+}
+
+/// A running item is cancelled: the worker's connection closes, and the item takes the named way.
+async fn a_running_item_is_cancelled<B: Backlog>() {
+    let (backlog, graveyard) = (B::create().await, B::create().await);
+    backlog.fill((0..3).map(|number| format!("item {number}").into_bytes())).await;
+    let worker = Worker::start(ENDLESS).await;
+    let admin = Admin::free();
+    let more = format!(
+        "    retry: {{ backoff: 1ms, backoff_max: 1ms }}\n    dead_letter: {}\n{}",
+        graveyard.target(),
+        admin.config("")
+    );
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 3, &more));
+    eventually("three requests", async || worker.log().open == 3).await;
+    let (_, list) = admin.get("/api/v1/pipelines/test/items?state=running").await;
+    let items = list["items"].as_array().unwrap();
+    assert!(items[0]["deadline"].as_str() > items[0]["since"].as_str(), "{}", items[0]);
+    for (item, then) in items.iter().zip(["drop", "dead-letter", "requeue"]) {
+        let (_, matched) = admin.post(&format!("{}/cancel?then={then}", path_of(item))).await;
+        assert_eq!(matched["changed"].as_u64(), Some(1), "{then}");
+    }
+    eventually("the dropped item", async || admin.total("dropped").await == 1).await;
+    eventually("the dead letter", async || admin.total("dead-lettered").await == 1).await;
+    eventually("one request", async || worker.log().open == 1).await;
+    let (_, last) = admin.get(&path_of(&items[2])).await;
+    assert_eq!((last["state"].as_str(), last["attempt"].as_u64()), (Some("running"), Some(2)), "{last}");
+    admin.post(&format!("{}/cancel?then=drop", path_of(&items[2]))).await;
+    eventually("two dropped items", async || admin.total("dropped").await == 2).await;
+    bridge.stop().await;
+    assert_eq!(graveyard.take().await["longhaul-reason"], "cancelled");
+    eventually("the broker to be empty", async || backlog.left().await == 0).await;
+    backlog.remove().await;
+    graveyard.remove().await;
+}
+
+/// A worker reports; its reports are shown, and its checkpoint goes to the next attempt.
+async fn reports_of_a_worker_are_shown<B: Backlog>() {
+    let backlog = B::create().await;
+    backlog.fill([b"item".to_vec()].into_iter()).await;
+    let worker = Worker::start(ENDLESS).await;
+    let admin = Admin::free();
+    let more = format!("    retry: {{ backoff: 1ms, backoff_max: 1ms }}\n{}", admin.config(""));
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 1, &more));
+    let address = || worker.log().headers.values().next()?.get("ce-progressurl").cloned();
+    eventually("the request", async || address().is_some()).await;
+    let url = address().unwrap().to_str().unwrap().to_owned();
+    let report = json!({ "percent": 40, "note": "half", "log": ["line 1", "line 2"], "checkpoint": "row 7", "pod": "w-1" });
+    let client = reqwest::Client::new();
+    let body = report.to_string();
+    let post = async |url: &str| client.post(url).body(body.clone()).send().await.unwrap().status().as_u16();
+    assert_eq!(post(&url).await, 204);
+    let (_, list) = admin.get("/api/v1/pipelines/test/items?state=running").await;
+    let item = &list["items"][0];
+    assert_eq!((item["progress"]["percent"].as_f64(), item["pod"].as_str()), (Some(40.0), Some("w-1")), "{item}");
+    let (_, log) = admin.get(&format!("{}/log", path_of(item))).await;
+    assert_eq!(log["lines"], json!(["line 1", "line 2"]));
+    admin.post(&format!("{}/cancel", path_of(item))).await;
+    eventually("the second attempt", async || {
+        let log = worker.log();
+        let checkpoint = log.headers.values().next().and_then(|headers| headers.get("ce-checkpoint"));
+        checkpoint.is_some_and(|value| value == "row%207" || value == "row 7")
+    })
+    .await;
+    assert_eq!(post(&url).await, 404, "the address was that of the first attempt");
+    admin.post("/api/v1/pipelines/test/items/cancel?then=drop").await;
+    eventually("the end", async || admin.total("dropped").await == 1).await;
+    bridge.stop().await;
+    backlog.remove().await;
+}
+
+macro_rules! for_both {
+    ($($case:ident),*) => {
+        mod rabbitmq { $(#[tokio::test(flavor = "multi_thread")] async fn $case() { super::$case::<super::Rabbitmq>().await; })* }
+        mod kafka { $(#[tokio::test(flavor = "multi_thread")] async fn $case() { super::$case::<super::Kafka>().await; })* }
+    };
+}
+
+for_both!(held_items_are_shown_and_resolved, a_running_item_is_cancelled, reports_of_a_worker_are_shown);
+
+/// A pipeline is paused, limited and drained, and says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_pipeline_is_paused_limited_and_drained() {
+    let backlog = Rabbitmq::of(Queue::create(&amqp::brokers()[0], QueueKind::Quorum).await);
+    let worker = Worker::start(Duration::from_millis(20)).await;
+    let admin = Admin::free();
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 4, &admin.config("")));
+    eventually("the admin server", async || admin.get("/api/v1/pipelines").await.0 == 200).await;
+    let act = async |action: &str| admin.post(&format!("/api/v1/pipelines/test/{action}")).await;
+    assert_eq!(act("pause").await.1["changed"], true);
+    assert_eq!(act("pause").await.1["changed"], false);
+    backlog.fill((0..6).map(|number| format!("item {number}").into_bytes())).await;
+    eventually("the deliveries", async || admin.total("waiting").await == 4).await;
+    let paused = admin.pipeline().await;
+    assert_eq!((paused["state"].as_str(), paused["limit"]["binding"].as_str()), (Some("paused"), Some("paused")));
+    assert_eq!(worker.log().started.len(), 0);
+    assert_eq!(act("limit?max_in_flight=5").await.1["changed"], false, "more than max_in_flight");
+    assert_eq!(act("limit").await.0, 400);
+    assert_eq!(act("limit?max_in_flight=1").await.1["changed"], true);
+    assert_eq!(act("resume").await.1["changed"], true);
+    eventually("all items to be done", async || admin.total("done").await == 6).await;
+    assert_eq!(worker.log().most_open, 1);
+    let unchanged = act("resume").await.1;
+    assert_eq!(unchanged["changed"], false, "{unchanged}");
+    assert_eq!(act("drain").await.1["changed"], true);
+    eventually("the drain", async || admin.pipeline().await["state"] == "drained").await;
+    backlog.fill([b"late".to_vec()].into_iter()).await;
+    assert_eq!(admin.total("done").await, 6, "the finished items can still be read");
+    bridge.stop().await;
+    assert_eq!((backlog.left().await, worker.done()), (1, 6));
+    backlog.remove().await;
+}
+
+/// Reads need the token that protects them, changes need the other, and mistakes are named.
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_rights_and_mistakes() {
+    let backlog = Rabbitmq::of(Queue::create(&amqp::brokers()[0], QueueKind::Quorum).await);
+    let worker = Worker::start(Duration::from_millis(20)).await;
+    let admin = Admin::free();
+    let tokens = ", token: change-all-of-it, read_token: only-look-at-it";
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 4, &admin.config(tokens)));
+    eventually("the admin server", async || admin.get("/livez").await.0 == 200).await;
+    let send = async |method: reqwest::Method, path: &str, token: &str| {
+        let request = reqwest::Client::new().request(method, format!("http://{}{path}", admin.0));
+        Admin::send(request.bearer_auth(token)).await
+    };
+    let (get, post) = (reqwest::Method::GET, reqwest::Method::POST);
+    assert_eq!(admin.get("/api/v1/pipelines").await.0, 401);
+    assert_eq!(admin.get("/api/v1/events").await.0, 401);
+    assert_eq!(send(get.clone(), "/api/v1/pipelines", "only-look-at-it").await.0, 200);
+    assert_eq!(send(get.clone(), "/api/v1/pipelines", "change-all-of-it").await.0, 200);
+    assert_eq!(send(post.clone(), "/api/v1/pipelines/test/pause", "only-look-at-it").await.0, 401);
+    for (method, path, status, text) in [
+        (&get, "/api/v1/pipelines/tset", 404, "the pipelines are test"),
+        (&get, "/api/v1/items/none", 404, "no item"),
+        (&get, "/api/v1/pipelines/test/items?state=hold", 400, "the states are"),
+        (&get, "/api/v1/pipelines/test/items?older=soon", 400, "not a duration"),
+        (&post, "/api/v1/pipelines/test/items/remove", 404, "the actions are"),
+        (&post, "/api/v1/pipelines/test/stop", 404, "pause, resume, drain and limit"),
+        (&post, "/api/v1/pipelines/test/items/cancel?then=burn", 400, "then=requeue"),
+    ] {
+        let (found, body) = send(method.clone(), path, "change-all-of-it").await;
+        let body = body.to_string();
+        assert!(found == status && body.contains(text), "{path}: {found} {body}");
+    }
+    let misspelt = "/api/v1/pipelines/test/items/drop?sate=held";
+    assert_eq!(send(post, misspelt, "change-all-of-it").await.0, 400, "it would drop every item");
+    bridge.stop().await;
+    backlog.remove().await;
+}
+
+/// Every change is published while it happens.
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_changes_are_published() {
+    let backlog = Rabbitmq::of(Queue::create(&amqp::brokers()[0], QueueKind::Quorum).await);
+    let worker = Worker::start(Duration::from_millis(20)).await;
+    let admin = Admin::free();
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 4, &admin.config("")));
+    eventually("the admin server", async || admin.get("/livez").await.0 == 200).await;
+    let mut events = reqwest::get(format!("http://{}/api/v1/events", admin.0)).await.unwrap();
+    backlog.fill([b"item".to_vec()].into_iter()).await;
+    let mut text = String::new();
+    while !text.contains("\"state\":\"done\"") {
+        let chunk = tokio::time::timeout(crate::support::DEADLINE, events.chunk()).await;
+        text.push_str(&String::from_utf8_lossy(&chunk.expect("an event").unwrap().expect("no end")));
+    }
+    assert!(text.contains("event: item\n") && text.contains("\"state\":\"running\""), "{text}");
+    drop(events);
+    bridge.stop().await;
+    backlog.remove().await;
+}
