@@ -42,6 +42,7 @@ generate:
     cargo run -q -- schema > config/schema.json
     cargo run -q -- schema --markdown > docs/configuration.md
     cargo run -q -- schema --metrics > docs/metrics.md
+    cargo run -q -- schema --openapi > docs/openapi.json
     INSTA_UPDATE=always cargo test -q --test it snapshots
 
 # Runs a benchmark: `just bench throughput` or `just bench tracker`.

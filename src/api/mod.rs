@@ -126,7 +126,7 @@ impl Api {
             let names: Vec<&str> = self.pipelines.iter().map(|(name, _)| name.as_str()).collect();
             Failure {
                 status: StatusCode::NOT_FOUND,
-                error: format!("there is no pipeline {name:?}"),
+                error: format!("no pipeline has the name {name:?}"),
                 help: format!("the pipelines are {}", names.join(", ")),
             }
         })

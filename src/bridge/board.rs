@@ -270,7 +270,8 @@ impl Board {
 }
 
 impl Row {
-    /// The state in which an item counts as finished, and the reason. `None` if it goes on elsewhere.
+    /// The state in which an item counts as finished, and the reason. `None` if it goes on
+    /// elsewhere.
     fn end(&self, end: Ended) -> Option<(ItemState, Option<Reason>)> {
         match (end, self.write) {
             (Ended::Returned | Ended::HandedOver, _) | (Ended::Acked, Some(Write::Park { .. })) => None,

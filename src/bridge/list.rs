@@ -220,7 +220,7 @@ impl Pipeline {
         }
     }
 
-    /// The item left without an end: it is no longer in hand here.
+    /// The item left this replica without an end.
     pub(super) fn gone(&mut self, item: ItemId) {
         if self.board.row(item).is_none() {
             return;

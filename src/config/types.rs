@@ -404,10 +404,12 @@ pub struct Admin {
     /// Bearer token that every change needs, at least 16 characters. Without it only programs on
     /// the same machine may change anything; web pages may not.
     pub token: Option<Secret>,
-    /// Bearer token that reads of items and pipelines need. Without it reads are open. `token` also allows reads.
+    /// Bearer token that reads of items and pipelines need. Without it reads are open. `token` also
+    /// allows reads.
     pub read_token: Option<Secret>,
-    /// The address at which workers and people reach the admin server, such as `http://longhaul:9090`. Workers report their
-    /// progress there. The default is `listen`, unless that is a wildcard such as `0.0.0.0`.
+    /// The address at which workers and people reach the admin server, such as
+    /// `http://longhaul:9090`. Workers report their progress there. The default is `listen`, unless
+    /// that is a wildcard such as `0.0.0.0`.
     pub url: Option<String>,
     /// Serve `https://` instead of `http://`. Probes then need `scheme: HTTPS`.
     pub tls: Option<ServerTls>,

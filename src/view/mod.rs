@@ -309,8 +309,8 @@ pub struct Sample {
 pub enum Change {
     /// The item is in this state now.
     Item(Box<Item>),
-    /// The item is in the hands of this replica no more, without an end: it was returned, parked, or
-    /// given to another replica.
+    /// The item is in the hands of this replica no more, without an end: it was returned, parked,
+    /// or given to another replica.
     Gone { pipeline: String, id: String },
     /// The pipeline's state, sentence, counts or limit changed.
     Pipeline(Box<Pipeline>),

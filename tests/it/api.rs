@@ -92,15 +92,23 @@ async fn held_items_are_shown_and_resolved<B: Backlog>() {
     assert_eq!((first["reason"].as_str(), first["attempt"].as_u64()), (Some("rejected"), Some(1)));
     assert_eq!(first["last"]["status"].as_u64(), Some(422), "{first}");
     let after = list["next"].as_str().unwrap();
-    let (_, rest) = admin.get(&format!("/api/v1/pipelines/test/items?state=held&limit=2&after={after}")).await;
+    let (_, rest) =
+        admin.get(&format!("/api/v1/pipelines/test/items?state=held&limit=2&after={after}")).await;
     assert_eq!((rest["items"].as_array().unwrap().len(), rest["next"].as_str()), (1, None));
-    let (_, by_id) =
-        admin.get(&format!("/api/v1/pipelines/test/items?state=held&limit=2&after={}", path_of(first).rsplit('/').next().unwrap())).await;
+    let (_, by_id) = admin
+        .get(&format!(
+            "/api/v1/pipelines/test/items?state=held&limit=2&after={}",
+            path_of(first).rsplit('/').next().unwrap()
+        ))
+        .await;
     assert_eq!(by_id["items"].as_array().unwrap().len(), 2, "an id is a place in the list, too");
     let metrics = admin.metrics().await;
     assert!(metrics.contains("longhaul_items{pipeline=\"test\",state=\"held\"} 3"), "{metrics}");
     let pipeline = admin.pipeline().await;
-    assert_eq!((pipeline["counts"]["held"].as_u64(), pipeline["counts"]["done"].as_u64()), (Some(3), Some(2)));
+    assert_eq!(
+        (pipeline["counts"]["held"].as_u64(), pipeline["counts"]["done"].as_u64()),
+        (Some(3), Some(2))
+    );
 
     let (status, dry) = admin.post("/api/v1/pipelines/test/items/drop?state=held&dry_run=true").await;
     assert_eq!((status, &dry), (200, &json!({ "matched": 3, "changed": 3, "dry_run": true })));
@@ -181,7 +189,11 @@ async fn reports_of_a_worker_are_shown<B: Backlog>() {
     assert_eq!(post(&url).await, 204);
     let (_, list) = admin.get("/api/v1/pipelines/test/items?state=running").await;
     let item = &list["items"][0];
-    assert_eq!((item["progress"]["percent"].as_f64(), item["pod"].as_str()), (Some(40.0), Some("w-1")), "{item}");
+    assert_eq!(
+        (item["progress"]["percent"].as_f64(), item["pod"].as_str()),
+        (Some(40.0), Some("w-1")),
+        "{item}"
+    );
     let (_, log) = admin.get(&format!("{}/log", path_of(item))).await;
     assert_eq!(log["lines"], json!(["line 1", "line 2"]));
     admin.post(&format!("{}/cancel", path_of(item))).await;
@@ -221,7 +233,10 @@ async fn rabbitmq_pipeline_is_paused_limited_and_drained() {
     backlog.fill((0..6).map(|number| format!("item {number}").into_bytes())).await;
     eventually("the deliveries", async || admin.total("waiting").await == 4).await;
     let paused = admin.pipeline().await;
-    assert_eq!((paused["state"].as_str(), paused["limit"]["binding"].as_str()), (Some("paused"), Some("paused")));
+    assert_eq!(
+        (paused["state"].as_str(), paused["limit"]["binding"].as_str()),
+        (Some("paused"), Some("paused"))
+    );
     assert_eq!(worker.log().started.len(), 0);
     assert_eq!(act("limit?max_in_flight=5").await.1["changed"], false, "more than max_in_flight");
     assert_eq!(act("limit").await.0, 400);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has said what it has to say")]
 
 mod admin;
+mod api;
 mod contract;
 mod dead_letter;
 mod faults;

@@ -217,7 +217,8 @@ fn parked_one_loss_drain_anywhere() {
     explore(Setting { policy: Policy { park: true, ..twins.policy.clone() }, losses: 1, ..twins });
 }
 
-/// A person acts on an item in any of its states, while its session is lost and its copy is written.
+/// A person acts on an item in any of its states, while its session is lost and its copy is
+/// written.
 #[test]
 fn acts_of_people_one_loss_drain_anywhere() {
     let twins = twins();
