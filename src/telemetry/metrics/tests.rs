@@ -29,8 +29,8 @@ fn every_row_of_the_table_is_served_and_nothing_else() {
     assert_eq!(served, table);
     for row in rows() {
         let sample = text.lines().find(|line| {
-            line.strip_prefix(row.name).is_some_and(|rest| rest.starts_with(['{', ' ', '_']))
-                && !line.starts_with('#')
+            let rest = line.strip_prefix(row.name).unwrap_or_default();
+            rest.starts_with(['{', ' ']) || rest.starts_with("_bucket{")
         });
         let sample = sample.unwrap_or_else(|| panic!("no sample of {}", row.name));
         for label in row.labels {

@@ -157,7 +157,7 @@ fn the_outermost_keys_are_checked_too() {
 f.yaml:2:8: admin: expected a mapping (keys with values), got a list
   2 | admin: …
     |        ^
-  help: write its keys under it; known are `listen`, `token` and `tls`
+  help: write its keys under it; known are `listen`, `token`, `read_token`, `url` and `tls`
 f.yaml:3:22: peers: only one of `dns` or `addresses` may be given
   3 | peers: { dns: 'x:1', addresses: ['http://y'] }
     |                      ^
