@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::board::LastAnswer;
 use super::work::{Work, kept_bytes};
 use super::{Ended, Shared};
-use crate::delivery::{Input, ItemId, Outcome};
+use crate::delivery::{self, Input, ItemId, Outcome};
 use crate::event::{self, Redelivered};
 use crate::sink::{Answer, Request};
 
@@ -56,7 +56,9 @@ pub(super) async fn run(shared: &Shared, work: &Work, attempt: Attempt) -> Ended
     if is_used {
         work.keep_answer(answer);
     }
-    let input = Input::Completed { item: attempt.item, outcome, took, answer_bytes };
+    let has_checkpoint = outcome != Outcome::Done && work.has_new_checkpoint();
+    let ended = delivery::Attempt { outcome, took, answer_bytes, has_checkpoint };
+    let input = Input::Completed { item: attempt.item, attempt: ended };
     Ended { input, detail, last: Some(last), request: Some(attempt.request) }
 }
 

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-use super::attempt::{self, Attempt};
+use super::attempt;
 use super::board::LastAnswer;
 use super::list::name_of;
 use super::work::{Kept, Work};
@@ -105,7 +105,7 @@ impl Pipeline {
     /// Reports the end of a task to the core.
     pub(super) fn ended(&mut self, ended: Ended) {
         match &ended.input {
-            Input::Completed { item, outcome, took, .. } => {
+            Input::Completed { item, attempt } => {
                 let is_present = self.requests.get(item).map(|(number, _)| *number) == ended.request;
                 if !is_present {
                     // A person cut this request while its end was on its way.
@@ -113,14 +113,18 @@ impl Pipeline {
                 }
                 self.requests.remove(item);
                 if let Some(last) = ended.last {
-                    self.board.answered(*item, LastAnswer { at: self.started.elapsed(), ..last }, *took);
+                    self.board.answered(
+                        *item,
+                        LastAnswer { at: self.started.elapsed(), ..last },
+                        attempt.took,
+                    );
                 }
                 if let Some(detail) = &ended.detail {
                     self.last_failure = Some(detail.clone());
                     tracing::warn!(
                         id = self.id(*item),
-                        outcome = outcome.label(),
-                        seconds = took.as_secs_f64(),
+                        outcome = attempt.outcome.label(),
+                        seconds = attempt.took.as_secs_f64(),
                         detail,
                         "Attempt ended without success"
                     );
@@ -157,7 +161,7 @@ impl Pipeline {
         let Some(work) = self.work(item) else { return };
         let (shared, ended) = (self.shared.clone(), self.ended.clone());
         self.request_count += 1;
-        let attempt = Attempt { item, number, redelivered, request: self.request_count };
+        let attempt = attempt::Attempt { item, number, redelivered, request: self.request_count };
         self.board.started(item, number, self.now);
         let request = async move {
             // The pipeline keeps the receiver for as long as it keeps this task.

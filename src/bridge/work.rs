@@ -100,6 +100,12 @@ impl Work {
         self.message.own_header(own::CHECKPOINT)?.as_text().map(str::to_owned)
     }
 
+    /// Whether a worker left a checkpoint that the message does not carry.
+    pub fn has_new_checkpoint(&self) -> bool {
+        let latest = self.report.get().and_then(|report| report.reported().checkpoint);
+        latest.is_some() && latest != self.checkpoint()
+    }
+
     /// The checkpoint for the next attempt.
     pub fn latest_checkpoint(&self) -> Option<String> {
         match self.report.get() {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::requests::{Asked, Ended};
 use super::scenario::Bridge;
 use crate::delivery::{
-    Command, DeliveryId, Digest, Dispatcher, Effect, Epoch, Identity, Input, Notice, Outline, Policy,
-    Settlement, Write, Written,
+    Attempt, Command, DeliveryId, Digest, Dispatcher, Effect, Epoch, Identity, Input, Notice, Outline,
+    Policy, Settlement, Write, Written,
 };
 
 /// One queue, and the replicas of the bridge as its consumers. It keeps RabbitMQ's rule, the
@@ -88,7 +88,10 @@ impl Queue {
         self.tell(
             bridge,
             now,
-            Input::Completed { item, outcome: ended.outcome, took, answer_bytes: 0 },
+            Input::Completed {
+                item,
+                attempt: Attempt { outcome: ended.outcome, took, answer_bytes: 0, has_checkpoint: false },
+            },
             asked,
         );
     }

@@ -6,7 +6,7 @@ use super::dispatcher::Dispatcher;
 use super::item::{Decision, Doing, End, Item, ItemId, Place};
 use super::outcome::{Outcome, Reason};
 use super::policy::{OnFailed, OnUnknown};
-use super::protocol::{Command, Effect, Notice, Write};
+use super::protocol::{Attempt, Command, Effect, Notice, Write};
 use super::session::DeliveryId;
 
 /// The step after an ended attempt.
@@ -20,18 +20,12 @@ pub(super) enum Next {
 }
 
 impl Dispatcher {
-    pub(super) fn completed(
-        &mut self,
-        id: ItemId,
-        outcome: Outcome,
-        took: Duration,
-        answer_bytes: u64,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn completed(&mut self, id: ItemId, attempt: Attempt, effects: &mut Vec<Effect>) {
         if !self.items.get(id).is_some_and(Item::is_running) {
             return;
         }
-        let outcome = self.interrupted_too_often(id, outcome);
+        let outcome = self.interrupted_too_often(id, attempt.outcome);
+        let attempt = Attempt { outcome, ..attempt };
         let others = self.items.counts().running - 1;
         match outcome {
             Outcome::NotStarted { .. } => self.limit.refused(self.now, others),
@@ -40,7 +34,7 @@ impl Dispatcher {
         }
         self.breaker.ended(self.now, id, outcome);
         let now = self.now;
-        self.items.edit(id, |item| item.count(now, outcome, took, answer_bytes));
+        self.items.edit(id, |item| item.count(now, attempt));
         let Some(item) = self.items.get(id) else { return };
         let next = self.next_step(id, item, outcome);
         self.conclude(id, next, outcome, effects);
@@ -180,9 +174,11 @@ impl Dispatcher {
 
 impl Item {
     /// Charges an ended attempt.
-    fn count(&mut self, now: super::Time, outcome: Outcome, took: Duration, answer_bytes: u64) {
+    fn count(&mut self, now: super::Time, attempt: Attempt) {
+        let Attempt { outcome, took, answer_bytes, has_checkpoint } = attempt;
         self.is_tried = true;
         self.answer_bytes = answer_bytes;
+        self.has_checkpoint |= has_checkpoint;
         if outcome.counts_as_attempt() {
             self.attempts += 1;
             self.worker_time = self.worker_time.saturating_add(took);

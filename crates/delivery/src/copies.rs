@@ -60,6 +60,21 @@ impl Dispatcher {
         effects.push(Effect::Do(Command::Rewrite { item: id, mark, attempts }));
     }
 
+    /// Whether a copy takes the place of the item's message, because the copy carries the worker's
+    /// checkpoint. Kafka's records cannot be replaced.
+    pub(super) fn needs_copy(&self, item: &Item) -> bool {
+        item.has_checkpoint && self.policy.prefetched && item.copy == Rewrite::NotNeeded
+    }
+
+    /// In a drain, writes the copy of an item that would otherwise be returned without its
+    /// checkpoint.
+    pub(super) fn save_checkpoint(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
+        let is_stopped = |item: &Item| item.doing() == Some(Doing::Stopped) && self.needs_copy(item);
+        if self.draining && self.items.get(id).is_some_and(is_stopped) {
+            self.rewrite(id, effects);
+        }
+    }
+
     fn rewrite_later(&mut self, id: ItemId) {
         let Some(item) = self.items.get(id) else { return };
         let wait = self.policy.write_backoff(id, item.write_failures.max(1));
@@ -89,7 +104,10 @@ impl Dispatcher {
         let Some(Rewrite::Writing { mark }) = self.items.get(id).map(|item| item.copy) else { return };
         match written {
             Written::Confirmed => {
-                self.items.edit(id, |item| item.copy = Rewrite::NotNeeded);
+                self.items.edit(id, |item| {
+                    item.copy = Rewrite::NotNeeded;
+                    item.has_checkpoint = false;
+                });
                 self.detach(id, mark, effects);
             }
             Written::Failed => {

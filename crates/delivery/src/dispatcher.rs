@@ -113,9 +113,7 @@ impl Dispatcher {
             Input::SessionLost(epoch) => self.session_lost(epoch, effects),
             Input::SessionAlive(epoch) => self.session_alive(epoch, effects),
             Input::Received(outline) => self.received(&outline, effects),
-            Input::Completed { item, outcome, took, answer_bytes } => {
-                self.completed(item, outcome, took, answer_bytes, effects);
-            }
+            Input::Completed { item, attempt } => self.completed(item, attempt, effects),
             Input::Written { item, written } => self.written(item, written, effects),
             Input::Rewritten { item, written } => self.rewritten(item, written, effects),
             Input::Settled { delivery, stale } => self.settled(delivery, stale, effects),
@@ -282,6 +280,7 @@ impl Dispatcher {
         };
         self.items.edit(id, change);
         self.announce(id, effects);
+        self.save_checkpoint(id, effects);
     }
 
     /// Emits the command that belongs to the state of an item with a delivery.

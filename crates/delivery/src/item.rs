@@ -34,6 +34,8 @@ pub(super) struct Item {
     pub worker_time: Duration,
     /// Since when no worker could be reached, and the number of tries since then.
     pub not_started: Option<(Time, u32)>,
+    /// Whether a worker left a checkpoint that the item's message does not carry.
+    pub has_checkpoint: bool,
     /// Attempts that were interrupted since the last counted one.
     pub interruptions: u32,
     /// Writes that failed in a row.
@@ -180,6 +182,7 @@ impl Item {
             attempts: 0,
             worker_time: Duration::ZERO,
             not_started: None,
+            has_checkpoint: false,
             interruptions: 0,
             write_failures: 0,
             copy: Rewrite::NotNeeded,

@@ -54,7 +54,7 @@ pub use outcome::{Outcome, Reason};
 pub use people::{Action, Then};
 pub use policy::{Bounds, OnFailed, OnUnknown, Policy, Retry};
 pub use protocol::{
-    ClaimId, Command, Effect, Handed, Input, Notice, Remains, Standing, Time, Write, Written,
+    Attempt, ClaimId, Command, Effect, Handed, Input, Notice, Remains, Standing, Time, Write, Written,
 };
 pub use session::{DeliveryId, Digest, Epoch, Group, Identity, LogId, Mark, OrderKey, Outline, Settlement};
 pub use state::{Ended, ItemView, PerState, State, StateKind};

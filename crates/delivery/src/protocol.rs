@@ -25,9 +25,8 @@ pub enum Input {
     SessionAlive(Epoch),
     /// The broker handed an item over.
     Received(Outline),
-    /// The request of [`Command::Dispatch`] ended after `took`. `answer_bytes` of its answer are
-    /// kept.
-    Completed { item: ItemId, outcome: Outcome, took: Duration, answer_bytes: u64 },
+    /// The request of [`Command::Dispatch`] ended.
+    Completed { item: ItemId, attempt: Attempt },
     /// The write of [`Command::Write`] ended.
     Written { item: ItemId, written: Written },
     /// The write of [`Command::Rewrite`] ended.
@@ -62,6 +61,17 @@ pub enum Input {
     Drain,
     /// Time passed [`super::Dispatcher::poll_timeout`].
     Timer,
+}
+
+/// The end of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Attempt {
+    pub outcome: Outcome,
+    pub took: Duration,
+    /// Memory of the kept part of the answer, in bytes.
+    pub answer_bytes: u64,
+    /// The worker left a checkpoint that the item's message does not carry.
+    pub has_checkpoint: bool,
 }
 
 /// One result of [`super::Dispatcher::handle`].

@@ -78,6 +78,7 @@ impl Dispatcher {
         // The command of any other state is under way already.
         if matches!(left, Left::Decided(_)) {
             self.announce(id, effects);
+            self.save_checkpoint(id, effects);
         }
     }
 

@@ -19,7 +19,8 @@ impl Dispatcher {
     /// The state of an item that is returned to the broker. While a copy of it is being written it
     /// waits: a returned item with a copy would be in the queue twice.
     pub(super) fn returned(&self, item: &Item) -> Doing {
-        if item.is_rewriting() { Doing::Stopped } else { Doing::Settling(End::Return) }
+        let waits = item.is_rewriting() || self.needs_copy(item);
+        if waits { Doing::Stopped } else { Doing::Settling(End::Return) }
     }
 
     pub(super) fn settled(&mut self, delivery: DeliveryId, stale: bool, effects: &mut Vec<Effect>) {

@@ -118,6 +118,7 @@ fn twins() -> Setting {
         releases: 0,
         give_ups: 0,
         acts: 0,
+        checkpoints: false,
     }
 }
 
@@ -215,6 +216,20 @@ fn kafka_given_back_and_given_up_drain_anywhere() {
 fn parked_one_loss_drain_anywhere() {
     let twins = twins();
     explore(Setting { policy: Policy { park: true, ..twins.policy.clone() }, losses: 1, ..twins });
+}
+
+/// In a drain, a copy with the checkpoint takes the place of an item that is returned.
+#[test]
+fn checkpoints_one_loss_drain_anywhere() {
+    let twins = twins();
+    explore(Setting {
+        losses: 1,
+        classes: vec![0],
+        keys: vec![None],
+        failures: 2,
+        checkpoints: true,
+        ..twins
+    });
 }
 
 /// A person acts on an item in any of its states, while its session is lost and its copy is

@@ -39,6 +39,7 @@ fn copies_of_copies_break_nothing() {
             releases: 0,
             give_ups: 0,
             acts: 0,
+            checkpoints: rng.bool(),
             ..setting(rng)
         }
     });
@@ -165,6 +166,7 @@ fn setting(rng: &mut fastrand::Rng) -> Setting {
         Outcome::Unreadable,
     ];
     let near_limit = (!unique && rng.bool()).then(|| rng.u32(1..4));
+    let checkpoints = !unique && rng.bool();
     Setting {
         policy: Policy { park: !unique && rng.bool(), prefetched: !unique, ..policy(rng) },
         classes,
@@ -179,13 +181,14 @@ fn setting(rng: &mut fastrand::Rng) -> Setting {
         may_drain: rng.bool(),
         near_limit,
         // With both, one item could become two: an item that is handed over does not know its copy.
-        claims: if near_limit.is_some() { 0 } else { rng.u32(0..4) },
+        claims: if near_limit.is_some() || checkpoints { 0 } else { rng.u32(0..4) },
         lost_answers: rng.u32(0..4),
         silence: LONGEST_SILENCE,
         // Only Kafka gives sessions back as planned, and only its records are given up.
         releases: if unique { rng.u32(0..4) } else { 0 },
         give_ups: if unique { rng.u32(0..4) } else { 0 },
         acts: if rng.bool() { rng.u32(0..8) } else { 0 },
+        checkpoints,
     }
 }
 

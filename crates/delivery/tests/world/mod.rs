@@ -100,6 +100,8 @@ pub struct Setting {
     pub give_ups: u32,
     /// How often a person may act on an item or on the pipeline.
     pub acts: u32,
+    /// Whether each attempt that fails leaves a checkpoint.
+    pub checkpoints: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use longhaul_delivery::{
-    Action, Epoch, Handed, Input, ItemId, Outcome, Reason, Settlement, Then, Write, Written,
+    Action, Attempt, Epoch, Handed, Input, ItemId, Outcome, Reason, Settlement, Then, Write, Written,
 };
 
 use super::broker::Copy;
@@ -26,7 +26,10 @@ impl World {
                 if outcome == Outcome::Done {
                     self.tallies[class].finished += 1;
                 }
-                self.tell(Input::Completed { item, outcome, took: Duration::from_secs(1), answer_bytes: 0 });
+                let has_checkpoint = self.setting.checkpoints && outcome != Outcome::Done;
+                let took = Duration::from_secs(1);
+                let attempt = Attempt { outcome, took, answer_bytes: 0, has_checkpoint };
+                self.tell(Input::Completed { item, attempt });
             }
             Step::Confirm(item) => {
                 let write = self.writes.remove(&item);
