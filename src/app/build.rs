@@ -74,6 +74,8 @@ pub(super) fn parts(
         encoder,
         sink: Arc::new(sink),
         request_timeout: pipeline.sink.timeout.get(),
+        stalled_after: pipeline.stalled_after.map(|span| span.get()),
+        stalled: config.alerts.stalled.get(),
         reports: Arc::default(),
         dead_letter,
         reply,

@@ -1,15 +1,18 @@
 //! Makes one attempt: encodes the event (once for each item), sends it, and reports its end.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::board::LastAnswer;
 use super::work::{Work, kept_bytes};
 use super::{Ended, Shared};
 use crate::delivery::{self, Input, ItemId, Outcome};
 use crate::event::{self, Redelivered};
+use crate::progress::Report;
+use crate::sink::classify::CHECKPOINT_HEADER;
 use crate::sink::{Answer, Request};
 
 /// Headers of an answer that are shown to people.
@@ -38,7 +41,7 @@ pub(super) struct Attempt {
 /// Sends the request and waits for its end, without a bound of its own.
 pub(super) async fn run(shared: &Shared, work: &Work, attempt: Attempt) -> Ended {
     let began = Instant::now();
-    let answer = send(shared, work, &attempt).await;
+    let mut answer = send(shared, work, &attempt).await;
     let took = began.elapsed();
     let outcome = answer.outcome;
     let seconds = took.as_secs_f64();
@@ -48,7 +51,7 @@ pub(super) async fn run(shared: &Shared, work: &Work, attempt: Attempt) -> Ended
         tracing::info!(id = work.id(shared), attempt = attempt.number, seconds, "Item done");
     }
     let last = shown(&answer);
-    keep_checkpoint(work, &answer);
+    keep_checkpoint(work, &mut answer);
     let detail = (outcome != Outcome::Done).then(|| answer.detail.clone());
     let is_used =
         if outcome == Outcome::Done { shared.reply.is_some() } else { shared.dead_letter.is_some() };
@@ -81,7 +84,14 @@ async fn send(shared: &Shared, work: &Work, attempt: &Attempt) -> Answer {
                 checkpoint: checkpoint.as_deref(),
             };
             let (headers, body) = event.for_attempt(&extensions);
-            shared.sink.send(Request { headers, body }).await
+            let sending = shared.sink.send(Request { headers, body });
+            match (shared.stalled_after, &report) {
+                (Some(limit), Some(report)) => tokio::select! {
+                    answer = sending => answer,
+                    () = silence(report, limit) => stalled(limit),
+                },
+                _ => sending.await,
+            }
         }
         // The message cannot be encoded, so another attempt would not help.
         Err(error) => Answer {
@@ -93,14 +103,34 @@ async fn send(shared: &Shared, work: &Work, attempt: &Attempt) -> Answer {
     }
 }
 
+/// Waits until the worker has reported nothing for `limit`.
+async fn silence(report: &Report, limit: Duration) {
+    while let Some(end) = report.heard().map(|heard| heard + limit)
+        && end > Instant::now()
+    {
+        sleep_until(end).await;
+    }
+}
+
+fn stalled(limit: Duration) -> Answer {
+    Answer {
+        outcome: Outcome::Stalled,
+        status: None,
+        detail: format!(
+            "the worker reported nothing for {limit:?} (stalled_after), and its request was closed"
+        ),
+        response: None,
+    }
+}
+
 /// Keeps the header `Longhaul-Checkpoint` of an answer without success for the next attempt.
-fn keep_checkpoint(work: &Work, answer: &Answer) {
+fn keep_checkpoint(work: &Work, answer: &mut Answer) {
     if answer.outcome == Outcome::Done {
         return;
     }
-    let headers = answer.response.as_ref().map(|response| &response.headers);
-    let value = headers.and_then(|headers| headers.get("longhaul-checkpoint"));
-    let text = value.and_then(|value| percent_decode_str(value.to_str().ok()?).decode_utf8().ok());
+    let headers = answer.response.as_mut().map(|response| &mut response.headers);
+    let value = headers.and_then(|headers| headers.remove(CHECKPOINT_HEADER));
+    let text = value.as_ref().and_then(|value| percent_decode_str(value.to_str().ok()?).decode_utf8().ok());
     if let Some(text) = text {
         work.report().keep_checkpoint(text.into_owned());
     }

@@ -68,6 +68,10 @@ pub struct Parts {
     pub sink: Arc<dyn Sink>,
     /// The longest time of one request (`sink.timeout`).
     pub request_timeout: Duration,
+    /// The longest silence of a worker, if there is a limit (`stalled_after`).
+    pub stalled_after: Option<Duration>,
+    /// The time without progress after which the pipeline counts as stalled (`alerts.stalled`).
+    pub stalled: Duration,
     /// The reports of workers.
     pub reports: Arc<Registry>,
     pub dead_letter: Option<dead_letter::Target>,
@@ -191,6 +195,8 @@ struct Shared {
     encoder: Encoder,
     sink: Arc<dyn Sink>,
     request_timeout: Duration,
+    stalled_after: Option<Duration>,
+    stalled: Duration,
     reports: Arc<Registry>,
     dead_letter: Option<dead_letter::Target>,
     reply: Option<reply::Target>,
@@ -251,6 +257,8 @@ impl Pipeline {
             encoder: parts.encoder,
             sink: parts.sink,
             request_timeout: parts.request_timeout,
+            stalled_after: parts.stalled_after,
+            stalled: parts.stalled,
             reports: parts.reports,
             dead_letter: parts.dead_letter,
             reply: parts.reply,

@@ -253,7 +253,7 @@ fn stuck(problems: &[Reason]) -> String {
 }
 
 /// A duration in its largest unit, rounded.
-fn rough(time: Duration) -> String {
+pub(super) fn rough(time: Duration) -> String {
     match time.as_secs() {
         seconds @ 0..=90 => format!("{seconds} s"),
         seconds @ 91..=5_400 => format!("{} min", (seconds + 30) / 60),

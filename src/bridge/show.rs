@@ -7,13 +7,11 @@ use tokio::time::Instant;
 use super::Pipeline;
 use super::board::{SAMPLE_INTERVAL, Sample};
 use super::list::seconds;
+use super::overview::rough;
 use super::work::Kept;
 use crate::delivery::{NoRoom, Stats, Time};
 use crate::telemetry::{Problem, ProblemKind};
 use crate::view::Change;
-
-/// The time without progress of waiting items after which the pipeline counts as stalled.
-const STALLED: Duration = Duration::from_secs(600);
 
 /// A write that has failed for this long is a problem, and not a passing fault.
 const WRITES_FAIL: Duration = Duration::from_secs(3);
@@ -26,19 +24,20 @@ impl Pipeline {
         let stats = self.core.stats();
         self.sample(&stats);
         self.show_oldest();
-        // Items that a person keeps from running are not stalled.
-        let is_waiting = stats.items > stats.pending && stats.running == 0 && !self.core.is_paused();
+        // Items that wait for a person are not stalled.
+        let waiting = stats.items.saturating_sub(stats.pending + stats.held);
+        let is_waiting = waiting > 0 && stats.running == 0 && !self.core.is_paused();
         if !is_waiting {
             self.progress = Instant::now();
         }
-        if self.progress.elapsed() < STALLED {
+        if self.progress.elapsed() < self.shared.stalled {
             return self.status.clear(ProblemKind::Stalled, "");
         }
-        let minutes = self.progress.elapsed().as_secs() / 60;
+        let time = rough(self.progress.elapsed());
         self.status.raise(Problem {
             kind: ProblemKind::Stalled,
             subject: String::new(),
-            text: format!("{} items wait, and none of them has made progress for {minutes} min", stats.items),
+            text: format!("{waiting} items wait, and none of them has made progress for {time}"),
             help:
                 "see the other problems and the log for the cause; a restart returns the items to the broker"
                     .to_owned(),

@@ -41,6 +41,9 @@ pub struct Config {
     /// The drain after SIGTERM.
     #[serde(default)]
     pub drain: Drain,
+    /// When a lack of progress is reported.
+    #[serde(default)]
+    pub alerts: Alerts,
 }
 
 /// One queue or topic, and the service that its items go to.
@@ -82,6 +85,10 @@ pub struct Pipeline {
     /// When to stop asking a service that only fails.
     #[serde(default)]
     pub breaker: Breaker,
+    /// Ends an attempt whose worker reports nothing to `progressurl` for this long. It counts as a
+    /// failed attempt. Without this key a silent worker may take as long as `sink.timeout`.
+    #[serde(default)]
+    pub stalled_after: Option<Span>,
     /// Bounds on memory.
     #[serde(default)]
     pub limits: Limits,
@@ -433,8 +440,23 @@ pub struct Drain {
     pub timeout: Span,
 }
 
+/// When a lack of progress is reported.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Alerts {
+    /// A pipeline is not ready when items wait without a running request, and none of them has made
+    /// progress for this long.
+    pub stalled: Span,
+}
+
 mod defaults {
     use super::*;
+
+    impl Default for Alerts {
+        fn default() -> Self {
+            Alerts { stalled: Span::from_secs(600) }
+        }
+    }
 
     pub fn session_timeout() -> Span {
         Span::from_secs(6)

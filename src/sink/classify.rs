@@ -19,6 +19,8 @@ mod tests;
 pub const OUTCOME_HEADER: &str = "longhaul-outcome";
 /// The worker's reason for its verdict, for people.
 pub const REASON_HEADER: &str = "longhaul-reason";
+/// The checkpoint of the worker for the next attempt, percent-encoded.
+pub const CHECKPOINT_HEADER: &str = "longhaul-checkpoint";
 
 /// The longest `Retry-After` that counts, so that no arithmetic on it can overflow. The core has
 /// its own limit, `retry.backoff_max`.

@@ -292,7 +292,7 @@ struct Families {
 }
 
 /// One of each class, in the order of `PipelineMetrics::attempts`.
-const OUTCOMES: [Outcome; 8] = [
+const OUTCOMES: [Outcome; 9] = [
     Outcome::Done,
     Outcome::NotStarted { retry_after: None },
     Outcome::Failed { retry_after: None },
@@ -301,6 +301,7 @@ const OUTCOMES: [Outcome; 8] = [
     Outcome::Misconfigured,
     Outcome::Interrupted,
     Outcome::Unreadable,
+    Outcome::Stalled,
 ];
 
 impl Metrics {

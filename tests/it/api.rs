@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use longhaul::config::QueueKind;
 use serde_json::{Value, json};
 
@@ -210,6 +211,63 @@ async fn reports_of_a_worker_are_shown<B: Backlog>() {
     backlog.remove().await;
 }
 
+/// A worker that reports nothing loses its request, and its item goes to the dead letter in the
+/// end.
+async fn a_silent_worker_is_given_up<B: Backlog>() {
+    let (backlog, graveyard) = (B::create().await, B::create().await);
+    backlog.fill([b"item".to_vec()].into_iter()).await;
+    let worker = Worker::start(ENDLESS).await;
+    let admin = Admin::free();
+    let more = format!(
+        "    retry: {{ attempts: 2, backoff: 1ms, backoff_max: 1ms }}\n    stalled_after: 1s\n    dead_letter: {}\n{}",
+        graveyard.target(),
+        admin.config("")
+    );
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 1, &more));
+    eventually("the dead letter", async || admin.total("dead-lettered").await == 1).await;
+    let (_, list) = admin.get("/api/v1/pipelines/test/items?state=dead-lettered").await;
+    let item = &list["items"][0];
+    assert_eq!((item["attempt"].as_u64(), item["reason"].as_str()), (Some(2), Some("stalled")), "{item}");
+    assert_eq!(item["last"]["outcome"].as_str(), Some("stalled"));
+    bridge.stop().await;
+    assert_eq!(graveyard.take().await["longhaul-reason"], "stalled");
+    backlog.remove().await;
+    graveyard.remove().await;
+}
+
+/// A worker leaves a checkpoint and fails; the bridge is stopped before the next attempt.
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_checkpoint_survives_a_restart() {
+    for url in amqp::brokers() {
+        let backlog = Rabbitmq::of(Queue::create(&url, QueueKind::Quorum).await);
+        backlog.fill([b"item".to_vec()].into_iter()).await;
+        let answer = |_: &[u8]| {
+            let headers = [("longhaul-outcome", "retry"), ("longhaul-checkpoint", "row%207")];
+            (StatusCode::SERVICE_UNAVAILABLE, headers).into_response()
+        };
+        let worker = Worker::with_answer(Duration::from_millis(5), answer).await;
+        let admin = Admin::free();
+        let more = format!("    retry: {{ backoff: 1h, backoff_max: 1h }}\n{}", admin.config(""));
+        let bridge = Longhaul::run(&config(&backlog.source(), &worker, 1, &more));
+        eventually("the failed attempt", async || admin.total("retrying").await == 1).await;
+        bridge.stop().await;
+        eventually("the copy", async || backlog.left().await == 1).await;
+        let second = Worker::start(Duration::ZERO).await;
+        let bridge = Longhaul::run(&config(&backlog.source(), &second, 1, ""));
+        eventually("the second attempt", async || second.done() == 1).await;
+        bridge.stop().await;
+        let log = second.log();
+        let (_, headers) = log.headers.iter().next().unwrap();
+        assert_eq!(
+            (&headers["ce-checkpoint"], &headers["ce-attempt"]),
+            (&"row%207".parse().unwrap(), &"2".parse().unwrap())
+        );
+        assert_eq!(worker.log().started.keys().next(), log.started.keys().next(), "the id stays");
+        eventually("the broker to be empty", async || backlog.left().await == 0).await;
+        backlog.remove().await;
+    }
+}
+
 macro_rules! for_both {
     ($($case:ident),*) => {
         mod rabbitmq { $(#[tokio::test(flavor = "multi_thread")] async fn $case() { super::$case::<super::Rabbitmq>().await; })* }
@@ -217,7 +275,12 @@ macro_rules! for_both {
     };
 }
 
-for_both!(held_items_are_shown_and_resolved, a_running_item_is_cancelled, reports_of_a_worker_are_shown);
+for_both!(
+    held_items_are_shown_and_resolved,
+    a_running_item_is_cancelled,
+    reports_of_a_worker_are_shown,
+    a_silent_worker_is_given_up
+);
 
 /// A pipeline is paused, limited and drained, and says so.
 #[tokio::test(flavor = "multi_thread")]

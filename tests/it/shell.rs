@@ -77,6 +77,8 @@ impl Bed {
             name: "test".to_owned(),
             source: "a queue in memory".to_owned(),
             request_timeout: 1_000 * HOUR,
+            stalled_after: None,
+            stalled: 1_000 * HOUR,
             reports: Arc::default(),
             policy: app::policy(&config.pipelines[0]),
             encoder: encoder.expect("an encoder"),

@@ -122,9 +122,11 @@ impl Dispatcher {
                 OnUnknown::Retry => (self.policy.backoff(id, item.attempts).max(retry.unknown_backoff), None),
             },
             Outcome::Failed { retry_after } => (self.policy.backoff(id, item.attempts), retry_after),
+            Outcome::Stalled => (self.policy.backoff(id, item.attempts), None),
         };
         if item.attempts >= retry.attempts {
-            return Next::Fail(Reason::Attempts);
+            let is_stalled = outcome == Outcome::Stalled;
+            return Next::Fail(if is_stalled { Reason::Stalled } else { Reason::Attempts });
         }
         if item.worker_time >= retry.worker_time_budget {
             return Next::Fail(Reason::Budget);

@@ -110,9 +110,11 @@ impl Breaker {
                 if opens { self.opened(now, outcome, now) } else { State::Closed { failures } }
             }
             Outcome::Interrupted => State::Closed { failures },
-            Outcome::Done | Outcome::Failed { .. } | Outcome::Unknown | Outcome::Unreadable => {
-                State::Closed { failures: 0 }
-            }
+            Outcome::Done
+            | Outcome::Failed { .. }
+            | Outcome::Unknown
+            | Outcome::Unreadable
+            | Outcome::Stalled => State::Closed { failures: 0 },
         }
     }
 

@@ -23,6 +23,8 @@ pub enum Outcome {
     Interrupted,
     /// The service answered, but the answer is not valid HTTP.
     Unreadable,
+    /// The worker reported nothing for too long, and its request was closed.
+    Stalled,
 }
 
 impl Outcome {
@@ -37,6 +39,7 @@ impl Outcome {
             Outcome::Misconfigured => "misconfigured",
             Outcome::Interrupted => "interrupted",
             Outcome::Unreadable => "unreadable",
+            Outcome::Stalled => "stalled",
         }
     }
 
@@ -62,7 +65,8 @@ pub enum Reason {
     /// The body is over `limits.item_bytes`.
     TooLarge,
     /// A Kafka record held its partition's committed offset up for longer than
-    /// `stuck_head.dead_letter_after`.
+    /// `stuck_head.dead_letter_after`, or the worker of its last attempt reported nothing for
+    /// `stalled_after`.
     Stalled,
     /// A person held it, cancelled it, or asked for its dead letter.
     Cancelled,

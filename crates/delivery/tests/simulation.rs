@@ -164,6 +164,7 @@ fn setting(rng: &mut fastrand::Rng) -> Setting {
         Outcome::Misconfigured,
         Outcome::Interrupted,
         Outcome::Unreadable,
+        Outcome::Stalled,
     ];
     let near_limit = (!unique && rng.bool()).then(|| rng.u32(1..4));
     let checkpoints = !unique && rng.bool();

@@ -37,6 +37,7 @@ pub fn with_defaults(max_in_flight: u32) -> Bridge {
         dead_letter: Some(config::Target::default()),
         reply: None,
         breaker: config::Breaker::default(),
+        stalled_after: None,
         limits: config::Limits::default(),
         event: config::Event::default(),
     };

@@ -1,5 +1,7 @@
 //! Checks durations and sizes that must fit together. A mistake about two values names both.
 
+use std::net::SocketAddr;
+
 use super::Context;
 use crate::config::path::Path;
 use crate::config::types::{Config, Pipeline};
@@ -24,6 +26,22 @@ impl Context<'_> {
                 ),
                 "shorten `backoff`, or lengthen `backoff_max`",
             );
+        }
+        let seconds = Span::from_secs(1);
+        self.range(&Path::default().key("alerts").key("stalled"), config.alerts.stalled, seconds, Span::MAX);
+        if let Some(stalled_after) = pipeline.stalled_after {
+            let path = path.key("stalled_after");
+            self.range(&path, stalled_after, seconds, Span::MAX);
+            let is_wildcard = config.admin.listen.as_ref().is_some_and(|listen| {
+                listen.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_unspecified())
+            });
+            if config.admin.listen.is_none() || (is_wildcard && config.admin.url.is_none()) {
+                self.report.mistake(
+                    &path,
+                    "workers cannot report, so each attempt would end after this time",
+                    "set `admin.listen`, and with a wildcard such as 0.0.0.0 also `admin.url`",
+                );
+            }
         }
         if values.worker_time_budget < sink.timeout {
             self.report.warning(

@@ -5,11 +5,14 @@
 //! would keep all of it in memory.
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, SERVER,
+    WWW_AUTHENTICATE,
+};
 
 use super::Response;
 use super::body::Received;
-use super::classify::{OUTCOME_HEADER, REASON_HEADER};
+use super::classify::{CHECKPOINT_HEADER, OUTCOME_HEADER, REASON_HEADER};
 
 /// The most bytes of a body that are kept to recognise the answers of Knative's components.
 pub(super) const SNIFFED_BYTES: usize = 4 * 1024;
@@ -20,13 +23,16 @@ const SHOWN_BYTES: usize = 1024;
 /// The most bytes of one header in a dead letter.
 const VALUE_BYTES: usize = 1024;
 
+/// The most bytes of a checkpoint: each of its 4 KiB may take three characters.
+const CHECKPOINT_BYTES: usize = 12 * 1024;
+
 /// The most bytes of a reply's headers.
 const REPLY_HEAD_BYTES: usize = 64 * 1024;
 
 /// Returns the kept part of an answer that is not a reply: enough for a person and for the next
 /// attempt.
 pub(super) fn excerpt(headers: &HeaderMap, received: &Received) -> Response {
-    let names = [CONTENT_TYPE, RETRY_AFTER]
+    let names = [CONTENT_TYPE, RETRY_AFTER, LOCATION, SERVER, WWW_AUTHENTICATE]
         .into_iter()
         .chain([OUTCOME_HEADER, REASON_HEADER].map(HeaderName::from_static));
     let mut kept = HeaderMap::new();
@@ -34,6 +40,10 @@ pub(super) fn excerpt(headers: &HeaderMap, received: &Received) -> Response {
         if let Some(value) = headers.get(&name).filter(|value| value.len() <= VALUE_BYTES) {
             kept.insert(name, copy(value));
         }
+    }
+    let checkpoint = HeaderName::from_static(CHECKPOINT_HEADER);
+    if let Some(value) = headers.get(&checkpoint).filter(|value| value.len() <= CHECKPOINT_BYTES) {
+        kept.insert(checkpoint, copy(value));
     }
     let body = &received.start[..received.start.len().min(SHOWN_BYTES)];
     let truncated = received.truncated || body.len() < received.start.len();
