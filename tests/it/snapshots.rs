@@ -2,8 +2,11 @@
 //! `tests/it/snapshots`. To accept it: `INSTA_UPDATE=always cargo test --test it snapshots`.
 
 use std::process::Command;
+use std::sync::Arc;
 
 use longhaul::config::{self, Features};
+use longhaul::delivery::Outcome;
+use longhaul::telemetry::{Metrics, Status};
 
 /// Returns the commands that `longhaul help` lists, so that a new command is not forgotten here.
 fn commands() -> Vec<String> {
@@ -75,6 +78,28 @@ fn text_of_a_plan() {
             &[&load[..], &["-f", "deploy/base/worker.yaml", "--try=max-in-flight=50,max-scale=50"]].concat(),
         ),
     );
+}
+
+/// Every family and label of `/metrics`, with the values left out.
+#[test]
+fn names_of_the_metrics() {
+    let metrics = Metrics::new();
+    metrics.pipeline("thumbnails", 20).attempt(Outcome::Done);
+    metrics.watch(&[Arc::new(Status::new("thumbnails"))]);
+    let text = metrics.render().unwrap();
+    // The process's own metrics come from /proc, so only Linux has them.
+    let lines = text.lines().filter(|line| !line.contains("process_"));
+    snapshot("metrics", &lines.map(|line| without_value(line) + "\n").collect::<String>());
+}
+
+/// Masks the value of a sample, and the version in its labels.
+fn without_value(line: &str) -> String {
+    match line.rsplit_once(' ') {
+        Some((sample, _)) if !line.starts_with('#') => {
+            format!("{sample} VALUE").replace(env!("CARGO_PKG_VERSION"), "VERSION")
+        }
+        _ => line.to_owned(),
+    }
 }
 
 fn snapshot(name: &str, text: &str) {
