@@ -43,7 +43,6 @@ impl Server {
     /// Binds the address. `known` is the number of connections for other replicas and operators.
     ///
     /// # Errors
-    ///
     /// If the address cannot be bound.
     pub async fn bind(address: &str, tls: Option<Tls>, known: usize) -> io::Result<Self> {
         Ok(Server { listener: TcpListener::bind(address).await?, tls, known })
@@ -52,7 +51,6 @@ impl Server {
     /// Returns the bound address.
     ///
     /// # Errors
-    ///
     /// If the operating system does not tell it.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()

@@ -14,7 +14,6 @@ use crate::config::{self, Config, Env, LoadError};
 /// Returns the exit code, 0 or 78. Warnings alone give 0.
 ///
 /// # Errors
-///
 /// If `out` or `err` cannot be written.
 pub fn run(file: &Path, out: &mut dyn Write, err: &mut dyn Write, env: Env<'_>) -> io::Result<u8> {
     match config::read(file, env) {

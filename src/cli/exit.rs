@@ -17,7 +17,6 @@ pub const CONFIG: u8 = 78;
 /// Writes an error, and the help on a line of its own.
 ///
 /// # Errors
-///
 /// If `err` cannot be written.
 pub fn say(err: &mut dyn Write, what: &dyn std::fmt::Display, hint: &str) -> io::Result<()> {
     writeln!(err, "error: {what}\n  help: {hint}")

@@ -24,7 +24,6 @@ pub struct Options {
 /// Asks the bridge and prints its answer, which tells whether anything changed.
 ///
 /// # Errors
-///
 /// If `out` or `err` cannot be written, or the runtime cannot be started.
 pub fn run(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -14,7 +14,6 @@ use crate::config::{self, Config, process_env};
 /// Runs the bridge and returns the exit code.
 ///
 /// # Errors
-///
 /// If `err` cannot be written, or the runtime cannot be started.
 pub fn run(file: &Path, err: &mut dyn Write) -> io::Result<u8> {
     let loaded = match config::read(file, &process_env) {

@@ -92,7 +92,6 @@ struct Alone {
 /// Runs the program `longhaul-worker`.
 ///
 /// # Errors
-///
 /// If standard output or standard error cannot be written.
 pub fn main() -> io::Result<u8> {
     let mut err = io::stderr();
@@ -112,7 +111,6 @@ pub fn main() -> io::Result<u8> {
 /// each item. Returns `None` if this process was started in another way.
 ///
 /// # Errors
-///
 /// If `err` cannot be written.
 pub fn become_command(err: &mut dyn Write) -> io::Result<Option<u8>> {
     let mut arguments = std::env::args_os().skip(1);
@@ -129,7 +127,6 @@ pub fn become_command(err: &mut dyn Write) -> io::Result<Option<u8>> {
 /// Runs items until SIGTERM. Returns the exit code.
 ///
 /// # Errors
-///
 /// If `err` cannot be written.
 pub fn run(options: Options, err: &mut dyn Write) -> io::Result<u8> {
     let error = match worker::run(settings(options)) {

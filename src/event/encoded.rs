@@ -106,7 +106,6 @@ impl EncodedEvent {
     /// names. Does not contain the extensions of [`for_attempt`](Self::for_attempt).
     ///
     /// # Errors
-    ///
     /// The event has more headers than a request can have.
     pub fn with_extensions(&self, extensions: &[(&str, Value)]) -> Result<(HeaderMap, Bytes), EncodeError> {
         let mut headers = self.headers.to_map();

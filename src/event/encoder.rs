@@ -75,7 +75,6 @@ impl Encoder {
     /// Checks the settings.
     ///
     /// # Errors
-    ///
     /// An extension has an illegal name, or a required attribute would be empty.
     pub fn new(settings: Settings) -> Result<Self, SettingsError> {
         let config::Event { r#type: kind, source, subject, mut extensions } = settings.event;
@@ -104,7 +103,6 @@ impl Encoder {
     /// wrapped whole, with a warning.
     ///
     /// # Errors
-    ///
     /// The item has more headers, or larger ones, than a request can have.
     pub fn encode(&self, message: &Message) -> Result<EncodedEvent, EncodeError> {
         self.encode_with_id(message, &|| Uuid::new_v4().to_string())
@@ -113,7 +111,6 @@ impl Encoder {
     /// Works like [`encode`](Self::encode), with `fresh_id` for an item without any id.
     ///
     /// # Errors
-    ///
     /// As for [`encode`](Self::encode).
     pub fn encode_with_id(
         &self,

@@ -46,7 +46,6 @@ impl Overrides {
     /// override, which gives no extension.
     ///
     /// # Errors
-    ///
     /// The text is not `{"extensions": {…}}` with strings as values, or a name is illegal.
     pub fn parse(text: &str) -> Result<Self, OverridesError> {
         if text.trim().is_empty() {

@@ -63,7 +63,6 @@ impl Builder {
     /// Returns the headers.
     ///
     /// # Errors
-    ///
     /// A value cannot be sent, or all of them together are too large.
     pub(super) fn build(self) -> Result<Headers, EncodeError> {
         if let Some(name) = self.beyond {

@@ -41,7 +41,6 @@ impl Document {
     /// Makes the parts. Extensions are sorted, so that an event always gives the same document.
     ///
     /// # Errors
-    ///
     /// The attributes are larger than headers may be.
     pub fn new(event: &Event, data: Bytes) -> Result<Self, EncodeError> {
         let mut attributes = Vec::with_capacity(512);

@@ -28,7 +28,6 @@ pub struct TooMany;
 /// Returns all arrivals of `parts`, in order.
 ///
 /// # Errors
-///
 /// There are more items than a plan may have.
 pub fn times(parts: &[Arrivals], random: Random) -> Result<Vec<Duration>, TooMany> {
     let mut all = Vec::new();

@@ -28,7 +28,6 @@ type Drawn<T> = Result<T, Box<dyn std::error::Error>>;
 /// compared.
 ///
 /// # Errors
-///
 /// The drawing library refused something.
 pub fn svg(forecasts: &[&Forecast]) -> Result<String, Error> {
     let mut text = String::new();

@@ -30,7 +30,6 @@ impl Forecast {
     /// Runs `scenario` once for each of `seeds` seeds, starting with `seed`, and at least once.
     ///
     /// # Errors
-    ///
     /// The scenario has too many items, or spans of time that are too long.
     pub fn make(scenario: Scenario, seed: u64, seeds: u32) -> Result<Self, Error> {
         let runs = (0..u64::from(seeds.max(1)))

@@ -58,7 +58,6 @@ struct Limit {
 /// Returns the report as JSON.
 ///
 /// # Errors
-///
 /// A number is infinite or not a number; no report holds one.
 pub fn report(forecasts: &[(Forecast, Vec<Advice>)], seed: u64) -> serde_json::Result<Value> {
     serde_json::to_value(Report {

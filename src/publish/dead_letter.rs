@@ -74,7 +74,6 @@ impl Target {
     /// fits.
     ///
     /// # Errors
-    ///
     /// The write is not confirmed, as for [`Publisher::publish`]. An error that is not transient
     /// means that not even the body alone can be written, and gives the reason.
     pub async fn write(

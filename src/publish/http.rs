@@ -54,7 +54,6 @@ impl Client {
     /// Reads all files of the settings once. Opens no connection.
     ///
     /// # Errors
-    ///
     /// If an address, a header or a certificate cannot be used.
     pub fn new(settings: Settings) -> Result<Self, Error> {
         let Settings { target, headers, ca_certs, trust_bundles: bundles, namespace } = settings;
@@ -73,7 +72,6 @@ impl Client {
     /// Sends one request, and returns once it is answered with 2xx.
     ///
     /// # Errors
-    ///
     /// Any other ending. The service may have taken the message all the same, for example if its
     /// answer was lost.
     pub async fn post(&self, headers: HeaderMap, body: Bytes) -> Result<(), PublishError> {

@@ -47,7 +47,6 @@ impl Publisher {
     /// Makes a publisher without a connection.
     ///
     /// # Errors
-    ///
     /// An option is wrong.
     pub fn new(cluster: &Cluster, topic: &str) -> Result<Self, PublishError> {
         let producer = Arc::new(create(cluster)?);

@@ -72,7 +72,6 @@ impl Target {
     /// Returns the message to write; `None` if the answer is not a reply.
     ///
     /// # Errors
-    ///
     /// The answer is a reply, but only its beginning was kept, or its reader could not read the
     /// event. No later write can succeed, and the item and its answer must not be lost.
     pub fn message(&self, answer: &AnsweredItem<'_>) -> Result<Option<Outgoing>, PublishError> {

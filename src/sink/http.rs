@@ -58,7 +58,6 @@ impl Client {
     /// Reads all files of the settings once.
     ///
     /// # Errors
-    ///
     /// If an address, a header or a certificate cannot be used.
     pub fn new(settings: Settings) -> Result<Self, BuildError> {
         let url = settings::url(settings.sink.url.as_deref(), settings.environment.k_sink.as_deref())?;

@@ -320,7 +320,6 @@ impl Metrics {
     /// Formats all metrics as OpenMetrics text.
     ///
     /// # Errors
-    ///
     /// Only if formatting itself fails.
     pub fn render(&self) -> Result<String, std::fmt::Error> {
         self.show_readiness();

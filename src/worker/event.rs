@@ -32,7 +32,6 @@ impl Event {
     /// Reads the attributes and the data of an event in structured mode.
     ///
     /// # Errors
-    ///
     /// The reason why the body is not a CloudEvent.
     pub fn structured(body: &[u8]) -> Result<(Self, Vec<u8>), String> {
         let fields: BTreeMap<String, &RawValue> =

@@ -40,7 +40,6 @@ impl Folder {
     /// Creates the empty file for the body of the next item.
     ///
     /// # Errors
-    ///
     /// If it cannot be created.
     pub fn new_data(&self) -> io::Result<File> {
         remove_file(&self.data())?;
@@ -50,7 +49,6 @@ impl Folder {
     /// Removes all files that the item has left.
     ///
     /// # Errors
-    ///
     /// If a file cannot be removed.
     pub fn empty(&self) -> io::Result<()> {
         remove_file(&self.data())?;

@@ -43,7 +43,6 @@ impl EndLine {
 /// if the data stays in the file.
 ///
 /// # Errors
-///
 /// If the line cannot be built.
 pub fn line(event: &Event, data: Data<'_>, work: &Path) -> Result<Vec<u8>, String> {
     let mut fields = Map::new();

@@ -23,7 +23,6 @@ impl PodLog {
     /// Starts the thread. It ends when the last clone is dropped.
     ///
     /// # Errors
-    ///
     /// If the thread cannot be started.
     pub fn start() -> io::Result<(Self, JoinHandle<()>)> {
         let (sender, mut chunks) = mpsc::channel::<(Stream, Vec<u8>)>(4);

@@ -80,7 +80,6 @@ impl Program {
     /// Starts the command.
     ///
     /// # Errors
-    ///
     /// If the process cannot be started. A command that cannot replace the new process ends with
     /// [`NO_PROGRAM`].
     pub fn start<'a>(

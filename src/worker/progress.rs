@@ -72,7 +72,6 @@ impl Target {
     /// Reads the address of a progress URL.
     ///
     /// # Errors
-    ///
     /// The reason why nothing can be posted to this URL.
     pub fn parse(url: &str) -> Result<Self, String> {
         let uri: Uri = url.parse().map_err(|error| format!("not a URL: {error}"))?;

@@ -1,9 +1,9 @@
-//! Between replicas: an item that was redelivered to one replica while its request still runs at
-//! another.
+//! Claims between replicas, for an item that the broker handed to one replica while its request
+//! still runs at another.
 //!
 //! The replica that was handed the item *asks* before it starts anything. The replica that began
-//! the work is the *owner*. It answers a claim with one of four standings, and a claim passes
-//! through these states:
+//! the work is the *owner*. It answers with a [`Standing`], and keeps the claim in one of these
+//! states:
 //!
 //! ```text
 //!  Doubted ──► Pledged ──► Handed ──► over          (the asker fetched the result)
@@ -78,7 +78,7 @@ impl Claims {
         before
     }
 
-    /// The claims for which `holds` is true, oldest first.
+    /// Returns the claims for which `holds` returns true, oldest first.
     fn with(&self, holds: impl Fn(&Claim) -> bool) -> Vec<ClaimId> {
         self.by_id.iter().filter(|(_, claim)| holds(claim)).map(|(id, _)| *id).collect()
     }
@@ -130,6 +130,7 @@ impl Dispatcher {
         effects.push(Effect::Do(Command::EndClaim { claim: id }));
     }
 
+    /// Returns the state of a new claim. May end an earlier claim for the same delivery.
     fn first_state(&mut self, identity: &Identity, effects: &mut Vec<Effect>) -> State {
         if let Some(item) = self.items.expecting(identity) {
             return self.state_of_expecting(item, identity, effects);
@@ -146,7 +147,7 @@ impl Dispatcher {
         live.map_or(State::Closed(Standing::Unknown), State::Doubted)
     }
 
-    /// The claimant has a delivery that this item expects.
+    /// Returns the state of a claim whose asker has a delivery that this item expects.
     fn state_of_expecting(&mut self, id: ItemId, identity: &Identity, effects: &mut Vec<Effect>) -> State {
         let Some(item) = self.items.get(id) else { return State::Closed(Standing::Unknown) };
         if !matches!(item.place, Place::Live { .. }) {
@@ -162,7 +163,7 @@ impl Dispatcher {
         State::Closed(Standing::Handed(Handed::Done))
     }
 
-    /// An earlier claim for the same delivery whose result nobody has fetched.
+    /// Returns an earlier claim for the same delivery whose result nobody has fetched.
     fn earlier(&self, identity: &Identity) -> Option<ClaimId> {
         let is_open = |claim: &Claim| match claim.state {
             State::Pledged(_) => true,
@@ -231,7 +232,8 @@ impl Dispatcher {
         self.answer(claim, effects);
     }
 
-    /// The result as it travels; none for a reply, which must be written first.
+    /// Converts a decision to the result that is handed over; `None` for a reply, which must be
+    /// written first.
     fn handed(&self, decision: Decision, attempts: u32) -> Option<Handed> {
         Some(match decision {
             Decision::Ack => Handed::Done,
@@ -243,7 +245,7 @@ impl Dispatcher {
         })
     }
 
-    /// Says where a claim stands, unless the broker's answer is awaited.
+    /// Answers a claim with its standing, unless the broker's answer is awaited.
     fn answer(&self, id: ClaimId, effects: &mut Vec<Effect>) {
         let standing = match self.claims.by_id.get(&id).map(|claim| claim.state) {
             None | Some(State::Doubted(_)) => return,
@@ -254,14 +256,14 @@ impl Dispatcher {
         effects.push(Effect::Do(Command::Answer { claim: id, standing }));
     }
 
-    /// A session is alive: its items stay here.
+    /// Refuses the claims on items of a session that is alive, because it will settle them.
     pub(super) fn session_alive(&mut self, epoch: Epoch, effects: &mut Vec<Effect>) {
         for id in self.claims.with(|claim| claim.state == State::Doubted(epoch)) {
             self.close(id, Standing::NotYours, effects);
         }
     }
 
-    /// A session is lost: its items can be claimed.
+    /// Answers the claims on items of a session that is lost, because now they can be claimed.
     pub(super) fn doubts_confirmed(&mut self, epoch: Epoch, effects: &mut Vec<Effect>) {
         let doubted = self.claims.with(|claim| claim.state == State::Doubted(epoch));
         let claims: Vec<_> =
@@ -271,14 +273,14 @@ impl Dispatcher {
         }
     }
 
-    /// The claimant has its result.
+    /// Records that the claimant has received its result.
     pub(super) fn fetched(&mut self, id: ClaimId) {
         if let Some(State::Handed(item, _)) = self.claims.by_id.get(&id).map(|claim| claim.state) {
             self.spend(item);
         }
     }
 
-    /// The claimant does not need the result.
+    /// Ends a claim whose claimant does not need the result.
     pub(super) fn released(&mut self, id: ClaimId, effects: &mut Vec<Effect>) {
         self.end(id, effects, |_| true);
     }
@@ -289,7 +291,7 @@ impl Dispatcher {
             && self.draining
             && !self.items.get(item).is_some_and(Item::is_remembered)
         {
-            // Nobody fetched it in time. It does not hold the drain up any longer.
+            // Nobody fetched the result in time, so the drain waits for it no longer.
             self.spend(item);
             let due = self.now.saturating_add(LEASE);
             return self.claims.update(id, |claim| claim.due = due);
@@ -305,7 +307,8 @@ impl Dispatcher {
         });
     }
 
-    /// Ends a claim. Its item is an orphan again if `is_free`, else it is gone.
+    /// Ends a claim. Its item becomes an orphan again if `is_free` returns true, else it is
+    /// forgotten.
     fn end(&mut self, id: ClaimId, effects: &mut Vec<Effect>, is_free: impl Fn(&Item) -> bool) {
         let Some(claim) = self.claims.by_id.get(&id) else { return };
         let state = claim.state;
@@ -326,7 +329,7 @@ impl Dispatcher {
         }
     }
 
-    /// The item is an orphan again.
+    /// Makes a claimed item an orphan again.
     fn take_back(&mut self, id: ItemId) {
         let keep = Keep { until: None, owed: true };
         self.items.edit(id, |item| {
@@ -342,7 +345,7 @@ impl Dispatcher {
         });
     }
 
-    /// In a drain, a result that nobody has fetched is kept for one more question.
+    /// Shortens the leases in a drain, so that a result is kept only for one more question.
     pub(super) fn hasten_claims(&mut self) {
         let due = self.now.saturating_add(FETCH);
         for id in self.claims.with(|claim| matches!(claim.state, State::Handed(..))) {
@@ -350,7 +353,7 @@ impl Dispatcher {
         }
     }
 
-    /// The answer of the other replicas to [`Command::Ask`].
+    /// Takes the answer of the other replicas to [`Command::Ask`].
     pub(super) fn answered(&mut self, id: ItemId, handed: Option<Handed>, effects: &mut Vec<Effect>) {
         let Some(item) = self.items.get(id) else { return };
         let is_asking = match item.place {
@@ -375,7 +378,7 @@ impl Dispatcher {
         self.enter(id, next, effects);
     }
 
-    /// The decision that a result stands for, and the attempts so far.
+    /// Converts a result of another replica to a decision and the attempts so far.
     fn decision_of(&self, handed: Handed, before: u32) -> (Decision, u32) {
         match handed {
             Handed::Done => (Decision::Ack, before),
@@ -393,8 +396,8 @@ impl Dispatcher {
         }
     }
 
-    /// Records of a partition whose work was begun here: another replica has to claim them before
-    /// it runs them.
+    /// Returns the offsets of a partition whose work was begun here. Another replica must claim
+    /// them before it runs them.
     pub fn offsets_in_hand(&self, of_topic: &str, of_partition: i32) -> Vec<i64> {
         let offset = |name: &Identity| match name {
             Identity::Record { topic, partition, offset, .. }

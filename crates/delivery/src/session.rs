@@ -30,7 +30,7 @@ pub struct DeliveryId {
 pub enum Settlement {
     /// The broker may forget the item.
     Ack,
-    /// Given back: RabbitMQ requeues it, Kafka keeps its offset incomplete.
+    /// The broker gets the item back: RabbitMQ requeues it, for Kafka its offset stays unfinished.
     Return,
 }
 
@@ -133,8 +133,8 @@ impl Identity {
 pub struct Outline {
     pub id: DeliveryId,
     pub identity: Identity,
-    /// The broker says that it handed this item over before. Always false for Kafka, which does not
-    /// know.
+    /// The broker says that it handed this item over before. Kafka does not tell that, so there it
+    /// is always false.
     pub redelivered: bool,
     /// Attempts that earlier processes made, as far as the broker could tell us.
     pub attempts_before: u32,
@@ -178,7 +178,7 @@ impl fmt::Display for Identity {
     }
 }
 
-/// Writes exactly 32 hexadecimal digits.
+/// Reads exactly 32 hexadecimal digits.
 fn bits(hex: &str) -> Option<u128> {
     let is_hex = hex.len() == 32 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
     u128::from_str_radix(hex, 16).ok().filter(|_| is_hex)

@@ -22,7 +22,6 @@ pub enum Error {
 /// Reads a duration.
 ///
 /// # Errors
-///
 /// Go refuses the text, or the duration is negative, which no setting here allows.
 pub fn parse(text: &str) -> Result<Duration, Error> {
     let nanos = parse_nanos(text)?;

@@ -97,7 +97,7 @@ impl Settings {
         let (wait, text) = match &self.wait {
             Wait::None => return self.greeting(format!("Hello {}!", self.target)),
             Wait::Invalid(error) => {
-                tracing::error!(%error, "WAITSECOND does not do");
+                tracing::error!(%error, "WAITSECOND is not a duration");
                 return failure(&format!("WAITSECOND: {error}"));
             }
             Wait::Fixed { text, length } => (*length, text.clone()),
@@ -133,7 +133,7 @@ impl Wait {
 /// Returns the service: every method and path is one item of work.
 pub fn router(settings: Settings) -> Router {
     if let Wait::Invalid(error) = &settings.wait {
-        tracing::error!(%error, "WAITSECOND does not do; every request will be answered with 500");
+        tracing::error!(%error, "WAITSECOND is not a duration; every request gets a 500");
     }
     let settings = Arc::new(settings);
     Router::new().fallback(move |request: Request| {

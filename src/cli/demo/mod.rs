@@ -50,7 +50,6 @@ pub struct Options {
 /// Runs the demo. Returns 0 only if every item ran exactly once and was acked.
 ///
 /// # Errors
-///
 /// If `out` cannot be written, or the runtime cannot be started.
 pub fn run(options: &Options, out: &mut impl Write, err: &mut dyn Write) -> io::Result<u8> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

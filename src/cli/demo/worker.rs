@@ -21,7 +21,6 @@ pub const END: &str = "end ";
 /// answered.
 ///
 /// # Errors
-///
 /// If `err` cannot be written, or the port cannot be listened on.
 pub fn work(err: &mut dyn Write) -> io::Result<u8> {
     let settings = match hellotest::Settings::read(|name| std::env::var(name).ok()) {

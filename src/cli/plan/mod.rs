@@ -122,7 +122,6 @@ const SEEDS: u32 = 5;
 /// Prints the forecast to `out`, and warnings about the manifests to `err`.
 ///
 /// # Errors
-///
 /// If `out` or `err` cannot be written.
 pub fn run(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
     let report = scenarios::build(options, err).and_then(|scenarios| forecast(options, scenarios));

@@ -29,7 +29,6 @@ impl Variant {
     /// timeouts.
     ///
     /// # Errors
-    ///
     /// A key does not exist, or cannot have its value.
     pub fn apply(&self, base: &Base) -> Result<Scenario, String> {
         let mut base = base.clone();

@@ -60,7 +60,6 @@ pub struct Options {
 /// Serves until a signal. Returns the exit code.
 ///
 /// # Errors
-///
 /// If `err` cannot be written, or the runtime cannot be started.
 pub fn run(options: Options, err: &mut dyn Write) -> io::Result<u8> {
     let loaded = match manifest::read(&options.file, options.autoscaler.as_deref()) {

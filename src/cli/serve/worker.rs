@@ -8,7 +8,6 @@ use crate::knative::serve::guard;
 /// Waits for the end of standard input, and then kills the remaining workers.
 ///
 /// # Errors
-///
 /// If standard input cannot be read.
 pub fn watch() -> io::Result<u8> {
     guard::watch(io::stdin().lock())?;
@@ -18,7 +17,6 @@ pub fn watch() -> io::Result<u8> {
 /// Becomes the worker.
 ///
 /// # Errors
-///
 /// If `err` cannot be written.
 pub fn become_worker(words: &[String], err: &mut dyn io::Write) -> io::Result<u8> {
     let error = guard::become_worker(words);

@@ -14,7 +14,6 @@ pub trait HeaderSource: Send + Sync {
     /// Returns the present value.
     ///
     /// # Errors
-    ///
     /// A text for a person, without any part of the value.
     fn resolve(&self) -> Result<String, String>;
 
@@ -56,7 +55,6 @@ const FORBIDDEN: &[(&str, &str)] = &[
 /// changes. If `bearer` names a file that exists, its token goes into `Authorization`.
 ///
 /// # Errors
-///
 /// A header cannot be sent, or must not be.
 pub fn headers(
     fixed: HeaderMap,
@@ -84,7 +82,6 @@ pub fn headers(
 /// Returns the headers that come from no file.
 ///
 /// # Errors
-///
 /// One of them cannot be sent.
 pub fn fixed(host: Option<&str>, namespace: Option<&str>) -> Result<HeaderMap, Error> {
     let mut headers = HeaderMap::new();

@@ -84,7 +84,6 @@ pub fn shown(url: &Url) -> String {
 /// Reads an address.
 ///
 /// # Errors
-///
 /// It is not an `http://` or `https://` address, or has credentials in it.
 pub fn url(text: &str) -> Result<Url, Error> {
     let without_query = text.split(['?', '#']).next().unwrap_or_default();

@@ -15,7 +15,6 @@ use super::{Error, Trust};
 /// refuses to build a client on a system without certificates (an image from scratch).
 ///
 /// # Errors
-///
 /// A certificate cannot be used.
 pub fn client(
     trust: Trust,

@@ -21,7 +21,6 @@ impl Attributes {
     /// Starts with the version.
     ///
     /// # Errors
-    ///
     /// The version is not 1.0.
     pub fn new(specversion: &str) -> Result<Self, DecodeError> {
         if specversion != SpecVersion::V10.as_str() {
@@ -51,7 +50,6 @@ impl Attributes {
     /// Returns the event, and the optional attributes that it cannot have.
     ///
     /// # Errors
-    ///
     /// A required attribute is missing or empty: two such events could not be told apart.
     pub fn into_event(self) -> Result<(Event, Vec<Defect>), DecodeError> {
         let Attributes { pairs, mut defects } = self;

@@ -96,7 +96,6 @@ pub(in crate::event) fn shown(text: &str) -> String {
 /// left out with a warning: the event keeps its id, type and source.
 ///
 /// # Errors
-///
 /// The message claims to be a CloudEvent, and a required part of it cannot be read.
 pub fn decode(
     message: &Message,
@@ -127,7 +126,6 @@ pub fn decode(
 /// to be one.
 ///
 /// # Errors
-///
 /// The answer claims to be a CloudEvent and has any defect, even a small one, because the readers
 /// of the reply would meet it.
 pub fn decode_response(headers: &HeaderMap, body: &Bytes) -> Result<Option<Parts>, DecodeError> {

@@ -44,7 +44,6 @@ pub enum RestoreError {
 /// Restores the message of a dead letter that a source handed over.
 ///
 /// # Errors
-///
 /// The message is not a dead letter of longhaul, or its headers about the original were changed.
 pub fn restore(letter: &Message) -> Result<Restored, RestoreError> {
     let text = |name| letter.header(name).and_then(Value::as_text);

@@ -106,7 +106,6 @@ pub fn encode(log: Log, snapshot: &Snapshot) -> String {
 /// error.
 ///
 /// # Errors
-///
 /// The text is not a map for exactly this offset; [`Refused`] gives the reason.
 pub fn decode(text: &[u8], committed: i64) -> Result<Option<Map>, Refused> {
     // Python's client ends its metadata with a NUL, and adds one to ours when it copies it.

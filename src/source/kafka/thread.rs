@@ -105,7 +105,6 @@ impl Wake for Unpark {
 /// Consumes until closed. It blocks the thread that calls it.
 ///
 /// # Errors
-///
 /// An option is wrong.
 pub fn run(settings: Settings, link: Link) -> Result<(), SourceError> {
     let mut carried = replace::Carried::default();

@@ -93,7 +93,6 @@ impl Cluster {
     /// Reads the ConfigMap's `data`. Like Knative it ignores unknown keys, such as `_example`.
     ///
     /// # Errors
-    ///
     /// All values that do not parse or lie outside of Knative's ranges, in one error.
     pub fn parse(data: &BTreeMap<String, String>) -> Result<Self, Error> {
         let mut read = Reader::new(data);

@@ -58,7 +58,6 @@ struct Joined<'a>(&'a [Mistakes]);
 /// Reads and checks a Service, and the cluster's ConfigMaps if a file is named.
 ///
 /// # Errors
-///
 /// A file that cannot be read, or all mistakes of both files.
 pub fn read(service: &FilePath, cluster: Option<&FilePath>) -> Result<Loaded, Error> {
     let service_text = read_text(service)?;
@@ -73,7 +72,6 @@ pub fn read(service: &FilePath, cluster: Option<&FilePath>) -> Result<Loaded, Er
 /// Works like [`read`], but takes the texts, each behind the name of its file.
 ///
 /// # Errors
-///
 /// All mistakes of both files. If the cluster's file is wrong, the Service is checked with
 /// Knative's defaults.
 pub fn load(service: (&str, &str), cluster: Option<(&str, &str)>) -> Result<Loaded, Error> {

@@ -96,7 +96,6 @@ impl Engine {
     /// Makes a service without replicas.
     ///
     /// # Errors
-    ///
     /// The program that watches over the workers cannot be started.
     pub fn new(settings: Settings) -> std::io::Result<Arc<Self>> {
         let clock = Clock::start(settings.speed);
@@ -137,7 +136,6 @@ impl Engine {
     /// waited is gone.
     ///
     /// # Errors
-    ///
     /// The queue is full.
     pub fn arrive(self: &Arc<Self>, item: String) -> Result<(Held, oneshot::Receiver<Slot>), Full> {
         let (sender, receiver) = oneshot::channel();

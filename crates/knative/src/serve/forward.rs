@@ -34,7 +34,6 @@ impl Drop for Connection {
 /// Sends the request to `port`. The answer's body lives as long as the connection.
 ///
 /// # Errors
-///
 /// The answer that the queue-proxy gives instead of the worker. It names the port `shown`, which is
 /// the container's.
 pub async fn send(port: u16, shown: u16, request: Request) -> Result<(Response, Connection), Response> {

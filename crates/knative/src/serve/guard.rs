@@ -21,7 +21,6 @@ pub const WORKER_COMMAND: &str = "worker-start";
 /// Reads which process groups have begun and ended. When the input ends, kills the remaining ones.
 ///
 /// # Errors
-///
 /// The input cannot be read. All remaining groups have been killed in that case too.
 pub fn watch(input: impl BufRead) -> io::Result<()> {
     let mut groups = HashSet::new();

@@ -126,7 +126,6 @@ impl<W> Pool<W> {
     /// Puts a request at the end of the queue.
     ///
     /// # Errors
-    ///
     /// The queue is full: the request must be refused at once.
     pub fn enqueue(&mut self, waiter: W) -> Result<Ticket, Full> {
         if self.waiting.len() >= self.queue_depth {
@@ -141,7 +140,6 @@ impl<W> Pool<W> {
     /// be ready; otherwise requests go to the activator.
     ///
     /// # Errors
-    ///
     /// That replica's queue is full: the request must be refused at once, even if another replica
     /// is idle.
     pub fn enqueue_directly(&mut self, waiter: W) -> Result<Ticket, Full> {

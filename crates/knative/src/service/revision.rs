@@ -71,7 +71,6 @@ impl<W> Revision<W> {
     /// Takes a request. It counts as load until [`leave`](Self::leave), whether it waits or runs.
     ///
     /// # Errors
-    ///
     /// The queue is full; the request does not count.
     pub fn arrive(&mut self, now: Time, waiter: W) -> Result<Ticket, Full> {
         if !self.scaler.is_proxied() && self.pool.phases().ready > 0 {

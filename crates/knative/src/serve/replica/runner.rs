@@ -31,7 +31,6 @@ impl Runner {
     /// Starts the guard.
     ///
     /// # Errors
-    ///
     /// The guard cannot be started.
     pub fn new(settings: &Settings) -> io::Result<Self> {
         let guard = match &settings.program {
@@ -50,7 +49,6 @@ impl Runner {
     /// group before the program runs.
     ///
     /// # Errors
-    ///
     /// The process has used up its file descriptors.
     pub fn command(&self, longhaul: &Path, words: &[String]) -> io::Result<tokio::process::Command> {
         let mut command = tokio::process::Command::new(longhaul);
