@@ -32,7 +32,8 @@ impl SealKey {
     pub(super) fn check(&self, outline: &mut Outline, message: &Message) {
         let Identity::Copy { mark, content } = outline.identity else { return };
         let given = message.own_header(own::SEAL).and_then(Value::as_text).unwrap_or_default();
-        // The comparison needs no constant time: whoever may guess here may also enqueue.
+        // The comparison needs no constant time: a client that can guess here can also enqueue
+        // messages.
         if given != self.seal(mark, content, outline.attempts_before) {
             tracing::warn!(delivery = %outline.id, "Message carries the mark of a copy without a valid seal, and runs as a new item");
             outline.identity = Identity::Content(content);

@@ -111,7 +111,7 @@ impl Encoder {
     /// Works like [`encode`](Self::encode), with `fresh_id` for an item without any id.
     ///
     /// # Errors
-    /// As for [`encode`](Self::encode).
+    /// The same as for [`encode`](Self::encode).
     pub fn encode_with_id(
         &self,
         message: &Message,

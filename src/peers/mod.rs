@@ -40,7 +40,7 @@ pub use wire::{Claim, InFlight, Instance, Release, Stay, Verdict};
 /// seen. An error is for a person and holds nothing of the secret.
 pub type Token = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
 
-/// What the other replicas said about an item.
+/// The other replicas' knowledge of an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claimed {
     /// It ended at another replica. Its verdict is for this delivery only.

@@ -30,7 +30,7 @@ const HOLD_MAX: Duration = Duration::from_secs(60);
 /// How long an answer may take beyond the time that the question is held.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What this replica knows about its items.
+/// The source of the answers: the items of this replica.
 pub trait Responder: Send + Sync + 'static {
     /// Says what is known about the item. Holds [`ItemStatus::Running`] back for up to
     /// `wait_seconds`, in case that the item ends by then. May be cancelled at any await, and is
@@ -51,7 +51,7 @@ pub trait Responder: Send + Sync + 'static {
     fn stays(&self, question: Stay) -> impl Future<Output = bool> + Send;
 }
 
-/// What is known about an item.
+/// The state of an item at this replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ItemStatus {
     /// It runs here, in a session that lives and will settle it.

@@ -9,7 +9,7 @@ use super::random::{Purpose, Random};
 pub enum Arrivals {
     /// This many items at the start: a backlog.
     Backlog(usize),
-    /// At these times after the start.
+    /// Items at these times after the start.
     Times(Vec<Duration>),
     /// Independent arrivals at a mean rate, as from many producers.
     Rate { per_second: f64, lasting: Duration },

@@ -5,7 +5,7 @@
 //! * [`item`]: one item from its start to its answer; [`live`]: the lines of a process that stays.
 //! * [`process`] and [`tree`]: starting the command, and leaving no process behind.
 //! * [`output`], [`pod_log`], [`progress`]: where the lines of the command go.
-//! * [`event`], [`folder`], [`outcome`]: what an item brings, where it works, how it ends.
+//! * [`event`], [`folder`], [`outcome`]: the input of an item, its working directory, its end.
 //!
 //! Everything here is also the small program `longhaul-worker`, so it uses nothing else of
 //! longhaul.

@@ -62,7 +62,7 @@ impl Breaker {
         }
     }
 
-    /// When to call [`Breaker::timer`].
+    /// Returns the time at which to call [`Breaker::timer`].
     pub fn timeout(&self) -> Option<Time> {
         match self.state {
             State::Open { until, .. } => Some(until),

@@ -34,7 +34,7 @@ struct Indexes {
     fresh: u32,
     /// The unfinished items of each key, in the order in which they may run.
     lanes: BTreeMap<OrderKey, BTreeSet<(Rank, ItemId)>>,
-    /// When to look at an item again.
+    /// The times at which to look at an item again.
     timers: BTreeSet<(Time, ItemId)>,
     counts: Counts,
 }

@@ -79,7 +79,7 @@ impl Limit {
         self.current = self.current.min(share as u32).max(1);
     }
 
-    /// When to call [`Limit::timer`].
+    /// Returns the time at which to call [`Limit::timer`].
     pub fn timeout(&self) -> Option<Time> {
         self.window.map(|window| window.ends)
     }

@@ -1,4 +1,4 @@
-//! Where dead letters and replies go.
+//! The targets of dead letters and replies.
 
 use std::collections::BTreeMap;
 

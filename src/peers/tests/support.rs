@@ -20,7 +20,7 @@ pub const PATIENCE: Duration = Duration::from_secs(6);
 
 pub const SECRET: &str = "a secret of the replicas";
 
-/// A replica's items by identity, and what was asked of it.
+/// A replica's items by identity, and the questions that it got.
 #[derive(Default)]
 pub struct Items {
     known: Mutex<HashMap<String, watch::Sender<ItemStatus>>>,
@@ -131,7 +131,7 @@ impl Drop for Replica {
 /// The answer of a scripted peer.
 #[derive(Clone)]
 pub enum Scripted {
-    /// With the proof that a replica gives.
+    /// An answer with the proof that a replica gives.
     Proven(String),
     /// The whole response, as a stranger may send it.
     Raw(Vec<u8>),

@@ -46,7 +46,7 @@ pub(super) enum Typed {
     /// The bits of the number: JSON has no infinity and loses digits.
     Float(u64),
     Text(String),
-    /// In base64.
+    /// The bytes in base64.
     Bytes(String),
     Timestamp(u64),
     List(Vec<Typed>),

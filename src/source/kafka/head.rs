@@ -22,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(4);
 /// The most times that are remembered for each partition.
 const MARKS: usize = 64;
 
-/// When to look at the heads again.
+/// The times of the next looks at the heads.
 pub struct Heads {
     starts: Question,
     look_at: Instant,

@@ -28,9 +28,9 @@ pub struct Relay {
 /// Counts of the bytes so far.
 #[derive(Default)]
 struct Passed {
-    /// From clients to the server.
+    /// Bytes from clients to the server.
     asked: AtomicU64,
-    /// From the server to its clients.
+    /// Bytes from the server to its clients.
     answered: AtomicU64,
 }
 

@@ -26,7 +26,7 @@ pub struct Observed {
 pub struct Applied {
     replicas: u32,
     condition: Condition,
-    /// When the condition last changed.
+    /// The time at which the condition last changed.
     since: Time,
     /// The time since which the activator is in the path; `None` while requests bypass it.
     proxied_since: Option<Time>,

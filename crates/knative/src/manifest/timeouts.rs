@@ -14,7 +14,7 @@ const IDLE: &str = "idleTimeoutSeconds";
 /// The values of the spec in seconds; None if the key is left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
-    /// At least 1.
+    /// `timeoutSeconds`; at least 1.
     pub request: Option<u32>,
     /// 0 removes this limit; the same holds for `idle`.
     pub response_start: Option<u32>,
