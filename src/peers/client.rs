@@ -191,7 +191,7 @@ impl Peers {
             tracing::warn!(
                 peer = %silent.address,
                 error = silent.reason,
-                "A replica was not told that its result is not needed"
+                "Could not tell a replica that its result is not needed"
             );
         }
     }
@@ -206,7 +206,7 @@ impl Peers {
             tracing::warn!(
                 peer = %address,
                 error = reason,
-                "A replica gives no valid answer; until it does, it is taken for one that has nothing"
+                "A replica gives no valid answer; until it does, it counts as having no items"
             );
         }
         for Heard { address, .. } in heard.iter().filter(|one| before.contains(&one.address)) {
@@ -245,7 +245,7 @@ impl Peers {
                     pipeline = claim.pipeline,
                     delivery = claim.delivery,
                     waited_seconds = patience.as_secs(),
-                    "A replica says for longer than any request runs that it runs an item; it is not believed any more"
+                    "A replica reported an item as running for longer than any request may take; the item runs here"
                 );
                 self.release_at(vec![address.clone()], &claim.pipeline, &claim.delivery).await;
                 return Claimed::Gone;

@@ -28,7 +28,7 @@ pub enum Fault {
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}; write such as kill=0.1,refuse=0.05,reset=0.05,delay=5s")]
+#[error("{0}; write for example kill=0.1,refuse=0.05,reset=0.05,delay=5s")]
 pub struct Error(String);
 
 impl Chaos {

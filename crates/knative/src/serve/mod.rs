@@ -120,7 +120,7 @@ impl Handle {
         };
         if tokio::time::timeout(grace, finished).await.is_err() {
             let held = self.engine.counts().borrow().in_flight;
-            tracing::warn!(held, "Not everything ended within the grace: what is left is cut");
+            tracing::warn!(held, "The grace is over: the remaining requests are cut");
             self.cut_all().await;
         }
         self.driver.abort();

@@ -69,7 +69,7 @@ impl Runner {
         let Some(guard) = &self.guard else { return };
         let mut pipe = guard.pipe.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = pipe.write_all(guard::ended(group).as_bytes()) {
-            tracing::warn!(%error, "The guard of the workers is gone: if this process is killed, they stay");
+            tracing::warn!(%error, "The guard of the workers has ended: if this process is killed, the workers stay");
         }
     }
 }
