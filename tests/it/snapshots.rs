@@ -88,8 +88,19 @@ fn names_of_the_metrics() {
     metrics.watch(&[Arc::new(Status::new("thumbnails"))]);
     let text = metrics.render().unwrap();
     // The process's own metrics come from /proc, so only Linux has them.
-    let lines = text.lines().filter(|line| !line.contains("process_"));
-    snapshot("metrics", &lines.map(|line| without_value(line) + "\n").collect::<String>());
+    let lines: Vec<String> =
+        text.lines().filter(|line| !line.contains("process_")).map(without_value).collect();
+    // The samples of a family are in random order.
+    let families = lines.chunk_by(|before, after| before.starts_with('#') == after.starts_with('#'));
+    let mut sorted: Vec<String> = Vec::new();
+    for lines in families {
+        sorted.extend_from_slice(lines);
+        if !lines[0].starts_with('#') {
+            let start = sorted.len() - lines.len();
+            sorted[start..].sort();
+        }
+    }
+    snapshot("metrics", &sorted.join("\n"));
 }
 
 /// Masks the value of a sample, and the version in its labels.
