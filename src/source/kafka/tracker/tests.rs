@@ -254,3 +254,44 @@ fn a_reached_end_moves_the_base_past_offsets_that_never_come() {
     assert_eq!(restored.reach(12), 2);
     assert_eq!((restored.base(), restored.incomplete()), (12, 0));
 }
+
+#[test]
+fn admits_what_the_metadata_can_describe() {
+    let mut tracker = Tracker::new(10);
+    let far = 10 + MAX_WINDOW * 2;
+    assert!(tracker.admits(far), "without unfinished records the window may jump");
+    tracker.receive(10);
+    assert!(tracker.admits(9 + MAX_WINDOW) && !tracker.admits(10 + MAX_WINDOW));
+    for offset in 11..10 + MAX_INCOMPLETE as i64 {
+        assert!(tracker.admits(offset));
+        tracker.receive(offset);
+    }
+    let next = 10 + MAX_INCOMPLETE as i64;
+    assert!(!tracker.admits(next), "as many are unfinished as the metadata can describe");
+    assert!(tracker.admits(next - 1), "a known offset costs nothing more");
+}
+
+#[test]
+fn attempts_belong_to_unfinished_records_only() {
+    let mut tracker = received(0..64);
+    assert!(!tracker.is_done(64), "an offset that was not received is not done");
+    tracker.complete(1);
+    tracker.complete(0);
+    assert_eq!((tracker.base(), tracker.received()), (2, 62));
+    let before = tracker.latest_change();
+    assert_eq!(before, 2);
+    for offset in [0, 1, 64] {
+        tracker.note_attempts(offset, 3);
+        assert_eq!(tracker.attempts(offset), 0, "{offset}");
+    }
+    tracker.complete(5);
+    tracker.note_attempts(5, 3);
+    assert_eq!((tracker.attempts(5), tracker.latest_change()), (0, before + 1));
+    tracker.note_attempts(7, 3);
+    tracker.note_attempts(7, 3);
+    assert_eq!(tracker.latest_change(), before + 2, "the same number again is not a change");
+    tracker.note_attempts(7, 4);
+    assert_eq!((tracker.attempts(7), tracker.latest_change()), (4, before + 3));
+    tracker.complete(7);
+    assert_eq!(tracker.attempts(7), 0, "a finished record needs no count");
+}
