@@ -196,7 +196,7 @@ pub fn item_key(bridge: usize, number: u64) -> u64 {
     number | (bridge as u64) << 48
 }
 
-/// Returns a revision in the state in which the first item finds it, and the time of that on its
+/// Returns a revision that waits for the first item, and the item's arrival on the revision's
 /// clock.
 ///
 /// The autoscaler ticks every two seconds, the activator reports every second, and the autoscaler's
@@ -225,7 +225,7 @@ pub fn prepared(scenario: &Scenario, random: Random) -> (Revision<usize>, Time) 
     }
 }
 
-/// Any whole second would do.
+/// The start of the revision's clock; any whole second works.
 const EPOCH: i64 = 1_700_000_000_000_000_000;
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -13,8 +13,8 @@ const SLOT_SECONDS: i64 = 2;
 #[derive(Clone, Debug)]
 pub struct DelayRing {
     slots: i64,
-    /// Slot numbers with values that fall: an older value below a newer one can never be the
-    /// highest again.
+    /// Pairs of a slot and a decision, oldest first. The decisions fall, because an older one that
+    /// is not above a newer one can never be the highest again.
     falling: VecDeque<(i64, i32)>,
 }
 
