@@ -295,3 +295,20 @@ fn attempts_belong_to_unfinished_records_only() {
     tracker.complete(7);
     assert_eq!(tracker.attempts(7), 0, "a finished record needs no count");
 }
+
+#[test]
+fn a_full_partition_takes_records_again_after_an_eighth_is_done() {
+    let full = 1 + MAX_INCOMPLETE as i64;
+    let mut tracker = received(1..full);
+    assert_eq!((tracker.next(), tracker.received()), (full, MAX_INCOMPLETE));
+    let eighth = MAX_INCOMPLETE as i64 / 8;
+    for offset in 1..eighth {
+        tracker.complete(offset);
+    }
+    assert!(!tracker.has_room());
+    tracker.complete(eighth);
+    assert!(tracker.has_room());
+    let before = tracker.latest_change();
+    tracker.touch();
+    assert_eq!(tracker.latest_change(), before + 1, "a commit is due although nothing new is done");
+}
