@@ -1,5 +1,5 @@
-//! Single rules that the walks of the simulation and the models do not show: the numbers for people,
-//! the bounds on kept results, and the timer of a copy. Mutation testing found them.
+//! Single rules that the walks of the simulation and the models do not show: the numbers for
+//! people, the bounds on kept results, and the timer of a copy. Mutation testing found them.
 
 use std::time::Duration;
 
