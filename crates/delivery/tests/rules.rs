@@ -1,108 +1,18 @@
 //! Single rules that the walks of the simulation and the models do not show: the numbers for
 //! people, the bounds on kept results, and the timer of a copy. Mutation testing found them.
 
-use std::time::Duration;
+mod bed;
 
-use longhaul_delivery::{
-    Attempt, Bounds, Command, DeliveryId, Digest, Dispatcher, Effect, Epoch, Identity, Input, ItemId, LogId,
-    NoRoom, Notice, OnFailed, OnUnknown, OrderKey, Outcome, Outline, Policy, Retry, Time, Written,
-};
+use bed::{AGE, Bed};
+use longhaul_delivery::{Command, Effect, Epoch, Input, NoRoom, Notice, Outcome, Written};
 
-const SECOND: Duration = Duration::from_secs(1);
-const AGE: Duration = Duration::from_secs(1000);
-
-/// A dispatcher with two slots and a live session.
-struct Bed {
-    core: Dispatcher,
-    now: Time,
-    effects: Vec<Effect>,
+fn expired(bed: &Bed) -> usize {
+    let is_expired = |effect: &&Effect| matches!(effect, Effect::Tell(Notice::OrphanExpired { .. }));
+    bed.effects.iter().filter(is_expired).count()
 }
 
-impl Bed {
-    fn new() -> Self {
-        let policy = Policy {
-            max_in_flight: 2,
-            retry: Retry {
-                attempts: 3,
-                backoff: SECOND,
-                backoff_max: SECOND,
-                unknown_backoff: SECOND,
-                worker_time_budget: SECOND * 1000,
-                not_started_for: SECOND * 1000,
-                interruptions: 2,
-            },
-            on_unknown: OnUnknown::Retry,
-            on_failed: OnFailed::Hold,
-            reply: false,
-            park: false,
-            prefetched: false,
-            peers: false,
-            limit_step: Duration::ZERO,
-            breaker_failures: 0,
-            breaker_open: SECOND,
-            bounds: Bounds {
-                item_bytes: 1000,
-                held_bytes: 1000,
-                held_max: 5,
-                orphans_max: 1,
-                orphan_age: AGE,
-            },
-            seed: 0,
-        };
-        let mut bed = Bed { core: Dispatcher::new(policy), now: Time::ZERO, effects: Vec::new() };
-        bed.tell(Input::SessionUp(Epoch(1)));
-        bed
-    }
-
-    fn tell(&mut self, input: Input) {
-        self.effects.clear();
-        self.core.handle(self.now, input, &mut self.effects);
-    }
-
-    /// Hands item `tag` over, with 100 bytes of memory.
-    fn receive(&mut self, epoch: u64, tag: u64, key: Option<u128>, near_limit: bool) {
-        self.tell(Input::Received(Outline {
-            id: DeliveryId { epoch: Epoch(epoch), tag },
-            identity: Identity::Record {
-                log: LogId(1),
-                topic: "t".into(),
-                partition: 0,
-                offset: tag.cast_signed(),
-                content: Digest::default(),
-            },
-            redelivered: false,
-            attempts_before: 0,
-            body_bytes: 1,
-            kept_bytes: 100,
-            order_key: key.map(OrderKey),
-            near_limit,
-            ask_peers: false,
-            shared: false,
-        }));
-    }
-
-    fn complete(&mut self, item: ItemId, outcome: Outcome) {
-        let attempt = Attempt { outcome, took: SECOND, answer_bytes: 7, has_checkpoint: false };
-        self.tell(Input::Completed { item, attempt });
-    }
-
-    /// The items that the last input started.
-    fn started(&self) -> Vec<ItemId> {
-        let of = |effect: &Effect| match effect {
-            Effect::Do(Command::Dispatch { item, .. }) => Some(*item),
-            _ => None,
-        };
-        self.effects.iter().filter_map(of).collect()
-    }
-
-    fn expired(&self) -> usize {
-        let is_expired = |effect: &&Effect| matches!(effect, Effect::Tell(Notice::OrphanExpired { .. }));
-        self.effects.iter().filter(is_expired).count()
-    }
-
-    fn rewrites(&self) -> usize {
-        self.effects.iter().filter(|effect| matches!(effect, Effect::Do(Command::Rewrite { .. }))).count()
-    }
+fn rewrites(bed: &Bed) -> usize {
+    bed.effects.iter().filter(|effect| matches!(effect, Effect::Do(Command::Rewrite { .. }))).count()
 }
 
 #[test]
@@ -143,14 +53,14 @@ fn the_oldest_result_expires_first_and_every_result_by_its_age() {
     let second = bed.started()[0];
     bed.tell(Input::SessionLost(Epoch(1)));
     bed.complete(first, Outcome::Done);
-    assert_eq!((bed.core.stats().pending, bed.expired()), (1, 0));
+    assert_eq!((bed.core.stats().pending, expired(&bed)), (1, 0));
     bed.complete(second, Outcome::Done);
     assert_eq!(bed.core.stats().pending, 1);
     assert!(bed.effects.contains(&Effect::Tell(Notice::OrphanExpired { item: first })), "{:?}", bed.effects);
     assert_eq!(bed.core.poll_timeout(), Some(AGE));
     bed.now = AGE;
     bed.tell(Input::Timer);
-    assert_eq!((bed.core.stats().pending, bed.expired()), (0, 1));
+    assert_eq!((bed.core.stats().pending, expired(&bed)), (0, 1));
     assert!(bed.core.is_empty());
 }
 
@@ -158,13 +68,13 @@ fn the_oldest_result_expires_first_and_every_result_by_its_age() {
 fn a_copy_that_was_not_confirmed_is_written_again() {
     let mut bed = Bed::new();
     bed.receive(1, 1, None, true);
-    assert_eq!(bed.rewrites(), 1, "{:?}", bed.effects);
+    assert_eq!(rewrites(&bed), 1, "{:?}", bed.effects);
     let item = bed.started()[0];
     bed.tell(Input::Rewritten { item, written: Written::Failed });
-    assert_eq!(bed.rewrites(), 0);
+    assert_eq!(rewrites(&bed), 0);
     bed.now = bed.core.poll_timeout().expect("the time of the next write");
     bed.tell(Input::Timer);
-    assert_eq!(bed.rewrites(), 1, "{:?}", bed.effects);
+    assert_eq!(rewrites(&bed), 1, "{:?}", bed.effects);
     bed.tell(Input::Rewritten { item, written: Written::Impossible });
     assert_eq!(bed.core.poll_timeout(), None, "a copy that is never accepted is not written again");
 }
