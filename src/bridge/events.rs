@@ -40,6 +40,7 @@ impl Pipeline {
         let Some(delivery) = self.sort(delivery) else { return };
         let mut delivery = delivery;
         self.shared.seal.check(&mut delivery.outline, &delivery.message);
+        delivery.outline.kept_bytes += self.shared.encoder.copied_bytes(&delivery.message);
         self.incoming = Some((delivery.message, delivery.outline.identity.content()));
         self.handle(Input::Received(delivery.outline));
         self.incoming = None;

@@ -91,6 +91,15 @@ impl Encoder {
         Ok(Encoder { mode: settings.mode, wrapper, extensions })
     }
 
+    /// Returns the memory of the event's own copy of the body. A structured event contains the body
+    /// in JSON, or in base64 if it is not text. In binary mode the event shares the body.
+    pub fn copied_bytes(&self, message: &Message) -> u64 {
+        match self.mode {
+            Mode::Binary => 0,
+            Mode::Structured => (message.body.len() as u64).saturating_mul(4).div_ceil(3),
+        }
+    }
+
     /// Returns attribute `id` of the event, even for a message of which no event can be made.
     pub fn id(&self, message: &Message, fresh_id: &dyn Fn() -> String) -> String {
         match decode::decode(message, || self.wrapper.source(message)) {

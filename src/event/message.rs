@@ -82,8 +82,7 @@ pub struct KafkaOrigin {
     pub incarnation: Option<String>,
 }
 
-/// A header's value. Kafka has only `Bytes` and `Null`. All number types of AMQP become `Int` or
-/// `Float`.
+/// A header's value. Kafka has only `Bytes` and `Null`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     Null,
@@ -96,9 +95,57 @@ pub enum Value {
     Timestamp(u64),
     List(Vec<Value>),
     Table(Vec<(String, Value)>),
+    /// A value of another AMQP type, which a copy of the message must keep.
+    Exact(Exact),
+}
+
+/// A value whose AMQP type is narrower than that of [`Value::Int`], [`Value::Float`] or
+/// [`Value::Bytes`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Exact {
+    Int8(i8),
+    UInt8(u8),
+    Int16(i16),
+    UInt16(u16),
+    Int32(i32),
+    UInt32(u32),
+    Float32(f32),
+    /// The number `value` / 10^`scale`.
+    Decimal {
+        scale: u8,
+        value: u32,
+    },
+    /// A long string that is not UTF-8.
+    LongString(Bytes),
+}
+
+impl Exact {
+    /// Returns the value in the type that every reader knows.
+    pub fn widened(&self) -> Value {
+        match self {
+            Exact::Int8(it) => Value::Int((*it).into()),
+            Exact::UInt8(it) => Value::Int((*it).into()),
+            Exact::Int16(it) => Value::Int((*it).into()),
+            Exact::UInt16(it) => Value::Int((*it).into()),
+            Exact::Int32(it) => Value::Int((*it).into()),
+            Exact::UInt32(it) => Value::Int((*it).into()),
+            Exact::Float32(it) => Value::Float((*it).into()),
+            Exact::Decimal { scale, value } => Value::Float(f64::from(*value) / 10f64.powi((*scale).into())),
+            Exact::LongString(it) => Value::Bytes(it.clone()),
+        }
+    }
 }
 
 impl Value {
+    /// Returns the value, if it is an integer of any width.
+    pub fn as_int(&self) -> Option<i64> {
+        match self {
+            Value::Int(it) => Some(*it),
+            Value::Exact(exact) => exact.widened().as_int(),
+            _ => None,
+        }
+    }
+
     /// Returns the value as text, if it is text or bytes in UTF-8.
     pub fn as_text(&self) -> Option<&str> {
         match self {
@@ -155,7 +202,8 @@ impl Value {
             bytes += match value {
                 Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Timestamp(_) => 0,
                 Value::Text(text) => ALLOCATION + text.capacity(),
-                Value::Bytes(bytes) => ALLOCATION + bytes.len(),
+                Value::Bytes(bytes) | Value::Exact(Exact::LongString(bytes)) => ALLOCATION + bytes.len(),
+                Value::Exact(_) => 0,
                 Value::List(values) => {
                     rest.extend(values);
                     ALLOCATION + values.capacity() * size_of::<Value>()
@@ -221,11 +269,13 @@ impl Message {
             // Every header of a record becomes an attribute. Of an AMQP message only headers that
             // already are attributes do.
             Origin::Kafka(_) => true,
-            Origin::Rabbitmq(_) => matches!(value, Value::Text(_) | Value::Bytes(_)),
+            Origin::Rabbitmq(_) => {
+                matches!(value, Value::Text(_) | Value::Bytes(_) | Value::Exact(Exact::LongString(_)))
+            }
         };
         let text = match value {
             Value::Text(text) => text.len(),
-            Value::Bytes(bytes) => bytes.len(),
+            Value::Bytes(bytes) | Value::Exact(Exact::LongString(bytes)) => bytes.len(),
             _ => 24,
         };
         if is_attribute { ATTRIBUTE + name.len() + text } else { 0 }
@@ -245,6 +295,16 @@ impl Message {
         let has = |name: &str| self.header(name).is_some();
         let tells_of_another = (has(own::ORIGIN) || has(own::REPLY)) && !has(own::COPY);
         self.header(name).filter(|_| !tells_of_another)
+    }
+}
+
+impl Message {
+    /// Returns the number of dead letters and replies that led to this message.
+    pub fn hops(&self) -> u32 {
+        let Some(value) = self.header(own::HOPS) else { return 0 };
+        let text = || value.as_text().and_then(|text| text.parse().ok());
+        let hops = value.as_int().or_else(text).unwrap_or(0);
+        u32::try_from(hops).unwrap_or(0)
     }
 }
 

@@ -32,4 +32,4 @@ pub use decode::{DecodeError, Defect, Parts, decode, decode_response, is_structu
 pub use encoded::{Attempt, EncodedEvent, Redelivered};
 pub use encoder::{EncodeError, Encoder, Settings, SettingsError};
 pub use extension::{NameError, Overrides, OverridesError};
-pub use message::{KafkaOrigin, MAX_DEPTH, Message, Origin, Properties, RabbitmqOrigin, Value};
+pub use message::{Exact, KafkaOrigin, MAX_DEPTH, Message, Origin, Properties, RabbitmqOrigin, Value};

@@ -18,5 +18,7 @@ pub const SEAL: &str = "longhaul-seal";
 pub const COPIED_ID: &str = "longhaul-copied-id";
 /// Marks a dead letter, and tells where its item came from.
 pub const ORIGIN: &str = "longhaul-origin";
+/// The number of dead letters and replies that led to this message, if longhaul wrote it.
+pub const HOPS: &str = "longhaul-hops";
 /// Marks a reply.
 pub const REPLY: &str = "longhaul-reply";

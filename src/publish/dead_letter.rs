@@ -13,7 +13,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde_json::Value as Json;
 
-use super::{Broker, Outgoing, PublishError, Publisher, http, is_bookkeeping};
+use super::{Broker, HOPS_MAX, Outgoing, PublishError, Publisher, http, is_bookkeeping, next_hop};
 use crate::delivery::Reason;
 use crate::event::{EncodedEvent, KafkaOrigin, Message, Origin, Properties, Value, own};
 
@@ -81,6 +81,7 @@ impl Target {
         letter: &Letter,
         event: impl FnOnce() -> Result<EncodedEvent, String>,
     ) -> Result<(), PublishError> {
+        next_hop(&letter.message, HOPS_MAX + 1, "dead_letter")?;
         let first = match self.write_whole(letter, event).await {
             Err(error) if !error.is_transient() => error,
             result => return result,
@@ -188,6 +189,7 @@ impl Letter {
         let mut about = vec![
             text(own::ID, self.event_id.clone()),
             (own::ATTEMPTS.to_owned(), Value::Int(self.attempts.into())),
+            (own::HOPS.to_owned(), Value::Int(self.message.hops().saturating_add(1).into())),
             text(own::ORIGIN, origin(&self.message.origin)),
             text("longhaul-reason", self.reason.to_string()),
             text("longhaul-time", time(self.time)),

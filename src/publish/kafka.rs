@@ -15,7 +15,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use super::{Outgoing, PublishError};
 use crate::connect;
 use crate::connect::kafka::Cluster;
-use crate::event::Value;
+use crate::event::{Exact, Value};
 
 /// How long a write may take in all, librdkafka's own retries included.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -197,7 +197,7 @@ fn headers(headers: &[(String, Value)]) -> OwnedHeaders {
         let value = match value {
             Value::Null => None,
             Value::Text(text) => Some(text.as_bytes()),
-            Value::Bytes(bytes) => Some(bytes.as_ref()),
+            Value::Bytes(bytes) | Value::Exact(Exact::LongString(bytes)) => Some(bytes.as_ref()),
             other => {
                 text = plain(other);
                 Some(text.as_bytes())
@@ -213,6 +213,7 @@ fn plain(value: &Value) -> String {
         Value::Int(number) => number.to_string(),
         Value::Float(number) => number.to_string(),
         Value::Timestamp(seconds) => seconds.to_string(),
+        Value::Exact(exact) => plain(&exact.widened()),
         other => format!("{other:?}"),
     }
 }

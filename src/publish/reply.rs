@@ -11,7 +11,7 @@ use ::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use cloudevents::AttributesReader;
 
-use super::{Broker, Outgoing, PublishError, Publisher};
+use super::{Broker, HOPS_MAX, Outgoing, PublishError, Publisher, next_hop};
 use crate::event::{
     Message, Origin, Properties, Value, decode_response, is_structured, key, own, response_attributes,
 };
@@ -89,7 +89,8 @@ impl Target {
                         of headers), so that only its beginning is there; raise the limit or answer with less";
             return Err(PublishError::too_large(what));
         }
-        Ok(Some(self.outgoing(answer, self.event(answer)?)))
+        let hops = next_hop(answer.item, HOPS_MAX, "reply")?;
+        Ok(Some(self.outgoing(answer, self.event(answer)?, hops)))
     }
 
     fn event(&self, answer: &AnsweredItem<'_>) -> Result<Event, PublishError> {
@@ -139,7 +140,7 @@ impl Target {
         Ok(Event { attributes, content_type, content_encoding, id, key: None })
     }
 
-    fn outgoing(&self, answer: &AnsweredItem<'_>, event: Event) -> Outgoing {
+    fn outgoing(&self, answer: &AnsweredItem<'_>, event: Event, hops: u32) -> Outgoing {
         let Event { attributes, content_type, content_encoding, id, key } = event;
         let (key_of_item, correlation_id) = match &answer.item.origin {
             Origin::Kafka(origin) => (origin.key.clone(), None),
@@ -158,7 +159,8 @@ impl Target {
             names.into_iter().zip(in_headers).filter_map(|(name, value)| Some((name.to_owned(), value?)));
         let id_of_item = (own::ID.to_owned(), answer.event_id.to_owned());
         let mark = (own::REPLY.to_owned(), "true".to_owned());
-        let headers = attributes.chain(own).chain([id_of_item, mark]);
+        let hops = (own::HOPS.to_owned(), hops.to_string());
+        let headers = attributes.chain(own).chain([id_of_item, mark, hops]);
         Outgoing {
             body: answer.body.clone(),
             is_null: false,

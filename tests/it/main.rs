@@ -11,6 +11,7 @@ mod fuzz;
 mod kafka;
 mod kpa;
 mod manifests;
+mod memory;
 mod plan;
 mod rabbitmq;
 mod reply;

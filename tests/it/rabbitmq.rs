@@ -1,11 +1,12 @@
 //! Tests RabbitMQ's own behaviour: sessions, refusals, topology and messages of every kind.
 
 mod identity;
+mod loops;
 mod odd_messages;
 mod problems;
 mod publisher;
-mod random;
-mod raw;
+pub mod random;
+pub mod raw;
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,9 @@
 //! Converts AMQP field tables and properties to and from types that are independent of the broker.
 
 use lapin::BasicProperties;
-use lapin::types::{AMQPValue, ByteArray, FieldArray, FieldTable, ShortString};
+use lapin::types::{AMQPValue, ByteArray, DecimalValue, FieldArray, FieldTable, ShortString};
 
-use crate::event::{Properties, Value};
+use crate::event::{Exact, Properties, Value};
 
 /// A name or property that AMQP cannot hold.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,25 +13,25 @@ pub struct TooLong {
     pub bytes: usize,
 }
 
-/// Converts a value. All of AMQP's number types become `Int` or `Float`. A long string becomes text
-/// if it is UTF-8.
+/// Converts a value. [`amqp_value`] makes the same type again. A long string becomes text if it is
+/// UTF-8.
 pub fn value(value: &AMQPValue) -> Value {
     match value {
         AMQPValue::Boolean(it) => Value::Bool(*it),
-        AMQPValue::ShortShortInt(it) => Value::Int((*it).into()),
-        AMQPValue::ShortShortUInt(it) => Value::Int((*it).into()),
-        AMQPValue::ShortInt(it) => Value::Int((*it).into()),
-        AMQPValue::ShortUInt(it) => Value::Int((*it).into()),
-        AMQPValue::LongInt(it) => Value::Int((*it).into()),
-        AMQPValue::LongUInt(it) => Value::Int((*it).into()),
+        AMQPValue::ShortShortInt(it) => Value::Exact(Exact::Int8(*it)),
+        AMQPValue::ShortShortUInt(it) => Value::Exact(Exact::UInt8(*it)),
+        AMQPValue::ShortInt(it) => Value::Exact(Exact::Int16(*it)),
+        AMQPValue::ShortUInt(it) => Value::Exact(Exact::UInt16(*it)),
+        AMQPValue::LongInt(it) => Value::Exact(Exact::Int32(*it)),
+        AMQPValue::LongUInt(it) => Value::Exact(Exact::UInt32(*it)),
         AMQPValue::LongLongInt(it) => Value::Int(*it),
-        AMQPValue::Float(it) => Value::Float((*it).into()),
+        AMQPValue::Float(it) => Value::Exact(Exact::Float32(*it)),
         AMQPValue::Double(it) => Value::Float(*it),
-        AMQPValue::DecimalValue(it) => Value::Float(f64::from(it.value) / 10f64.powi(it.scale.into())),
+        AMQPValue::DecimalValue(it) => Value::Exact(Exact::Decimal { scale: it.scale, value: it.value }),
         AMQPValue::ShortString(it) => Value::Text(it.to_string()),
         AMQPValue::LongString(it) => match std::str::from_utf8(it.as_bytes()) {
             Ok(text) => Value::Text(text.to_owned()),
-            Err(_) => Value::Bytes(it.as_bytes().to_vec().into()),
+            Err(_) => Value::Exact(Exact::LongString(it.as_bytes().to_vec().into())),
         },
         AMQPValue::ByteArray(it) => Value::Bytes(it.as_slice().to_vec().into()),
         AMQPValue::Timestamp(it) => Value::Timestamp(*it),
@@ -59,7 +59,24 @@ pub fn amqp_value(value: &Value) -> Result<AMQPValue, TooLong> {
             AMQPValue::FieldArray(FieldArray::from(values?))
         }
         Value::Table(it) => AMQPValue::FieldTable(table(it)?),
+        Value::Exact(it) => exact(it),
     })
+}
+
+fn exact(value: &Exact) -> AMQPValue {
+    match value {
+        Exact::Int8(it) => AMQPValue::ShortShortInt(*it),
+        Exact::UInt8(it) => AMQPValue::ShortShortUInt(*it),
+        Exact::Int16(it) => AMQPValue::ShortInt(*it),
+        Exact::UInt16(it) => AMQPValue::ShortUInt(*it),
+        Exact::Int32(it) => AMQPValue::LongInt(*it),
+        Exact::UInt32(it) => AMQPValue::LongUInt(*it),
+        Exact::Float32(it) => AMQPValue::Float(*it),
+        Exact::Decimal { scale, value } => {
+            AMQPValue::DecimalValue(DecimalValue { scale: *scale, value: *value })
+        }
+        Exact::LongString(it) => AMQPValue::LongString(it.to_vec().into()),
+    }
 }
 
 /// Converts headers. AMQP has each name once, so the last value of a repeated name stays.
@@ -114,6 +131,21 @@ pub fn short(what: &str, text: &str) -> Result<ShortString, TooLong> {
 mod tests {
     use super::*;
 
+    fn exact_values() -> Vec<Value> {
+        let values = [
+            Exact::Int8(i8::MIN),
+            Exact::UInt8(u8::MAX),
+            Exact::Int16(i16::MIN),
+            Exact::UInt16(u16::MAX),
+            Exact::Int32(i32::MIN),
+            Exact::UInt32(u32::MAX),
+            Exact::Float32(0.1),
+            Exact::Decimal { scale: 2, value: u32::MAX },
+            Exact::LongString(vec![0xff].into()),
+        ];
+        values.map(Value::Exact).into()
+    }
+
     #[test]
     fn every_kind_of_value_survives_both_ways() {
         let headers = vec![
@@ -122,6 +154,7 @@ mod tests {
             ("float".to_owned(), Value::Float(0.1)),
             ("int".to_owned(), Value::Int(i64::MIN)),
             ("list".to_owned(), Value::List(vec![Value::Null, Value::Text("é".into())])),
+            ("narrow".to_owned(), Value::List(exact_values())),
             ("table".to_owned(), Value::Table(vec![("t".to_owned(), Value::Timestamp(u64::MAX))])),
         ];
         let made = table(&headers).unwrap();

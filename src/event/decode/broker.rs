@@ -104,6 +104,7 @@ fn attribute_value(value: &Value) -> Option<MessageAttributeValue> {
     match value {
         Value::Null | Value::List(_) | Value::Table(_) => None,
         Value::Bool(value) => Some(MessageAttributeValue::Boolean(*value)),
+        Value::Exact(exact) => attribute_value(&exact.widened()),
         Value::Int(value) => Some(MessageAttributeValue::Integer(*value)),
         Value::Float(value) => Some(MessageAttributeValue::String(value.to_string())),
         Value::Text(value) => Some(MessageAttributeValue::String(value.clone())),

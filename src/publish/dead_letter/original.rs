@@ -10,7 +10,7 @@ use serde::ser::{Error as _, Serializer};
 use serde::{Deserialize, Serialize};
 
 use super::is_ours;
-use crate::event::{Message, Origin, Properties, Value};
+use crate::event::{Exact, Message, Origin, Properties, Value};
 use crate::publish::Broker;
 
 /// The members of the header that are needed. A source limits the depth of lists and tables in it
@@ -51,6 +51,18 @@ pub(super) enum Typed {
     Timestamp(u64),
     List(Vec<Typed>),
     Table(Vec<(String, Typed)>),
+    I8(i8),
+    U8(u8),
+    I16(i16),
+    U16(u16),
+    I32(i32),
+    U32(u32),
+    /// The bits of the number.
+    F32(u32),
+    /// The scale and the value.
+    Decimal(u8, u32),
+    /// In base64.
+    LongString(String),
 }
 
 impl Original {
@@ -123,10 +135,27 @@ impl From<&Value> for Typed {
             Value::Text(it) => Typed::Text(it.clone()),
             Value::Bytes(it) => Typed::Bytes(BASE64_STANDARD.encode(it)),
             Value::Timestamp(it) => Typed::Timestamp(*it),
+            Value::Exact(it) => it.into(),
             Value::List(it) => Typed::List(it.iter().map(Typed::from).collect()),
             Value::Table(it) => {
                 Typed::Table(it.iter().map(|(name, value)| (name.clone(), value.into())).collect())
             }
+        }
+    }
+}
+
+impl From<&Exact> for Typed {
+    fn from(value: &Exact) -> Self {
+        match value {
+            Exact::Int8(it) => Typed::I8(*it),
+            Exact::UInt8(it) => Typed::U8(*it),
+            Exact::Int16(it) => Typed::I16(*it),
+            Exact::UInt16(it) => Typed::U16(*it),
+            Exact::Int32(it) => Typed::I32(*it),
+            Exact::UInt32(it) => Typed::U32(*it),
+            Exact::Float32(it) => Typed::F32(it.to_bits()),
+            Exact::Decimal { scale, value } => Typed::Decimal(*scale, *value),
+            Exact::LongString(it) => Typed::LongString(BASE64_STANDARD.encode(it)),
         }
     }
 }
@@ -145,6 +174,15 @@ impl TryFrom<Typed> for Value {
             Typed::Timestamp(it) => Value::Timestamp(it),
             Typed::List(it) => Value::List(it.into_iter().map(Value::try_from).collect::<Result<_, _>>()?),
             Typed::Table(it) => Value::Table(headers(it)?),
+            Typed::I8(it) => Value::Exact(Exact::Int8(it)),
+            Typed::U8(it) => Value::Exact(Exact::UInt8(it)),
+            Typed::I16(it) => Value::Exact(Exact::Int16(it)),
+            Typed::U16(it) => Value::Exact(Exact::UInt16(it)),
+            Typed::I32(it) => Value::Exact(Exact::Int32(it)),
+            Typed::U32(it) => Value::Exact(Exact::UInt32(it)),
+            Typed::F32(it) => Value::Exact(Exact::Float32(f32::from_bits(it))),
+            Typed::Decimal(scale, value) => Value::Exact(Exact::Decimal { scale, value }),
+            Typed::LongString(it) => Value::Exact(Exact::LongString(BASE64_STANDARD.decode(it)?.into())),
         })
     }
 }

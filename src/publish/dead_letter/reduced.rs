@@ -7,7 +7,7 @@ use ::http::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 
 use super::{LEFT_OUT_HEADER, Letter, is_ours, origin};
-use crate::event::{Origin, Properties, Value, attribute_headers, own};
+use crate::event::{Exact, Origin, Properties, Value, attribute_headers, own};
 use crate::publish::{Broker, Outgoing};
 
 /// The most bytes of a short string in AMQP.
@@ -142,6 +142,7 @@ impl Letter {
         let mut about = vec![
             text(own::ID, &self.event_id),
             (own::ATTEMPTS.to_owned(), Value::Int(self.attempts.into())),
+            (own::HOPS.to_owned(), Value::Int(self.message.hops().saturating_add(1).into())),
             text(own::ORIGIN, &origin(&self.message.origin)),
             text("longhaul-reason", &self.reason.to_string()),
             text("longhaul-time", &super::time(self.time)),
@@ -193,7 +194,7 @@ fn cut(text: &str, most: usize) -> &str {
 fn size(value: &Value) -> usize {
     match value {
         Value::Text(text) => text.len(),
-        Value::Bytes(bytes) => bytes.len(),
+        Value::Bytes(bytes) | Value::Exact(Exact::LongString(bytes)) => bytes.len(),
         Value::List(values) => values.iter().map(|value| 8 + size(value)).sum(),
         Value::Table(members) => members.iter().map(|(name, value)| 8 + name.len() + size(value)).sum(),
         _ => 8,

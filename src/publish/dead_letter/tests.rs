@@ -45,6 +45,7 @@ fn keeps_the_item_and_says_why() {
         ("shop", Value::Bytes(vec![0xff].into())),
         ("longhaul-id", Value::Text("event-7".into())),
         ("longhaul-attempts", Value::Int(5)),
+        ("longhaul-hops", Value::Int(1)),
         ("longhaul-origin", Value::Text("rabbitmq/thumbs".into())),
         ("longhaul-reason", Value::Text("attempts".into())),
         ("longhaul-code", Value::Int(502)),

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::limit::Limit;
 use crate::connect::rabbitmq::{Connection, readable, table};
 use crate::delivery::{self, DeliveryId, Epoch, Identity, Mark, Outline};
-use crate::event::{Message, Origin, Properties, RabbitmqOrigin, Value, own};
+use crate::event::{Exact, Message, Origin, Properties, RabbitmqOrigin, Value, own};
 use crate::source::Delivery;
 
 /// Reads the deliveries of one session.
@@ -130,8 +130,10 @@ fn attempts_before(message: &Message) -> u32 {
     let is_copy = message.header(own::COPY).and_then(Value::as_text).and_then(Mark::parse).is_some();
     let ours = if is_copy { message.own_header(own::ATTEMPTS) } else { None };
     match ours.or_else(|| message.header("x-delivery-count")) {
-        Some(Value::Int(count)) => u32::try_from(*count).unwrap_or(0),
-        Some(value) => value.as_text().and_then(|text| text.parse().ok()).unwrap_or(0),
+        Some(value) => match value.as_int() {
+            Some(count) => u32::try_from(count).unwrap_or(0),
+            None => value.as_text().and_then(|text| text.parse().ok()).unwrap_or(0),
+        },
         None => 0,
     }
 }
@@ -139,9 +141,23 @@ fn attempts_before(message: &Message) -> u32 {
 /// Returns how often the item went back to the queue, if the queue counts returns. From RabbitMQ
 /// 4.3 on, a lost connection counts and a returned delivery does not.
 fn returns(message: &Message) -> u32 {
-    match message.header("x-delivery-count") {
-        Some(Value::Int(count)) => u32::try_from(*count).unwrap_or(0),
-        _ => 0,
+    let count = message.header("x-delivery-count").and_then(Value::as_int);
+    count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0)
+}
+
+/// Returns a number for the type.
+fn exact(value: &Exact) -> u8 {
+    match value {
+        Exact::Int8(_) => 0,
+        Exact::UInt8(_) => 1,
+        Exact::Int16(_) => 2,
+        Exact::UInt16(_) => 3,
+        Exact::Int32(_) => 4,
+        Exact::UInt32(_) => 5,
+        Exact::Float32(_) => 6,
+        // Two numbers with different scales can have the same value.
+        Exact::Decimal { scale, .. } => 64u8.wrapping_add(*scale),
+        Exact::LongString(_) => 7,
     }
 }
 
@@ -195,6 +211,10 @@ impl Fields {
             Value::List(it) => {
                 self.number(7, (it.len() as u64).to_be_bytes());
                 it.iter().for_each(|value| self.value(value));
+            }
+            Value::Exact(it) => {
+                self.0.update([9, exact(it)]);
+                self.value(&it.widened());
             }
             Value::Table(it) => {
                 self.number(8, (it.len() as u64).to_be_bytes());

@@ -5,24 +5,41 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use longhaul::config::RabbitmqTarget;
+use longhaul::config::{QueueKind, RabbitmqTarget};
 use longhaul::connect::kafka::Cluster;
 use longhaul::delivery::Reason;
-use longhaul::event::{KafkaOrigin, Message, Origin, Properties, RabbitmqOrigin, Value};
+use longhaul::event::{Exact, KafkaOrigin, Message, Origin, Properties, RabbitmqOrigin, Value};
 use longhaul::publish::dead_letter::{Letter, Place, Restored, restore};
 use longhaul::publish::{self, Broker, Outgoing, Publisher};
 
 use crate::run::backlog::{Backlog, Kafka, Rabbitmq};
-use crate::support::rabbitmq::connection;
+use crate::support::rabbitmq::{Queue, brokers, connection};
 use crate::support::within;
 
 const BODY: &[u8] = &[0xff, 0x00, b'\n'];
+
+/// Returns a value of each AMQP type that is narrower than a common type.
+fn exact_values() -> Vec<Value> {
+    let values = [
+        Exact::Int8(i8::MIN),
+        Exact::UInt8(u8::MAX),
+        Exact::Int16(i16::MIN),
+        Exact::UInt16(u16::MAX),
+        Exact::Int32(i32::MIN),
+        Exact::UInt32(u32::MAX),
+        Exact::Float32(0.1),
+        Exact::Decimal { scale: 2, value: u32::MAX },
+        Exact::LongString(Bytes::from_static(&[0xff, 0x00])),
+    ];
+    values.map(Value::Exact).into()
+}
 
 /// Returns a RabbitMQ item with every kind of header and property, and its restored form.
 fn of_rabbitmq() -> (Message, Restored) {
     let headers = vec![
         ("bool".to_owned(), Value::Bool(true)),
         ("bytes".to_owned(), Value::Bytes(Bytes::from_static(&[0xfe, 0x00]))),
+        ("exact".to_owned(), Value::List(exact_values())),
         ("float".to_owned(), Value::Float(0.1)),
         ("int".to_owned(), Value::Int(i64::MIN)),
         ("list".to_owned(), Value::List(vec![Value::Null, Value::Text("é".to_owned())])),
@@ -135,11 +152,13 @@ fn tombstone() -> (Message, Restored) {
 
 #[tokio::test]
 async fn through_rabbitmq() {
-    let graveyard = Rabbitmq::create().await;
-    let target = RabbitmqTarget { queue: Some(graveyard.0.name.clone()), ..Default::default() };
-    let publisher = publish::rabbitmq::Publisher::new(connection(&graveyard.0.url), &target);
-    through(&publisher, Broker::Rabbitmq, &graveyard).await;
-    graveyard.remove().await;
+    for url in brokers() {
+        let graveyard = Rabbitmq::of(Queue::create(&url, QueueKind::Quorum).await);
+        let target = RabbitmqTarget { queue: Some(graveyard.0.name.clone()), ..Default::default() };
+        let publisher = publish::rabbitmq::Publisher::new(connection(&url), &target);
+        through(&publisher, Broker::Rabbitmq, &graveyard).await;
+        graveyard.remove().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use longhaul::config::QueueKind;
+use longhaul::connect::rabbitmq::table;
 use longhaul::delivery::{Mark, Settlement};
-use longhaul::event::Origin;
+use longhaul::event::{Origin, Value};
 use longhaul::publish::Publisher as _;
 use longhaul::publish::copy::{Parked, copy};
 use longhaul::publish::rabbitmq::Publisher;
@@ -73,11 +74,20 @@ async fn copied(copies: &Queue, to_copies: &Publisher, delivery: &Delivery) {
     assert_eq!(written.data, delivery.message.body);
     let id = written.properties.message_id().as_ref().map(|id| id.as_str().to_owned());
     assert_eq!(id, origin.properties.message_id);
+    // Every header has its type again.
+    let is_brokers = |name: &str| name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("x-"));
+    let ours = ["longhaul-id", "longhaul-attempts", "longhaul-copy", "longhaul-seal", "longhaul-copied-id"];
+    let kept = |headers: &[(String, Value)]| -> Vec<(String, Value)> {
+        let kept = headers.iter().filter(|(name, _)| !is_brokers(name) && !ours.contains(&name.as_str()));
+        kept.cloned().collect()
+    };
+    let made = written.properties.headers().as_ref().map(table::headers).unwrap_or_default();
+    assert_eq!(kept(&made), kept(&delivery.message.headers));
 }
 
 /// Returns flags and properties, without those that the server checks itself (expiration, user_id,
 /// delivery_mode).
-fn properties(random: &mut fastrand::Rng) -> Vec<u8> {
+pub fn properties(random: &mut fastrand::Rng) -> Vec<u8> {
     let mut flags = 0u16;
     let mut made = Vec::new();
     for (bit, kind) in [

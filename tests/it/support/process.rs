@@ -36,6 +36,16 @@ impl Longhaul {
 
     /// Starts it with a limit of open files.
     pub fn run_limited(config: &str, files: u32) -> Self {
+        Longhaul::run_after(config, &format!("ulimit -n {files}"))
+    }
+
+    /// The same with a limit of open files that the program may raise.
+    pub fn run_with_soft_limit(config: &str, files: u32) -> Self {
+        Longhaul::run_after(config, &format!("ulimit -Sn {files}"))
+    }
+
+    /// The same after a command of the shell.
+    fn run_after(config: &str, command_before: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("longhaul.yaml");
         std::fs::write(&file, config).unwrap();
@@ -43,7 +53,7 @@ impl Longhaul {
         let mut command = Command::new("sh");
         command
             .arg("-c")
-            .arg(format!("ulimit -n {files}; exec \"$0\" run -c \"$1\""))
+            .arg(format!("{command_before}; exec \"$0\" run -c \"$1\""))
             .arg(env!("CARGO_BIN_EXE_longhaul"))
             .arg(&file)
             .stderr(lines)
@@ -54,6 +64,15 @@ impl Longhaul {
 
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// The largest resident memory so far, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let pid = self.child.id().expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux");
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        kilobytes * 1024
     }
 
     pub fn terminate(&self) {
