@@ -17,6 +17,7 @@
 //!   worked off.
 //! * [`worker`]: the other side of the request: runs any program as a worker. It uses no other
 //!   module of longhaul.
+//! * [`tools`]: the work of the commands around a bridge: enqueue, dead letters, the doctor.
 //! * [`app`]: builds and runs all parts; [`cli`]: the commands.
 //!
 //! The crate `longhaul-places` reads YAML and knows the place of each mistake; [`config`] uses it.
@@ -39,6 +40,7 @@ pub mod publish;
 pub mod sink;
 pub mod source;
 pub mod telemetry;
+pub mod tools;
 pub mod view;
 pub mod worker;
 

@@ -21,7 +21,7 @@ pub(super) fn source(pipeline: &config::Pipeline, peers: bool) -> Result<AnySour
     let name = &pipeline.name;
     if let Some(rabbitmq) = &pipeline.source.rabbitmq {
         let shown = format!("longhaul {name} (consume)");
-        let url = address(&rabbitmq.url);
+        let url = connect::rabbitmq::address(&rabbitmq.url);
         let mut settings = source::rabbitmq::Settings::new(rabbitmq, url, pipeline.max_in_flight, &shown);
         // An item may wait this long before it starts, and may then run this long.
         settings.ack_timeout = pipeline.sink.timeout.get() + pipeline.retry.not_started_for.get();
@@ -54,7 +54,11 @@ pub(super) fn source(pipeline: &config::Pipeline, peers: bool) -> Result<AnySour
 pub(super) fn copies(pipeline: &config::Pipeline) -> Result<Option<Copies>, BuildError> {
     let Some(source) = &pipeline.source.rabbitmq else { return Ok(None) };
     let name = format!("longhaul {} (copies)", pipeline.name);
-    let connection = connect::rabbitmq::Settings { url: address(&source.url), tls: source.tls.clone(), name };
+    let connection = connect::rabbitmq::Settings {
+        url: connect::rabbitmq::address(&source.url),
+        tls: source.tls.clone(),
+        name,
+    };
     let queue =
         config::RabbitmqTarget { queue: Some(source.queue.clone()), ..config::RabbitmqTarget::default() };
     let publisher = publish::rabbitmq::Publisher::new(connection, &queue);
@@ -111,7 +115,7 @@ pub(super) fn publisher(
             _ => target.tls.clone(),
         };
         let name = format!("longhaul {name} (publish)");
-        let connection = connect::rabbitmq::Settings { url: address(url), tls, name };
+        let connection = connect::rabbitmq::Settings { url: connect::rabbitmq::address(url), tls, name };
         return Ok(Arc::new(publish::rabbitmq::Publisher::new(connection, target)));
     }
     let Some(target) = kafka else {
@@ -157,22 +161,6 @@ fn cluster(
     servers: &[String],
     options: &BTreeMap<String, Secret>,
 ) -> Result<Cluster, BuildError> {
-    let given = options.clone();
-    let resolve = move || -> Result<Vec<(String, String)>, String> {
-        let one = |(name, value): (&String, &Secret)| match value.resolve() {
-            Ok(value) => Ok((name.clone(), value)),
-            Err(error) => Err(format!("options.{name}: {error}")),
-        };
-        given.iter().map(one).collect()
-    };
-    let options = resolve().map_err(|error| {
-        BuildError::config(pipeline, error, "set the variable, or make the file readable")
-    })?;
-    Ok(Cluster { bootstrap_servers: servers.to_vec(), options, reread: Some(Arc::new(resolve)) })
-}
-
-/// Makes an address that is read again at each connect, so that a rotated password is used.
-fn address(url: &Secret) -> connect::rabbitmq::Url {
-    let url = url.clone();
-    Arc::new(move || url.resolve().map_err(|error| error.to_string()))
+    Cluster::of(servers, options)
+        .map_err(|error| BuildError::config(pipeline, error, "set the variable, or make the file readable"))
 }

@@ -1,13 +1,153 @@
 //! `longhaul check`: all mistakes of a configuration file in one run, without a broker.
 //!
-//! It builds every part that `run` builds, so that it accepts nothing that `run` refuses.
+//! It builds every part that `run` builds, so that it accepts nothing that `run` refuses. With
+//! `--connect` it also examines the brokers, the service and the chain of timeouts.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::exit;
+use super::tools::{self, End};
+use super::{ConfigFile, exit};
 use crate::app::App;
-use crate::config::{self, Config, Env, LoadError};
+use crate::config::{self, Config, Env, LoadError, process_env};
+use crate::tools::doctor::{self, Finding, Manifests, Severity};
+
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Also examine the brokers, the service and the chain of timeouts. Nothing is changed; the
+    /// service gets two HEAD requests.
+    #[arg(long, env = "LONGHAUL_CONNECT")]
+    connect: bool,
+    /// Manifests for the chain of timeouts: the Knative Service, the ConfigMap config-defaults, and
+    /// the Deployments of the bridge, the activator and the ingress. May be repeated.
+    #[arg(short = 'f', long = "file", env = "LONGHAUL_FILE", value_name = "FILE", requires = "connect")]
+    manifests: Vec<PathBuf>,
+    /// The longest time that the bridge may be down, for the retention of topics and offsets.
+    #[arg(long, env = "LONGHAUL_OUTAGE", default_value = "24h", value_name = "DURATION", value_parser = super::duration)]
+    outage: Duration,
+    /// RabbitMQ's management API, for policies and members [default: port 15672 of the broker]
+    #[arg(long, env = "LONGHAUL_MANAGEMENT", value_name = "URL")]
+    management: Option<String>,
+    /// Print JSON.
+    #[arg(long, env = "LONGHAUL_JSON")]
+    json: bool,
+}
+
+/// The offline check, and the examination if it is asked for.
+///
+/// The exit code reflects the worst finding: 0 for none, 1 for a warning, 69 or 78 for an error.
+///
+/// # Errors
+/// If `out` or `err` cannot be written.
+pub fn carry_out(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
+    if !options.connect && !options.json {
+        return run(&options.file.path(), out, err, &process_env);
+    }
+    let file = options.file.path();
+    let mut mistakes = Vec::new();
+    let (config, code) = offline(&file, &mut mistakes)?;
+    let text = String::from_utf8_lossy(&mistakes).into_owned();
+    let mut findings = Vec::new();
+    if !options.json {
+        err.write_all(text.as_bytes())?;
+    }
+    if let Some(config) = config.filter(|_| options.connect && code == exit::OK) {
+        let result = tools::work(async |stop| {
+            findings = examine(options, &config, &stop).await?;
+            Ok(exit::OK)
+        });
+        let code = tools::finish(result, err)?;
+        if code != exit::OK {
+            return Ok(code);
+        }
+    } else if code != exit::OK && !options.json {
+        return Ok(code);
+    }
+    let code = if code == exit::OK { worst(&findings) } else { code };
+    if options.json {
+        let json = serde_json::json!({ "file": file, "exit": code, "offline": text, "findings": findings });
+        writeln!(out, "{json}")?;
+        return Ok(code);
+    }
+    for finding in &findings {
+        show(finding, out)?;
+    }
+    let count_of = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
+    let counts = [(Severity::Error, "error"), (Severity::Warning, "warning"), (Severity::Note, "note")]
+        .map(|(severity, noun)| count(count_of(severity), noun));
+    match findings.is_empty() {
+        true => writeln!(out, "{}: ok, every connection examined", file.display())?,
+        false => writeln!(out, "{}: {}", file.display(), counts.join(", "))?,
+    }
+    Ok(code)
+}
+
+async fn examine(
+    options: &Options,
+    config: &Config,
+    stop: &tokio_util::sync::CancellationToken,
+) -> Result<Vec<Finding>, End> {
+    let examined = doctor::Options {
+        outage: options.outage,
+        management: options.management.clone(),
+        manifests: Manifests::read(&options.manifests)?,
+    };
+    tokio::select! {
+        findings = doctor::examine(config, &examined, &process_env) => Ok(findings),
+        () = stop.cancelled() => Err(crate::tools::Failure::unavailable("interrupted", "run it again").into()),
+    }
+}
+
+/// Reads and builds the configuration; the mistakes and warnings go to `err`.
+fn offline(file: &Path, err: &mut Vec<u8>) -> io::Result<(Option<Config>, u8)> {
+    match config::read(file, &process_env) {
+        Ok(loaded) => {
+            if !loaded.warnings.list.is_empty() {
+                writeln!(err, "{}", loaded.warnings)?;
+            }
+            let refused = build(&loaded.config, err, &process_env)?;
+            let code = if refused > 0 { exit::CONFIG } else { exit::OK };
+            Ok((Some(loaded.config), code))
+        }
+        Err(LoadError::Mistakes(mistakes)) => {
+            writeln!(err, "{mistakes}")?;
+            Ok((None, exit::CONFIG))
+        }
+        Err(error @ LoadError::Unreadable { .. }) => {
+            writeln!(err, "error: {error}")?;
+            Ok((None, exit::CONFIG))
+        }
+    }
+}
+
+fn worst(findings: &[Finding]) -> u8 {
+    let errors = || findings.iter().filter(|finding| finding.severity == Severity::Error);
+    if errors().any(|finding| !finding.is_unavailable) {
+        exit::CONFIG
+    } else if errors().next().is_some() {
+        exit::UNAVAILABLE
+    } else if findings.iter().any(|finding| finding.severity == Severity::Warning) {
+        exit::WARNING
+    } else {
+        exit::OK
+    }
+}
+
+fn show(finding: &Finding, out: &mut dyn Write) -> io::Result<()> {
+    let word = match finding.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Note => "note",
+    };
+    let pipeline =
+        if finding.pipeline.is_empty() { String::new() } else { format!("{}: ", finding.pipeline) };
+    writeln!(out, "{word}: {pipeline}{}", finding.fact)?;
+    writeln!(out, "  consequence: {}", finding.consequence)?;
+    writeln!(out, "  help: {}", finding.fix)
+}
 
 /// Prints to `out` that the file is right, or to `err` its mistakes and warnings.
 ///

@@ -3,6 +3,8 @@
 use std::io::{self, Write};
 
 pub const OK: u8 = 0;
+/// Only warnings were found, by a command that examines something.
+pub const WARNING: u8 = 1;
 /// `EX_USAGE`: the command line is wrong.
 pub const USAGE: u8 = 64;
 /// `EX_UNAVAILABLE`: a broker refused for good, or a port is in use.

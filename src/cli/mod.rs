@@ -7,19 +7,22 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use longhaul_places::units::{Span, UnitError};
 
-use crate::config::process_env;
 use crate::knative::serve::guard;
 use crate::telemetry::{LogFilter, LogFormat, init_logging};
 
 pub mod check;
+pub mod dead_letter;
 #[cfg(feature = "kafka")]
 pub mod demo;
+pub mod enqueue;
 pub mod exit;
 pub mod plan;
 pub mod resume;
 pub mod run;
 pub mod schema;
 pub mod serve;
+mod tools;
+pub mod version;
 pub mod worker;
 
 /// Reads a duration in the syntax of the configuration file.
@@ -53,11 +56,15 @@ enum Command {
         #[command(flatten)]
         file: ConfigFile,
     },
-    /// Check a configuration file without a broker, and list all mistakes at once.
-    Check {
-        #[command(flatten)]
-        file: ConfigFile,
-    },
+    /// Check a configuration file, and list all mistakes at once; with --connect also the brokers,
+    /// the service and the chain of timeouts.
+    Check(check::Options),
+    /// Write items to the pipeline's queue or topic: lines, rows, files or a template, each with an
+    /// id, each confirmed, and resumed after an interruption.
+    Enqueue(Box<enqueue::Options>),
+    /// List dead letters, and bring them back to their origin.
+    #[command(subcommand)]
+    DeadLetter(dead_letter::Command),
     /// Print the JSON Schema of the configuration file.
     Schema(schema::Options),
     /// Close the breaker of a running pipeline.
@@ -70,6 +77,14 @@ enum Command {
     Serve(serve::Options),
     /// Run any program as a worker: an HTTP server that starts the command for each item.
     Worker(Box<worker::Options>),
+    /// Print the version, and the parts that this build has.
+    Version(version::Options),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        #[arg(value_enum, env = "LONGHAUL_SHELL")]
+        shell: clap_complete::Shell,
+    },
     #[command(name = guard::GUARD_COMMAND, hide = true)]
     WorkerGuard,
     #[command(name = guard::WORKER_COMMAND, hide = true)]
@@ -85,11 +100,23 @@ enum Command {
     Demo(demo::Options),
 }
 
-#[derive(Debug, clap::Args)]
+/// The files that are looked for if none is named.
+const DEFAULT_FILES: [&str; 2] = ["longhaul.yaml", "/etc/longhaul/longhaul.yaml"];
+
+#[derive(Clone, Debug, clap::Args)]
 struct ConfigFile {
-    /// The configuration file.
+    /// The configuration file; `-` is standard input [default: longhaul.yaml, else
+    /// /etc/longhaul/longhaul.yaml]
     #[arg(short, long = "config", env = "LONGHAUL_CONFIG", value_name = "FILE")]
-    config: PathBuf,
+    config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    fn path(&self) -> PathBuf {
+        let existing = || DEFAULT_FILES.iter().find(|file| std::path::Path::new(file).exists());
+        let default = || PathBuf::from(existing().unwrap_or(&DEFAULT_FILES[0]));
+        self.config.clone().unwrap_or_else(default)
+    }
 }
 
 /// Carries out the command line and returns the exit code.
@@ -109,12 +136,26 @@ pub fn main() -> io::Result<u8> {
     };
     let (mut out, mut err) = (io::stdout().lock(), io::stderr());
     match cli.command {
-        Command::Check { file } => return check::run(&file.config, &mut out, &mut err, &process_env),
         Command::Schema(options) => {
             schema::print(&options, &mut out)?;
             return Ok(exit::OK);
         }
         Command::Resume(options) => return resume::run(&options, &mut out, &mut err),
+        Command::Version(options) => {
+            version::print(&options, &mut out)?;
+            return Ok(exit::OK);
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(
+                shell,
+                &mut <Cli as clap::CommandFactory>::command(),
+                "longhaul",
+                &mut script,
+            );
+            io::Write::write_all(&mut out, &script)?;
+            return Ok(exit::OK);
+        }
         Command::Plan(options) => return plan::run(&options, &mut out, &mut err),
         Command::Worker(options) => {
             drop(out);
@@ -129,24 +170,41 @@ pub fn main() -> io::Result<u8> {
         }
         _ => drop(out),
     }
-    // The demo shows its own progress, and log lines would break it up.
-    #[cfg(feature = "kafka")]
-    let quiet = matches!(cli.command, Command::Demo(_))
+    // These commands show their own progress, and log lines would break it up.
+    let quiet = shows_progress(&cli.command)
         && std::env::var_os("LONGHAUL_LOG").is_none()
         && cli.log == LogFilter::default();
-    #[cfg(not(feature = "kafka"))]
-    let quiet = false;
     let filter = if quiet { LogFilter::errors() } else { cli.log };
     if let Err(error) = init_logging(cli.log_format, &filter) {
         exit::say(&mut err, &error, "use a level such as `info`, or `warn,longhaul=debug`")?;
         return Ok(exit::USAGE);
     }
     match cli.command {
-        Command::Run { file } => run::run(&file.config, &mut err),
+        Command::Run { file } => run::run(&file.path(), &mut err),
         #[cfg(feature = "kafka")]
         Command::Demo(options) => demo::run(&options, &mut io::stdout(), &mut err),
         Command::Serve(options) => serve::run(options, &mut err),
+        Command::Check(options) => check::carry_out(&options, &mut io::stdout(), &mut err),
+        Command::Enqueue(options) => enqueue::run(*options, &mut io::stdout(), &mut err),
+        Command::DeadLetter(command) => dead_letter::run(command, &mut io::stdout(), &mut err),
         // The other commands returned before the log was set up.
         _ => Ok(exit::OK),
+    }
+}
+
+fn shows_progress(command: &Command) -> bool {
+    match command {
+        Command::Check(_) | Command::Enqueue(_) | Command::DeadLetter(_) => true,
+        #[cfg(feature = "kafka")]
+        Command::Demo(_) => true,
+        _ => false,
+    }
+}
+
+/// `NAME=VALUE` on the command line.
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as NAME=VALUE".to_owned()),
     }
 }

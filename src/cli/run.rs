@@ -88,6 +88,14 @@ impl Signals {
         }
     }
 
+    /// The same without a log line, for a command that shows its own progress.
+    pub async fn stop_then_exit(mut self, stop: CancellationToken) {
+        self.next().await;
+        stop.cancel();
+        let number = self.next().await;
+        std::process::exit(128 + number);
+    }
+
     /// Drains after the first signal, and exits at the second, even if requests run.
     async fn drain_then_exit(mut self, drain: CancellationToken) {
         self.next().await;

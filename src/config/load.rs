@@ -1,7 +1,7 @@
 //! Turns the text of a configuration file into a [`Config`], or into the list of all its mistakes.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path as FilePath, PathBuf};
 
 use super::Env;
@@ -37,15 +37,25 @@ pub enum LoadError {
     Mistakes(#[from] Mistakes),
 }
 
-/// Reads and checks a file, with the features of this build.
+/// Reads and checks a file, with the features of this build. `-` is standard input.
 pub fn read(file: &FilePath, env: Env<'_>) -> Result<Loaded, LoadError> {
-    let bytes =
-        std::fs::read(file).map_err(|source| LoadError::Unreadable { file: file.to_owned(), source })?;
-    let name = file.display().to_string();
+    let is_input = file.as_os_str() == "-";
+    let bytes = if is_input { input() } else { std::fs::read(file) }
+        .map_err(|source| LoadError::Unreadable { file: file.to_owned(), source })?;
+    let name = if is_input { "standard input".to_owned() } else { file.display().to_string() };
     match std::str::from_utf8(&bytes) {
         Ok(text) => Ok(load(&name, text, Features::BUILD, env)?),
         Err(error) => Err(LoadError::Mistakes(not_utf8(&name, &bytes[..error.valid_up_to()]))),
     }
+}
+
+/// A configuration is never this large.
+const INPUT_BYTES: u64 = 16 * 1024 * 1024;
+
+fn input() -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    io::stdin().lock().take(INPUT_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Checks the text of a file and reads the files that its secrets name. `file` is used only as a

@@ -1,12 +1,13 @@
 //! Reaches a Kafka cluster: one librdkafka configuration for consumers and producers, and
 //! librdkafka's log lines in ours.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
-use crate::config::canonical_kafka_option;
+use crate::config::{Secret, canonical_kafka_option};
 
 /// The addresses of a cluster, and the user's librdkafka options with their secrets resolved.
 #[derive(Clone, Default)]
@@ -23,6 +24,23 @@ pub struct Cluster {
 pub type Reread = Arc<dyn Fn() -> Result<Vec<(String, String)>, String> + Send + Sync>;
 
 impl Cluster {
+    /// Makes a cluster whose options can be read again.
+    ///
+    /// # Errors
+    /// Names the option whose variable or file cannot be read.
+    pub fn of(servers: &[String], options: &BTreeMap<String, Secret>) -> Result<Cluster, String> {
+        let given = options.clone();
+        let resolve = move || -> Result<Vec<(String, String)>, String> {
+            let one = |(name, value): (&String, &Secret)| match value.resolve() {
+                Ok(value) => Ok((name.clone(), value)),
+                Err(error) => Err(format!("options.{name}: {error}")),
+            };
+            given.iter().map(one).collect()
+        };
+        let options = resolve()?;
+        Ok(Cluster { bootstrap_servers: servers.to_vec(), options, reread: Some(Arc::new(resolve)) })
+    }
+
     /// Returns the same cluster with its present options, or with the old ones if they cannot be
     /// read.
     pub fn current(&self) -> Cluster {

@@ -77,7 +77,7 @@ impl Encoder {
     /// # Errors
     /// An extension has an illegal name, or a required attribute would be empty.
     pub fn new(settings: Settings) -> Result<Self, SettingsError> {
-        let config::Event { r#type: kind, source, subject, mut extensions } = settings.event;
+        let config::Event { r#type: kind, source, subject, mut extensions, id } = settings.event;
         for (key, value) in [("type", &kind), ("source", &source), ("subject", &subject)] {
             if value.as_ref().is_some_and(String::is_empty) {
                 return Err(SettingsError::Empty(key));
@@ -87,7 +87,8 @@ impl Encoder {
             extension::check(name)?;
         }
         extensions.extend(settings.overrides.into_map());
-        let wrapper = Wrapper { namespace: settings.namespace, name: settings.name, kind, source, subject };
+        let wrapper =
+            Wrapper { namespace: settings.namespace, name: settings.name, kind, source, subject, id };
         Ok(Encoder { mode: settings.mode, wrapper, extensions })
     }
 

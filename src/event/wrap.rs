@@ -14,6 +14,7 @@ use cloudevents::message::Result;
 use super::decode::{Parts, shown};
 use super::message::{KafkaOrigin, Message, Origin, RabbitmqOrigin, Value};
 use super::{key, media_type, own, time};
+use crate::config;
 
 /// Wraps plain messages of one pipeline.
 #[derive(Clone, Debug)]
@@ -24,7 +25,11 @@ pub(super) struct Wrapper {
     pub kind: Option<String>,
     pub source: Option<String>,
     pub subject: Option<String>,
+    pub id: Option<config::EventId>,
 }
+
+/// The longest id that is taken from a part of a message, in bytes.
+const ID_MAX: usize = 255;
 
 impl Wrapper {
     /// Wraps a message. `fresh_id` names an item that came without an id.
@@ -58,14 +63,17 @@ impl Wrapper {
         Ok(Parts { event, data: message.body.clone() })
     }
 
-    /// Returns attribute `id`: `message_id`, else the id that longhaul gave the item before, else
-    /// the record's place, else a fresh one. A parked or rewritten item carries its id in our
-    /// header (guarantee G5).
+    /// Returns attribute `id`: the part that `event.id` names, else `message_id`, else the id that
+    /// longhaul gave the item before, else the record's place, else a fresh one. A parked or
+    /// rewritten item carries its id in our header (guarantee G5).
     ///
     /// The place is unique under the default `source`, which names the topic. A configured `source`
     /// need not name it, so then the topic becomes a part of the id. So does the log of a topic
     /// that was created again.
     pub fn id(&self, message: &Message, fresh_id: &dyn Fn() -> String) -> String {
+        if let Some(id) = self.id.as_ref().and_then(|id| configured_id(id, message)) {
+            return id;
+        }
         let named = match &message.origin {
             Origin::Rabbitmq(origin) => origin.properties.message_id.as_deref().filter(|id| !id.is_empty()),
             Origin::Kafka(_) => None,
@@ -92,6 +100,26 @@ impl Wrapper {
         };
         format!("/apis/v1/namespaces/{}/{plural}/{}#{place}", self.namespace, self.name)
     }
+}
+
+/// The id in the part of the message that `event.id` names. A text that cannot be an id counts as
+/// absent, so that one odd message costs no other one.
+fn configured_id(id: &config::EventId, message: &Message) -> Option<String> {
+    let is_id =
+        |text: &String| !text.is_empty() && text.len() <= ID_MAX && !text.chars().any(char::is_control);
+    let header = id.header.as_ref().and_then(|name| match message.header(name)? {
+        Value::Int(number) => Some(number.to_string()),
+        value => value.as_text().map(str::to_owned),
+    });
+    header.filter(is_id).or_else(|| {
+        let pointer = id.json.as_ref()?;
+        let json: serde_json::Value = serde_json::from_slice(&message.body).ok()?;
+        match json.pointer(pointer)? {
+            serde_json::Value::String(text) => Some(text.clone()).filter(is_id),
+            serde_json::Value::Number(number) => Some(number.to_string()),
+            _ => None,
+        }
+    })
 }
 
 /// Returns the message's time, or the present one, as in RabbitmqSource; `None` for a number that

@@ -109,7 +109,7 @@ impl Target {
              choose another target (the whole letter: {})",
             last.what, first.what
         );
-        Err(PublishError { what, kind: last.kind })
+        Err(PublishError { what, ..last })
     }
 
     async fn write_whole(

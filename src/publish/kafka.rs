@@ -219,7 +219,7 @@ fn plain(value: &Value) -> String {
 }
 
 fn describe(topic: &str, bytes: usize, error: &KafkaError) -> PublishError {
-    let transient = |what: String| PublishError::transient(what);
+    let not_taken = |what: String| PublishError::not_taken(what);
     match error.rdkafka_error_code() {
         Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize) => {
             PublishError::too_large(format!(
@@ -233,17 +233,17 @@ fn describe(topic: &str, bytes: usize, error: &KafkaError) -> PublishError {
             "kafka topic {topic} refuses the record: {error} (a compacted topic takes records with a key only)"
         )),
         Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition) => {
-            transient(format!("kafka topic {topic} does not exist; create it"))
+            not_taken(format!("kafka topic {topic} does not exist; create it"))
         }
         Some(Code::TopicAuthorizationFailed) => {
-            transient(format!("this user may not write to kafka topic {topic}"))
+            not_taken(format!("this user may not write to kafka topic {topic}"))
         }
-        Some(Code::QueueFull) => transient(format!("too many unconfirmed writes to kafka topic {topic}")),
-        Some(Code::MessageTimedOut) => transient(format!(
+        Some(Code::QueueFull) => not_taken(format!("too many unconfirmed writes to kafka topic {topic}")),
+        Some(Code::MessageTimedOut) => PublishError::transient(format!(
             "kafka did not confirm a write to topic {topic} within {} s",
             TIMEOUT.as_secs()
         )),
-        _ => transient(format!("write to kafka topic {topic} failed: {error}")),
+        _ => PublishError::transient(format!("write to kafka topic {topic} failed: {error}")),
     }
 }
 

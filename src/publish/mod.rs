@@ -63,7 +63,7 @@ pub struct Outgoing {
 /// Returns whether RabbitMQ writes this header on a message that it hands over or dead-letters. If
 /// such a header were written back, RabbitMQ would take its count for the count of the target
 /// queue. It would take a death for a cycle, and drop the message silently.
-fn is_bookkeeping(name: &str) -> bool {
+pub fn is_bookkeeping(name: &str) -> bool {
     const NAMES: [&str; 6] = [
         "x-death",
         "x-delivery-count",
@@ -108,6 +108,8 @@ fn next_hop(item: &Message, most: u32, key: &str) -> Result<u32, PublishError> {
 pub struct PublishError {
     pub what: String,
     pub kind: PublishErrorKind,
+    /// Whether the target certainly has not written the message. Otherwise it may have written it.
+    pub is_unwritten: bool,
 }
 
 /// Tells whether another write of the same message can succeed.
@@ -123,15 +125,20 @@ pub enum PublishErrorKind {
 
 impl PublishError {
     pub fn transient(what: impl Into<String>) -> Self {
-        PublishError { what: what.into(), kind: PublishErrorKind::Transient }
+        PublishError { what: what.into(), kind: PublishErrorKind::Transient, is_unwritten: false }
+    }
+
+    /// A transient error of a message that the target certainly has not written.
+    pub fn not_taken(what: impl Into<String>) -> Self {
+        PublishError { what: what.into(), kind: PublishErrorKind::Transient, is_unwritten: true }
     }
 
     pub fn too_large(what: impl Into<String>) -> Self {
-        PublishError { what: what.into(), kind: PublishErrorKind::TooLarge }
+        PublishError { what: what.into(), kind: PublishErrorKind::TooLarge, is_unwritten: true }
     }
 
     pub fn impossible(what: impl Into<String>) -> Self {
-        PublishError { what: what.into(), kind: PublishErrorKind::Impossible }
+        PublishError { what: what.into(), kind: PublishErrorKind::Impossible, is_unwritten: true }
     }
 
     pub fn is_transient(&self) -> bool {

@@ -137,7 +137,7 @@ impl Publisher {
         }
         match routed {
             Routed::Yes => Ok(()),
-            Routed::Nowhere(why) => Err(transient(why)),
+            Routed::Nowhere(why) => Err(PublishError::not_taken(why)),
         }
     }
 
@@ -155,7 +155,7 @@ impl Publisher {
         let (exchange, key) =
             (short("exchange name", &self.exchange)?, short("routing key", &self.routing_key)?);
         let properties = properties(&outgoing)?;
-        let link = self.link().await.map_err(|error| self.later(&error))?;
+        let link = self.link().await.map_err(|error| PublishError::not_taken(self.later(&error).what))?;
         let frame_max = link.connection.frame_max();
         let headers = properties.headers().as_ref().map(table::size).unwrap_or_default();
         if headers + size(&outgoing.properties) + HEADER_FRAME > frame_max {
@@ -184,7 +184,7 @@ impl Publisher {
                 Ok(Routed::Nowhere(format!("no queue takes {}: {text} ({code})", self.place())))
             }
             Ok(Ok(Confirmation::Nack(_))) => {
-                Err(transient(format!("{} is full or failing (nack)", self.place())))
+                Err(PublishError::not_taken(format!("{} is full or failing (nack)", self.place())))
             }
             Ok(Ok(Confirmation::NotRequested)) => {
                 Err(transient("the channel is not in confirm mode".to_owned()))

@@ -107,6 +107,19 @@ fn rooms_know_only_whom_they_may() {
             &["crate::", "lapin", "rdkafka", "reqwest", "tracing"],
             "the worker is a small program of its own",
         ),
+        (
+            "tools/",
+            &[
+                "crate::source",
+                "crate::sink",
+                "crate::bridge",
+                "crate::peers",
+                "crate::delivery",
+                "crate::app",
+                "crate::cli",
+            ],
+            "a command around a bridge uses connections and confirmed writes, and no other part",
+        ),
         ("app/", &["crate::cli"], "the library does not know the command line"),
         ("admin/", &["crate::bridge", "crate::delivery", "crate::app"], "admin shows what telemetry holds"),
     ];

@@ -2,7 +2,7 @@
 //! the letter is whole.
 
 mod last_resort;
-mod restore;
+pub mod restore;
 mod target;
 
 use std::collections::BTreeSet;

@@ -20,4 +20,5 @@ mod serve;
 mod shell;
 mod snapshots;
 mod support;
+mod tools;
 mod worker;

@@ -22,7 +22,7 @@ use lapin::uri::AMQPUri;
 use lapin::{Channel, ConnectionProperties};
 use tokio::time::timeout;
 
-use crate::config::Tls;
+use crate::config::{Secret, Tls};
 pub use error::{Error, Refusal};
 use guard::Guard;
 pub use server::Server;
@@ -52,6 +52,13 @@ pub struct Settings {
 
 /// A function that makes the AMQP URI, or names the secret that cannot be read.
 pub type Url = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
+
+/// Returns the function that reads the address again at each connect, so that a rotated password is
+/// used.
+pub fn address(url: &Secret) -> Url {
+    let url = url.clone();
+    Arc::new(move || url.resolve().map_err(|error| error.to_string()))
+}
 
 /// An open connection.
 pub struct Connection {

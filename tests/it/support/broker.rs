@@ -48,6 +48,22 @@ impl OwnRabbitmq {
         }
     }
 
+    /// Restarts the node with the management API, and returns its address. Blocks for some seconds.
+    pub fn enable_management(&mut self) -> String {
+        let folder = self.folder.path().join(self.kind);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        std::fs::write(folder.join("enabled_plugins"), "[rabbitmq_management].\n").unwrap();
+        let file = folder.join("rabbitmq.conf");
+        let settings = std::fs::read_to_string(&file).unwrap();
+        let listen = format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n");
+        std::fs::write(&file, settings + &listen).unwrap();
+        self.ctl(&["stop"]);
+        self.ctl(&["start"]);
+        format!("http://127.0.0.1:{port}")
+    }
+
     /// From 4.3 on, the consumer of a quorum queue can set its own ack timeout, and longhaul does.
     pub fn takes_the_consumers_word(&self) -> bool {
         self.kind == "rabbitmq-4.3"

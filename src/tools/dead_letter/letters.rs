@@ -1,0 +1,173 @@
+//! The letters of a queue or a topic, one after the other.
+
+use super::super::rabbitmq::{Reader, Taken};
+use super::super::{Failure, Place};
+use super::{Selection, as_it_is};
+use crate::event::{Message, Value};
+use crate::publish::Publisher;
+
+/// The returns after which a letter is written to its queue again. Each look returns a letter, and
+/// a quorum queue drops a message after its delivery limit, 20 if nobody has set it.
+const RETURNS_MAX: i64 = 10;
+
+/// The letters that are there when the command starts. Letters that come later are not read, so
+/// that an item that fails again is not brought back again by the same command.
+pub enum Letters {
+    Rabbitmq(Box<Queue>),
+    #[cfg(feature = "kafka")]
+    Kafka(super::kafka::Log),
+}
+
+pub struct Queue {
+    reader: Reader,
+    place: Place,
+    left: u64,
+    total: u64,
+    renewed: u64,
+    publisher: Option<std::sync::Arc<dyn Publisher>>,
+}
+
+/// One letter that is not settled yet.
+pub struct Found {
+    pub message: Message,
+    /// The letter of a topic was handled by an earlier command.
+    pub is_handled: bool,
+    pub handle: Handle,
+}
+
+pub enum Handle {
+    Tag(u64),
+    #[cfg(feature = "kafka")]
+    Record {
+        partition: i32,
+        offset: i64,
+    },
+}
+
+impl Letters {
+    pub async fn open(selection: &Selection) -> Result<Self, Failure> {
+        match &selection.from {
+            Place::Rabbitmq(place) => {
+                let reader = Reader::open(place).await?;
+                let total = u64::from(reader.ready().await?);
+                let place = selection.from.clone();
+                Ok(Letters::Rabbitmq(Box::new(Queue {
+                    reader,
+                    place,
+                    left: total,
+                    total,
+                    renewed: 0,
+                    publisher: None,
+                })))
+            }
+            #[cfg(feature = "kafka")]
+            Place::Kafka(place) => Ok(Letters::Kafka(super::kafka::Log::open(
+                place,
+                selection.group.as_deref(),
+                selection.includes_handled,
+            )?)),
+            #[cfg(not(feature = "kafka"))]
+            Place::Kafka(_) => Err(Failure::usage("this build has no Kafka", "use another build")),
+        }
+    }
+
+    /// The letters at the start.
+    pub fn total(&self) -> u64 {
+        match self {
+            Letters::Rabbitmq(queue) => queue.total,
+            #[cfg(feature = "kafka")]
+            Letters::Kafka(log) => log.total(),
+        }
+    }
+
+    pub async fn next(&mut self) -> Result<Option<Found>, Failure> {
+        match self {
+            Letters::Rabbitmq(queue) => {
+                if queue.left == 0 {
+                    return Ok(None);
+                }
+                queue.left -= 1;
+                let taken = queue.reader.next().await?;
+                Ok(taken.map(|Taken { tag, message, .. }| Found {
+                    message,
+                    is_handled: false,
+                    handle: Handle::Tag(tag),
+                }))
+            }
+            #[cfg(feature = "kafka")]
+            Letters::Kafka(log) => log.next(),
+        }
+    }
+
+    /// Leaves the letter in place. It is returned when the command ends.
+    pub async fn keep(&mut self, found: Found) -> Result<(), Failure> {
+        match (self, found.handle) {
+            (Letters::Rabbitmq(queue), Handle::Tag(tag)) => {
+                let returns = match found.message.header("x-delivery-count") {
+                    Some(Value::Int(count)) => *count,
+                    _ => 0,
+                };
+                if returns >= RETURNS_MAX { queue.renew(&found.message, tag).await } else { Ok(()) }
+            }
+            #[cfg(feature = "kafka")]
+            (Letters::Kafka(log), Handle::Record { partition, offset }) => {
+                log.keep(partition, offset);
+                Ok(())
+            }
+            #[cfg(feature = "kafka")]
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the letter; in a topic it is recorded as handled.
+    pub async fn remove(&mut self, found: Found) -> Result<(), Failure> {
+        match (self, found.handle) {
+            (Letters::Rabbitmq(queue), Handle::Tag(tag)) => {
+                queue.reader.remove(tag).await?;
+                // The answer comes after the removal, so that at most one letter is in doubt.
+                queue.reader.ready().await.map(drop)
+            }
+            #[cfg(feature = "kafka")]
+            (Letters::Kafka(log), Handle::Record { partition, offset }) => log.handled(partition, offset),
+            #[cfg(feature = "kafka")]
+            _ => Ok(()),
+        }
+    }
+
+    pub fn renewed(&self) -> u64 {
+        match self {
+            Letters::Rabbitmq(queue) => queue.renewed,
+            #[cfg(feature = "kafka")]
+            Letters::Kafka(_) => 0,
+        }
+    }
+
+    pub async fn leave(self) -> Result<(), Failure> {
+        match self {
+            Letters::Rabbitmq(queue) => queue.reader.leave().await,
+            #[cfg(feature = "kafka")]
+            Letters::Kafka(_) => Ok(()),
+        }
+    }
+}
+
+impl Queue {
+    /// Writes the letter to the end of its queue and removes the old one, so that the broker counts
+    /// from zero again.
+    async fn renew(&mut self, letter: &Message, tag: u64) -> Result<(), Failure> {
+        let publisher = match &self.publisher {
+            Some(publisher) => std::sync::Arc::clone(publisher),
+            None => std::sync::Arc::clone(self.publisher.insert(self.place.publisher()?)),
+        };
+        let written = publisher.publish(as_it_is(letter)).await;
+        written.map_err(|error| {
+            Failure::unavailable(
+                format!("a letter near the delivery limit of its queue cannot be written again: {error}"),
+                "free the queue, or raise its delivery limit",
+            )
+        })?;
+        self.reader.remove(tag).await?;
+        self.renewed += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,251 @@
+//! `longhaul check --connect`: examines every connection of a configuration as it is now, and the
+//! manifests of the service and the bridge. Each [`Finding`] is a fact, its consequence and the
+//! exact fix. A correct set-up has no finding.
+//!
+//! Nothing is changed: no message is taken or written, no request starts work.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Place;
+use crate::config::{Config, Env, Pipeline, RabbitmqSource};
+
+mod http;
+#[cfg(feature = "kafka")]
+mod kafka;
+mod manifests;
+mod rabbitmq;
+mod sink;
+mod times;
+mod topology;
+
+pub use manifests::Manifests;
+
+/// The weight of a finding. The exit code reflects the heaviest one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// A fact that could not be checked.
+    Note,
+    /// Items are late, or are lost in a case that is not the normal one.
+    Warning,
+    /// Items do not run, or are lost.
+    Error,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    pub severity: Severity,
+    pub pipeline: String,
+    /// A short name that stays the same between versions.
+    pub kind: &'static str,
+    pub fact: String,
+    pub consequence: String,
+    pub fix: String,
+    /// Whether a broker or a server does not answer or refuses.
+    pub is_unavailable: bool,
+}
+
+/// The things that the doctor cannot know by itself.
+pub struct Options {
+    /// The longest time that the bridge may be down, for the retention of topics and offsets.
+    pub outage: Duration,
+    /// The management API of RabbitMQ; by default that of the broker's host.
+    pub management: Option<String>,
+    pub manifests: Manifests,
+}
+
+/// The findings of one pipeline, in the order in which they were found.
+struct Findings<'a> {
+    pipeline: &'a str,
+    list: Vec<Finding>,
+}
+
+impl Findings<'_> {
+    fn add(
+        &mut self,
+        severity: Severity,
+        kind: &'static str,
+        fact: impl Into<String>,
+        consequence: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
+        self.list.push(Finding {
+            severity,
+            pipeline: self.pipeline.to_owned(),
+            kind,
+            fact: fact.into(),
+            consequence: consequence.into(),
+            fix: fix.into(),
+            is_unavailable: false,
+        });
+    }
+
+    fn error(
+        &mut self,
+        kind: &'static str,
+        fact: impl Into<String>,
+        consequence: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
+        self.add(Severity::Error, kind, fact, consequence, fix);
+    }
+
+    fn warn(
+        &mut self,
+        kind: &'static str,
+        fact: impl Into<String>,
+        consequence: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
+        self.add(Severity::Warning, kind, fact, consequence, fix);
+    }
+
+    fn note(&mut self, kind: &'static str, fact: impl Into<String>, fix: impl Into<String>) {
+        self.add(Severity::Note, kind, fact, "it could not be checked", fix);
+    }
+
+    fn unavailable(
+        &mut self,
+        kind: &'static str,
+        fact: impl Into<String>,
+        consequence: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
+        self.add(Severity::Error, kind, fact, consequence, fix);
+        if let Some(last) = self.list.last_mut() {
+            last.is_unavailable = true;
+        }
+    }
+}
+
+/// Examines all pipelines.
+pub async fn examine(config: &Config, options: &Options, env: Env<'_>) -> Vec<Finding> {
+    let mut all = Vec::new();
+    for pipeline in &config.pipelines {
+        let mut findings = Findings { pipeline: &pipeline.name, list: Vec::new() };
+        one(pipeline, config, options, env, &mut findings).await;
+        all.append(&mut findings.list);
+    }
+    let mut findings = Findings { pipeline: "", list: Vec::new() };
+    times::of_bridge(config, &options.manifests, &mut findings);
+    all.append(&mut findings.list);
+    all.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    all
+}
+
+async fn one(
+    pipeline: &Pipeline,
+    config: &Config,
+    options: &Options,
+    env: Env<'_>,
+    findings: &mut Findings<'_>,
+) {
+    if let Some(source) = &pipeline.source.rabbitmq {
+        rabbitmq::source(pipeline, source, options, findings).await;
+    }
+    #[cfg(feature = "kafka")]
+    if let Some(source) = &pipeline.source.kafka {
+        kafka::source(pipeline, source, options, findings).await;
+    }
+    let dead_letter = pipeline.dead_letter.as_ref();
+    if let Some(target) = dead_letter.filter(|target| target.http.is_none()) {
+        let place = Place::target(pipeline, target.rabbitmq.as_ref(), target.kafka.as_ref());
+        self::target(pipeline, "dead_letter", place, options, findings).await;
+    }
+    if let Some(url) = dead_letter.and_then(|target| target.http.as_ref()).map(|http| &http.url) {
+        sink::reaches("dead_letter.http", url, findings).await;
+    }
+    if let Some(reply) = &pipeline.reply {
+        let place = Place::target(pipeline, reply.rabbitmq.as_ref(), reply.kafka.as_ref());
+        self::target(pipeline, "reply", place, options, findings).await;
+    }
+    times::of_pipeline(pipeline, config, &options.manifests, env, findings);
+    sink::examine(pipeline, env, findings).await;
+}
+
+async fn target(
+    pipeline: &Pipeline,
+    key: &'static str,
+    place: Result<Place, super::Failure>,
+    options: &Options,
+    findings: &mut Findings<'_>,
+) {
+    let place = match place {
+        Ok(place) => place,
+        Err(failure) => {
+            return findings.error("target", failure.what, "nothing can be written there", failure.help);
+        }
+    };
+    let written = match key {
+        "reply" => "the worker's answers",
+        _ => "dead letters",
+    };
+    let probed = match place.publisher() {
+        Ok(publisher) => publisher.probe().await.map_err(|error| error.what),
+        Err(failure) => Err(failure.what),
+    };
+    if let Err(error) = probed {
+        let fix = fix_of_target(&place, &error);
+        let consequence = format!(
+            "{written} cannot be written; their items keep their slots until the pipeline stands still"
+        );
+        return findings.unavailable("target-refuses", format!("{key}: {error}"), consequence, fix);
+    }
+    match &place {
+        Place::Rabbitmq(queue) => rabbitmq::target(pipeline, key, queue, options, findings).await,
+        #[cfg(feature = "kafka")]
+        Place::Kafka(topic) => kafka::target(pipeline, key, topic, options, findings),
+        #[cfg(not(feature = "kafka"))]
+        Place::Kafka(_) => {}
+    }
+}
+
+fn fix_of_target(place: &Place, error: &str) -> String {
+    let name = place.name().unwrap_or_default();
+    let is_missing =
+        ["404", "does not exist", "does not know", "no queue takes"].iter().any(|part| error.contains(part));
+    match place {
+        Place::Rabbitmq(_) if error.contains("403") || error.contains("ACCESS_REFUSED") => {
+            "give the user the right to write: rabbitmqctl set_permissions -p VHOST USER CONFIGURE WRITE READ"
+                .to_owned()
+        }
+        Place::Rabbitmq(_) if is_missing => {
+            format!(
+                "create it: rabbitmqadmin declare queue name={name} durable=true arguments='{{\"x-queue-type\":\"quorum\"}}'"
+            )
+        }
+        Place::Kafka(_) if is_missing => {
+            format!(
+                "create it: kafka-topics.sh --bootstrap-server HOST:9092 --create --topic {name} --partitions 3"
+            )
+        }
+        Place::Rabbitmq(_) => {
+            "check address, user and password, and that the broker has memory and disk".to_owned()
+        }
+        Place::Kafka(_) => "check the addresses, and the options for TLS and SASL".to_owned(),
+    }
+}
+
+/// The arguments of a queue, policies included, as far as they are known.
+pub async fn topology(pipeline: &Pipeline, options: &Options) -> serde_json::Value {
+    topology::of(pipeline, options).await
+}
+
+/// The longest time from the delivery of an item to its ack: it may wait for a replica, and then
+/// run.
+fn longest(pipeline: &Pipeline) -> Duration {
+    pipeline.sink.timeout.get()
+}
+
+/// The bridge writes a copy of an item before it has been returned this often.
+fn delivery_limit(source: &RabbitmqSource) -> u32 {
+    let declared = source.declare.as_ref().and_then(|declare| declare.arguments.get("x-delivery-limit"));
+    let declared = declared.and_then(serde_json::Value::as_u64).and_then(|limit| u32::try_from(limit).ok());
+    source.delivery_limit.or(declared).unwrap_or(20)
+}
+
+fn shown(duration: Duration) -> String {
+    longhaul_places::Span::from_secs(duration.as_secs()).to_string()
+}

@@ -1,0 +1,134 @@
+//! Topics as the commands see them: whether they exist and how to create them.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::metadata::Metadata;
+
+use super::Failure;
+use super::place::Kafka;
+use crate::connect;
+
+/// The bound of every question to the cluster.
+pub const ANSWER: Duration = Duration::from_secs(15);
+
+/// Passes the lines of librdkafka to our log.
+pub struct Logging;
+
+impl ClientContext for Logging {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        connect::kafka::log(level as i32, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "Kafka client reports an error");
+    }
+}
+
+impl ConsumerContext for Logging {}
+
+pub type Client = BaseConsumer<Logging>;
+
+/// A consumer that commits only what it is told to. It blocks its thread.
+///
+/// # Errors
+/// Returns an error if an option is wrong.
+pub fn client(place: &Kafka, group: &str) -> Result<Client, Failure> {
+    let owned = [
+        ("group.id", group.to_owned()),
+        ("enable.auto.commit", "false".to_owned()),
+        ("enable.auto.offset.store", "false".to_owned()),
+        ("auto.offset.reset", "earliest".to_owned()),
+        ("enable.partition.eof", "true".to_owned()),
+        ("allow.auto.create.topics", "false".to_owned()),
+    ];
+    let config = place.cluster()?.client(&[], &owned);
+    config
+        .create_with_context(Logging)
+        .map_err(|error| Failure::config(connect::kafka::creation_error(&error), "correct the option"))
+}
+
+/// Returns the number of partitions; none if the topic does not exist.
+///
+/// # Errors
+/// Returns an error if the cluster does not answer, or refuses.
+pub fn find(place: &Kafka) -> Result<Option<usize>, Failure> {
+    let client = client(place, "longhaul-tools")?;
+    let metadata = metadata(&client, place)?;
+    partitions(&metadata, place.topic()?)
+}
+
+/// Asks for the metadata of the place's topic.
+///
+/// # Errors
+/// Returns an error if the cluster does not answer.
+pub fn metadata(client: &Client, place: &Kafka) -> Result<Metadata, Failure> {
+    let topic = place.topic.as_deref();
+    tokio::task::block_in_place(|| client.fetch_metadata(topic, ANSWER))
+        .map_err(|error| failure(place, &error))
+}
+
+fn partitions(metadata: &Metadata, topic: &str) -> Result<Option<usize>, Failure> {
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
+    match found.error().map(Code::from) {
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Ok(None),
+        Some(error) => Err(Failure::unavailable(
+            format!("Kafka does not show topic {topic}: {error}"),
+            "give the user of the options the right to describe and write the topic",
+        )),
+        None if found.partitions().is_empty() => Ok(None),
+        None => Ok(Some(found.partitions().len())),
+    }
+}
+
+/// The failure of a question to the cluster.
+pub fn failure(place: &Kafka, error: &KafkaError) -> Failure {
+    let servers = place.servers.join(", ");
+    match error.rdkafka_error_code() {
+        Some(
+            Code::OperationTimedOut | Code::BrokerTransportFailure | Code::AllBrokersDown | Code::Resolve,
+        ) => Failure::unavailable(
+            format!("Kafka at {servers} does not answer: {error}"),
+            "check the addresses, and the options for TLS and SASL (security.protocol)",
+        ),
+        Some(
+            Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed,
+        ) => Failure::unavailable(
+            format!("Kafka at {servers} refuses: {error}"),
+            "give this user the right (ACL)",
+        ),
+        _ => Failure::unavailable(format!("Kafka at {servers}: {error}"), "see the broker's log"),
+    }
+}
+
+/// Creates a topic with the broker's own number of replicas.
+///
+/// # Errors
+/// Returns an error if the cluster does not answer, or refuses.
+pub async fn create(place: &Kafka, partitions: i32) -> Result<(), Failure> {
+    let topic = place.topic()?;
+    let config = place.cluster()?.client(&[], &[]);
+    let admin: AdminClient<Logging> = config
+        .create_with_context(Logging)
+        .map_err(|error| Failure::config(connect::kafka::creation_error(&error), "correct the option"))?;
+    let wanted = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
+    let options = AdminOptions::new().operation_timeout(Some(ANSWER)).request_timeout(Some(ANSWER));
+    let answers = admin.create_topics([&wanted], &options).await.map_err(|error| failure(place, &error))?;
+    match answers.into_iter().next() {
+        Some(Err((name, Code::TopicAlreadyExists))) => {
+            tracing::debug!(topic = name, "Topic exists already");
+            Ok(())
+        }
+        Some(Err((name, code))) => Err(Failure::unavailable(
+            format!("Kafka does not create topic {name}: {code}"),
+            "create it with another tool, or give this user the right to create topics",
+        )),
+        _ => Ok(()),
+    }
+}

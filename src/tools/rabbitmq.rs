@@ -1,0 +1,143 @@
+//! Queues as the commands see them: whether they exist, how to create them, and how to read their
+//! messages one by one.
+
+use bytes::Bytes;
+use lapin::Channel;
+use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+
+use super::Failure;
+use super::place::Rabbitmq;
+use crate::connect::rabbitmq::{Connection, Error, answer, table};
+use crate::event::{Message, Origin, RabbitmqOrigin};
+
+/// AMQP's code for an object that does not exist.
+const NOT_FOUND: u16 = 404;
+
+/// Returns the messages that are ready in the queue; none if it does not exist.
+///
+/// # Errors
+/// Returns an error if the broker does not answer, or refuses.
+pub async fn find(place: &Rabbitmq) -> Result<Option<u32>, Failure> {
+    let queue = place.queue()?.to_owned();
+    let connection = place.connection("look").connect().await?;
+    let found = passive(&connection, &queue).await;
+    connection.close().await;
+    match found {
+        Ok(count) => Ok(Some(count)),
+        Err(error) if error.code() == Some(NOT_FOUND) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn passive(connection: &Connection, queue: &str) -> Result<u32, Error> {
+    let channel = connection.channel().await?;
+    let name = table::short("queue name", queue)?;
+    let asking = channel.queue_declare(name, QueueDeclareOptions::default().passive(), FieldTable::default());
+    Ok(answer("queue.declare", asking).await?.message_count())
+}
+
+/// Creates a quorum queue.
+///
+/// # Errors
+/// Returns an error if the broker does not answer, or refuses.
+pub async fn create(place: &Rabbitmq) -> Result<(), Failure> {
+    let queue = place.queue()?.to_owned();
+    let connection = place.connection("create").connect().await?;
+    let created = async {
+        let channel = connection.channel().await?;
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        let name = table::short("queue name", &queue)?;
+        let declaring = channel.queue_declare(name, QueueDeclareOptions::durable(), arguments);
+        answer("queue.declare", declaring).await
+    };
+    let created = created.await;
+    connection.close().await;
+    Ok(created.map(drop)?)
+}
+
+/// Takes messages out of a queue one by one. A message stays unacknowledged until it is settled, so
+/// that the next one is another message. If the process dies, the broker returns all of them.
+pub struct Reader {
+    connection: Connection,
+    channel: Channel,
+    queue: String,
+}
+
+/// A message that was taken and not settled.
+pub struct Taken {
+    pub tag: u64,
+    pub message: Message,
+    pub redelivered: bool,
+}
+
+impl Reader {
+    /// # Errors
+    /// Returns an error if the broker does not answer, or refuses.
+    pub async fn open(place: &Rabbitmq) -> Result<Self, Failure> {
+        let queue = place.queue()?.to_owned();
+        // The connection accepts messages with headers of any size.
+        let connection = place.connection("read").connect_to_consume().await?;
+        let channel = connection.channel().await?;
+        Ok(Reader { connection, channel, queue })
+    }
+
+    /// The version of the server, as in `is_before`.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// The messages that are ready now.
+    ///
+    /// # Errors
+    /// Returns an error if the queue does not exist, or the broker does not answer.
+    pub async fn ready(&self) -> Result<u32, Failure> {
+        Ok(passive(&self.connection, &self.queue).await?)
+    }
+
+    /// Takes the next message, if there is one.
+    ///
+    /// # Errors
+    /// Returns an error if the connection is lost, or the broker refuses.
+    pub async fn next(&self) -> Result<Option<Taken>, Failure> {
+        let name = table::short("queue name", &self.queue).map_err(Error::from)?;
+        let getting = self.channel.basic_get(name, BasicGetOptions { no_ack: false });
+        let Some(got) = answer("basic.get", getting).await? else { return Ok(None) };
+        let delivery = got.delivery;
+        let headers = delivery.properties.headers().as_ref().map(table::headers).unwrap_or_default();
+        let message = Message {
+            body: Bytes::from(delivery.data),
+            headers,
+            origin: Origin::Rabbitmq(RabbitmqOrigin {
+                queue: self.queue.clone(),
+                exchange: delivery.exchange.into(),
+                routing_key: delivery.routing_key.into(),
+                properties: table::properties(&delivery.properties),
+            }),
+        };
+        Ok(Some(Taken { tag: delivery.delivery_tag, message, redelivered: delivery.redelivered }))
+    }
+
+    /// Removes a message from the queue. The next [`next`](Self::next) or [`leave`](Self::leave)
+    /// proves that the broker has done it.
+    ///
+    /// # Errors
+    /// Returns an error if the connection is lost.
+    pub async fn remove(&self, tag: u64) -> Result<(), Failure> {
+        Ok(answer("basic.ack", self.channel.basic_ack(tag, BasicAckOptions::default())).await?)
+    }
+
+    /// Returns all messages that were not removed, and waits until the broker has done it.
+    ///
+    /// # Errors
+    /// Returns an error if the connection is lost; the broker then returns them by itself.
+    pub async fn leave(self) -> Result<(), Failure> {
+        let options = BasicNackOptions { multiple: true, requeue: true };
+        let returned = answer("basic.nack", self.channel.basic_nack(0, options)).await;
+        // The answer to the next request comes after the return.
+        let closed = answer("channel.close", self.channel.close(200, "OK".into())).await;
+        self.connection.close().await;
+        Ok(returned.and(closed)?)
+    }
+}

@@ -1,0 +1,90 @@
+use rdkafka::admin::{AlterConfig, ResourceSpecifier};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
+use super::{check, clean, only, pipeline, service};
+use crate::run::backlog::{Backlog, Kafka};
+
+async fn configure(kafka: &Kafka, topic: &str, set: &[(&str, &str)]) {
+    let mut config = AlterConfig::new(ResourceSpecifier::Topic(topic));
+    for (name, value) in set {
+        config = config.set(name, value);
+    }
+    let options = rdkafka::admin::AdminOptions::new();
+    kafka.0.admin().alter_configs([&config], &options).await.unwrap().remove(0).unwrap();
+}
+
+const HOLD: &str = "    on_failed: hold\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_correct_topic_has_no_finding_and_planted_faults_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = format!("url: '{}'", service().await);
+    let kafka = Kafka::create().await;
+    let config = pipeline(&kafka.source(), &sink, HOLD);
+    clean(&[], check(folder.path(), &config, &[]).await);
+    for (kind, set) in [
+        ("retention", ("retention.ms", "3600000")),
+        ("retention-bytes", ("retention.bytes", "1000000")),
+        ("compaction", ("cleanup.policy", "compact")),
+        ("item-bytes", ("max.message.bytes", "50000000")),
+    ] {
+        configure(&kafka, &kafka.0.name, &[set]).await;
+        only(kind, check(folder.path(), &config, &[]).await);
+    }
+    configure(&kafka, &kafka.0.name, &[("retention.ms", "-1")]).await;
+    only("offset-retention", check(folder.path(), &config, &["--outage", "240h"]).await);
+
+    let (bootstrap, name) = (&kafka.0.bootstrap, &kafka.0.name);
+    let of = |rest: &str| {
+        format!("{{ kafka: {{ bootstrap_servers: [\"{bootstrap}\"], group: g-{name}, {rest} }} }}")
+    };
+    for (kind, source) in [
+        ("topic-missing", of("topics: [no-such-topic]")),
+        ("topic-missing", of("topics: [\"^no-such-.*\"]")),
+        ("partitions", of(&format!("topics: [{name}], order: partition"))),
+        ("broker", of(&format!("topics: [{name}]")).replace(bootstrap.as_str(), "127.0.0.1:9")),
+    ] {
+        only(kind, check(folder.path(), &pipeline(&source, &sink, HOLD), &[]).await);
+    }
+    kafka.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_of_another_program_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = format!("url: '{}'", service().await);
+    let kafka = Kafka::create().await;
+    let other: BaseConsumer = kafka.0.client().set("client.id", "other").create().unwrap();
+    other.subscribe(&[&kafka.0.name]).unwrap();
+    let joined = tokio::task::spawn_blocking(move || {
+        while other.assignment().unwrap().count() == 0 {
+            other.poll(std::time::Duration::from_millis(100));
+        }
+        other
+    });
+    let other = crate::support::within("the member", joined).await.unwrap();
+    only("group-members", check(folder.path(), &pipeline(&kafka.source(), &sink, HOLD), &[]).await);
+    drop(other);
+    kafka.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn planted_faults_of_a_target_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = format!("url: '{}'", service().await);
+    let (kafka, letters) = (Kafka::create().await, Kafka::create().await);
+    let config = pipeline(&kafka.source(), &sink, &format!("    dead_letter: {}\n", letters.target()));
+    clean(&[], check(folder.path(), &config, &[]).await);
+    for (kind, set) in [
+        ("compaction", ("cleanup.policy", "compact")),
+        ("retention", ("retention.ms", "60000")),
+        ("in-sync", ("min.insync.replicas", "2")),
+    ] {
+        configure(&letters, &letters.0.name, &[set]).await;
+        only(kind, check(folder.path(), &config, &[]).await);
+    }
+    let missing = config.replace(&letters.0.name, "no-such-topic");
+    only("target-refuses", check(folder.path(), &missing, &[]).await);
+    kafka.remove().await;
+    letters.remove().await;
+}

@@ -1,0 +1,182 @@
+use lapin::options::QueueDeclareOptions;
+use lapin::types::{AMQPValue, FieldTable};
+use longhaul::config::QueueKind;
+
+use super::{check, clean, only, pipeline, service};
+use crate::support::broker::OwnRabbitmq;
+use crate::support::rabbitmq::{Queue, brokers};
+
+/// A short timeout, so that the server's own ack timeout is long enough.
+fn sink(url: &str) -> String {
+    format!("url: '{url}', timeout: 20m")
+}
+
+fn source(url: &str, queue: &str) -> String {
+    format!("{{ rabbitmq: {{ url: '{url}', queue: {queue} }} }}")
+}
+
+fn dead(queue: &str) -> String {
+    format!("    dead_letter: {{ rabbitmq: {{ queue: {queue} }} }}\n")
+}
+
+enum Set {
+    Text(&'static str, &'static str),
+    Number(&'static str, i32),
+    Flag(&'static str),
+}
+
+/// Declares a queue with these arguments; false if this version has no such queue.
+async fn declare(queue: &Queue, kind: &str, set: &[Set], options: QueueDeclareOptions) -> bool {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
+    for one in set {
+        match *one {
+            Set::Text(name, text) => arguments.insert(name.into(), AMQPValue::LongString(text.into())),
+            Set::Number(name, number) => arguments.insert(name.into(), AMQPValue::LongInt(number)),
+            Set::Flag(name) => arguments.insert(name.into(), AMQPValue::Boolean(true)),
+        }
+    }
+    queue.channel.queue_declare(queue.name.as_str().into(), options, arguments).await.is_ok()
+}
+
+const NOTES: [&str; 2] = ["policies", "ack-timeout"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_correct_queue_has_no_finding() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = service().await;
+    for broker in brokers() {
+        let work = Queue::create(&broker, QueueKind::Quorum).await;
+        let letters = Queue::create(&broker, QueueKind::Quorum).await;
+        let config = pipeline(&source(&broker, &work.name), &sink(&service), &dead(&letters.name));
+        clean(&NOTES, check(folder.path(), &config, &[]).await);
+        assert_eq!((work.ready().await, letters.ready().await), (0, 0), "nothing is written");
+        work.delete().await;
+        letters.delete().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn planted_arguments_of_the_work_queue_are_found() {
+    use Set::{Flag, Number, Text};
+    let folder = tempfile::tempdir().unwrap();
+    let service = service().await;
+    let plain = QueueDeclareOptions::durable;
+    let cases: [(&str, &str, &[Set], QueueDeclareOptions); 13] = [
+        ("queue-type", "stream", &[], plain()),
+        ("delivery-limit", "quorum", &[Number("x-delivery-limit", 1)], plain()),
+        ("delivery-limit", "quorum", &[Number("x-delivery-limit", 10)], plain()),
+        ("message-ttl", "quorum", &[Number("x-message-ttl", 60_000)], plain()),
+        ("message-ttl", "classic", &[Number("x-message-ttl", 60_000)], plain()),
+        ("expires", "quorum", &[Number("x-expires", 600_000)], plain()),
+        ("overflow", "quorum", &[Number("x-max-length", 1000)], plain()),
+        (
+            "overflow",
+            "classic",
+            &[Number("x-max-length-bytes", 1000), Text("x-overflow", "drop-head")],
+            plain(),
+        ),
+        ("auto-delete", "classic", &[], QueueDeclareOptions { auto_delete: true, ..plain() }),
+        ("not-durable", "classic", &[], QueueDeclareOptions { durable: false, ..plain() }),
+        ("single-active-consumer", "quorum", &[Flag("x-single-active-consumer")], plain()),
+        ("dead-letter-wiring", "quorum", &[Text("x-dead-letter-exchange", "no-such-exchange")], plain()),
+        (
+            "dead-letter-wiring",
+            "classic",
+            &[Text("x-dead-letter-exchange", ""), Text("x-dead-letter-routing-key", "no-such-queue")],
+            plain(),
+        ),
+    ];
+    for broker in brokers() {
+        for (kind, queue_type, set, options) in &cases {
+            let queue = Queue::unborn(&broker).await;
+            if !declare(&queue, queue_type, set, *options).await {
+                // A newer version has no transient queues.
+                assert_eq!(*kind, "not-durable");
+                continue;
+            }
+            let config = pipeline(&source(&broker, &queue.name), &sink(&service), "    on_failed: hold\n");
+            only(kind, check(folder.path(), &config, &[]).await);
+            queue.delete().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn planted_faults_of_broker_and_targets_are_found() {
+    use Set::Number;
+    let folder = tempfile::tempdir().unwrap();
+    let service = service().await;
+    let broker = brokers().pop().unwrap();
+    let work = Queue::create(&broker, QueueKind::Quorum).await;
+    let hold = "    on_failed: hold\n";
+    let sink = sink(&service);
+    let at = |url: &str| pipeline(&source(url, &work.name), &sink, hold);
+    for (kind, config) in [
+        ("broker", at(&broker.replace("guest:guest", "guest:wrong"))),
+        ("broker", at(&broker.replace("/%2f", "/no-such-host"))),
+        ("broker", at("amqp://guest:guest@127.0.0.1:9/%2f")),
+        ("queue-missing", pipeline(&source(&broker, "no-such-queue"), &sink, hold)),
+        ("target-refuses", pipeline(&source(&broker, &work.name), &sink, &dead("no-such-queue"))),
+        (
+            "declare",
+            pipeline(
+                &format!(
+                    "{{ rabbitmq: {{ url: '{broker}', queue: {}, declare: {{ type: classic }} }} }}",
+                    work.name
+                ),
+                &sink,
+                hold,
+            ),
+        ),
+    ] {
+        only(kind, check(folder.path(), &config, &[]).await);
+    }
+    for (kind, set) in [
+        ("message-ttl", Number("x-message-ttl", 60_000)),
+        ("overflow", Number("x-max-length", 10)),
+        ("expires", Number("x-expires", 600_000)),
+        ("delivery-limit", Number("x-delivery-limit", 5)),
+    ] {
+        let letters = Queue::unborn(&broker).await;
+        assert!(declare(&letters, "quorum", &[set], QueueDeclareOptions::durable()).await);
+        let config = pipeline(&source(&broker, &work.name), &sink, &dead(&letters.name));
+        only(kind, check(folder.path(), &config, &[]).await);
+        letters.delete().await;
+    }
+    work.delete().await;
+}
+
+/// Policies and permissions, with the management API of a node of our own.
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_and_permissions_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = service().await;
+    let node = tokio::task::spawn_blocking(|| {
+        let mut node = OwnRabbitmq::start("rabbitmq");
+        let management = node.enable_management();
+        (node, management)
+    });
+    let (node, management) = node.await.unwrap();
+    let work = Queue::create(&node.url, QueueKind::Quorum).await;
+    let config = pipeline(&source(&node.url, &work.name), &sink(&service), "    on_failed: hold\n");
+    let rest = ["--management", management.as_str()];
+    let (code, findings) = check(folder.path(), &config, &rest).await;
+    assert!(code == 0 && findings.is_empty(), "{findings:?}");
+
+    for (kind, policy) in [
+        ("message-ttl", r#"{"message-ttl": 60000}"#),
+        ("delivery-limit", r#"{"delivery-limit": 2}"#),
+        ("overflow", r#"{"max-length": 5}"#),
+    ] {
+        node.ctl(&["rabbitmqctl", "set_policy", "planted", ".*", policy]);
+        only(kind, check(folder.path(), &config, &rest).await);
+    }
+    node.ctl(&["rabbitmqctl", "clear_policy", "planted"]);
+    node.ctl(&["rabbitmqctl", "add_user", "reader", "secret"]);
+    let reader = config.replace("guest:guest", "reader:secret");
+    for (kind, write, read) in [("consume", ".*", "^$"), ("copy-refused", "^$", ".*")] {
+        node.ctl(&["rabbitmqctl", "set_permissions", "reader", ".*", write, read]);
+        only(kind, check(folder.path(), &reader, &[]).await);
+    }
+}
