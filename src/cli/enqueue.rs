@@ -282,7 +282,8 @@ fn job(options: &Options) -> Result<Job, End> {
     })
 }
 
-/// Standard input can be read only once, so that a run over it keeps a state only if it is asked to.
+/// Standard input can be read only once, so that a run over it keeps a state only if it is asked
+/// to.
 fn state(options: &Options, job: &Job, survey: Option<&Survey>) -> Result<State, Failure> {
     let fingerprint = job.fingerprint(survey);
     match (&options.state, options.no_state || survey.is_none()) {

@@ -1,6 +1,6 @@
 //! The work of the commands that a person needs before and after the bridge: [`enqueue`] items,
-//! bring [`dead_letter`]s back, examine the connections ([`doctor`]). They use the bridge's connections and its confirmed
-//! writes, and no other part of it.
+//! bring [`dead_letter`]s back, examine the connections ([`doctor`]). They use the bridge's
+//! connections and its confirmed writes, and no other part of it.
 
 pub mod dead_letter;
 pub mod doctor;

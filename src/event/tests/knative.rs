@@ -135,3 +135,35 @@ fn settings_that_can_not_be_met_are_refused() {
         with(config::Event { source: Some(String::new()), ..Default::default() }).contains("event.source")
     );
 }
+
+#[test]
+fn the_id_of_the_event_may_be_a_part_of_the_message() {
+    let id = config::EventId { header: Some("order".to_owned()), json: Some("/order/id".to_owned()) };
+    let event = config::Event { id: Some(id), ..config::Event::default() };
+    let encoder = Encoder::new(Settings { event, ..settings(Mode::Binary) }).unwrap();
+    let id =
+        |message: &Message| encoder.encode_with_id(message, &|| "fresh".to_owned()).unwrap().id().to_owned();
+    let body = r#"{"order": {"id": 17}}"#;
+    let named = Properties { message_id: Some("m".to_owned()), ..Properties::default() };
+    assert_eq!(id(&rabbitmq(headers([("order", "h")]), named.clone(), body)), "h");
+    assert_eq!(id(&rabbitmq(vec![], named.clone(), body)), "17");
+    assert_eq!(id(&kafka(vec![], body)), "17");
+    let number = vec![("Order".to_owned(), Value::Int(5))];
+    assert_eq!(id(&rabbitmq(number, named.clone(), body)), "5");
+    // A part that cannot be an id counts as absent.
+    for odd in [
+        r#"{"order": {"id": null}}"#,
+        r#"{"order": {"id": ""}}"#,
+        r#"{"order": {"id": "a\nb"}}"#,
+        "no JSON",
+        "",
+    ] {
+        assert_eq!(id(&rabbitmq(headers([("order", "")]), named.clone(), odd)), "m", "{odd}");
+        assert_eq!(id(&kafka(vec![], odd)), "partition:3/offset:42", "{odd}");
+    }
+    let long = format!(r#"{{"order": {{"id": "{}"}}}}"#, "x".repeat(300));
+    assert_eq!(id(&kafka(vec![], &long)), "partition:3/offset:42");
+    // A CloudEvent keeps its own.
+    let own = headers([("ce_specversion", "1.0"), ("ce_id", "own"), ("ce_source", "/s"), ("ce_type", "t")]);
+    assert_eq!(id(&kafka(own, body)), "own");
+}

@@ -2,8 +2,8 @@
 //! origin, or removes them.
 //!
 //! A letter is handled in one order only: the item is written to its origin, the write is
-//! confirmed, and then the letter is removed. One letter is handled at a time, so that a kill leaves
-//! at most one item at both places.
+//! confirmed, and then the letter is removed. One letter is handled at a time, so that a kill
+//! leaves at most one item at both places.
 
 use std::collections::HashMap;
 use std::sync::Arc;

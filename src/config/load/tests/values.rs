@@ -304,6 +304,14 @@ fn event_and_admin() {
         ],
     );
     refused(
+        &rabbitmq(&format!("{SINK}  event: {{ id: {{ json: order.id, header: '' }} }}")),
+        &["event.id.json: this is not a JSON pointer", "event.id.header: "],
+    );
+    refused(
+        &rabbitmq(&format!("{SINK}  event: {{ id: {{}} }}")),
+        &["event.id: this names no part of the message"],
+    );
+    refused(
         &format!("{}admin: {{ listen: ':9090', token: '' }}", rabbitmq(SINK)),
         &["admin.listen: this is not an address", "the token is empty"],
     );
