@@ -12,10 +12,12 @@ use crate::telemetry::{LogFilter, LogFormat, init_logging};
 
 pub mod check;
 pub mod dead_letter;
+pub mod debug;
 #[cfg(feature = "kafka")]
 pub mod demo;
 pub mod enqueue;
 pub mod exit;
+pub mod intake;
 pub mod plan;
 pub mod resume;
 pub mod run;
@@ -62,6 +64,8 @@ enum Command {
     /// Write items to the pipeline's queue or topic: lines, rows, files or a template, each with an
     /// id, each confirmed, and resumed after an interruption.
     Enqueue(Box<enqueue::Options>),
+    /// Accept items over HTTP for a queue or topic: 202 after the confirm, once for each id.
+    Intake(intake::Options),
     /// List dead letters, and bring them back to their origin.
     #[command(subcommand)]
     DeadLetter(dead_letter::Command),
@@ -77,6 +81,9 @@ enum Command {
     Serve(serve::Options),
     /// Run any program as a worker: an HTTP server that starts the command for each item.
     Worker(Box<worker::Options>),
+    /// Collect facts for a report.
+    #[command(subcommand)]
+    Debug(debug::Command),
     /// Print the version, and the parts that this build has.
     Version(version::Options),
     /// Print a completion script for a shell.
@@ -186,6 +193,8 @@ pub fn main() -> io::Result<u8> {
         Command::Serve(options) => serve::run(options, &mut err),
         Command::Check(options) => check::carry_out(&options, &mut io::stdout(), &mut err),
         Command::Enqueue(options) => enqueue::run(*options, &mut io::stdout(), &mut err),
+        Command::Intake(options) => intake::run(&options, &mut err),
+        Command::Debug(command) => debug::run(command, &mut io::stdout(), &mut err),
         Command::DeadLetter(command) => dead_letter::run(command, &mut io::stdout(), &mut err),
         // The other commands returned before the log was set up.
         _ => Ok(exit::OK),
@@ -194,7 +203,7 @@ pub fn main() -> io::Result<u8> {
 
 fn shows_progress(command: &Command) -> bool {
     match command {
-        Command::Check(_) | Command::Enqueue(_) | Command::DeadLetter(_) => true,
+        Command::Check(_) | Command::Debug(_) | Command::Enqueue(_) | Command::DeadLetter(_) => true,
         #[cfg(feature = "kafka")]
         Command::Demo(_) => true,
         _ => false,

@@ -8,6 +8,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::metadata::Metadata;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::Failure;
 use super::place::Kafka;
@@ -131,4 +132,34 @@ pub async fn create(place: &Kafka, partitions: i32) -> Result<(), Failure> {
         )),
         _ => Ok(()),
     }
+}
+
+/// The records of the topic that the group has not committed.
+///
+/// # Errors
+/// Returns an error if the cluster does not answer, or refuses.
+pub fn lag(place: &Kafka, group: &str) -> Result<u64, Failure> {
+    let topic = place.topic()?;
+    let client = client(place, group)?;
+    let all = metadata(&client, place)?;
+    let mut list = TopicPartitionList::new();
+    for found in all.topics().iter().filter(|found| found.name() == topic) {
+        for partition in found.partitions() {
+            list.add_partition(topic, partition.id());
+        }
+    }
+    tokio::task::block_in_place(|| {
+        let committed = client.committed_offsets(list, ANSWER).map_err(|error| failure(place, &error))?;
+        let mut lag = 0;
+        for element in committed.elements() {
+            let ends = client.fetch_watermarks(topic, element.partition(), ANSWER);
+            let (low, end) = ends.map_err(|error| failure(place, &error))?;
+            let from = match element.offset() {
+                Offset::Offset(offset) => offset.max(low),
+                _ => low,
+            };
+            lag += u64::try_from(end - from).unwrap_or(0);
+        }
+        Ok(lag)
+    })
 }

@@ -2,10 +2,12 @@
 //! bring [`dead_letter`]s back, examine the connections ([`doctor`]). They use the bridge's
 //! connections and its confirmed writes, and no other part of it.
 
+pub mod bundle;
 pub mod dead_letter;
 pub mod doctor;
 pub mod enqueue;
 mod failure;
+pub mod intake;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod place;

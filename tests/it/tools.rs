@@ -1,8 +1,10 @@
 //! The commands around a bridge, as processes with real brokers.
 
+mod bundle;
 mod dead_letter;
 mod doctor;
 mod enqueue;
+mod intake;
 
 use std::path::Path;
 use std::process::{Output, Stdio};

@@ -92,6 +92,7 @@ fn the_configuration_has_the_last_word() {
         source: Some("/thumbs".to_owned()),
         subject: Some("s".to_owned()),
         extensions: [("team", "file"), ("region", "eu")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+        id: None,
     };
     settings.overrides = Overrides::parse(r#"{"extensions":{"team":"binding"}}"#).unwrap();
     let encoder = Encoder::new(settings).unwrap();

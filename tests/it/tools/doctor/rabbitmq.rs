@@ -30,11 +30,12 @@ async fn declare(queue: &Queue, kind: &str, set: &[Set], options: QueueDeclareOp
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
     for one in set {
-        match *one {
-            Set::Text(name, text) => arguments.insert(name.into(), AMQPValue::LongString(text.into())),
-            Set::Number(name, number) => arguments.insert(name.into(), AMQPValue::LongInt(number)),
-            Set::Flag(name) => arguments.insert(name.into(), AMQPValue::Boolean(true)),
-        }
+        let (name, value) = match *one {
+            Set::Text(name, text) => (name, AMQPValue::LongString(text.into())),
+            Set::Number(name, number) => (name, AMQPValue::LongInt(number)),
+            Set::Flag(name) => (name, AMQPValue::Boolean(true)),
+        };
+        arguments.insert(name.into(), value);
     }
     queue.channel.queue_declare(queue.name.as_str().into(), options, arguments).await.is_ok()
 }

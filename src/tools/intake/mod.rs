@@ -1,0 +1,209 @@
+//! `longhaul intake`: accepts items over HTTP, writes each one to a queue or topic, and answers 202
+//! after the confirm.
+//!
+//! An answer of 202 means: the item is there exactly once. If a write may have succeeded without a
+//! confirm, its id never gets a 202; the answer says so, and the client decides.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, Place};
+use crate::publish::{Outgoing, PublishErrorKind, Publisher};
+
+mod backlog;
+mod known;
+mod message;
+
+use known::{Entry, Known};
+
+/// The header with which a client repeats an item that is in doubt.
+const REPEAT: &str = "longhaul-repeat";
+/// The wait that an answer asks for, in seconds.
+const RETRY_AFTER: &str = "5";
+/// The time in which the body of a request must arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub struct Settings {
+    pub to: Place,
+    /// The consumer group whose lag is the backlog of a topic.
+    pub group: Option<String>,
+    /// Items in the queue from which on the answer is 429.
+    pub backlog: Option<u64>,
+    /// Requests at once.
+    pub window: usize,
+    pub body_bytes: usize,
+    /// Ids that are remembered.
+    pub remember: usize,
+}
+
+struct Intake {
+    publisher: Arc<dyn Publisher>,
+    settings: Settings,
+    known: Known,
+    window: Semaphore,
+    /// The backlog as it was counted last; the largest number if that is not known.
+    backlog: AtomicU64,
+    /// Items accepted since the count.
+    accepted: AtomicU64,
+}
+
+/// Answers until `stop` is cancelled, and then finishes the requests that have begun.
+///
+/// # Errors
+/// Returns an error if the place cannot be written.
+pub async fn run(settings: Settings, listener: TcpListener, stop: CancellationToken) -> Result<(), Failure> {
+    let publisher = settings.to.publisher()?;
+    let intake = Arc::new(Intake {
+        publisher,
+        known: Known::new(settings.remember),
+        window: Semaphore::new(settings.window),
+        backlog: AtomicU64::new(0),
+        accepted: AtomicU64::new(0),
+        settings,
+    });
+    let app = Router::new().fallback(answer).with_state(Arc::clone(&intake));
+    let counting = backlog::watch(&intake);
+    let ended = stop.clone();
+    let serving = axum::serve(listener, app).with_graceful_shutdown(async move { ended.cancelled().await });
+    tokio::select! {
+        served = serving.into_future() => served.map_err(|error| {
+            Failure::unavailable(format!("the server has ended: {error}"), "start it again")
+        }),
+        () = counting => Ok(()),
+    }
+}
+
+async fn answer(State(intake): State<Arc<Intake>>, request: Request) -> Response {
+    let path = request.uri().path();
+    match *request.method() {
+        Method::GET if path == "/livez" => (StatusCode::OK, "ok\n").into_response(),
+        Method::GET if path == "/readyz" => match intake.publisher.probe().await {
+            Ok(()) => (StatusCode::OK, "ok\n").into_response(),
+            Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, &error.what),
+        },
+        Method::POST => intake.accept(request).await,
+        _ => {
+            let refused = text(StatusCode::METHOD_NOT_ALLOWED, "POST an item, or a CloudEvent");
+            ([(header::ALLOW, "POST")], refused).into_response()
+        }
+    }
+}
+
+impl Intake {
+    async fn accept(&self, request: Request) -> Response {
+        if self.is_full() {
+            return later(StatusCode::TOO_MANY_REQUESTS, "the backlog is at its limit");
+        }
+        let Ok(_permit) = self.window.try_acquire() else {
+            return later(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once");
+        };
+        let (parts, body) = request.into_parts();
+        let body = match self.body(body).await {
+            Ok(body) => body,
+            Err(refused) => return refused,
+        };
+        let item = match message::read(&parts.headers, body, self.settings.to.broker()) {
+            Ok(item) => item,
+            Err(reason) => return text(StatusCode::BAD_REQUEST, &reason),
+        };
+        let digest: [u8; 32] = Sha256::digest(&item.outgoing.body).into();
+        let repeats = parts.headers.get(REPEAT).is_some_and(|value| value == "true");
+        self.write(&item.id, item.outgoing, digest, repeats).await
+    }
+
+    async fn body(&self, body: Body) -> Result<Bytes, Response> {
+        let limit = self.settings.body_bytes;
+        match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, limit)).await {
+            Ok(Ok(body)) => Ok(body),
+            Ok(Err(_)) => Err(text(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                &format!("the body was cut, or has more than {limit} bytes"),
+            )),
+            Err(_) => Err(text(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
+        }
+    }
+
+    /// Writes the item, unless its id is known.
+    async fn write(&self, id: &str, outgoing: Outgoing, digest: [u8; 32], repeats: bool) -> Response {
+        // Two requests with one id follow each other.
+        let _turn = self.known.turn(id).await;
+        match self.known.get(id) {
+            Some(Entry { digest: its, .. }) if its != digest => {
+                return text(StatusCode::CONFLICT, "another item has this id");
+            }
+            Some(Entry { is_doubtful: false, .. }) => return accepted(id, true),
+            Some(Entry { is_doubtful: true, .. }) if !repeats => return doubtful(id, StatusCode::CONFLICT),
+            _ => {}
+        }
+        match self.publisher.publish(outgoing).await {
+            Ok(()) => {
+                self.accepted.fetch_add(1, Ordering::Relaxed);
+                self.known.set(id, Entry { digest, is_doubtful: false });
+                accepted(id, false)
+            }
+            Err(error) => {
+                tracing::warn!(id, error = error.what, "Item not accepted");
+                match error.kind {
+                    PublishErrorKind::TooLarge => text(StatusCode::PAYLOAD_TOO_LARGE, &error.what),
+                    PublishErrorKind::Impossible => text(StatusCode::UNPROCESSABLE_ENTITY, &error.what),
+                    PublishErrorKind::Transient if error.is_unwritten => {
+                        later(StatusCode::SERVICE_UNAVAILABLE, &error.what)
+                    }
+                    PublishErrorKind::Transient => {
+                        self.known.set(id, Entry { digest, is_doubtful: true });
+                        doubtful(id, StatusCode::BAD_GATEWAY)
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let backlog = self.backlog.load(Ordering::Relaxed);
+        let backlog = backlog.saturating_add(self.accepted.load(Ordering::Relaxed));
+        self.settings.backlog.is_some_and(|limit| backlog >= limit)
+    }
+}
+
+fn accepted(id: &str, is_known: bool) -> Response {
+    let location = format!("/api/v1/items/{}", utf8_percent_encode(id, NON_ALPHANUMERIC));
+    let body = serde_json::json!({ "id": id, "known": is_known });
+    let headers = [(header::LOCATION, location), (header::CONTENT_TYPE, "application/json".to_owned())];
+    (StatusCode::ACCEPTED, headers, format!("{body}\n")).into_response()
+}
+
+fn doubtful(id: &str, status: StatusCode) -> Response {
+    let body = serde_json::json!({
+        "id": id,
+        "error": "the write was not confirmed, so the item may be there; with the header Longhaul-Repeat: true it is \
+                  written again, and may then be there twice",
+    });
+    (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
+}
+
+fn later(status: StatusCode, reason: &str) -> Response {
+    ([(header::RETRY_AFTER, RETRY_AFTER)], text(status, reason)).into_response()
+}
+
+fn text(status: StatusCode, reason: &str) -> Response {
+    let body = serde_json::json!({ "error": reason });
+    (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
+}
+
+/// The first value of a header as text.
+fn value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok().map(str::trim).filter(|text| !text.is_empty())
+}
