@@ -196,7 +196,15 @@ impl Which {
         let (from, brokers) = match &self.from {
             Some(url) => {
                 let from = Place::parse(url, &self.librdkafka(url.starts_with("kafka://"))?)?;
-                (from.clone(), vec![from])
+                // A configuration that is named too tells the broker of the origins.
+                let source = match &self.file.config {
+                    Some(file) => {
+                        let config = tools::load(file)?;
+                        Some(Place::source(pipeline(&config, self.pipeline.as_deref())?)?)
+                    }
+                    None => None,
+                };
+                (from.clone(), source.into_iter().chain([from]).collect())
             }
             None => {
                 let config = tools::load(&self.file.path())?;

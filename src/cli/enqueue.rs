@@ -165,6 +165,9 @@ async fn enqueue(
         if !survey.bad.is_empty() && (!options.skip_invalid || options.dry_run) {
             list(err, "error", &survey.bad)?;
         }
+        if survey.messages == 0 && survey.bad.is_empty() {
+            writeln!(err, "warning: the input has no items")?;
+        }
         if survey.equal_ids > 0 {
             writeln!(
                 err,

@@ -33,9 +33,3 @@ impl Failure {
         Failure { kind: FailureKind::Config, what: what.into(), help: help.into() }
     }
 }
-
-impl From<crate::connect::rabbitmq::Error> for Failure {
-    fn from(error: crate::connect::rabbitmq::Error) -> Self {
-        Failure::unavailable(format!("RabbitMQ: {error}"), error.refusal().help)
-    }
-}

@@ -77,6 +77,10 @@ fn partitions(metadata: &Metadata, topic: &str) -> Result<Option<usize>, Failure
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
     match found.error().map(Code::from) {
         Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Ok(None),
+        Some(Code::InvalidTopic) => Err(Failure::usage(
+            format!("{topic} cannot be the name of a topic"),
+            "use letters, digits, `.`, `_` and `-`",
+        )),
         Some(error) => Err(Failure::unavailable(
             format!("Kafka does not show topic {topic}: {error}"),
             "give the user of the options the right to describe and write the topic",

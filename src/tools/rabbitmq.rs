@@ -7,7 +7,7 @@ use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueueDe
 use lapin::types::{AMQPValue, FieldTable};
 
 use super::Failure;
-use super::place::Rabbitmq;
+use super::place::{Place, Rabbitmq};
 use crate::connect::rabbitmq::{Connection, Error, answer, table};
 use crate::event::{Message, Origin, RabbitmqOrigin};
 
@@ -20,14 +20,20 @@ const NOT_FOUND: u16 = 404;
 /// Returns an error if the broker does not answer, or refuses.
 pub async fn find(place: &Rabbitmq) -> Result<Option<u32>, Failure> {
     let queue = place.queue()?.to_owned();
-    let connection = place.connection("look").connect().await?;
+    let connection = place.connection("look").connect().await.map_err(|error| failure(place, &error))?;
     let found = passive(&connection, &queue).await;
     connection.close().await;
     match found {
         Ok(count) => Ok(Some(count)),
         Err(error) if error.code() == Some(NOT_FOUND) => Ok(None),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(failure(place, &error)),
     }
+}
+
+/// The failure of a question to the broker.
+fn failure(place: &Rabbitmq, error: &Error) -> Failure {
+    let address = Place::Rabbitmq(place.clone()).address();
+    Failure::unavailable(format!("RabbitMQ at {address}: {error}"), error.refusal().help)
 }
 
 async fn passive(connection: &Connection, queue: &str) -> Result<u32, Error> {
@@ -43,7 +49,7 @@ async fn passive(connection: &Connection, queue: &str) -> Result<u32, Error> {
 /// Returns an error if the broker does not answer, or refuses.
 pub async fn create(place: &Rabbitmq) -> Result<(), Failure> {
     let queue = place.queue()?.to_owned();
-    let connection = place.connection("create").connect().await?;
+    let connection = place.connection("create").connect().await.map_err(|error| failure(place, &error))?;
     let created = async {
         let channel = connection.channel().await?;
         let mut arguments = FieldTable::default();
@@ -54,7 +60,7 @@ pub async fn create(place: &Rabbitmq) -> Result<(), Failure> {
     };
     let created = created.await;
     connection.close().await;
-    Ok(created.map(drop)?)
+    created.map(drop).map_err(|error| failure(place, &error))
 }
 
 /// Takes messages out of a queue one by one. A message stays unacknowledged until it is settled, so
@@ -63,6 +69,7 @@ pub struct Reader {
     connection: Connection,
     channel: Channel,
     queue: String,
+    place: Rabbitmq,
 }
 
 /// A message that was taken and not settled.
@@ -78,14 +85,10 @@ impl Reader {
     pub async fn open(place: &Rabbitmq) -> Result<Self, Failure> {
         let queue = place.queue()?.to_owned();
         // The connection accepts messages with headers of any size.
-        let connection = place.connection("read").connect_to_consume().await?;
-        let channel = connection.channel().await?;
-        Ok(Reader { connection, channel, queue })
-    }
-
-    /// The version of the server, as in `is_before`.
-    pub fn connection(&self) -> &Connection {
-        &self.connection
+        let failed = |error| failure(place, &error);
+        let connection = place.connection("read").connect_to_consume().await.map_err(failed)?;
+        let channel = connection.channel().await.map_err(failed)?;
+        Ok(Reader { connection, channel, queue, place: place.clone() })
     }
 
     /// The messages that are ready now.
@@ -93,7 +96,7 @@ impl Reader {
     /// # Errors
     /// Returns an error if the queue does not exist, or the broker does not answer.
     pub async fn ready(&self) -> Result<u32, Failure> {
-        Ok(passive(&self.connection, &self.queue).await?)
+        passive(&self.connection, &self.queue).await.map_err(|error| self.failed(&error))
     }
 
     /// Takes the next message, if there is one.
@@ -101,9 +104,10 @@ impl Reader {
     /// # Errors
     /// Returns an error if the connection is lost, or the broker refuses.
     pub async fn next(&self) -> Result<Option<Taken>, Failure> {
-        let name = table::short("queue name", &self.queue).map_err(Error::from)?;
+        let name = table::short("queue name", &self.queue).map_err(|error| self.failed(&error.into()))?;
         let getting = self.channel.basic_get(name, BasicGetOptions { no_ack: false });
-        let Some(got) = answer("basic.get", getting).await? else { return Ok(None) };
+        let got = answer("basic.get", getting).await.map_err(|error| self.failed(&error))?;
+        let Some(got) = got else { return Ok(None) };
         let delivery = got.delivery;
         let headers = delivery.properties.headers().as_ref().map(table::headers).unwrap_or_default();
         let message = Message {
@@ -125,7 +129,8 @@ impl Reader {
     /// # Errors
     /// Returns an error if the connection is lost.
     pub async fn remove(&self, tag: u64) -> Result<(), Failure> {
-        Ok(answer("basic.ack", self.channel.basic_ack(tag, BasicAckOptions::default())).await?)
+        let acking = self.channel.basic_ack(tag, BasicAckOptions::default());
+        answer("basic.ack", acking).await.map_err(|error| self.failed(&error))
     }
 
     /// Returns all messages that were not removed, and waits until the broker has done it.
@@ -138,6 +143,10 @@ impl Reader {
         // The answer to the next request comes after the return.
         let closed = answer("channel.close", self.channel.close(200, "OK".into())).await;
         self.connection.close().await;
-        Ok(returned.and(closed)?)
+        returned.and(closed).map_err(|error| failure(&self.place, &error))
+    }
+
+    fn failed(&self, error: &Error) -> Failure {
+        failure(&self.place, error)
     }
 }

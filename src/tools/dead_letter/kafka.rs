@@ -38,8 +38,6 @@ struct Partition {
     /// The next offset to read.
     position: i64,
     progress: Progress,
-    /// The end of the letters that this command has looked at.
-    seen: i64,
 }
 
 /// The handled letters of a partition.
@@ -132,7 +130,6 @@ impl Log {
                     // The records before the end may be gone, or be marks of transactions.
                     if let Some(partition) = self.partitions.get_mut(&number) {
                         partition.position = partition.end;
-                        partition.seen = partition.seen.max(partition.end);
                     }
                     continue;
                 }
@@ -234,7 +231,7 @@ fn partitions(
             assignment.add_partition_offset(topic, number, offset).map_err(|error| failure(place, &error))?;
         }
         let end = end.max(start);
-        partitions.insert(number, Partition { end, position: start, progress, seen: start });
+        partitions.insert(number, Partition { end, position: start, progress });
     }
     client.assign(&assignment).map_err(|error| failure(place, &error))?;
     Ok((partitions, total))

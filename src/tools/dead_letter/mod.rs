@@ -156,6 +156,9 @@ pub async fn handle(
             report.is_interrupted = true;
             break;
         }
+        if selection.limit.is_some_and(|limit| report.matched >= limit) {
+            break;
+        }
         let found = match letters.next().await {
             Ok(Some(found)) => found,
             Ok(None) => break,
@@ -168,7 +171,7 @@ pub async fn handle(
         progress.at(read);
         let facts = Facts::of(&found.message);
         let is_meant = !found.is_handled && selection.filter.matches(&facts, &found.message);
-        if !is_meant || selection.limit.is_some_and(|limit| report.matched >= limit) {
+        if !is_meant {
             if let Err(failure) = letters.keep(found).await {
                 report.failure = Some(failure.what);
             }
