@@ -24,6 +24,7 @@ pub struct Properties {
 pub enum Argument {
     Text(String),
     Number(i64),
+    Flag(bool),
 }
 
 impl Properties {
@@ -31,14 +32,19 @@ impl Properties {
         match self.arguments.get(name)? {
             Argument::Number(number) => Some(*number),
             Argument::Text(text) => text.parse().ok(),
+            Argument::Flag(_) => None,
         }
     }
 
     pub fn text(&self, name: &str) -> Option<&str> {
         match self.arguments.get(name)? {
             Argument::Text(text) => Some(text),
-            Argument::Number(_) => None,
+            Argument::Number(_) | Argument::Flag(_) => None,
         }
+    }
+
+    pub fn is_set(&self, name: &str) -> bool {
+        self.arguments.get(name) == Some(&Argument::Flag(true))
     }
 
     pub fn has(&self, name: &str) -> bool {
@@ -58,6 +64,7 @@ pub async fn find(connection: &Connection, queue: &str) -> Result<Option<Propert
             let value = match value {
                 Argument::Text(text) => AMQPValue::LongString(text.as_str().into()),
                 Argument::Number(number) => AMQPValue::LongLongInt(*number),
+                Argument::Flag(flag) => AMQPValue::Boolean(*flag),
             };
             arguments.insert(table::short("argument", name)?, value);
         }
@@ -105,6 +112,7 @@ impl Properties {
                 let text = quoted(current);
                 let is_text = current.contains("of type 'longstr'") || !current.contains("of type");
                 let value = match text.parse() {
+                    _ if current.contains("of type 'bool'") => Argument::Flag(text == "true"),
                     Ok(number) if !is_text => Argument::Number(number),
                     _ => Argument::Text(text.to_owned()),
                 };
@@ -143,5 +151,7 @@ mod tests {
         assert!(found.learn("inequivalent arg 'x-queue-type' for queue 'a' in vhost '/': received 'classic' but current is none"));
         assert!(!found.has("x-queue-type"));
         assert!(!found.learn("PRECONDITION_FAILED - something else"));
+        let flag = "inequivalent arg 'x-single-active-consumer' for queue 'a' in vhost '/': received none but current is the value 'true' of type 'bool'";
+        assert!(found.learn(flag) && found.is_set("x-single-active-consumer"));
     }
 }

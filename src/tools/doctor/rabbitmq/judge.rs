@@ -53,7 +53,7 @@ pub(super) fn work_queue(
             format!("create the queue {queue} again as a durable quorum queue"),
         );
     }
-    if found.text("x-single-active-consumer") == Some("true") {
+    if found.is_set("x-single-active-consumer") {
         findings.warn(
             "single-active-consumer",
             format!("the queue {queue} has a single active consumer"),

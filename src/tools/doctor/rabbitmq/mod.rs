@@ -105,6 +105,7 @@ fn merged(found: Option<Properties>, known: &Known) -> Option<Properties> {
     let text = |value: &serde_json::Value| match value {
         serde_json::Value::Number(number) => number.as_i64().map(Argument::Number),
         serde_json::Value::String(text) => Some(Argument::Text(text.clone())),
+        serde_json::Value::Bool(flag) => Some(Argument::Flag(*flag)),
         _ => None,
     };
     found.is_transient = queue["durable"] == false;
@@ -289,6 +290,7 @@ pub(super) async fn described(place: &Rabbitmq, management: Option<&str>) -> ser
             .map(|(name, value)| match value {
                 Argument::Text(text) => (name, text),
                 Argument::Number(number) => (name, number.to_string()),
+                Argument::Flag(flag) => (name, flag.to_string()),
             })
             .collect()
     });

@@ -4,6 +4,7 @@ use longhaul::config::QueueKind;
 
 use super::{check, clean, only, pipeline, service};
 use crate::support::broker::OwnRabbitmq;
+use crate::support::eventually;
 use crate::support::rabbitmq::{Queue, brokers};
 
 /// A short timeout, so that the server's own ack timeout is long enough.
@@ -171,7 +172,12 @@ async fn policies_and_permissions_are_found() {
         ("overflow", r#"{"max-length": 5}"#),
     ] {
         node.ctl(&["rabbitmqctl", "set_policy", "planted", ".*", policy]);
-        only(kind, check(folder.path(), &config, &rest).await);
+        // The management API shows a policy some seconds later.
+        eventually(kind, async || {
+            let (code, findings) = check(folder.path(), &config, &rest).await;
+            code == 78 && findings.iter().all(|it| it.kind == kind && !it.fix.is_empty())
+        })
+        .await;
     }
     node.ctl(&["rabbitmqctl", "clear_policy", "planted"]);
     node.ctl(&["rabbitmqctl", "add_user", "reader", "secret"]);
