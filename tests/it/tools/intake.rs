@@ -100,7 +100,8 @@ async fn a_full_backlog_is_answered_with_429() {
     queue.remove().await;
 }
 
-/// Each id that got a 202 is in the queue exactly once, although the connection is cut all the time.
+/// Each id that got a 202 is in the queue exactly once, although the connection is cut all the
+/// time.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_202_is_in_the_queue_exactly_once() {
     const ITEMS: usize = 3_000;
