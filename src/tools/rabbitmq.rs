@@ -33,7 +33,11 @@ pub async fn find(place: &Rabbitmq) -> Result<Option<u32>, Failure> {
 /// The failure of a question to the broker.
 fn failure(place: &Rabbitmq, error: &Error) -> Failure {
     let address = Place::Rabbitmq(place.clone()).address();
-    Failure::unavailable(format!("RabbitMQ at {address}: {error}"), error.refusal().help)
+    let help = match error.code() {
+        Some(NOT_FOUND) => "correct the name, or create the queue",
+        _ => error.refusal().help,
+    };
+    Failure::unavailable(format!("RabbitMQ at {address}: {error}"), help)
 }
 
 async fn passive(connection: &Connection, queue: &str) -> Result<u32, Error> {

@@ -202,6 +202,13 @@ fn scale(
 
 /// The bridge's own pod.
 pub(super) fn of_bridge(config: &Config, manifests: &Manifests, findings: &mut Findings<'_>) {
+    if manifests.are_given && manifests.services.is_empty() {
+        findings.note(
+            "service",
+            "the manifests have no Knative Service",
+            "give the manifest of the service with -f",
+        );
+    }
     let drain = config.drain.timeout.get();
     for Deployment { name, grace, max_surge, .. } in manifests.deployments.iter().filter(|it| it.is_bridge) {
         let grace = grace.unwrap_or(DEFAULT_GRACE);
