@@ -48,8 +48,8 @@ impl OwnRabbitmq {
         }
     }
 
-    /// Restarts the node with the management API, and returns its address. Blocks for some seconds.
-    pub fn enable_management(&mut self) -> String {
+    /// Restarts the node with the management API, and returns its address.
+    pub async fn enable_management(&self) -> String {
         let folder = self.folder.path().join(self.kind);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -59,8 +59,8 @@ impl OwnRabbitmq {
         let settings = std::fs::read_to_string(&file).unwrap();
         let listen = format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}\n");
         std::fs::write(&file, settings + &listen).unwrap();
-        self.ctl(&["stop"]);
-        self.ctl(&["start"]);
+        self.ctl(&["stop"]).await;
+        self.ctl(&["start"]).await;
         format!("http://127.0.0.1:{port}")
     }
 

@@ -76,7 +76,7 @@ fn body(number: usize) -> bytes::Bytes {
 /// The letter of an item: every third one was rejected with 422, the others used all attempts.
 fn dead(number: usize, item: Message) -> Letter {
     let base = Letter { event_id: format!("item-{number}"), ..letter(item) };
-    if number % 3 == 0 { Letter { reason: Reason::Rejected, code: Some(422), ..base } } else { base }
+    if number.is_multiple_of(3) { Letter { reason: Reason::Rejected, code: Some(422), ..base } } else { base }
 }
 
 async fn bury(origin: &impl Place, graveyard: &impl Place, count: usize) {
