@@ -391,7 +391,7 @@ fn report(
         Some(path) => {
             format!("run the same command again to continue; {} knows the confirmed items", path.display())
         }
-        None => "there is no state file, so the same command begins again from the first item".to_owned(),
+        None => "no state file was kept, so the same command begins again from the first item".to_owned(),
     };
     match &summary.failure {
         Some(failure) => {

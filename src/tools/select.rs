@@ -6,7 +6,7 @@ use crate::config::{Config, Pipeline};
 /// Returns the pipeline of this name, or the only one.
 ///
 /// # Errors
-/// Returns an error that lists the names, if there is no such pipeline, or if there are several
+/// Returns an error that lists the names, if no pipeline has this name, or if there are several
 /// and none is named.
 pub fn pipeline<'a>(config: &'a Config, name: Option<&str>) -> Result<&'a Pipeline, Failure> {
     let names: Vec<&str> = config.pipelines.iter().map(|pipeline| pipeline.name.as_str()).collect();

@@ -274,7 +274,7 @@ fn files(pattern: &str) -> Result<Entries, Failure> {
             "quote it: --files 'scans/**/*.tif'",
         )
     })?;
-    // A folder is no item. A path that cannot be looked at is one, and is reported.
+    // Folders are left out. A path that cannot be looked at stays, and is reported.
     let paths: Vec<Result<PathBuf, glob::GlobError>> =
         paths.filter(|path| path.as_ref().map_or(true, |path| !path.is_dir())).collect();
     if paths.is_empty() {

@@ -15,7 +15,7 @@ use crate::tools::Failure;
 /// The first line is this, and the fingerprint of input and target.
 const HEAD: &str = "longhaul-enqueue 1";
 
-/// The state of one run over an input, or nothing kept if there is no file.
+/// The state of one run over an input, or nothing kept without a file.
 pub struct State {
     file: Option<(PathBuf, File)>,
     confirmed: Numbers,
@@ -212,7 +212,7 @@ impl State {
         self.file.as_ref().map(|(path, _)| path.as_path())
     }
 
-    /// All is written: the file is no longer needed.
+    /// Removes the file after all messages are written.
     ///
     /// # Errors
     /// Returns an error if the file cannot be removed.

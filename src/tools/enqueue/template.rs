@@ -40,9 +40,10 @@ impl Template {
                 Part::Column(name) => {
                     let value =
                         row.and_then(|(names, values)| values.get(names.iter().position(|its| its == name)?));
-                    filled.push_str(
-                        value.ok_or_else(|| format!("the template names {{{name}}}, which is no column"))?,
-                    );
+                    filled
+                        .push_str(value.ok_or_else(|| {
+                            format!("the template names {{{name}}}, which is not a column")
+                        })?);
                 }
             }
         }

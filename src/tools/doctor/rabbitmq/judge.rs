@@ -72,7 +72,7 @@ fn limit(source: &RabbitmqSource, found: &Properties, server: &Server, findings:
         Some(limit) if limit < 0 => {
             return findings.error(
                 "delivery-limit",
-                format!("the queue {queue} has x-delivery-limit {limit}, which is no limit only from RabbitMQ 4.0 on"),
+                format!("the queue {queue} has x-delivery-limit {limit}, which means unlimited only from RabbitMQ 4.0 on"),
                 "this RabbitMQ drops each item after its first return",
                 "set a large limit such as 1000000, or leave the argument out",
             );
