@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn the_manifests_of_the_repository() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let files = ["deploy/base/worker.yaml", "deploy/base/deployment.yaml"].map(|file| root.join(file));
+        let files = ["deploy/base/worker.yaml", "deploy/base/bridge.yaml"].map(|file| root.join(file));
         let found = read(&files).unwrap();
         assert_eq!(found.services.len(), 1, "{found:?}");
         assert_eq!(found.services[0].concurrency, Some(1));
@@ -191,6 +191,6 @@ mod tests {
         found.add(Path::new("a"), list).unwrap();
         assert_eq!(found.defaults.unwrap().max_timeout, Some(600));
         let error = Manifests::default().add(Path::new("a"), "a: [").unwrap_err();
-        assert!(error.what.starts_with("a:1"), "{error}");
+        assert!(error.what.starts_with("a:"), "{error}");
     }
 }
