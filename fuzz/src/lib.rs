@@ -8,11 +8,17 @@ use longhaul::delivery::Identity;
 use longhaul::event::{self, KafkaOrigin, Message, Origin, RabbitmqOrigin, Value};
 use longhaul::peers::{Claim, InFlight, Release, Stay, Verdict};
 use longhaul::source::kafka::metadata;
+use longhaul::source::kafka::tracker::{Snapshot, Tracker};
 
 /// Reads the metadata of a committed offset. The first byte is the offset.
 pub fn metadata(data: &[u8]) {
     let (offset, text) = data.split_first().map_or((0, data), |(first, rest)| (*first, rest));
-    let _ = metadata::decode(text, offset.into());
+    let Ok(Some(map)) = metadata::decode(text, offset.into()) else { return };
+    let snapshot = Snapshot { base: map.base, end: map.end, incomplete: map.incomplete.clone(), change: 0 };
+    let written = metadata::encode(map.log.unwrap_or_default(), &snapshot, usize::MAX);
+    let again = metadata::decode(written.as_bytes(), map.base);
+    assert!(again.is_ok_and(|again| again.is_some_and(|again| again.incomplete == map.incomplete)));
+    let _ = Tracker::restore(map.base, map.end, &map.incomplete);
 }
 
 /// Reads a message of both brokers, and a worker's answer. Each line is `name: value`; an empty

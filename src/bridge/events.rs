@@ -100,6 +100,9 @@ impl Pipeline {
             SourceEvent::HeadAge(age) => {
                 self.shared.metrics.kafka_head_age.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
             }
+            SourceEvent::PartitionsFull(number) => {
+                self.shared.metrics.kafka_partitions_full.set(i64::try_from(number).unwrap_or(i64::MAX));
+            }
             SourceEvent::Problem(problem) => self.status.raise(problem),
             SourceEvent::Solved { kind, subject } => self.status.clear(kind, &subject),
             SourceEvent::IntakeStopped => self.intake_stopped = true,

@@ -213,8 +213,9 @@ pub struct KafkaSource {
     pub options: BTreeMap<String, Secret>,
 }
 
-/// Settings for the lowest unfinished record of a partition. Later records are still processed, up
-/// to 900 unfinished ones at once.
+/// Settings for the lowest unfinished record of a partition. Later records are still processed, as
+/// long as a commit can name the unfinished ones: 20,000 neighbouring records, and fewer if they
+/// are far apart.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StuckHead {

@@ -80,6 +80,9 @@ pub enum SourceEvent {
     Connected(bool),
     /// The number of items that the broker has not handed over yet, if the broker tells it.
     Backlog(u64),
+    /// The number of partitions that take in nothing new, because a commit could not name more
+    /// unfinished records. Sent when it changes. Kafka only.
+    PartitionsFull(u64),
     /// This delivery has held back its partition's committed offset for longer than the
     /// configuration allows. Kafka only.
     Stuck { delivery: DeliveryId },

@@ -211,6 +211,7 @@ pipeline_metrics! {
     draining: Gauge "pipeline_draining" "1 while the pipeline drains, and after that";
     pods: Gauge "worker_pods" "Worker pods that reported a running item";
     kafka_head_age: Gauge "kafka_head_age" (Seconds "seconds") "Age of the oldest record that holds up a committed offset";
+    kafka_partitions_full: Gauge "kafka_partitions_full" "Partitions that take in nothing new, because a commit can name no more unfinished records";
 }
 
 /// The metrics with other labels, and those of the whole process.

@@ -8,8 +8,18 @@ const INPUTS: u64 = 5_000;
 
 #[test]
 fn metadata_survives_damage() {
-    // The first is a map that version 1 wrote at offset 2.
-    damaged(targets::metadata, &["\u{2}k1.AQDFCINCAmIAAAIB", "\u{0}longhaul", "\u{5}\n\0"]);
+    damaged(
+        targets::metadata,
+        &[
+            "\u{2}k1.AQDFCINCAmIAAAIB",
+            "\u{0}k1.AgI-ZLRvASNFZ4mrze8BI0VniavN7wBAqqqqqqqqqqo",
+            "\u{2}k1.AwWChG1UASNFZ4mrze8BI0VniavN7wJiAVM",
+            "\u{0}k1.AxXEayQ7ASNFZ4mrze8BI0VniavN7wAoA1VVBQJlXQU",
+            "\u{40}k1.AwbatwgKASNFZ4mrze8BI0VniavN70DoRQwBAPh3SZIkSZIkSZI",
+            "\u{0}longhaul",
+            "\u{5}\n\0",
+        ],
+    );
 }
 
 #[test]

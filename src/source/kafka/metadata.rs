@@ -1,17 +1,19 @@
 //! The map of a partition as text, for the metadata of a committed offset.
 //!
 //! ```text
-//! k1. base64url( version | flags | crc32 | log | varint base | varint length | entries )
+//! k1. base64url( version | flags | crc32 | log | varint base | varint length
+//!                | varint bytes of the offsets | offsets | attempts )
 //! ```
 //! `log` is the id of the topic in 16 bytes, because a topic that is deleted and created again has
-//! other records at the same offsets; 0 means that the broker has no ids. The entries name the
-//! records of `base..base + length` that are *not* done, so that the cost follows the number of
-//! unfinished records and not the length of the window. Each entry is a varint of the gap to the
-//! one before (to the base for the first), and its failed attempts in one byte if any record has
-//! some. If a plain bitmap is shorter, it takes the place of the gaps. Kafka takes 4,096 characters
-//! (`offset.metadata.max.bytes`);
-//! [`Tracker::admits`](super::tracker::Tracker::admits) keeps the map below that, so nothing is
-//! stripped.
+//! other records at the same offsets; 0 means that the broker has no ids. The map names the records
+//! of `base..base + length` that are *not* done. Their [`offsets`] and their failed [`attempts`]
+//! are each written in the shortest of several encodings, and the flags name them.
+//!
+//! Kafka takes 4,096 characters (`offset.metadata.max.bytes`).
+//! [`Tracker::admits`](super::tracker::Tracker::admits) admits no record that could make the
+//! offsets longer than that, so no finished record is ever left out. Attempts come after admission.
+//! If they do not fit (more than 900 records at once, with many different numbers), the lowest
+//! numbers are left out, and such a record may get more attempts after a crash.
 //!
 //! The text carries its own base and a checksum, because other tools move offsets without the
 //! metadata or the metadata without the offset. A text that does not fit is refused, and the
@@ -20,18 +22,44 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::tracker::{MAX_INCOMPLETE, MAX_WINDOW, Snapshot};
+use super::tracker::{MAX_WINDOW, Snapshot};
+use varint::{put_varint, take_varint};
+
+pub(super) mod attempts;
+mod earlier;
+pub(super) mod offsets;
+mod varint;
+
+/// The characters that Kafka takes, unless its configuration says otherwise.
+pub const CHARACTERS: usize = 4096;
 
 const PREFIX: &str = "k1.";
-const VERSION: u8 = 2;
-/// The version without the log.
-const OLD_VERSION: u8 = 1;
-const FLAG_ATTEMPTS: u8 = 1;
-const FLAG_BITMAP: u8 = 2;
+const VERSION: u8 = 3;
+/// With the entries of [`earlier`].
+const SECOND_VERSION: u8 = 2;
+/// The second one without the log.
+const FIRST_VERSION: u8 = 1;
+/// The encoding of the offsets.
+const OFFSETS: u8 = 0b11;
+const OFFSETS_BITMAP: u8 = 1;
+const OFFSETS_WORDS: u8 = 2;
 const FLAG_REPLACEMENT: u8 = 4;
-/// The size of version, flags and checksum.
+/// The encoding of the attempts.
+const ATTEMPTS: u8 = 0b11 << 3;
+const ATTEMPTS_LISTED: u8 = 1 << 3;
+const ATTEMPTS_PACKED: u8 = 2 << 3;
+/// Version, flags and checksum.
 const HEAD: usize = 6;
 const LOG: usize = 16;
+/// The most bytes before the offsets.
+const BEFORE_OFFSETS: usize = HEAD + LOG + 9 + 3 + 2;
+/// More offsets do not fit into the text that Kafka takes.
+const MOST: usize = 8 * CHARACTERS;
+
+/// The bytes for offsets and attempts in a text of so many characters.
+pub const fn room(characters: usize) -> usize {
+    (characters.saturating_sub(PREFIX.len()) * 3 / 4).saturating_sub(BEFORE_OFFSETS)
+}
 
 /// The log of a partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,33 +96,61 @@ pub enum Refused {
     Malformed,
 }
 
-/// Returns the text for a snapshot of this log.
-pub fn encode(log: Log, snapshot: &Snapshot) -> String {
-    let length = snapshot.end - snapshot.base;
-    let mut flags = 0;
-    if snapshot.incomplete.iter().any(|&(_, attempts)| attempts > 0) {
-        flags |= FLAG_ATTEMPTS;
+/// The text for a snapshot of this log, in at most so many characters.
+pub fn encode(log: Log, snapshot: &Snapshot, characters: usize) -> String {
+    let text = write(log, snapshot);
+    if text.len() <= characters { text } else { shorten(log, snapshot.clone(), characters) }
+}
+
+/// Leaves out the lowest numbers of attempts. If that is not enough, the broker takes less than it
+/// did at admission: then records that are done above the highest offsets are forgotten.
+fn shorten(log: Log, mut snapshot: Snapshot, characters: usize) -> String {
+    loop {
+        let numbers = snapshot.incomplete.iter().map(|(_, attempts)| *attempts);
+        match numbers.filter(|number| *number > 0).min() {
+            Some(lowest) => {
+                let forgotten = snapshot.incomplete.iter_mut().filter(|(_, attempts)| *attempts == lowest);
+                forgotten.for_each(|(_, attempts)| *attempts = 0);
+            }
+            None => {
+                let kept = snapshot.incomplete.len() / 2;
+                let Some((first_cut, _)) = snapshot.incomplete.get(kept) else { break };
+                snapshot.end = *first_cut;
+                snapshot.incomplete.truncate(kept);
+            }
+        }
+        let text = write(log, &snapshot);
+        if text.len() <= characters {
+            return text;
+        }
     }
+    write(log, &snapshot)
+}
+
+fn write(log: Log, snapshot: &Snapshot) -> String {
+    let (rising, numbers): (Vec<i64>, Vec<u8>) = snapshot.incomplete.iter().copied().unzip();
+    let (offsets_encoding, offsets) = offsets::encode(snapshot.base, &rising);
+    let (attempts_encoding, attempts) = attempts::encode(&numbers);
+    let mut flags = match offsets_encoding {
+        offsets::Encoding::Gaps => 0,
+        offsets::Encoding::Bitmap => OFFSETS_BITMAP,
+        offsets::Encoding::Words => OFFSETS_WORDS,
+    };
+    flags |= match attempts_encoding {
+        attempts::Encoding::Nothing => 0,
+        attempts::Encoding::Listed => ATTEMPTS_LISTED,
+        attempts::Encoding::Packed => ATTEMPTS_PACKED,
+    };
     if log.is_replacement {
         flags |= FLAG_REPLACEMENT;
     }
-    let gaps = encode_gaps(snapshot);
-    let bitmap_length = (length as usize).div_ceil(8);
-    let body = if gaps.len() <= bitmap_length {
-        gaps
-    } else {
-        flags |= FLAG_BITMAP;
-        encode_bitmap(snapshot, bitmap_length)
-    };
-
     let mut payload = vec![VERSION, flags, 0, 0, 0, 0];
     payload.extend(log.id.to_be_bytes());
-    put_varint(&mut payload, snapshot.base as u64);
-    put_varint(&mut payload, length as u64);
-    payload.extend(body);
-    if flags & FLAG_ATTEMPTS != 0 {
-        payload.extend(snapshot.incomplete.iter().map(|&(_, attempts)| attempts));
-    }
+    put_varint(&mut payload, snapshot.base.cast_unsigned());
+    put_varint(&mut payload, (snapshot.end - snapshot.base).cast_unsigned());
+    put_varint(&mut payload, offsets.len() as u64);
+    payload.extend(offsets);
+    payload.extend(attempts);
     let checksum = checksum(&payload);
     payload[2..HEAD].copy_from_slice(&checksum.to_le_bytes());
     let mut text = String::from(PREFIX);
@@ -119,19 +175,21 @@ pub fn decode(text: &[u8], committed: i64) -> Result<Option<Map>, Refused> {
     if payload.len() < HEAD {
         return Err(Refused::Malformed);
     }
-    if ![VERSION, OLD_VERSION].contains(&payload[0]) {
-        return Err(Refused::Version);
-    }
+    let (version, flags) = (payload[0], payload[1]);
+    let known = match version {
+        VERSION => OFFSETS | FLAG_REPLACEMENT | ATTEMPTS,
+        FIRST_VERSION | SECOND_VERSION => earlier::FLAG_ATTEMPTS | earlier::FLAG_BITMAP | FLAG_REPLACEMENT,
+        _ => return Err(Refused::Version),
+    };
     if payload[2..HEAD] != checksum(&payload).to_le_bytes() {
         return Err(Refused::Checksum);
     }
-    let flags = payload[1];
-    if flags & !(FLAG_ATTEMPTS | FLAG_BITMAP | FLAG_REPLACEMENT) != 0 {
+    if flags & !known != 0 {
         return Err(Refused::Version);
     }
     let mut rest = &payload[HEAD..];
     let mut log = None;
-    if payload[0] == VERSION {
+    if version != FIRST_VERSION {
         let (bytes, behind) = rest.split_first_chunk::<LOG>().ok_or(Refused::Malformed)?;
         let is_replacement = flags & FLAG_REPLACEMENT != 0;
         log = Some(Log { id: u128::from_be_bytes(*bytes), is_replacement });
@@ -141,64 +199,36 @@ pub fn decode(text: &[u8], committed: i64) -> Result<Option<Map>, Refused> {
     if base != committed {
         return Err(Refused::Base);
     }
-    decode_entries(log, base, flags, rest).map(Some).ok_or(Refused::Malformed)
-}
-
-fn decode_entries(log: Option<Log>, base: i64, flags: u8, mut rest: &[u8]) -> Option<Map> {
-    let length = i64::try_from(take_varint(&mut rest)?).ok()?;
-    if length > MAX_WINDOW {
-        return None;
-    }
-    let end = base.checked_add(length)?;
-    let offsets = if flags & FLAG_BITMAP != 0 {
-        take_bitmap(&mut rest, base, length)?
-    } else {
-        // With attempts each entry has one more byte at the end; without, the gaps fill the rest.
-        take_gaps(&mut rest, base, end, usize::from(flags & FLAG_ATTEMPTS))?
+    let length = take_varint(&mut rest).and_then(|length| i64::try_from(length).ok());
+    let end = length.filter(|length| *length <= MAX_WINDOW).and_then(|length| base.checked_add(length));
+    let end = end.ok_or(Refused::Malformed)?;
+    let incomplete = match version {
+        VERSION => read(flags, rest, base, end),
+        _ => earlier::decode(flags, rest, base, end),
     };
-    let attempts = if flags & FLAG_ATTEMPTS != 0 { rest.to_vec() } else { vec![0; offsets.len()] };
-    let ours = offsets.len() <= MAX_INCOMPLETE && attempts.len() == offsets.len();
-    ours.then(|| Map { log, base, end, incomplete: offsets.into_iter().zip(attempts).collect() })
+    let incomplete = incomplete.ok_or(Refused::Malformed)?;
+    Ok(Some(Map { log, base, end, incomplete }))
 }
 
-fn encode_gaps(snapshot: &Snapshot) -> Vec<u8> {
-    let mut gaps = Vec::with_capacity(snapshot.incomplete.len() * 2);
-    let mut expected = snapshot.base;
-    for &(offset, _) in &snapshot.incomplete {
-        put_varint(&mut gaps, (offset - expected) as u64);
-        expected = offset + 1;
-    }
-    gaps
-}
-
-/// Reads gaps until only the trailing bytes of the entries are left (`trailer` for each entry).
-fn take_gaps(rest: &mut &[u8], base: i64, end: i64, trailer: usize) -> Option<Vec<i64>> {
-    let mut offsets = Vec::new();
-    let mut expected = base;
-    while rest.len() > offsets.len() * trailer {
-        let gap = i64::try_from(take_varint(rest)?).ok()?;
-        let offset = expected.checked_add(gap).filter(|&offset| offset < end)?;
-        offsets.push(offset);
-        expected = offset + 1;
-    }
-    Some(offsets)
-}
-
-/// Writes one bit for each offset; 1 means done.
-fn encode_bitmap(snapshot: &Snapshot, bytes: usize) -> Vec<u8> {
-    let mut bitmap = vec![u8::MAX; bytes];
-    for &(offset, _) in &snapshot.incomplete {
-        let index = (offset - snapshot.base) as usize;
-        bitmap[index / 8] &= !(1 << (index % 8));
-    }
-    bitmap
-}
-
-fn take_bitmap(rest: &mut &[u8], base: i64, length: i64) -> Option<Vec<i64>> {
-    let (bitmap, behind) = rest.split_at_checked((length as usize).div_ceil(8))?;
-    *rest = behind;
-    let is_done = |index: i64| bitmap[index as usize / 8] & (1 << (index % 8)) != 0;
-    Some((0..length).filter(|&index| !is_done(index)).map(|index| base + index).collect())
+/// Offsets and attempts; the inverse of [`write`].
+fn read(flags: u8, mut rest: &[u8], base: i64, end: i64) -> Option<Vec<(i64, u8)>> {
+    let offsets_encoding = match flags & OFFSETS {
+        0 => offsets::Encoding::Gaps,
+        OFFSETS_BITMAP => offsets::Encoding::Bitmap,
+        OFFSETS_WORDS => offsets::Encoding::Words,
+        _ => return None,
+    };
+    let attempts_encoding = match flags & ATTEMPTS {
+        0 => attempts::Encoding::Nothing,
+        ATTEMPTS_LISTED => attempts::Encoding::Listed,
+        ATTEMPTS_PACKED => attempts::Encoding::Packed,
+        _ => return None,
+    };
+    let length = usize::try_from(take_varint(&mut rest)?).ok()?;
+    let (offsets, attempts) = rest.split_at_checked(length)?;
+    let offsets = offsets::decode(offsets_encoding, offsets, base, end, MOST)?;
+    let attempts = attempts::decode(attempts_encoding, attempts, offsets.len())?;
+    Some(offsets.into_iter().zip(attempts).collect())
 }
 
 /// Covers everything apart from the checksum itself.
@@ -207,27 +237,6 @@ fn checksum(payload: &[u8]) -> u32 {
     hasher.update(&payload[..2]);
     hasher.update(&payload[HEAD..]);
     hasher.finalize()
-}
-
-fn put_varint(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-}
-
-fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let (&byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

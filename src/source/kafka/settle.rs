@@ -167,8 +167,8 @@ impl Worker {
         if code == RDKafkaErrorCode::OffsetMetadataTooLarge
             && let Some(tracker) = partition.tracker()
         {
-            let cap = tracker.shrink_cap();
-            tracing::error!(topic = %part.topic, partition = part.partition, offset = part.offset, cap,
+            let characters = tracker.shrink();
+            tracing::error!(topic = %part.topic, partition = part.partition, offset = part.offset, characters,
                 "The broker refused the map as too large: raise its offset.metadata.max.bytes to 4096; until then fewer records of this partition run at once");
         }
         self.committer.refused_until(again_at);
@@ -224,12 +224,13 @@ impl Worker {
 
 /// Adds a partition's offset and map to a list; both come from the same snapshot.
 fn add(list: &mut TopicPartitionList, partition: &mut Partition) -> Option<Part> {
-    let snapshot = partition.tracker()?.snapshot();
+    let tracker = partition.tracker()?;
+    let (snapshot, characters) = (tracker.snapshot(), tracker.characters());
     let place = &partition.place;
     let mut element = list.add_partition(&place.topic, place.partition);
     element.set_offset(Offset::Offset(snapshot.base)).ok()?;
-    // This is called once per element: a second call would leak the first text.
-    element.set_metadata(metadata::encode(place.log, &snapshot));
+    // Once for each element: a second call would leak the first text.
+    element.set_metadata(metadata::encode(place.log, &snapshot, characters));
     Some(Part {
         epoch: place.epoch,
         topic: place.topic.clone(),

@@ -119,7 +119,7 @@ impl Worker {
                 let empty = Snapshot { base: end.offset, end: end.offset, incomplete: Vec::new(), change: 0 };
                 let mut element = list.add_partition(&end.topic, end.partition);
                 element.set_offset(Offset::Offset(end.offset)).map_err(|_| NotReady::Ends)?;
-                element.set_metadata(metadata::encode(log, &empty));
+                element.set_metadata(metadata::encode(log, &empty, metadata::CHARACTERS));
             }
             raw::commit_within(&self.consumer, &list, SHORT).map_err(NotReady::Decision)?;
             tracing::info!(
@@ -161,7 +161,7 @@ fn begin(committed: &Entry, id: u128) -> Ready {
     let Entry { topic, partition, offset, .. } = committed;
     let (offset, tracker, is_replacement) = match restore(committed, id) {
         Restored::Tracker { tracker, is_replacement } => {
-            (Offset::Offset(*offset), Some(tracker), is_replacement)
+            (Offset::Offset(*offset), Some(*tracker), is_replacement)
         }
         Restored::Nothing => (Offset::Beginning, None, false),
         Restored::OtherLog => (Offset::Beginning, Some(new_log()), true),
@@ -180,7 +180,7 @@ pub fn new_log() -> Tracker {
 
 #[derive(Debug)]
 enum Restored {
-    Tracker { tracker: Tracker, is_replacement: bool },
+    Tracker { tracker: Box<Tracker>, is_replacement: bool },
     Nothing,
     OtherLog,
 }
@@ -192,7 +192,8 @@ fn restore(committed: &Entry, log: u128) -> Restored {
     if *offset < 0 {
         return Restored::Nothing;
     }
-    let only_offset = || Restored::Tracker { tracker: Tracker::new(*offset), is_replacement: false };
+    let only_offset =
+        || Restored::Tracker { tracker: Box::new(Tracker::new(*offset)), is_replacement: false };
     let map = match metadata::decode(metadata, *offset) {
         Ok(Some(map)) => map,
         Ok(None) => return only_offset(),
@@ -215,7 +216,7 @@ fn restore(committed: &Entry, log: u128) -> Restored {
         Some(same) if same.id == log => {
             let unfinished = map.incomplete.len();
             tracing::debug!(topic, partition, offset, end = map.end, unfinished, "Map read back");
-            let tracker = Tracker::restore(map.base, map.end, &map.incomplete);
+            let tracker = Box::new(Tracker::restore(map.base, map.end, &map.incomplete));
             Restored::Tracker { tracker, is_replacement: same.is_replacement }
         }
         // An offset without a log may come from any other client and counts. A map without a log
@@ -246,6 +247,7 @@ mod tests {
         metadata::encode(
             Log { id, is_replacement: true },
             &Snapshot { base: 5, end: 9, incomplete: vec![(5, 0), (7, 0)], change: 0 },
+            metadata::CHARACTERS,
         )
     }
 

@@ -72,6 +72,8 @@ pub struct Worker {
     /// The texts of the problems that were reported.
     pub(super) problems: HashMap<(ProblemKind, String), String>,
     pub(super) backlog: Backlog,
+    /// Partitions that take in nothing new, as reported.
+    full: u64,
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
     pub(super) events: mpsc::UnboundedSender<SourceEvent>,
     waker: Waker,
@@ -158,6 +160,7 @@ impl Worker {
             topics: Topics::new(topics_question, now),
             problems: carried.problems.clone(),
             backlog: Backlog::new(ends, now),
+            full: 0,
             commands: link.commands,
             events: link.events,
             waker: Arc::new(Unpark(thread::current())).into(),
@@ -362,7 +365,9 @@ impl Worker {
     /// Tells librdkafka which partitions changed between paused and not paused.
     fn pause_and_resume(&mut self, now: Instant) {
         let (mut pause, mut resume) = (TopicPartitionList::new(), TopicPartitionList::new());
+        let mut full = 0;
         for partition in self.sessions.iter_mut() {
+            full += u64::from(partition.is_held_back());
             let wanted = self.intake.holds(partition.place.epoch)
                 || partition.holds()
                 || partition.waits_to_decode(now);
@@ -376,6 +381,10 @@ impl Worker {
         let resumed = if resume.count() > 0 { self.consumer.resume(&resume) } else { Ok(()) };
         if let Err(error) = paused.and(resumed) {
             tracing::warn!(%error, "Could not pause or resume partitions");
+        }
+        if full != self.full {
+            self.full = full;
+            self.send(SourceEvent::PartitionsFull(full));
         }
     }
 

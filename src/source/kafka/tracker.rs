@@ -13,14 +13,13 @@
 
 use std::collections::{HashMap, VecDeque};
 
-/// The most offsets that may be incomplete in one partition at once. With [`MAX_WINDOW`] it bounds
-/// the metadata: an entry takes two bytes for its gap (three for at most `MAX_WINDOW / 2^14`
-/// entries) and one for its attempts. That is below 2,800 bytes in all, or 3,750 characters of
-/// 4,096.
-pub const MAX_INCOMPLETE: usize = 900;
+use super::metadata::{self, attempts, offsets};
 
 /// The longest stretch from the base to the newest offset.
 pub const MAX_WINDOW: i64 = 1 << 20;
+
+/// A broker that takes less cannot be served.
+const LEAST_CHARACTERS: usize = 128;
 
 /// The bookkeeping of one partition.
 #[derive(Clone, Debug)]
@@ -39,9 +38,16 @@ pub struct Tracker {
     incomplete: usize,
     /// Incomplete offsets that were received in this assignment.
     received: usize,
-    cap: usize,
-    /// Failed attempts of incomplete offsets, if there were any.
+    /// The characters that the broker takes as metadata.
+    characters: usize,
+    /// The size of the incomplete offsets, with those that were completed since it was measured.
+    size: offsets::Size,
+    /// Offsets that were completed since then.
+    since_measured: usize,
+    /// Failed attempts of incomplete offsets, where there were any.
     attempts: HashMap<i64, u8>,
+    /// The highest of these numbers, also if it is gone by now.
+    most_attempts: u8,
     /// Counts changes that are worth a commit.
     changes: u64,
     /// The value of `changes` that the broker has acknowledged.
@@ -82,8 +88,11 @@ impl Tracker {
             done: VecDeque::new(),
             incomplete: 0,
             received: 0,
-            cap: MAX_INCOMPLETE,
+            characters: metadata::CHARACTERS,
+            size: offsets::Size::new(base),
+            since_measured: 0,
             attempts: HashMap::new(),
+            most_attempts: 0,
             changes: 0,
             committed: 0,
         }
@@ -99,20 +108,25 @@ impl Tracker {
             tracker.done[word] &= !bit;
             if attempts > 0 {
                 tracker.attempts.insert(offset, attempts);
+                tracker.most_attempts = tracker.most_attempts.max(attempts);
             }
         }
         tracker.incomplete = incomplete.len();
         tracker.done_end = end;
         tracker.advance();
+        tracker.measure();
         tracker
     }
 
-    /// Whether a record of this offset may be received within the bound on the metadata. Known
-    /// offsets always may.
+    /// Whether a record of this offset may be received without breaking the bound on the metadata,
+    /// whichever records finish then. Offsets that are known already always may.
     pub fn admits(&self, offset: i64) -> bool {
-        offset < self.end
-            || self.incomplete == 0
-            || (self.incomplete < self.cap && offset - self.base < MAX_WINDOW)
+        if offset < self.end || self.incomplete == 0 {
+            return true;
+        }
+        let mut size = self.size;
+        size.add(offset);
+        offset - self.base < MAX_WINDOW && self.needs(size) <= metadata::room(self.characters)
     }
 
     /// Registers a record. The records of one assignment come in rising order, so an offset that is
@@ -127,6 +141,7 @@ impl Tracker {
         if offset >= self.end {
             self.extend_done(offset);
             self.push_incomplete();
+            self.size.add(offset);
             self.received += 1;
             return Received::New { vanished };
         }
@@ -177,12 +192,12 @@ impl Tracker {
         self.received -= 1;
         self.done_end = self.done_end.max(offset + 1);
         self.changes += 1;
-        if !self.attempts.is_empty() {
-            self.attempts.remove(&offset);
-        }
+        self.forget_attempts(offset);
         if offset == self.base {
             self.advance();
         }
+        self.since_measured += 1;
+        self.measure_when_due();
         true
     }
 
@@ -191,6 +206,7 @@ impl Tracker {
         let attempts = u8::try_from(attempts).unwrap_or(u8::MAX);
         let known = offset >= self.base && offset < self.end && !self.is_done(offset);
         if known && self.attempts.insert(offset, attempts) != Some(attempts) {
+            self.most_attempts = self.most_attempts.max(attempts);
             self.changes += 1;
         }
     }
@@ -238,11 +254,6 @@ impl Tracker {
         let mut incomplete = Vec::new();
         let mut offset = self.next_needed(self.base);
         while offset < end {
-            // This happens only after the broker refused a longer map. Finished records above this
-            // offset are forgotten and run again.
-            if incomplete.len() == self.cap {
-                return Snapshot { base: self.base, end: offset, incomplete, change: self.changes };
-            }
             incomplete.push((offset, self.attempts.get(&offset).copied().unwrap_or(0)));
             offset = self.next_needed(offset + 1);
         }
@@ -269,16 +280,22 @@ impl Tracker {
         self.changes += 1;
     }
 
-    /// Lowers the bound on incomplete offsets after the broker refused a commit as too large. A map
-    /// then lists no more than that, so that a commit succeeds after a few refusals.
-    pub fn shrink_cap(&mut self) -> usize {
-        self.cap = (self.cap / 2).max(1);
-        self.cap
+    /// Halves the room for the metadata, after the broker refused a commit as too large. Returns
+    /// the characters that a commit may take from now on.
+    pub fn shrink(&mut self) -> usize {
+        self.characters = (self.characters / 2).max(LEAST_CHARACTERS);
+        self.characters
+    }
+
+    /// The characters that a commit may take.
+    pub fn characters(&self) -> usize {
+        self.characters
     }
 
     /// Whether enough records are done to take new ones without stopping again at once.
     pub fn has_room(&self) -> bool {
-        self.incomplete + self.cap / 8 <= self.cap
+        let room = metadata::room(self.characters);
+        self.incomplete == 0 || self.needs(self.size) + room / 8 <= room
     }
 
     pub fn base(&self) -> i64 {
@@ -309,7 +326,40 @@ impl Tracker {
         self.incomplete - self.received
     }
 
-    /// Returns the word and the bit of an offset within `base & !63 ..`.
+    /// The bytes to keep for incomplete offsets of this size. Attempts are noted after admission,
+    /// so a sixth of the room is kept for them: a bit for 4,000 records, or 160 records of any
+    /// number.
+    fn needs(&self, size: offsets::Size) -> usize {
+        let reserve = metadata::room(self.characters) / 6;
+        let attempts = attempts::size(self.incomplete, self.attempts.len(), self.most_attempts);
+        size.bytes(self.base) + attempts.max(reserve)
+    }
+
+    /// Measures again when an eighth of the incomplete offsets is done, if the size may decide.
+    fn measure_when_due(&mut self) {
+        let may_decide = self.needs(self.size) > metadata::room(self.characters) / 2;
+        if may_decide && self.since_measured >= self.incomplete / 8 {
+            self.measure();
+        }
+    }
+
+    fn measure(&mut self) {
+        self.size = offsets::Size::new(self.base);
+        self.since_measured = 0;
+        let mut offset = self.next_needed(self.base);
+        while offset < self.end {
+            self.size.add(offset);
+            offset = self.next_needed(offset + 1);
+        }
+    }
+
+    fn forget_attempts(&mut self, offset: i64) {
+        if !self.attempts.is_empty() && self.attempts.remove(&offset).is_some() && self.attempts.is_empty() {
+            self.most_attempts = 0;
+        }
+    }
+
+    /// Word and bit of an offset within `base & !63 ..`.
     fn locate(&self, offset: i64) -> (usize, u64) {
         let distance = offset - (self.base & !63);
         ((distance >> 6) as usize, 1 << (distance & 63))
@@ -325,6 +375,7 @@ impl Tracker {
         self.base = offset;
         self.end = offset;
         self.done_end = self.done_end.max(offset);
+        self.measure();
     }
 
     fn fill_done(&mut self, offset: i64) {
@@ -357,7 +408,7 @@ impl Tracker {
         while offset < to {
             let (word, bit) = self.locate(offset);
             self.done[word] |= bit;
-            self.attempts.remove(&offset);
+            self.forget_attempts(offset);
             vanished += 1;
             offset = self.next_needed(offset + 1);
         }
@@ -365,6 +416,7 @@ impl Tracker {
             self.incomplete -= vanished;
             self.changes += 1;
             self.advance();
+            self.measure();
         }
         vanished
     }

@@ -24,22 +24,36 @@ async fn a_slow_bridge_gets_everything_once_and_in_order() {
     source.close().await;
 }
 
+/// The text of the commit bounds the unfinished records of a partition, and their number does not:
+/// one partition has 10,000 requests open, whichever of its records finish.
 #[tokio::test(flavor = "multi_thread")]
-async fn unfinished_records_are_capped_and_the_rest_waits_in_the_broker() {
+async fn unfinished_records_are_bounded_by_the_commit_and_the_rest_waits_in_the_broker() {
     let broker = Broker::real("cap");
     let topic = &broker.name;
     broker.create_topic(topic, 1).await;
-    broker.produce(topic, 0, (0..1200).map(|number| format!("{number}"))).await;
+    for part in 0..3 {
+        broker
+            .produce(topic, 0, (part * 10_000..(part + 1) * 10_000).map(|number| format!("{number}")))
+            .await;
+    }
     let mut source = broker.start(&[topic]);
-    let taken = source.take(900).await;
-    assert!(source.anything_within(Duration::from_millis(700)).await.is_empty());
-    source.wait_for(|event| *event == SourceEvent::Backlog(300)).await;
-    for delivery in &taken[1..] {
+    let mut taken = source.take(20_000).await;
+    taken.extend(source.anything_within(Duration::from_millis(700)).await);
+    let waiting = 30_000 - taken.len() as u64;
+    assert!(waiting > 0, "the commit would not fit");
+    source.wait_for(|event| *event == SourceEvent::PartitionsFull(1)).await;
+    source.wait_for(|event| *event == SourceEvent::Backlog(waiting)).await;
+    for delivery in taken[1..].iter().step_by(2) {
         source.ack(delivery.outline.id);
     }
-    let rest = source.take(300).await;
-    assert_eq!(offsets(&rest), (900..1200).collect::<Vec<_>>());
+    until("the acks are committed", || broker.committed(topic).1.len() > 3000).await;
+    for delivery in taken[2..].iter().step_by(2) {
+        source.ack(delivery.outline.id);
+    }
+    let rest = source.take(30_000 - taken.len()).await;
+    assert_eq!(offsets(&rest), (taken.len() as u64..30_000).collect::<Vec<_>>());
     rest.iter().for_each(|delivery| source.ack(delivery.outline.id));
+    source.wait_for(|event| *event == SourceEvent::PartitionsFull(0)).await;
     source.close().await;
     assert_eq!(broker.committed(topic).0, 0);
 }

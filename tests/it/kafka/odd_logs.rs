@@ -24,7 +24,7 @@ async fn ten_records(test: &str) -> Broker {
 fn map(log: u128, base: i64, end: i64, incomplete: &[i64]) -> String {
     let incomplete = incomplete.iter().map(|&offset| (offset, 0)).collect();
     let log = metadata::Log { id: log, is_replacement: false };
-    metadata::encode(log, &Snapshot { base, end, incomplete, change: 0 })
+    metadata::encode(log, &Snapshot { base, end, incomplete, change: 0 }, metadata::CHARACTERS)
 }
 
 /// Markers of transactions take offsets, even at the end of the log. Aborted records do not arrive.
