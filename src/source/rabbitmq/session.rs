@@ -8,8 +8,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{try_join, try_join3};
 use futures_util::{FutureExt, StreamExt};
-use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer};
 use tokio::sync::mpsc;
@@ -129,28 +130,35 @@ impl Session {
         problems: &mut Problems,
     ) -> Result<(Channel, Consumer, Channel), Error> {
         topology::check_limit(connection, settings.declare.as_ref())?;
-        topology::ensure(connection, settings, problems).await?;
-        let kind = match *kind {
-            Some(kind) => kind,
-            None => *kind.insert(topology::kind(connection, &settings.queue).await?),
-        };
+        // Each step is a round trip to the broker, so the steps run side by side.
+        let (asking, questioner, channel) = try_join3(
+            topology::ensure(connection, settings, problems),
+            topology::questioner(connection, *kind),
+            topology::limited_channel(connection, settings.max_in_flight),
+        )
+        .await?;
+        let (count, kind) = try_join(
+            backlog::count(&asking, &settings.queue),
+            topology::kind(questioner.as_ref(), kind, &settings.queue),
+        )
+        .await?;
+        others.counted(count.consumers, &settings.queue);
         if kind == Kind::Stream {
             return Err(Error::Stream(settings.queue.clone()));
         }
-        let asking = connection.channel().await?;
-        others.counted(backlog::count(&asking, &settings.queue).await?.consumers, &settings.queue);
         // From 4.3 on, a quorum queue takes the longest unsettled time from its consumer. Older
         // versions ignore this argument, and other queues refuse it.
         let is_told = connection.server().is_at_least(4, 3) && matches!(kind, Kind::Quorum | Kind::Unknown);
         let arguments = ack_timeout(settings.ack_timeout)?;
         let arguments = if is_told { arguments } else { FieldTable::default() };
-        let (channel, consumer) = match consume(connection, settings, arguments).await {
+        match consume(&channel, &settings.queue, arguments).await {
             Err(error) if error.code() == Some(406) && error.to_string().contains("x-consumer-timeout") => {
-                consume(connection, settings, FieldTable::default()).await?
+                let channel = topology::limited_channel(connection, settings.max_in_flight).await?;
+                let consumer = consume(&channel, &settings.queue, FieldTable::default()).await?;
+                Ok((channel, consumer, asking))
             }
-            other => other?,
-        };
-        Ok((channel, consumer, asking))
+            consumer => Ok((channel, consumer?, asking)),
+        }
     }
 
     pub(super) fn epoch(&self) -> Epoch {
@@ -358,20 +366,10 @@ async fn is_shared(others: &Others, asking: &Channel, queue: &str, redelivered: 
     }
 }
 
-async fn consume(
-    connection: &Connection,
-    settings: &Settings,
-    arguments: FieldTable,
-) -> Result<(Channel, Consumer), Error> {
-    let channel = connection.channel().await?;
-    // The prefetch holds for new consumers only, so it is set before the consumer. It is not
-    // global, because quorum queues refuse that.
-    let prefetch = channel.basic_qos(settings.max_in_flight, BasicQosOptions { global: false });
-    answer("basic.qos", prefetch).await?;
-    let queue = table::short("queue name", &settings.queue)?;
+async fn consume(channel: &Channel, queue: &str, arguments: FieldTable) -> Result<Consumer, Error> {
+    let queue = table::short("queue name", queue)?;
     let consuming = channel.basic_consume(queue, "".into(), BasicConsumeOptions::default(), arguments);
-    let consumer = answer("basic.consume", consuming).await?;
-    Ok((channel, consumer))
+    answer("basic.consume", consuming).await
 }
 
 fn ack_timeout(timeout: Duration) -> Result<FieldTable, Error> {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use lapin::Channel;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 
@@ -24,13 +25,14 @@ pub(super) enum Kind {
     Unknown,
 }
 
-/// Returns when the queue exists. If the queue or an exchange is missing, reports that and waits
-/// without end: a person or an operator may create it later, and no item is lost meanwhile.
+/// Returns when the queue exists, with the channel of the last question. If the queue or an
+/// exchange is missing, reports that and waits without end: a person or an operator may create it
+/// later, and no item is lost meanwhile.
 pub(super) async fn ensure(
     connection: &Connection,
     settings: &Settings,
     problems: &mut Problems,
-) -> Result<(), Error> {
+) -> Result<Channel, Error> {
     loop {
         match attempt(connection, &settings.queue, settings.declare.as_ref()).await {
             Err(error) if error.code() == Some(404) => problems.raise(&error),
@@ -40,21 +42,39 @@ pub(super) async fn ensure(
     }
 }
 
-/// Asks for the type of the queue.
+/// Opens the channel on which [`kind`] asks, if it has to ask.
+pub(super) async fn questioner(
+    connection: &Connection,
+    known: Option<Kind>,
+) -> Result<Option<Channel>, Error> {
+    if known.is_some() || connection.server().product.as_deref() != Some("RabbitMQ") {
+        return Ok(None);
+    }
+    // A stream requires a prefetch. The consumer of a stream ends with the channel.
+    limited_channel(connection, 1).await.map(Some)
+}
+
+/// Returns the type of the queue, and asks for it if it is not known.
 ///
 /// No method of AMQP tells the type. But RabbitMQ refuses a consumer argument that the queue's type
 /// does not support, and names the type in the refusal. Only streams support this argument.
-pub(super) async fn kind(connection: &Connection, queue: &str) -> Result<Kind, Error> {
-    if connection.server().product.as_deref() != Some("RabbitMQ") {
-        return Ok(Kind::Unknown);
-    }
-    let channel = connection.channel().await?;
-    // A stream requires a prefetch. The consumer of a stream ends with the channel.
-    answer("basic.qos", channel.basic_qos(1, BasicQosOptions { global: false })).await?;
+pub(super) async fn kind(
+    questioner: Option<&Channel>,
+    known: &mut Option<Kind>,
+    queue: &str,
+) -> Result<Kind, Error> {
+    let kind = match (*known, questioner) {
+        (Some(kind), _) => kind,
+        (None, None) => Kind::Unknown,
+        (None, Some(channel)) => ask_for_kind(channel, queue).await?,
+    };
+    Ok(*known.insert(kind))
+}
+
+async fn ask_for_kind(channel: &Channel, queue: &str) -> Result<Kind, Error> {
     let arguments = table::table(&[("x-stream-offset".to_owned(), Value::Text("next".to_owned()))])?;
-    let options = BasicConsumeOptions::default();
     let queue = table::short("queue name", queue)?;
-    let asking = channel.basic_consume(queue, "".into(), options, arguments);
+    let asking = channel.basic_consume(queue, "".into(), BasicConsumeOptions::default(), arguments);
     let error = match answer("basic.consume", asking).await {
         Ok(_) => {
             answer("channel.close", channel.close(200, "OK".into())).await?;
@@ -69,6 +89,15 @@ pub(super) async fn kind(connection: &Connection, queue: &str) -> Result<Kind, E
         Some(406 | 540) => Ok(Kind::Unknown),
         _ => Err(error),
     }
+}
+
+/// Opens a channel with a prefetch. The prefetch holds for new consumers only, so it is set before
+/// the consumer. It is not global, because quorum queues refuse that.
+pub(super) async fn limited_channel(connection: &Connection, prefetch: u16) -> Result<Channel, Error> {
+    let channel = connection.channel().await?;
+    let limit = channel.basic_qos(prefetch, BasicQosOptions { global: false });
+    answer("basic.qos", limit).await?;
+    Ok(channel)
 }
 
 /// Refuses a negative delivery limit on an old server. From RabbitMQ 4.0 on it means "no limit".
@@ -86,13 +115,13 @@ pub(super) fn check_limit(connection: &Connection, declare: Option<&Declare>) ->
 
 /// Tries once, on a channel of its own, because the broker closes the channel on which it reports a
 /// missing queue.
-async fn attempt(connection: &Connection, queue: &str, declare: Option<&Declare>) -> Result<(), Error> {
+async fn attempt(connection: &Connection, queue: &str, declare: Option<&Declare>) -> Result<Channel, Error> {
     let channel = connection.channel().await?;
     let name = table::short("queue name", queue)?;
     let Some(declare) = declare else {
         let passive = QueueDeclareOptions::default().passive();
         answer("queue.declare", channel.queue_declare(name, passive, FieldTable::default())).await?;
-        return Ok(());
+        return Ok(channel);
     };
     let arguments = arguments(declare)?;
     let declaring = channel.queue_declare(name.clone(), QueueDeclareOptions::durable(), arguments);
@@ -104,7 +133,7 @@ async fn attempt(connection: &Connection, queue: &str, declare: Option<&Declare>
         let binding = channel.queue_bind(name.clone(), exchange, key, options, FieldTable::default());
         answer("queue.bind", binding).await?;
     }
-    Ok(())
+    Ok(channel)
 }
 
 /// Returns the arguments of the file. An `x-queue-type` argument takes precedence over `type`,
