@@ -40,6 +40,20 @@ impl Child {
         Ok(ticks / 100.0)
     }
 
+    /// Resident memory, in bytes.
+    pub fn resident_bytes(&self) -> Result<f64> {
+        let pid = self.process.id().context("the process has ended")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kibibytes * 1024.0)
+    }
+
+    /// Ends it at once.
+    pub async fn kill(mut self) -> Result<()> {
+        Ok(self.process.kill().await?)
+    }
+
     pub async fn wait(&mut self) -> Result<()> {
         let status = self.process.wait().await?;
         if !status.success() {

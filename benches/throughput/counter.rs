@@ -55,6 +55,16 @@ impl Counter {
         Ok(Taken { count: count.parse()?, seconds: seconds.parse()? })
     }
 
+    /// The time of the first request, in microseconds since 1970.
+    pub async fn first(&self) -> Result<u64> {
+        Ok(self.get("first").await?.parse()?)
+    }
+
+    /// The address with another behaviour.
+    pub fn path(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
     async fn get(&self, path: &str) -> Result<String> {
         Ok(self.http.get(format!("{}{path}", self.url)).send().await?.text().await?)
     }

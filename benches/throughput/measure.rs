@@ -43,13 +43,14 @@ pub async fn all() -> Result<()> {
             let client = memory(&sink, items).await?;
             table.add("wrk", wrk.beside(&wrk, &client));
             table.add("same client from memory", client.beside(&wrk, &client));
-            let bridge = longhaul(&sink, items, queue, filled).await.with_context(|| queue.title())?;
-            table.add(&queue.title(), bridge.beside(&wrk, &client));
+            let ours = bridge(&sink, items, queue, filled, Bridge::Longhaul).await;
+            let ours = ours.with_context(|| queue.title())?;
+            table.add(&queue.title(), ours.beside(&wrk, &client));
             if let Some(program) = &go {
                 let filled = queue.fill(items).await?;
-                let bridge =
-                    by_hand(program, &sink, items, queue, filled).await.with_context(|| queue.title())?;
-                table.add(&format!("{}, in Go", queue.title()), bridge.beside(&wrk, &client));
+                let theirs = bridge(&sink, items, queue, filled, Bridge::ByHand(program.as_os_str())).await;
+                let theirs = theirs.with_context(|| queue.title())?;
+                table.add(&format!("{}, in Go", queue.title()), theirs.beside(&wrk, &client));
             }
         }
     }
@@ -88,25 +89,51 @@ async fn memory(sink: &Counter, items: u64) -> Result<Rate> {
     Ok(rate)
 }
 
-async fn longhaul(sink: &Counter, items: u64, queue: &Queue, filled: Filled) -> Result<Rate> {
-    let file = tempfile::NamedTempFile::with_suffix(".yaml")?;
-    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/target/release/longhaul"));
-    command.args(["--log", "warn", "run", "-c"]).arg(file.path());
-    let config = format!(
-        "pipelines:\n  - {{ name: bench, source: {}, sink: {{ url: \"{}\" }}, max_in_flight: {IN_FLIGHT}, on_failed: hold }}\n",
-        filled.source, sink.url
-    );
-    std::fs::write(file.path(), config)?;
-    bridge(sink, items, queue, filled, command).await
+/// The program of a release build.
+pub const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/release/longhaul");
+
+/// A bridge to measure.
+pub enum Bridge<P> {
+    Longhaul,
+    /// The program of benches/go.
+    ByHand(P),
 }
 
-async fn by_hand(program: &OsStr, sink: &Counter, items: u64, queue: &Queue, filled: Filled) -> Result<Rate> {
-    let mut command = Command::new(program);
-    command.args([queue.broker(), &queue.address()?, &filled.name, &sink.url, &IN_FLIGHT.to_string()]);
-    bridge(sink, items, queue, filled, command).await
+impl<P: AsRef<OsStr>> Bridge<P> {
+    /// The command that starts it, and the file that the command needs.
+    pub fn command(
+        &self,
+        sink: &str,
+        queue: &Queue,
+        filled: &Filled,
+        in_flight: usize,
+    ) -> Result<(Command, tempfile::NamedTempFile)> {
+        let file = tempfile::NamedTempFile::with_suffix(".yaml")?;
+        if let Bridge::ByHand(program) = self {
+            let mut command = Command::new(program);
+            let address = queue.address()?;
+            command.args([queue.broker(), &address, &filled.name, sink, &in_flight.to_string()]);
+            return Ok((command, file));
+        }
+        let mut command = Command::new(PROGRAM);
+        command.args(["--log", "warn", "run", "-c"]).arg(file.path());
+        let config = format!(
+            "pipelines:\n  - {{ name: bench, source: {}, sink: {{ url: \"{sink}\" }}, max_in_flight: {in_flight}, on_failed: hold }}\n",
+            filled.source
+        );
+        std::fs::write(file.path(), config)?;
+        Ok((command, file))
+    }
 }
 
-async fn bridge(sink: &Counter, items: u64, queue: &Queue, filled: Filled, command: Command) -> Result<Rate> {
+async fn bridge(
+    sink: &Counter,
+    items: u64,
+    queue: &Queue,
+    filled: Filled,
+    bridge: Bridge<&OsStr>,
+) -> Result<Rate> {
+    let (command, _file) = bridge.command(&sink.url, queue, &filled, IN_FLIGHT)?;
     rest::wait().await?;
     let bridge = Child::start(command)?;
     let rate = rate(sink, items, &bridge).await?;

@@ -43,14 +43,14 @@ impl fmt::Display for Table {
 }
 
 /// The spread of one figure over the rounds.
-struct Spread {
+pub struct Spread {
     least: f64,
-    median: f64,
+    pub median: f64,
     most: f64,
 }
 
 impl Spread {
-    fn of(figures: impl Iterator<Item = f64>) -> Self {
+    pub fn of(figures: impl Iterator<Item = f64>) -> Self {
         let mut figures: Vec<f64> = figures.collect();
         figures.sort_by(f64::total_cmp);
         let at = |index: usize| figures.get(index).copied().unwrap_or(f64::NAN);
