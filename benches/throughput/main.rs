@@ -35,10 +35,10 @@ fn main() -> ExitCode {
             runtime.block_on(client::send(&arguments[2], arguments[3].parse().expect("a number")))
         }
         Some("size") => runtime.block_on(rows::size()),
-        Some(name) if let Some((_, row)) = Row::ALL.iter().find(|(row, _)| *row == name) => {
-            runtime.block_on(rows::measure(*row))
-        }
-        _ => runtime.block_on(measure::all()),
+        name => match Row::ALL.iter().find(|(row, _)| name == Some(*row)) {
+            Some((_, row)) => runtime.block_on(rows::measure(*row)),
+            None => runtime.block_on(measure::all()),
+        },
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -27,6 +27,7 @@ pub fn run(file: &Path, err: &mut dyn Write) -> io::Result<u8> {
         let (key, help) = (&warning.path, &warning.help);
         tracing::warn!(file = %file.display(), key, warning = warning.reason, help, "The configuration has a warning");
     }
+    without_huge_pages();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(until_drained(&loaded.config, err));
     // A broker client that hangs must not keep the process running: all deliveries are settled or
@@ -34,6 +35,17 @@ pub fn run(file: &Path, err: &mut dyn Write) -> io::Result<u8> {
     runtime.shutdown_background();
     code
 }
+
+/// The allocator asks for huge pages of 2 MiB, and the kernel then fills them at the first byte
+/// that is used. A bridge with little work would hold twice the memory that it needs. A system
+/// without such pages refuses, which is as good.
+#[cfg(target_os = "linux")]
+fn without_huge_pages() {
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn without_huge_pages() {}
 
 async fn until_drained(config: &Config, err: &mut dyn Write) -> io::Result<u8> {
     let drain = CancellationToken::new();

@@ -131,8 +131,10 @@ impl Client {
             headers.try_insert(CONTENT_LENGTH, HeaderValue::from_static("0"))?;
         }
         // reqwest and hyper add Accept, User-Agent, Host and Content-Length, and panic if the map
-        // is full.
-        headers.try_reserve(8)?;
+        // is full. A map of the usual size is not, and keeps its memory for as long as the request.
+        if headers.len() > 64 {
+            headers.try_reserve(8)?;
+        }
         *outgoing.headers_mut() = headers;
         *outgoing.body_mut() = Some(request.body.into());
         Ok(outgoing)

@@ -81,6 +81,9 @@ impl Settings {
                 "^__consumer_offsets$,^__transaction_state$,^__share_group_state$,^__cluster_metadata$"
                     .to_owned(),
             ),
+            // The client's own figures for the operator of the brokers: they would cost a request
+            // at the start, and memory for each connection.
+            ("enable.metrics.push", "false".to_owned()),
             // A new topic is noticed within this time.
             ("topic.metadata.refresh.interval.ms", "5000".to_owned()),
         ];
