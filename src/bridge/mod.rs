@@ -181,8 +181,10 @@ pub struct Pipeline {
     /// The state that the metrics show.
     shown_stats: Option<Stats>,
     shown_binding: Option<Binding>,
-    /// The working limit that was logged last.
+    /// The working limit that was shown last.
     limit: u32,
+    /// Whether it was below the bound that the configuration or a person set.
+    is_limit_low: bool,
 }
 
 /// The parts of a pipeline that its request and write tasks need.
@@ -268,6 +270,7 @@ impl Pipeline {
         };
         Pipeline {
             limit: parts.policy.max_in_flight,
+            is_limit_low: false,
             core: Dispatcher::new(parts.policy),
             started: Instant::now(),
             now: Time::ZERO,

@@ -69,7 +69,7 @@ impl Pipeline {
         self.shared.metrics.held.set(i64::from(stats.held));
         self.shared.metrics.orphans.set(i64::from(stats.pending));
         self.shared.metrics.blocked_by_key.set(i64::from(stats.blocked_by_key));
-        self.show_limit(stats.limit);
+        self.show_limit(&stats);
         self.show_states(&stats);
         let no_room = self.core.no_room();
         if no_room == self.no_room {
@@ -113,20 +113,23 @@ impl Pipeline {
     }
 
     /// Logs once that the working limit fell, and once that it is back.
-    pub(super) fn show_limit(&mut self, limit: u32) {
+    pub(super) fn show_limit(&mut self, stats: &Stats) {
+        let limit = stats.limit;
         if limit == self.limit {
             return;
         }
-        let (ceiling, fell) = (self.core.max_in_flight(), limit < self.limit);
-        if fell && self.limit == ceiling {
+        // A person may have lowered the ceiling, and then the limit is not low.
+        let is_low = limit < stats.ceiling;
+        if is_low && !self.is_limit_low {
             tracing::warn!(
                 limit,
-                max_in_flight = ceiling,
+                max_in_flight = stats.ceiling,
                 "The working limit fell: the service did not start all requests; the limit rises again with time"
             );
-        } else if limit == ceiling {
+        } else if !is_low && self.is_limit_low {
             tracing::info!(limit, "The working limit is back at max_in_flight");
         }
+        self.is_limit_low = is_low;
         self.limit = limit;
         self.shared.metrics.in_flight_limit.set(i64::from(limit));
     }
