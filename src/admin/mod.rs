@@ -19,6 +19,7 @@ mod bearer;
 mod connections;
 pub mod guard;
 mod health;
+mod page;
 mod tls;
 
 use connections::Times;
@@ -72,6 +73,7 @@ impl Server {
 
 fn router(view: View) -> Router {
     Router::new()
+        .route("/", get(page::page))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(metrics))
