@@ -49,10 +49,7 @@ pub(super) async fn page() -> Response {
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-        (
-            HeaderName::from_static("cross-origin-opener-policy"),
-            HeaderValue::from_static("same-origin"),
-        ),
+        (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
     ];
     (headers, HTML.as_str()).into_response()
 }
@@ -84,7 +81,8 @@ mod tests {
     async fn the_policy_allows_this_style_and_this_script_only() {
         let response = page().await;
         let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
-        for part in ["default-src 'none'", "script-src 'sha256-", "style-src 'sha256-", "frame-ancestors 'none'"]
+        for part in
+            ["default-src 'none'", "script-src 'sha256-", "style-src 'sha256-", "frame-ancestors 'none'"]
         {
             assert!(policy.contains(part), "{policy}");
         }

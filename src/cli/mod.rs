@@ -11,19 +11,25 @@ use crate::knative::serve::guard;
 use crate::telemetry::{LogFilter, LogFormat, init_logging};
 
 pub mod check;
+mod client;
 pub mod dead_letter;
 pub mod debug;
 #[cfg(feature = "kafka")]
 pub mod demo;
 pub mod enqueue;
 pub mod exit;
+pub mod health;
 pub mod intake;
+pub mod items;
+pub mod pipeline;
 pub mod plan;
-pub mod resume;
+pub mod ps;
 pub mod run;
 pub mod schema;
 pub mod serve;
+mod table;
 mod tools;
+pub mod top;
 pub mod version;
 pub mod worker;
 
@@ -71,8 +77,22 @@ enum Command {
     DeadLetter(dead_letter::Command),
     /// Print the JSON Schema of the configuration file.
     Schema(schema::Options),
-    /// Close the breaker of a running pipeline.
-    Resume(resume::Options),
+    /// Show the pipelines of a running bridge: state, backlog, problems and forecast.
+    Ps(ps::Options),
+    /// List the items of a running bridge, and act on them.
+    Items(Box<items::Options>),
+    /// Show pipelines and items in the terminal, live, and act on them.
+    Top(top::Options),
+    /// Start nothing new in a running pipeline; its running items continue.
+    Pause(pipeline::Options),
+    /// Continue a paused pipeline, or close its breaker.
+    Resume(pipeline::Options),
+    /// Let a pipeline finish its running items and leave its broker.
+    Drain(pipeline::Options),
+    /// Set the number of requests that a running pipeline may have open.
+    Limit(pipeline::Limit),
+    /// Tell by the exit code whether a running bridge is ready, and print the reasons.
+    Health(health::Options),
     /// Forecast a backlog for a Knative Service: time to drain, replicas, cost, and settings that
     /// hurt.
     Plan(Box<plan::Options>),
@@ -147,7 +167,6 @@ pub fn main() -> io::Result<u8> {
             schema::print(&options, &mut out)?;
             return Ok(exit::OK);
         }
-        Command::Resume(options) => return resume::run(&options, &mut out, &mut err),
         Command::Version(options) => {
             version::print(&options, &mut out)?;
             return Ok(exit::OK);
@@ -163,6 +182,17 @@ pub fn main() -> io::Result<u8> {
             io::Write::write_all(&mut out, &script)?;
             return Ok(exit::OK);
         }
+        Command::Ps(options) => return ps::run(&options, &mut out, &mut err),
+        Command::Items(options) => return items::run(&options, &mut out, &mut err),
+        Command::Top(options) => {
+            drop(out);
+            return top::run(&options, &mut err);
+        }
+        Command::Pause(options) => return pipeline::run("pause", &options, &mut out, &mut err),
+        Command::Resume(options) => return pipeline::run("resume", &options, &mut out, &mut err),
+        Command::Drain(options) => return pipeline::run("drain", &options, &mut out, &mut err),
+        Command::Limit(options) => return pipeline::limit(&options, &mut out, &mut err),
+        Command::Health(options) => return health::run(&options, &mut out, &mut err),
         Command::Plan(options) => return plan::run(&options, &mut out, &mut err),
         Command::Worker(options) => {
             drop(out);

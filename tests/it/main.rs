@@ -12,6 +12,8 @@ mod kafka;
 mod kpa;
 mod manifests;
 mod memory;
+mod operate;
+mod page;
 mod plan;
 mod rabbitmq;
 mod reply;

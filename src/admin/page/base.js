@@ -1,5 +1,6 @@
 'use strict';
-// Everything that comes from outside is set as text, never as HTML. The policy of the page forbids the other way.
+// Everything that comes from outside is set as text, never as HTML. The policy of the page forbids
+// the other way.
 
 const byId = (id) => document.getElementById(id);
 
@@ -25,7 +26,8 @@ function setAttribute(element, name, value) {
   else if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 
-// Makes `wanted` the children of `parent`, and moves as few of them as possible, so that the focus stays.
+// Makes `wanted` the children of `parent`, and moves as few of them as possible, so that the focus
+// stays.
 function arrange(parent, wanted) {
   const focused = document.activeElement;
   const kept = new Set(wanted);

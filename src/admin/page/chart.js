@@ -1,4 +1,5 @@
-// The last hour, drawn as SVG: one line in each chart, with a title and a description for screen readers.
+// The last hour, drawn as SVG: one line in each chart, with a title and a description for screen
+// readers.
 
 const SVG = 'http://www.w3.org/2000/svg';
 const HOUR = 3600000;
@@ -43,7 +44,7 @@ class Chart {
   }
 
   show(point = this.points.at(-1), at = false) {
-    setText(this.value, point ? `${at ? `${clock(point[0])}: ` : ''}${decimal(point[1])}${this.unit}` : '');
+    setText(this.value, point ? `${at ? `${clock(point[0])}: ` : ''}${decimal(point[1])}${this.unit}` : '–');
   }
 
   point(event) {

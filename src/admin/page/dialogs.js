@@ -9,7 +9,7 @@ for (const button of document.querySelectorAll('[data-close]')) {
 }
 
 // Asks before a change. Resolves to null, or to { then, number }.
-function ask({ title, text, effect = '', yes, then = false, number: preset, danger = false, never = false }) {
+function ask({ title, text, effect = '', yes, then = false, number: preset, most = 10000, danger = false, never = false }) {
   return new Promise((resolve) => {
     const dialog = byId('confirm-dialog');
     const [button, field] = [byId('confirm-yes'), byId('number')];
@@ -20,6 +20,7 @@ function ask({ title, text, effect = '', yes, then = false, number: preset, dang
     byId('confirm-then').hidden = !then || never;
     byId('confirm-number').hidden = preset === undefined;
     field.value = preset ?? '';
+    field.max = most;
     setText(button, yes);
     button.className = `primary${danger ? ' danger' : ''}`;
     button.hidden = never;

@@ -64,7 +64,7 @@ function nextStep(item) {
 }
 
 function answerText(item) {
-  const last = item.last && `${item.last.status ?? item.last.outcome}: ${item.last.text}`;
+  const last = item.last && [item.last.status ?? item.last.outcome, item.last.text].filter(Boolean).join(': ');
   return [item.reason, last].filter(Boolean).join(' · ');
 }
 

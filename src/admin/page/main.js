@@ -1,11 +1,18 @@
 // The start, the stream of changes and the clock.
 
-byId('skip').addEventListener('click', (event) => {
-  event.preventDefault();
-  byId('main').focus();
-});
+for (const [link, target] of [['skip', 'main'], ['skip-items', 'pages']]) {
+  byId(link).addEventListener('click', (event) => {
+    event.preventDefault();
+    byId(target).focus();
+  });
+}
 
 function changed(change) {
+  if (change === null || typeof change !== 'object') {
+    // The stream was too fast for this page, and says how many changes it left out.
+    refresh().then(loadItemsSoon);
+    return;
+  }
   if (change.kind === 'pipeline') {
     accept(change);
     draw();
@@ -22,7 +29,8 @@ setInterval(() => {
   for (const element of document.querySelectorAll('[data-until]')) setText(element, until(element.dataset.until));
 }, 1000);
 
-// With the stream this only finds a lost connection and moves the charts on; without it, it is all there is.
+// With the stream this only finds a lost connection and moves the charts on. Without the stream it
+// reads every change.
 let asked = 0;
 setInterval(() => {
   if (document.hidden && !link.lostSince) return;

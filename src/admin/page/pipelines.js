@@ -30,11 +30,12 @@ function bindingText({ max_in_flight: most, ceiling: set, working, binding }) {
   return (texts[binding] ?? binding) + lowered;
 }
 
-function forecastText(forecast) {
-  if (!forecast) return ['–', 'no forecast yet'];
+function forecastText({ forecast, backlog, limit }) {
+  if (!forecast) return ['–', backlog === 0 && limit.running === 0 ? 'nothing is left to do' : 'no forecast yet'];
   if (forecast.never) return ['never', 'the backlog grows at this rate'];
   if (!forecast.clears_at) return ['–', 'no forecast yet'];
-  const range = forecast.low && forecast.high ? `between ${clock(forecast.low)} and ${clock(forecast.high)}` : '';
+  const zone = new Date().getTimezoneOffset() ? ', your time' : ' UTC';
+  const range = forecast.low && forecast.high ? `between ${clock(forecast.low)} and ${clock(forecast.high)}${zone}` : '';
   return [clock(forecast.clears_at), range];
 }
 
@@ -42,7 +43,7 @@ function facts(pipeline) {
   const { limit, counts } = pipeline;
   const failed = count(pipeline, 'dead-lettered') + count(pipeline, 'dropped');
   const waiting = ['waiting', 'asking', 'retrying', 'writing', 'blocked'].reduce((sum, state) => sum + (counts[state] ?? 0), 0);
-  const [clears, range] = forecastText(pipeline.forecast);
+  const [clears, range] = forecastText(pipeline);
   return [
     ['Clears at', clears, range],
     ['Backlog', pipeline.backlog === undefined ? '–' : number(pipeline.backlog), pipeline.backlog === undefined ? 'the broker has not told yet' : 'still with the broker'],
@@ -223,14 +224,14 @@ byId('pipeline').addEventListener('click', async (event) => {
   let path = `pipelines/${encodeURIComponent(name)}/${change}`;
   if (change === 'limit') {
     const limit = pipelines.get(name).limit;
-    const most = await ask({ title: `Limit of ${name}`, text: `max_in_flight of the configuration is ${number(limit.max_in_flight)}. The limit holds until the next restart.`, yes: 'Set limit', number: limit.ceiling });
+    const most = await ask({ title: `Limit of ${name}`, text: `At most ${number(limit.max_in_flight)}, the max_in_flight of the configuration. It holds until the process restarts.`, yes: 'Set limit', number: limit.ceiling, most: limit.max_in_flight });
     if (!most) return;
     path += `?max_in_flight=${most.number}`;
   }
-  if (change === 'drain' && !await ask({ title: `Drain ${name}?`, text: 'Its running items finish, it takes no new ones, and it leaves its broker.', yes: 'Drain' })) return;
+  if (change === 'drain' && !await ask({ title: `Drain ${name}?`, text: 'Its running items finish, and nothing new starts until the process restarts.', yes: 'Drain' })) return;
   try {
     const answer = await post(path);
-    toast(answer.text);
+    toast(`${name}: ${answer.text}`);
   } catch (error) {
     failed(error);
   }

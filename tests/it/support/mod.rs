@@ -4,9 +4,11 @@
 pub mod app;
 pub mod bridge;
 pub mod broker;
+pub mod browser;
 pub mod process;
 pub mod rabbitmq;
 pub mod relay;
+pub mod scripted;
 pub mod worker;
 
 use std::future::Future;
