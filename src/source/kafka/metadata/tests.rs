@@ -276,3 +276,10 @@ fn sample(random: &mut fastrand::Rng) -> String {
     let end = incomplete[incomplete.len() - 1].0 + random.i64(1..99);
     encode(LOG, &snapshot(5, end, &incomplete), CHARACTERS)
 }
+
+#[test]
+fn a_first_log_is_not_taken_for_a_replacement() {
+    let log = Log { is_replacement: false, ..LOG };
+    let text = encode(log, &snapshot(5, 9, &[(5, 0)]), CHARACTERS);
+    assert_eq!(decode(text.as_bytes(), 5).unwrap().unwrap().log, Some(log));
+}

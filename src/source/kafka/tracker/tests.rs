@@ -380,3 +380,20 @@ fn a_full_partition_takes_records_again_after_an_eighth_is_done() {
     tracker.touch();
     assert_eq!(tracker.latest_change(), before + 1, "a commit is due although nothing new is done");
 }
+
+#[test]
+fn a_gap_at_the_start_of_a_log_is_done_and_nothing_more() {
+    let mut tracker = Tracker::new(1);
+    tracker.receive(5);
+    assert!((1..5).all(|offset| tracker.is_done(offset)) && !tracker.is_done(5));
+    assert_eq!((tracker.end(), tracker.incomplete()), (6, 1));
+}
+
+#[test]
+fn vanished_records_take_no_received_one_along() {
+    let mut tracker = Tracker::restore(10, 20, &[(10, 0), (11, 0), (12, 0)]);
+    tracker.receive(10);
+    assert_eq!(tracker.receive(15), Received::Done { vanished: 2 });
+    assert!(!tracker.is_done(10));
+    assert_eq!(tracker.incomplete(), 1);
+}
