@@ -12,6 +12,7 @@ use super::descriptors;
 use super::error::BuildError;
 use crate::bridge::{self, Asker, Question, When};
 use crate::config::{Config, Pipeline, Secret, Tls};
+use crate::delivery::LogId;
 use crate::peers::{self, Claim, Discovery, InFlight, Instance, ItemStatus, Peers, Release, Responder, Stay};
 
 /// The number of questions that may wait for a pipeline. Each is answered in microseconds.
@@ -120,8 +121,11 @@ impl Responder for Answerer {
     }
 
     async fn in_flight(&self, question: InFlight) -> Vec<i64> {
-        let InFlight { pipeline, topic, partition, .. } = question;
-        match self.put(&pipeline, |answer| Question::InFlight { topic, partition, answer }).await {
+        let InFlight { pipeline, topic, partition, log, .. } = question;
+        // A log that is not named could be any.
+        let Ok(log) = u128::from_str_radix(&log, 16) else { return Vec::new() };
+        let place = (LogId(log), topic, partition);
+        match self.put(&pipeline, |answer| Question::InFlight { place, answer }).await {
             Some(answered) => answered.await.unwrap_or_default(),
             None => Vec::new(),
         }

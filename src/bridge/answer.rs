@@ -6,16 +6,29 @@ use std::collections::HashMap;
 use tokio::sync::oneshot;
 
 use super::{Pipeline, verdict};
-use crate::delivery::{ClaimId, Identity, Input, Standing};
+use crate::delivery::{ClaimId, Identity, Input, LogId, Standing};
 use crate::peers::ItemStatus;
 
 /// A question of another replica. The admin server passes it on.
 #[derive(Debug)]
 pub enum Question {
-    Claim { asker: Asker, identity: String, answer: oneshot::Sender<ItemStatus>, when: When },
-    InFlight { topic: String, partition: i32, answer: oneshot::Sender<Vec<i64>> },
-    Release { asker: Asker },
-    Stay { answer: oneshot::Sender<bool> },
+    Claim {
+        asker: Asker,
+        identity: String,
+        answer: oneshot::Sender<ItemStatus>,
+        when: When,
+    },
+    /// About one partition of a topic, in this log.
+    InFlight {
+        place: (LogId, String, i32),
+        answer: oneshot::Sender<Vec<i64>>,
+    },
+    Release {
+        asker: Asker,
+    },
+    Stay {
+        answer: oneshot::Sender<bool>,
+    },
 }
 
 /// The delivery of another replica that needs a result.
@@ -57,9 +70,9 @@ impl Pipeline {
                 let claim = self.claims.ask(asker, when, answer);
                 self.handle(Input::Claim { claim, identity });
             }
-            Question::InFlight { topic, partition, answer } => {
+            Question::InFlight { place: (log, topic, partition), answer } => {
                 // An asker that is gone needs no answer.
-                let _ = answer.send(self.core.offsets_in_hand(&topic, partition));
+                let _ = answer.send(self.core.offsets_in_hand(log, &topic, partition));
             }
             Question::Release { asker } => {
                 if let Some(claim) = self.claims.by_asker.get(&asker).copied() {

@@ -86,12 +86,12 @@ impl Pipeline {
 
     pub(super) fn assigned(&mut self, assignments: Vec<Assignment>) {
         let Some(asking) = &mut self.asking else { return };
-        for Assignment { epoch, topic, partition, .. } in assignments {
+        for Assignment { epoch, log, topic, partition } in assignments {
             asking.partitions.insert(epoch, Partition::Asked(Vec::new()));
             let (peers, shared, answers) =
                 (asking.peers.clone(), self.shared.clone(), self.partition_answers.clone());
             let question = async move {
-                let offsets = peers.in_flight(&shared.name, &topic, partition).await;
+                let offsets = peers.in_flight(&shared.name, &topic, partition, log.0).await;
                 // The pipeline keeps the receiver, so this cannot fail.
                 let _ = answers.send(PartitionAnswer { epoch, offsets });
             };

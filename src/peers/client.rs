@@ -147,14 +147,15 @@ impl Peers {
         }
     }
 
-    /// Returns the offsets of a partition that other replicas work on, or have finished without
-    /// committing.
-    pub async fn in_flight(&self, pipeline: &str, topic: &str, partition: i32) -> BTreeSet<i64> {
+    /// The offsets of a partition's log that any other replica works on, or has finished and not
+    /// committed.
+    pub async fn in_flight(&self, pipeline: &str, topic: &str, partition: i32, log: u128) -> BTreeSet<i64> {
         let question = Question::InFlight(InFlight {
             pipeline: pipeline.to_owned(),
             asker: self.instance.clone(),
             topic: topic.to_owned(),
             partition,
+            log: format!("{log:032x}"),
         });
         let (heard, _) = self.ask_all(&question, self.timeout).await;
         let offsets = heard.into_iter().filter_map(|heard| match heard.reply.answer {

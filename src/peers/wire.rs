@@ -41,6 +41,10 @@ pub struct InFlight {
     pub asker: Instance,
     pub topic: String,
     pub partition: i32,
+    /// The id of the partition's log in hexadecimal. Offsets of another log are other records. A
+    /// replica of an older version sends none, and gets no offsets.
+    #[serde(default)]
+    pub log: String,
 }
 
 /// "I drain. Do you stay, and go on with this pipeline?"
@@ -156,8 +160,13 @@ mod tests {
             identity: "i".into(),
             wait_seconds: 20,
         };
-        let in_flight =
-            InFlight { pipeline: "p".into(), asker: asker.clone(), topic: "t".into(), partition: 3 };
+        let in_flight = InFlight {
+            pipeline: "p".into(),
+            asker: asker.clone(),
+            topic: "t".into(),
+            partition: 3,
+            log: "0f".into(),
+        };
         let release = Release { pipeline: "p".into(), asker: asker.clone(), delivery: "d".into() };
         let stay = Stay { pipeline: "p".into(), asker: asker.clone() };
         let questions = [
@@ -167,7 +176,7 @@ mod tests {
             ),
             (
                 Question::InFlight(in_flight),
-                r#"{"question":"in-flight","pipeline":"p","asker":"a","topic":"t","partition":3}"#,
+                r#"{"question":"in-flight","pipeline":"p","asker":"a","topic":"t","partition":3,"log":"0f"}"#,
             ),
             (
                 Question::Release(release),

@@ -201,5 +201,6 @@ fn outline(number: u64) -> Outline {
         near_limit: false,
         ask_peers: false,
         shared: false,
+        undecodable: false,
     }
 }

@@ -220,6 +220,7 @@ impl State {
             near_limit: false,
             ask_peers: false,
             shared: false,
+            undecodable: false,
             id,
             identity: item.identity.clone(),
             redelivered: item.returns > 0,

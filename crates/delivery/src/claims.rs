@@ -22,7 +22,7 @@ use super::item::{Decision, Doing, End, Item, ItemId, Keep, Left, Place};
 use super::lease::{FETCH, LEASE};
 use super::outcome::Reason;
 use super::protocol::{ClaimId, Command, Effect, Handed, Notice, Remains, Standing, Time, Write};
-use super::session::{Epoch, Identity};
+use super::session::{Epoch, Identity, LogId};
 
 /// All claims on this replica, and the timer of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -396,12 +396,12 @@ impl Dispatcher {
         }
     }
 
-    /// Returns the offsets of a partition whose work was begun here. Another replica must claim
-    /// them before it runs them.
-    pub fn offsets_in_hand(&self, of_topic: &str, of_partition: i32) -> Vec<i64> {
+    /// Returns the offsets of a partition's log whose work was begun here. Another replica must
+    /// claim them before it runs them.
+    pub fn offsets_in_hand(&self, of_log: LogId, of_topic: &str, of_partition: i32) -> Vec<i64> {
         let offset = |name: &Identity| match name {
-            Identity::Record { topic, partition, offset, .. }
-                if **topic == *of_topic && *partition == of_partition =>
+            Identity::Record { log, topic, partition, offset, .. }
+                if *log == of_log && **topic == *of_topic && *partition == of_partition =>
             {
                 Some(*offset)
             }

@@ -70,10 +70,12 @@ pub enum Reason {
     Stalled,
     /// A person held it, cancelled it, or asked for its dead letter.
     Cancelled,
+    /// The source could not decode it.
+    Undecodable,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 8] = [
+    pub const ALL: [Reason; 9] = [
         Reason::Rejected,
         Reason::Attempts,
         Reason::Budget,
@@ -82,6 +84,7 @@ impl Reason {
         Reason::TooLarge,
         Reason::Stalled,
         Reason::Cancelled,
+        Reason::Undecodable,
     ];
 
     /// The reason with this text.
@@ -99,6 +102,7 @@ impl Reason {
             Reason::TooLarge => "too-large",
             Reason::Stalled => "stalled",
             Reason::Cancelled => "cancelled",
+            Reason::Undecodable => "undecodable",
         }
     }
 }

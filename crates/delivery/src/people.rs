@@ -102,6 +102,10 @@ impl Dispatcher {
         match (action, doing) {
             (Action::Retry, Doing::Waiting { .. }) => Some(Change::To(ready)),
             (Action::Retry, Doing::WriteWait { write, .. }) => Some(Change::To(Doing::Writing(write))),
+            // There is nothing to run, but its dead letter may be possible by now.
+            (Action::Retry | Action::Release, Doing::Held { reason: Reason::Undecodable }) => {
+                Some(Change::To(self.failed(Reason::Undecodable, item.attempts)))
+            }
             (Action::Retry, Doing::Held { .. }) => Some(Change::Again(ready)),
             (Action::Release, Doing::Held { reason: Reason::Cancelled }) => Some(Change::Again(ready)),
             (Action::Release, Doing::Held { .. }) => Some(Change::Afresh(ready)),

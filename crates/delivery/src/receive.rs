@@ -102,6 +102,8 @@ impl Dispatcher {
     fn first_step(&self, outline: &Outline, attempts: u32) -> Doing {
         if self.draining || self.sessions.get(&outline.id.epoch) == Some(&Session::Ending) {
             Doing::Settling(End::Return)
+        } else if outline.undecodable {
+            self.failed(Reason::Undecodable, attempts)
         } else if outline.body_bytes > self.policy.bounds.item_bytes {
             self.failed(Reason::TooLarge, attempts)
         } else if attempts >= self.policy.retry.attempts {

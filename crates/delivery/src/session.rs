@@ -154,6 +154,8 @@ pub struct Outline {
     /// Another consumer may have finished an equal item. A delivery without a unique identity is
     /// then a new item, because it cannot be told from that one (rule D1).
     pub shared: bool,
+    /// The source could not decode the item. It fails for good without a request.
+    pub undecodable: bool,
 }
 
 /// Items that share one place in the broker, such as a Kafka partition. Groups take turns, so that

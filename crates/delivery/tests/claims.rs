@@ -6,7 +6,7 @@ mod bed;
 use bed::{Bed, SECOND, identity, outline};
 use longhaul_delivery::lease::{FETCH, LEASE};
 use longhaul_delivery::{
-    ClaimId, Command, DeliveryId, Effect, Epoch, Handed, Input, ItemId, Outcome, Outline, Settlement,
+    ClaimId, Command, DeliveryId, Effect, Epoch, Handed, Input, ItemId, LogId, Outcome, Outline, Settlement,
     Standing,
 };
 
@@ -140,6 +140,9 @@ fn offsets_in_hand_are_those_whose_work_began() {
     let mut bed = orphaned();
     bed.receive(2, 2, Some(7), false);
     bed.receive(2, 3, Some(7), false);
-    assert_eq!(bed.core.offsets_in_hand("t", 0), [1, 2], "the third record waits for its key");
-    assert!(bed.core.offsets_in_hand("t", 1).is_empty() && bed.core.offsets_in_hand("u", 0).is_empty());
+    assert_eq!(bed.core.offsets_in_hand(LogId(1), "t", 0), [1, 2], "the third record waits for its key");
+    for (log, topic, partition) in [(1, "t", 1), (1, "u", 0), (2, "t", 0)] {
+        let elsewhere = bed.core.offsets_in_hand(LogId(log), topic, partition);
+        assert!(elsewhere.is_empty(), "{log} {topic} {partition}");
+    }
 }

@@ -119,6 +119,7 @@ fn twins() -> Setting {
         give_ups: 0,
         acts: 0,
         checkpoints: false,
+        undecodable: 0,
     }
 }
 
@@ -208,6 +209,7 @@ fn kafka_given_back_and_given_up_drain_anywhere() {
         losses: 1,
         releases: 1,
         give_ups: 1,
+        undecodable: 1,
         ..twins
     });
 }
@@ -260,6 +262,7 @@ fn records_that_wait_for_their_key_leave_room_for_others() {
             near_limit: false,
             ask_peers: false,
             shared: false,
+            undecodable: false,
         };
         core.handle(Time::ZERO, Input::Received(outline), &mut effects);
     };

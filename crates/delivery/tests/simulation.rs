@@ -190,6 +190,7 @@ fn setting(rng: &mut fastrand::Rng) -> Setting {
         give_ups: if unique { rng.u32(0..4) } else { 0 },
         acts: if rng.bool() { rng.u32(0..8) } else { 0 },
         checkpoints,
+        undecodable: if unique { rng.usize(0..3) } else { 0 },
     }
 }
 

@@ -106,7 +106,7 @@ async fn no_answer_means_that_it_does_not_run_there() {
     assert!(took >= TIMEOUT && took < TIMEOUT * 10, "{took:?}");
     items.set("item", ItemStatus::Finished(failed(1)));
     assert_eq!(claim(&peers, "item").await, Claimed::Finished(failed(1)));
-    assert!(peers.in_flight("p", "t", 0).await.is_empty());
+    assert!(peers.in_flight("p", "t", 0, 7).await.is_empty());
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn this_replica_is_not_its_own_peer() {
     let peers = peers_as(instance, &[&this.address, &that.address]);
     assert_eq!(claim(&peers, "item").await, Claimed::Unknown);
     assert_eq!(own.claims(), []);
-    assert!(peers.in_flight("p", "t", 0).await.into_iter().eq([3, 5]));
+    assert!(peers.in_flight("p", "t", 0, 7).await.into_iter().eq([3, 5]));
 }
 
 /// A peer that answers `running` for ever must not hide the item for ever.

@@ -98,7 +98,7 @@ async fn of_two_thousand_random_answers_none_is_believed() {
         let claims = (0..20).map(|_| claim(&peers, "item"));
         let claimed = futures_util::future::join_all(claims).await;
         assert!(claimed.iter().all(|claimed| *claimed == Claimed::Unknown), "seed {seed}: {claimed:?}");
-        assert!(peers.in_flight("p", "t", 0).await.is_empty(), "seed {seed}");
+        assert!(peers.in_flight("p", "t", 0, 7).await.is_empty(), "seed {seed}");
         assert!(!peers.somebody_stays("p").await, "seed {seed}");
     }
 }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::metadata::Log;
-use super::notice::Record;
 use crate::config::types::Order;
+use crate::connect::kafka::notice::Record;
 use crate::delivery::{DeliveryId, Digest, Epoch, Identity, LogId, OrderKey, Outline};
 use crate::event::{KafkaOrigin, Message, Origin, Value};
 use crate::source::{Assignment, Delivery};
@@ -47,29 +47,76 @@ impl Place {
             key: record.key.map(Bytes::copy_from_slice),
             timestamp: record.timestamp,
             is_null: record.payload.is_none(),
-            // Records of a topic's first log have the event ids of Knative's source. Records of a
-            // later log need other ids.
-            incarnation: self.log.is_replacement.then(|| format!("{:08x}", self.log.id >> 96)),
+            incarnation: self.incarnation(),
         };
         let body = record.payload.map(Bytes::copy_from_slice).unwrap_or_default();
         let message = Message { body, headers: headers(record), origin: Origin::Kafka(origin) };
+        let order_key = self.order_key(record.key);
+        self.deliver(offset, message, content(record), order_key, attempts_before)
+    }
+
+    /// The item that stands for the records from `first` to `last`, which cannot be decoded. Its
+    /// body describes them, because librdkafka does not give their bytes.
+    pub fn undecodable(&self, first: i64, last: i64, reason: &str, attempts_before: u32) -> Delivery {
+        let about = serde_json::json!({
+            "topic": &*self.topic,
+            "partition": self.partition,
+            "first_offset": first,
+            "last_offset": last,
+            "error": reason,
+            "note": "these records can't be decoded; their bytes are in the topic only, for as long as it keeps them",
+        });
+        let origin = KafkaOrigin {
+            topic: self.topic.to_string(),
+            partition: self.partition,
+            offset: first,
+            incarnation: self.incarnation(),
+            ..KafkaOrigin::default()
+        };
+        let json = Value::Bytes(Bytes::from_static(b"application/json"));
+        let message = Message {
+            body: about.to_string().into(),
+            headers: vec![("content-type".to_owned(), json)],
+            origin: Origin::Kafka(origin),
+        };
+        // The text of the error may differ from one try to the next.
+        let content = digest(&Sha256::new().chain_update(b"undecodable").chain_update(last.to_be_bytes()));
+        let mut delivery = self.deliver(first, message, content, None, attempts_before);
+        delivery.outline.undecodable = true;
+        delivery
+    }
+
+    /// The event ids of a topic's only log are those of Knative's source; a later log needs others.
+    fn incarnation(&self) -> Option<String> {
+        self.log.is_replacement.then(|| format!("{:08x}", self.log.id >> 96))
+    }
+
+    fn deliver(
+        &self,
+        offset: i64,
+        message: Message,
+        content: Digest,
+        order_key: Option<OrderKey>,
+        attempts_before: u32,
+    ) -> Delivery {
         let outline = Outline {
             near_limit: false,
             ask_peers: false,
             shared: false,
+            undecodable: false,
             id: DeliveryId { epoch: self.epoch, tag: offset.unsigned_abs() },
             identity: Identity::Record {
                 log: LogId(self.log.id),
                 topic: self.topic.clone(),
                 partition: self.partition,
                 offset,
-                content: content(record),
+                content,
             },
             redelivered: false,
             attempts_before,
             body_bytes: message.body.len() as u64,
             kept_bytes: message.kept_bytes() as u64,
-            order_key: self.order_key(record.key),
+            order_key,
         };
         Delivery { outline, message: Arc::new(message) }
     }
@@ -108,8 +155,13 @@ fn content(record: &Record<'_>) -> Digest {
         hasher.update(part.map_or(u64::MAX, |bytes| bytes.len() as u64).to_be_bytes());
         hasher.update(part.unwrap_or_default());
     }
+    digest(&hasher)
+}
+
+/// Half of the hash.
+fn digest(hasher: &Sha256) -> Digest {
     let mut digest = [0; 16];
-    digest.copy_from_slice(&hasher.finalize()[..16]);
+    digest.copy_from_slice(&hasher.clone().finalize()[..16]);
     Digest(digest)
 }
 

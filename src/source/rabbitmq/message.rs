@@ -69,6 +69,7 @@ impl Reader {
             // The bridge knows whether there are replicas to ask.
             ask_peers: from.redelivered || identity.is_unique(),
             shared: false,
+            undecodable: false,
             identity,
         };
         Delivery { outline, message: Arc::new(message) }

@@ -92,6 +92,7 @@ pub fn outline(epoch: u64, tag: u64) -> Outline {
         near_limit: false,
         ask_peers: false,
         shared: false,
+        undecodable: false,
     }
 }
 

@@ -75,6 +75,7 @@ impl World {
             near_limit: self.setting.near_limit.is_some_and(|limit| stored.returns >= limit),
             ask_peers: redelivered && self.setting.policy.peers,
             shared: false,
+            undecodable: self.is_undecodable(stored.class),
         }));
     }
 
@@ -91,6 +92,11 @@ impl World {
             },
             None => Identity::Content(Digest([stored.class as u8; 16])),
         }
+    }
+
+    /// Whether the source cannot decode the items of this class.
+    pub(super) fn is_undecodable(&self, class: usize) -> bool {
+        class < self.setting.undecodable
     }
 
     pub(super) fn is_copy(&self, id: DeliveryId) -> bool {

@@ -102,6 +102,8 @@ pub struct Setting {
     pub acts: u32,
     /// Whether each attempt that fails leaves a checkpoint.
     pub checkpoints: bool,
+    /// The source cannot decode the items of the classes below this number.
+    pub undecodable: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -33,6 +33,7 @@ impl World {
             Command::Dispatch { item, attempt, .. } => {
                 let class = self.class(item);
                 self.tallies[class].starts += 1;
+                self.require("an undecodable item makes no request", !self.is_undecodable(class));
                 self.require("G4: nothing starts in a drain", !was_draining);
                 let most = self.setting.policy.retry.attempts + self.acts_so_far();
                 self.require("attempt numbers are in bounds", attempt <= most);

@@ -16,6 +16,7 @@ fn delivery(epoch: u64, tag: u64, bytes: u64) -> Delivery {
         body_bytes: bytes,
         kept_bytes: bytes,
         shared: false,
+        undecodable: false,
         order_key: None,
     };
     let origin = Origin::Rabbitmq(RabbitmqOrigin::default());
