@@ -207,6 +207,10 @@ pub struct KafkaSource {
     /// The reaction to a record that holds back its partition's committed offset for a long time.
     #[serde(default)]
     pub stuck_head: StuckHead,
+    /// The reaction to a record or batch that cannot be decoded (an unknown or damaged compression,
+    /// a wrong checksum).
+    #[serde(default)]
+    pub undecodable: Undecodable,
     /// Further librdkafka options, passed through as they are (`security.protocol`, `sasl.*`, …).
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, OptionValue>")]
@@ -226,6 +230,20 @@ pub struct StuckHead {
     /// goes to `dead_letter` (reason `stalled`), or is held or dropped as `on_failed` says. Without
     /// this key the partition waits for it without end.
     pub dead_letter_after: Option<Span>,
+}
+
+/// The reaction to a Kafka record that cannot be decoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Undecodable {
+    /// Its partition waits until somebody acts, and is reported; the other partitions continue.
+    #[default]
+    Hold,
+    /// One dead letter (reason `undecodable`) names the topic, the partition, the offsets of the
+    /// batch and the error, and reading continues behind the batch. The bytes of the records are
+    /// not in the letter, because the Kafka client does not give them; they are in the topic for as
+    /// long as it keeps them. Needs `dead_letter`, or `on_failed: drop`.
+    Skip,
 }
 
 /// Which Kafka records run one at a time and in order.

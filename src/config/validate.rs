@@ -64,7 +64,7 @@ impl Context<'_> {
             self.rabbitmq_source(rabbitmq, &source.key("rabbitmq"));
         }
         if let Some(kafka) = &pipeline.source.kafka {
-            self.kafka_source(kafka, &source.key("kafka"));
+            self.kafka_source(kafka, pipeline, &source.key("kafka"));
         }
         self.sink(&pipeline.sink, &path.key("sink"));
         if let Some(target) = &pipeline.dead_letter {

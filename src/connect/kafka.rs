@@ -104,11 +104,20 @@ pub fn creation_error(error: &KafkaError) -> String {
     }
 }
 
+pub mod notice;
+#[allow(unsafe_code)]
+pub mod raw;
+mod repeats;
+
 /// Logs a line of librdkafka. The owner of the client reports connection failures once for each
 /// change, so librdkafka's own lines about each attempt are for debugging only.
 pub fn log(level: i32, facility: &str, message: &str) {
     let is_connection = matches!(facility, "FAIL" | "ERROR" | "BRKMAIN");
-    // These are the severities of syslog.
+    let is_told = (3..=6).contains(&level) && !is_connection;
+    if is_told && !repeats::is_due(facility, message) {
+        return tracing::debug!(target: "librdkafka", facility, "{message}");
+    }
+    // The severities of syslog.
     match level {
         ..=2 => tracing::error!(target: "librdkafka", facility, "{message}"),
         7.. => tracing::debug!(target: "librdkafka", facility, "{message}"),

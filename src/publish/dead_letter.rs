@@ -200,6 +200,9 @@ impl Letter {
             about.push(("longhaul-code".to_owned(), Value::Int(code.into())));
             about.push(("knativeerrorcode".to_owned(), Value::Int(code.into())));
         }
+        if self.reason == Reason::Undecodable {
+            about.push(text(LEFT_OUT_HEADER, "key, headers, body".to_owned()));
+        }
         about.extend(self.error_data().map(|data| text("knativeerrordata", data)));
         about
     }

@@ -87,29 +87,14 @@ impl Publisher {
         Err(described)
     }
 
-    /// Asks whether the topic exists and has a leader for each partition.
+    /// Asks whether the topic exists, has a leader for each partition, and may be written by this
+    /// user.
     async fn ask(&self) -> Result<(), PublishError> {
         let (producer, topic) = (self.producer(), self.topic.clone());
         let asked = Arc::clone(&producer);
-        let asking = tokio::task::spawn_blocking(move || asked.client().fetch_metadata(Some(&topic), PROBE));
+        let asking = tokio::task::spawn_blocking(move || look(&asked, &topic));
         let problem = match asking.await {
-            Ok(Ok(metadata)) => {
-                let found = metadata.topics().iter().find(|topic| topic.name() == self.topic);
-                let Some(found) = found else {
-                    return Err(PublishError::transient(format!(
-                        "kafka does not know the topic {}",
-                        self.topic
-                    )));
-                };
-                let errors = found.partitions().iter().map(|partition| partition.error());
-                match std::iter::once(found.error()).chain(errors).flatten().next() {
-                    Some(code) => KafkaError::MetadataFetch(code.into()),
-                    None if found.partitions().is_empty() => {
-                        KafkaError::MetadataFetch(Code::UnknownTopicOrPartition)
-                    }
-                    None => return Ok(()),
-                }
-            }
+            Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error,
             Err(_) => return Err(PublishError::transient("the question for the topic was given up")),
         };
@@ -151,6 +136,28 @@ impl super::Publisher for Publisher {
 
     fn probe(&self) -> Pin<Box<dyn Future<Output = Result<(), PublishError>> + Send + '_>> {
         Box::pin(self.ask())
+    }
+}
+
+/// What a write to this topic would fail with. Blocks.
+fn look(producer: &Producer, topic: &str) -> Result<(), KafkaError> {
+    let metadata = producer.client().fetch_metadata(Some(topic), PROBE)?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let Some(found) = found.filter(|found| found.error().is_some() || !found.partitions().is_empty()) else {
+        return Err(KafkaError::MetadataFetch(Code::UnknownTopicOrPartition));
+    };
+    let errors = found.partitions().iter().map(|partition| partition.error());
+    if let Some(code) = std::iter::once(found.error()).chain(errors).flatten().next() {
+        return Err(KafkaError::MetadataFetch(code.into()));
+    }
+    // Metadata needs the permission to Describe only.
+    let Some(mut question) = connect::kafka::raw::Question::new(producer.client()) else { return Ok(()) };
+    let broker = metadata.brokers().first().map(|broker| broker.id());
+    question.ask_topics(producer.client(), broker, std::iter::once(topic), PROBE);
+    let told = question.topics(PROBE).unwrap_or_default();
+    match told.iter().find(|told| told.name == topic).and_then(|told| told.writable) {
+        Some(false) => Err(KafkaError::MetadataFetch(Code::TopicAuthorizationFailed)),
+        Some(true) | None => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures, and what was left out")]
 
+mod acl;
 mod assignment;
 mod chaos;
 mod faults;
@@ -17,6 +18,9 @@ mod publishing;
 mod records;
 mod recovery;
 mod release;
+mod replaced;
+mod secured;
 pub mod support;
+mod transactions;
 mod undecodable;
 mod unreachable;

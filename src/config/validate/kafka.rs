@@ -7,7 +7,7 @@ use regex::Regex;
 use super::{Context, options};
 use crate::config::path::Path;
 use crate::config::secret::Secret;
-use crate::config::types::{KafkaSource, KafkaTarget, Pipeline};
+use crate::config::types::{KafkaSource, KafkaTarget, OnFailed, Pipeline, Undecodable};
 use crate::config::units::Span;
 
 /// Topics that Kafka itself writes. A pattern that matches one would run its records as items.
@@ -15,7 +15,7 @@ const INTERNAL: [&str; 4] =
     ["__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"];
 
 impl Context<'_> {
-    pub(super) fn kafka_source(&mut self, source: &KafkaSource, path: &Path) {
+    pub(super) fn kafka_source(&mut self, source: &KafkaSource, pipeline: &Pipeline, path: &Path) {
         self.built_with_kafka(path);
         self.servers(&source.bootstrap_servers, &path.key("bootstrap_servers"));
         let mut seen = HashMap::new();
@@ -42,6 +42,14 @@ impl Context<'_> {
         self.range(&stuck_head.key("report_after"), source.stuck_head.report_after, least, Span::MAX);
         if let Some(after) = source.stuck_head.dead_letter_after {
             self.range(&stuck_head.key("dead_letter_after"), after, least, Span::MAX);
+        }
+        let goes_nowhere = pipeline.dead_letter.is_none() && pipeline.on_failed != OnFailed::Drop;
+        if source.undecodable == Undecodable::Skip && goes_nowhere {
+            self.report.mistake(
+                &path.key("undecodable"),
+                "without `dead_letter` the skipped records are lost",
+                "add `dead_letter:`, or `on_failed: drop` to lose such records",
+            );
         }
         self.options(&source.options, options::CONSUMER, &path.key("options"));
         self.security(&source.options, &source.options, &path.key("options"));

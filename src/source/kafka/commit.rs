@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
 
-use super::notice::Entry;
+use crate::connect::kafka::notice::Entry;
 use crate::delivery::Epoch;
 
 const GATHER: Duration = Duration::from_millis(50);

@@ -1,5 +1,5 @@
-//! The context of librdkafka's consumer. [`raw::poll`](super::raw::poll) handles most events, so
-//! only log lines and the last rebalance arrive here.
+//! The context of librdkafka's consumer. [`raw::poll`](crate::connect::kafka::raw::poll) serves its
+//! events, so only the log and the end of the consumer come here.
 
 use rdkafka::bindings::rd_kafka_resp_err_t as Response;
 use rdkafka::config::RDKafkaLogLevel;

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
 
-use super::raw::Question;
 use super::thread::Worker;
+use crate::connect::kafka::raw::Question;
 
 /// How often the group's members are asked for, so that a member that joins later is noticed.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ impl Worker {
     /// Starts to look for other members that can continue the work.
     pub fn look_for_others(&mut self, now: Instant) {
         if self.drain.is_none() {
-            let members = Question::new(&self.consumer);
+            let members = Question::new(self.consumer.client());
             self.drain = members.map(|members| Drain { members, ask_at: now, has_left: false });
         }
     }

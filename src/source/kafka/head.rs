@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::notice::{Entry, Side};
-use super::raw::Question;
 use super::thread::Worker;
+use crate::connect::kafka::notice::{Entry, Side};
+use crate::connect::kafka::raw::Question;
 use crate::delivery::DeliveryId;
 use crate::source::SourceEvent;
 

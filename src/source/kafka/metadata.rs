@@ -5,8 +5,9 @@
 //!                | varint bytes of the offsets | offsets | attempts )
 //! ```
 //! `log` is the id of the topic in 16 bytes, because a topic that is deleted and created again has
-//! other records at the same offsets; 0 means that the broker has no ids. The map names the records
-//! of `base..base + length` that are *not* done. Their [`offsets`] and their failed [`attempts`]
+//! other records at the same offsets. Where the broker has no ids, it is made of the names of the
+//! cluster and the topic; 0 means that nothing is known. The map names the records of
+//! `base..base + length` that are *not* done. Their [`offsets`] and their failed [`attempts`]
 //! are each written in the shortest of several encodings, and the flags name them.
 //!
 //! Kafka takes 4,096 characters (`offset.metadata.max.bytes`).
@@ -64,13 +65,27 @@ pub const fn room(characters: usize) -> usize {
 /// The log of a partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Log {
-    /// The id of the topic; 0 from a broker without ids.
+    /// The id of the topic, or of its name in its cluster; 0 if nothing is known.
     pub id: u128,
     /// Whether the topic is known to have replaced an earlier one of the same name.
     pub is_replacement: bool,
 }
 
-/// A map that was read. Every offset of `base..end` that is not listed is done.
+/// The place of the version in a UUID.
+const KIND: u128 = 0xf << 76;
+/// The version for names of one's own making. Kafka's ids of topics have version 4.
+const DERIVED: u128 = 0x8 << 76;
+
+/// An id of a log that was made of names, in a form that no id of a topic has.
+pub fn derived(id: u128) -> u128 {
+    id & !KIND | DERIVED
+}
+
+pub fn is_derived(id: u128) -> bool {
+    id & KIND == DERIVED
+}
+
+/// A map read back. Everything of `base..end` that is not listed is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Map {
     /// The log that it describes; `None` in the old version.

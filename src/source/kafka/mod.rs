@@ -1,12 +1,13 @@
 //! Kafka topics, read as a member of a consumer group. Records of a partition run in parallel and
 //! finish in any order.
 //!
-//! [`thread`] owns librdkafka's consumer, and nothing else touches it; each other module does one
-//! job for it. The way of a record: `poll` → [`partition`] (is it done? does the [`tracker`] have
-//! room?) → [`intake`] → the bridge → [`settle`] → the tracker again → [`commit`], with the map of
-//! the unfinished records in the [`metadata`]. [`start`] reads that map again, [`rebalance`] starts
-//! and ends partitions, and [`release`] and [`drain`] give them away. [`topics`] notices a topic
-//! that was created again, and [`health`] reports problems.
+//! [`thread`] owns librdkafka's consumer and is the only one that touches it; everything else here
+//! is a part of it with one job. The way of a record: `poll` → [`partition`] (is it done? is there
+//! room in the [`tracker`]?) → [`intake`] → the bridge → [`settle`] → the tracker again →
+//! [`commit`], with the map of the unfinished records in the [`metadata`]. [`start`] reads it back,
+//! [`rebalance`] starts and ends partitions; [`release`] and [`drain`] give them away. [`topics`]
+//! notices a topic that was created again, and [`health`] reports problems. [`undecodable`] deals
+//! with damaged batches, and [`progress`] notices partitions that are not read on.
 //!
 //! Each assignment of a partition is a session with an epoch of its own, so a late settle finds no
 //! session and changes nothing (guarantee G7).
@@ -20,10 +21,8 @@ mod health;
 mod intake;
 mod leave;
 pub mod metadata;
-mod notice;
 mod partition;
-#[allow(unsafe_code)]
-mod raw;
+mod progress;
 mod rebalance;
 mod record;
 mod release;
@@ -35,6 +34,7 @@ mod start;
 mod thread;
 mod topics;
 pub mod tracker;
+mod undecodable;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::head::Head;
-use super::notice::Record;
+use super::progress::Progress;
 use super::record::Place;
 use super::tracker::{Received, Tracker};
+use super::undecodable::Undecodable;
+use crate::connect::kafka::notice::Record;
 use crate::delivery::DeliveryId;
 use crate::source::Delivery;
 
@@ -16,39 +18,36 @@ const SKIP: i64 = 1000;
 /// answered commit takes less. A crash repeats at most the work of this time, besides the items in
 /// flight.
 const LATE: Duration = Duration::from_millis(300);
-/// How often a record that cannot be decoded is tried again.
-const DECODE_AGAIN: Duration = Duration::from_secs(5);
 const FIRST_REFUSAL: Duration = Duration::from_millis(200);
 const LONGEST_REFUSAL: Duration = Duration::from_secs(10);
 
 pub struct Partition {
     pub place: Place,
     pub head: Head,
+    pub progress: Progress,
     /// Whether librdkafka was told to pause it. Pausing drops prefetched records, and resuming a
     /// partition that is not paused misbehaves, so it is told only changes.
     pub paused: bool,
-    /// `None` until the first record, if the group has no committed offset: the partition begins at
-    /// its oldest record.
-    tracker: Option<Tracker>,
-    /// The offset that was polled last. librdkafka hands out rising offsets, even across pauses and
-    /// seeks.
-    last: Option<i64>,
-    /// Received records that nobody works on: they were returned, or never handed over.
+    /// None until the first record, if the group has no committed offset: it begins at the oldest
+    /// record.
+    pub(super) tracker: Option<Tracker>,
+    /// The offset polled last. librdkafka hands out rising offsets, also across pauses and seeks.
+    pub(super) last: Option<i64>,
+    /// Records that were received and that nobody works on: returned, or never handed over.
     idle: usize,
     /// Whether nothing more is taken, because the group wants the partition back.
     retired: bool,
-    /// Records that the tracker did not admit. Since the partition is paused, there are at most the
-    /// records of one turn of the loop.
-    held_back: VecDeque<Delivery>,
-    /// Acked offsets, each with the change of the map that contains it, until that change is
-    /// committed.
+    /// Records that the tracker did not admit. Pausing bounds them to the records of one turn of
+    /// the loop.
+    pub(super) held_back: VecDeque<Delivery>,
+    /// Acked, with the change of the map that contains it, until a commit of that change was taken.
     unproven: VecDeque<(u64, u64)>,
     /// The change whose commit will show that the partition is still ours, if somebody asked.
     proof: Option<u64>,
     /// The time since which the oldest change waits for the answer to its commit.
     unconfirmed_since: Option<Instant>,
     refusal: Option<Refusal>,
-    undecodable: Option<Undecodable>,
+    pub(super) undecodable: Option<Undecodable>,
 }
 
 /// The broker refuses to commit this partition, while it takes others.
@@ -59,14 +58,7 @@ struct Refusal {
     again_at: Instant,
 }
 
-/// A record that librdkafka cannot decode.
-#[derive(Clone, Copy, Debug)]
-struct Undecodable {
-    offset: i64,
-    again_at: Instant,
-}
-
-/// The result of taking a record.
+/// The fate of a record.
 #[derive(Debug)]
 pub enum Taken {
     Deliver(Delivery),
@@ -81,6 +73,7 @@ impl Partition {
         Partition {
             place,
             head: Head::default(),
+            progress: Progress::default(),
             paused: false,
             tracker,
             last: None,
@@ -283,30 +276,14 @@ impl Partition {
         self.idle += 1;
     }
 
-    /// Records that librdkafka cannot decode the record at this offset. Nothing more is read before
-    /// another try.
-    pub fn cannot_decode(&mut self, offset: i64, now: Instant) {
-        self.undecodable = Some(Undecodable { offset, again_at: now + DECODE_AGAIN });
-    }
-
-    /// Returns the offset at which reading must continue, so that nothing from `offset` on is
-    /// skipped.
+    /// Where reading must continue so that nothing from `offset` on is passed over.
     pub fn next_wanted(&self, offset: i64) -> i64 {
-        self.last.map_or(offset, |last| offset.max(last + 1))
+        self.polled_to().map_or(offset, |polled_to| offset.max(polled_to))
     }
 
-    /// Returns the offset that could not be decoded, once a later record has arrived.
-    pub fn decoded(&mut self, offset: i64) -> Option<i64> {
-        self.undecodable.take_if(|found| found.offset <= offset).map(|found| found.offset)
-    }
-
-    pub fn undecodable(&self) -> Option<i64> {
-        self.undecodable.map(|found| found.offset)
-    }
-
-    /// Whether an undecodable record holds the partition up now.
-    pub fn waits_to_decode(&self, now: Instant) -> bool {
-        self.undecodable.is_some_and(|found| now < found.again_at)
+    /// Everything below this offset was polled or is done. None when nothing is known yet.
+    pub fn polled_to(&self) -> Option<i64> {
+        self.last.map(|last| last + 1).or_else(|| self.tracker.as_ref().map(Tracker::base))
     }
 
     /// Returns the number of records in the bridge's hands.
@@ -338,10 +315,13 @@ impl Partition {
         self.tracker.as_ref().is_some_and(Tracker::is_dirty)
     }
 
-    /// Returns how many records are unread in a log that ends at `log_end`. Calls `log_start` if
-    /// nothing was polled or committed yet.
-    pub fn backlog(&mut self, log_end: i64, log_start: impl FnOnce() -> i64) -> u64 {
-        self.head.log_ends_at(log_end);
+    /// Records that were not polled yet, in a log whose readable part ends at `readable_to`. The
+    /// records of open transactions count too. `log_start` is asked when nothing was polled or
+    /// committed yet.
+    pub fn backlog(&mut self, readable_to: i64, log_start: impl FnOnce() -> i64) -> u64 {
+        self.head.log_ends_at(readable_to);
+        self.progress.log_is_readable_to(readable_to);
+        let log_end = self.progress.log_end();
         let Some(tracker) = &self.tracker else {
             return u64::try_from(log_end - log_start()).unwrap_or(0);
         };

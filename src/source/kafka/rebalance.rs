@@ -14,12 +14,12 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::context::unassign;
 use super::metadata::Log;
-use super::notice::Entry;
 use super::partition::Partition;
 use super::record::Place;
-use super::start::{self, Ready};
+use super::start::{self, Found, Ready};
 use super::thread::Worker;
 use super::tracker::Tracker;
+use crate::connect::kafka::notice::Entry;
 use crate::source::SourceEvent;
 use crate::telemetry::ProblemKind;
 
@@ -68,10 +68,11 @@ impl Worker {
     /// Starts the partitions whose logs and committed offsets can be read.
     pub fn start_waiting(&mut self, now: Instant) {
         let partitions = self.waiting.partitions.clone();
-        let (ready, error) = match self.ready(&partitions) {
-            Ok(ready) => (ready, None),
-            Err(error) => (Vec::new(), Some(error.to_string())),
+        let (found, error) = match self.ready(&partitions) {
+            Ok(found) => (found, None),
+            Err(error) => (Found::default(), Some(error.to_string())),
         };
+        let Found { ready, missing } = found;
         match self.start(ready) {
             Ok(started) => self.waiting.partitions.retain(|(topic, partition)| {
                 !started.iter().any(|place| *place.topic == *topic && place.partition == *partition)
@@ -83,8 +84,11 @@ impl Worker {
             self.waiting = Waiting::default();
             return self.solved(ProblemKind::Stalled, &group);
         }
-        // The first failures are normal while a group is rebalancing.
-        if self.waiting.failures >= 2 {
+        if self.waiting.partitions.iter().all(|one| missing.contains(one)) {
+            // Nothing can be read from partitions that do not exist.
+            self.solved(ProblemKind::Stalled, &group);
+        } else if self.waiting.failures >= 2 {
+            // The first failures pass while a group is being rebalanced.
             let error = error.unwrap_or_else(|| "their topics can't be described".to_owned());
             let text = format!("{} assigned partitions can't start: {error}", self.waiting.partitions.len());
             let help = "see whether the coordinator of the group is up, and whether this user may Describe the topics and Read the group";
@@ -194,6 +198,23 @@ impl Worker {
         }
     }
 
+    /// The topic was created again and has no such partition any more. The partition waits until
+    /// the group takes it back, or until it exists again.
+    pub fn vanish(&mut self, topic: &str, partition: i32, now: Instant) {
+        tracing::warn!(topic, partition, "The topic was created again without this partition");
+        let Some(gone) = self.sessions.remove(topic, partition) else { return };
+        self.end(&gone, "the topic was created again without this partition");
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        // A partition that stays paused would not be read when it comes back.
+        let resumed = if gone.paused { self.consumer.resume(&list) } else { Ok(()) };
+        if let Err(error) = resumed.and_then(|()| self.consumer.incremental_unassign(&list)) {
+            tracing::warn!(topic, partition, %error, "Could not give up a partition that is gone");
+        }
+        self.waiting.partitions.push((topic.to_owned(), partition));
+        self.waiting.put_off(now);
+    }
+
     fn replace(
         &mut self,
         topic: &str,
@@ -224,8 +245,9 @@ impl Worker {
         tracing::info!(%topic, partition = number, %epoch, reason, "Partition is gone");
         self.intake.forget(*epoch);
         self.solved(ProblemKind::CommitRefused, &format!("{topic}/{number}"));
-        if let Some(offset) = partition.undecodable() {
-            self.solved(ProblemKind::Undecodable, &partition.place.id(offset));
+        self.solved(ProblemKind::Stalled, &format!("{topic}/{number}"));
+        if let Some(found) = &partition.undecodable {
+            self.solved(ProblemKind::Undecodable, &partition.place.id(found.offset()));
         }
         self.send(SourceEvent::Lost { epoch: *epoch, reason: reason.to_owned() });
     }

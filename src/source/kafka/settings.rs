@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
-use crate::config::{KafkaSource, Order, Start};
+use crate::config::{KafkaSource, Order, Start, Undecodable};
 use crate::connect::kafka::Cluster;
 use crate::telemetry::Pulse;
 
@@ -31,6 +31,7 @@ pub struct Settings {
     pub stuck_head_report_after: Duration,
     /// How long after its first failed attempt such a record is given up; `None` means never.
     pub stuck_head_dead_letter_after: Option<Duration>,
+    pub undecodable: Undecodable,
     /// The bound on the memory of the whole pipeline, `limits.held_bytes`. The queues of librdkafka
     /// take a small part of it.
     pub held_bytes: u64,
@@ -52,6 +53,7 @@ impl Settings {
             session_timeout: source.session_timeout.get(),
             stuck_head_report_after: source.stuck_head.report_after.get(),
             stuck_head_dead_letter_after: source.stuck_head.dead_letter_after.map(|after| after.get()),
+            undecodable: source.undecodable,
             held_bytes,
             pulse: None,
         }
@@ -75,7 +77,11 @@ impl Settings {
             ("fetch.max.bytes", fetch.to_string()),
             // This also bounds the size of a decompressed batch; a larger one cannot be decoded.
             ("receive.message.max.bytes", (8 * fetch).max(MOST_FETCH).to_string()),
-            // These are Kafka's own topics, which a pattern may match.
+            // A damaged record must not run. The checks cost little beside the work.
+            ("check.crcs", "true".to_owned()),
+            // How soon a batch that cannot be decoded is asked for again at another offset.
+            ("fetch.error.backoff.ms", "100".to_owned()),
+            // Kafka's own topics, which a pattern may match.
             (
                 "topic.blacklist",
                 "^__consumer_offsets$,^__transaction_state$,^__share_group_state$,^__cluster_metadata$"

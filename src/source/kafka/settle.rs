@@ -7,10 +7,10 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::commit::{Part, is_of_partition, is_passing};
 use super::metadata;
-use super::notice::Entry;
 use super::partition::Partition;
-use super::raw;
 use super::thread::Worker;
+use crate::connect::kafka::notice::Entry;
+use crate::connect::kafka::raw;
 use crate::delivery::{DeliveryId, Epoch, Settlement};
 use crate::source::{Settled, SourceEvent};
 use crate::telemetry::ProblemKind;
@@ -37,8 +37,14 @@ impl Worker {
         }
         if counts && how == Settlement::Ack {
             self.committer.touch(now);
+            let skipped = partition.skipped(id.tag).map(|offset| partition.place.id(offset));
+            let (topic, number) = (partition.place.topic.clone(), partition.place.partition);
             if partition.is_held_back() {
                 partition.release().into_iter().for_each(|delivery| self.intake.push(delivery));
+            }
+            if let Some(id) = skipped {
+                self.solved(ProblemKind::Undecodable, &id);
+                self.read_behind(&topic, number);
             }
         }
         // A second settle of the same delivery changes nothing.

@@ -13,20 +13,26 @@ use std::time::Duration;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
+use sha2::{Digest as _, Sha256};
 
 use super::context::Consumer;
 use super::metadata::{self, Log};
-use super::notice::{Entry, Side, Topic};
-use super::raw::{self, Question};
 use super::thread::Worker;
 use super::tracker::{Snapshot, Tracker};
 use crate::config::Start;
+use crate::connect::kafka::notice::{Entry, Side, Topic};
+use crate::connect::kafka::raw::{self, Question};
 
 /// How long the poll thread may wait for committed offsets. The coordinator has just let this
 /// member join, so it answers in milliseconds or not at all.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the poll thread may wait for the other answers.
 const SHORT: Duration = Duration::from_secs(1);
+
+/// A partition that every cluster with groups has. An offset of it says that the group has started.
+const MARK: (&str, i32) = ("__consumer_offsets", 0);
+/// Beyond the end of any log, so that tools show no lag.
+const MARK_OFFSET: i64 = i64::MAX;
 
 /// The ids of topics by their names.
 type Logs<'a> = HashMap<&'a str, u128>;
@@ -42,7 +48,14 @@ pub struct Ready {
     pub tracker: Option<Tracker>,
 }
 
-/// The reason why partitions cannot start yet.
+/// The assigned partitions that can start, and those that their topics do not have.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub ready: Vec<Ready>,
+    pub missing: Vec<(String, i32)>,
+}
+
+/// Why partitions cannot start yet.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReady {
     #[error("no broker answered for the topics")]
@@ -56,8 +69,8 @@ pub enum NotReady {
 }
 
 impl Worker {
-    /// Returns the partitions that can start, with the offset at which each begins.
-    pub(super) fn ready(&mut self, partitions: &[(String, i32)]) -> Result<Vec<Ready>, NotReady> {
+    /// Those of the partitions that can start, with the place where they begin.
+    pub(super) fn ready(&mut self, partitions: &[(String, i32)]) -> Result<Found, NotReady> {
         let decides = self.settings.start == Start::Latest && !self.start_is_decided;
         let mut names: HashSet<&str> = partitions.iter().map(|(topic, _)| topic.as_str()).collect();
         if decides {
@@ -70,17 +83,25 @@ impl Worker {
             self.topics.broker = metadata.brokers().first().map(|broker| broker.id());
         }
         let topics = describe(&self.consumer, self.topics.broker, &names).ok_or(NotReady::Topics)?;
+        let cluster = topics.iter().any(|topic| topic.id.is_none()).then(|| self.cluster_id()).flatten();
         let logs: Logs<'_> = topics
             .iter()
             .filter(|topic| topic.error.is_none())
-            .map(|topic| (topic.name.as_str(), topic.id.unwrap_or(0)))
+            .map(|topic| (topic.name.as_str(), log_id(topic, cluster.as_deref())))
             .collect();
         if decides {
             self.decide_start(&topics, &logs)?;
         }
+        let described = |name: &str| topics.iter().find(|topic| topic.name == name && topic.error.is_none());
+        let exists = |name: &str, partition: i32| {
+            described(name).is_some_and(|topic| topic.partitions.contains(&partition))
+        };
+        let is_missing =
+            |(name, partition): &&(String, i32)| described(name).is_some() && !exists(name, *partition);
+        let missing = partitions.iter().filter(is_missing).cloned().collect();
         let wanted: Vec<(&str, i32)> = partitions
             .iter()
-            .filter(|(topic, _)| logs.contains_key(topic.as_str()))
+            .filter(|(topic, partition)| exists(topic, *partition))
             .map(|(topic, partition)| (topic.as_str(), *partition))
             .collect();
         let committed = read_committed(&self.consumer, &wanted)?;
@@ -92,11 +113,16 @@ impl Worker {
             .collect();
         match failed.filter(|_| ready.is_empty()) {
             Some(code) => Err(NotReady::Committed(code.to_string())),
-            None => Ok(ready),
+            None => Ok(Found { ready, missing }),
         }
     }
 
-    /// Commits the ends of all partitions, unless the group has an offset in one of them.
+    /// The id of the cluster. It takes the place of the ids of topics where a broker has none.
+    fn cluster_id(&self) -> Option<String> {
+        self.consumer.client().fetch_cluster_id(SHORT)
+    }
+
+    /// Commits the ends of all partitions, unless the group has an offset in any of them.
     fn decide_start(&mut self, topics: &[Topic], logs: &Logs<'_>) -> Result<(), NotReady> {
         let all: Vec<(&str, i32)> = topics
             .iter()
@@ -107,8 +133,9 @@ impl Worker {
         if let Some(code) = committed.iter().find_map(|entry| entry.error) {
             return Err(NotReady::Committed(code.to_string()));
         }
-        if !all.is_empty() && committed.iter().all(|entry| entry.offset < 0) {
-            let mut question = Question::new(&self.consumer).ok_or(NotReady::Ends)?;
+        let is_new = committed.iter().all(|entry| entry.offset < 0) && !self.has_started_before();
+        if !all.is_empty() && is_new {
+            let mut question = Question::new(self.consumer.client()).ok_or(NotReady::Ends)?;
             question.ask_offsets(&self.consumer, &all, Side::End, SHORT);
             let ends =
                 question.offsets(SHORT).filter(|ends| ends.len() == all.len()).ok_or(NotReady::Ends)?;
@@ -127,8 +154,52 @@ impl Worker {
                 "The group is new and starts at the present ends of the logs"
             );
         }
+        self.mark_as_started();
         self.start_is_decided = true;
         Ok(())
+    }
+
+    /// Whether a member of this group has decided the start before. A broker forgets the offsets of
+    /// a topic that is deleted, so a group whose topics were all deleted looks new, but for this
+    /// mark.
+    fn has_started_before(&self) -> bool {
+        let mark = read_committed(&self.consumer, &[MARK]).ok();
+        let entry = mark.as_ref().and_then(|entries| entries.first());
+        let is_marked = entry.is_some_and(|entry| entry.error.is_none() && entry.offset >= 0);
+        if is_marked {
+            tracing::info!("The group has started before, so its topics are read from their beginning");
+        }
+        is_marked
+    }
+
+    /// Leaves the mark. Without the permission for it the start is decided by the offsets alone.
+    pub(super) fn mark_as_started(&self) {
+        let (topic, partition) = MARK;
+        let mut list = TopicPartitionList::new();
+        let mut element = list.add_partition(topic, partition);
+        if element.set_offset(Offset::Offset(MARK_OFFSET)).is_err() {
+            return;
+        }
+        element.set_metadata("longhaul: the start of this group is decided");
+        if let Err(error) = raw::commit_within(&self.consumer, &list, SHORT) {
+            tracing::info!(%error,
+                "The group can't be marked as started; if all its topics are deleted while no member runs, it will look new");
+        }
+    }
+}
+
+/// Names the log of a topic. A broker before Kafka 2.8 has no ids of topics; the log is then one of
+/// this name in this cluster, and the form of the number says so. 0 if nothing is known.
+fn log_id(topic: &Topic, cluster: Option<&str>) -> u128 {
+    match (topic.id, cluster) {
+        (Some(id), _) => id,
+        (None, None) => 0,
+        (None, Some(cluster)) => {
+            let hash = Sha256::new().chain_update(cluster).chain_update([0]).chain_update(&topic.name);
+            let mut bytes = [0; 16];
+            bytes.copy_from_slice(&hash.finalize()[..16]);
+            metadata::derived(u128::from_be_bytes(bytes))
+        }
     }
 }
 
@@ -137,8 +208,8 @@ fn describe(consumer: &Consumer, broker: Option<i32>, names: &HashSet<&str>) -> 
     if names.is_empty() {
         return Some(Vec::new());
     }
-    let mut question = Question::new(consumer)?;
-    question.ask_topics(consumer, broker, names.iter().copied(), SHORT);
+    let mut question = Question::new(consumer.client())?;
+    question.ask_topics(consumer.client(), broker, names.iter().copied(), SHORT);
     question.topics(SHORT).filter(|topics| !topics.is_empty())
 }
 
@@ -204,7 +275,13 @@ fn restore(committed: &Entry, log: u128) -> Restored {
         }
     };
     match map.log {
-        Some(other) if other.id != 0 && log != 0 && other.id != log => {
+        // Ids of two kinds cannot be compared: the brokers were updated.
+        Some(other)
+            if other.id != 0
+                && log != 0
+                && other.id != log
+                && metadata::is_derived(other.id) == metadata::is_derived(log) =>
+        {
             tracing::warn!(
                 topic,
                 partition,
@@ -249,6 +326,31 @@ mod tests {
             &Snapshot { base: 5, end: 9, incomplete: vec![(5, 0), (7, 0)], change: 0 },
             metadata::CHARACTERS,
         )
+    }
+
+    #[test]
+    fn without_ids_of_topics_a_log_is_named_by_its_cluster() {
+        let topic = |name: &str, id| Topic {
+            name: name.to_owned(),
+            id,
+            partitions: vec![0],
+            readable: None,
+            writable: None,
+            error: None,
+        };
+        let ids = [("t", "a"), ("t", "b"), ("u", "a")]
+            .map(|(name, cluster)| log_id(&topic(name, None), Some(cluster)));
+        assert!(
+            ids[0] != ids[1] && ids[0] != ids[2] && ids.iter().all(|id| metadata::is_derived(*id)),
+            "{ids:?}"
+        );
+        assert_eq!(log_id(&topic("t", Some(7)), Some("a")), 7);
+        assert_eq!(log_id(&topic("t", None), None), 0);
+        let other = begin(&committed(5, map(ids[0])), ids[1]);
+        assert!(other.offset == Offset::Beginning && other.log.is_replacement, "another cluster");
+        // The brokers were updated, and have ids now: the offset counts, the map does not.
+        let updated = begin(&committed(5, map(ids[0])), 0x4000 << 64);
+        assert!(updated.offset == Offset::Offset(5) && !is_known(&updated, 6));
     }
 
     fn is_known(ready: &Ready, offset: i64) -> bool {

@@ -28,15 +28,15 @@ use super::drain::Drain;
 use super::head::Heads;
 use super::health::Health;
 use super::intake::Intake;
-use super::notice::{Entry, Notice, Polled, Record};
 use super::partition::Taken;
-use super::raw::{self, Question, Queue};
 use super::rebalance::Waiting;
 use super::release::Release;
 use super::sessions::Sessions;
 use super::topics::Topics;
 use super::{Settings, replace};
 use crate::connect;
+use crate::connect::kafka::notice::{Entry, Notice, Polled, Record};
+use crate::connect::kafka::raw::{self, Question, Queue};
 use crate::source::{Command, Link, SourceError, SourceEvent};
 use crate::telemetry::ProblemKind;
 
@@ -74,6 +74,8 @@ pub struct Worker {
     pub(super) backlog: Backlog,
     /// Partitions that take in nothing new, as reported.
     full: u64,
+    /// When the progress of the partitions is looked at next.
+    pub(super) progress_at: Instant,
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
     pub(super) events: mpsc::UnboundedSender<SourceEvent>,
     waker: Waker,
@@ -138,8 +140,8 @@ impl Worker {
         consumer.set_nonempty_callback(move || thread.unpark());
         let no_queue = || refuse(KafkaError::ClientCreation("no queue".into()));
         let queue = Queue::of_consumer(&consumer).ok_or_else(no_queue)?;
-        let question = || Question::new(&consumer).ok_or_else(no_queue);
-        let (starts, ends, topics_question) = (question()?, question()?, question()?);
+        let question = || Question::new(consumer.client()).ok_or_else(no_queue);
+        let (starts, ends, written, topics_question) = (question()?, question()?, question()?, question()?);
         let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(refuse)?;
         let now = Instant::now();
@@ -159,7 +161,8 @@ impl Worker {
             heads: Heads::new(starts, now),
             topics: Topics::new(topics_question, now),
             problems: carried.problems.clone(),
-            backlog: Backlog::new(ends, now),
+            backlog: Backlog::new(ends, written, now),
+            progress_at: now,
             full: 0,
             commands: link.commands,
             events: link.events,
@@ -193,6 +196,7 @@ impl Worker {
             self.release_when_ready(now);
             self.leave_to_others(now);
             self.report_backlog(now);
+            self.look_at_progress(now);
             self.look_at_heads(now);
             self.look_at_topics(now);
             if self.is_finished(now) {
@@ -279,6 +283,9 @@ impl Worker {
 
     fn take(&mut self, record: &Record<'_>) {
         let (topic, number, offset) = (record.topic, record.partition, record.offset);
+        if self.is_skipping(topic, number, offset) {
+            return;
+        }
         if self.sessions.find(topic, number).is_some_and(|partition| partition.steps_back(offset)) {
             self.renew(topic, number, offset);
         }
@@ -307,9 +314,11 @@ impl Worker {
         let (topic, number) = (at.topic.as_str(), at.partition);
         match code {
             Code::PartitionEOF => self.reached(at, now),
-            Code::BadCompression | Code::NotImplemented | Code::BadMessage | Code::InvalidMessage => {
-                self.undecodable(at, reason, now);
-            }
+            Code::BadCompression
+            | Code::NotImplemented
+            | Code::BadMessage
+            | Code::InvalidMessage
+            | Code::MessageSizeTooLarge => self.undecodable(at, code, reason, now),
             Code::TopicAuthorizationFailed => {
                 self.failed(code, reason, now);
                 self.topics.refused(topic, now);
@@ -328,6 +337,9 @@ impl Worker {
 
     /// Records that everything below this offset was polled.
     fn reached(&mut self, at: &Entry, now: Instant) {
+        if self.is_skipping(&at.topic, at.partition, at.offset) {
+            return;
+        }
         let Some(partition) = self.sessions.find(&at.topic, at.partition) else { return };
         if !partition.reached(at.offset) {
             // The log is shorter than before.
@@ -338,25 +350,8 @@ impl Worker {
         }
     }
 
-    /// Handles a record that cannot be decoded. Its partition waits for a person, and the others
-    /// continue.
-    fn undecodable(&mut self, at: &Entry, reason: &str, now: Instant) {
-        let Some(partition) = self.sessions.find(&at.topic, at.partition) else { return };
-        let offset = at.offset;
-        partition.cannot_decode(offset, now);
-        let id = partition.place.id(offset);
-        let (topic, number) = (at.topic.clone(), at.partition);
-        let text = format!("the record or batch at {id} can't be decoded: {reason}");
-        let help = "restore the record, or move the group's committed offset behind it; this partition waits, the others continue";
-        self.problem(ProblemKind::Undecodable, &id, text, help);
-        // librdkafka may have skipped it.
-        let next =
-            self.sessions.find(&topic, number).map_or(offset, |partition| partition.next_wanted(offset));
-        self.seek(&topic, number, next);
-    }
-
-    fn seek(&self, topic: &str, partition: i32, offset: i64) {
-        // Without a timeout this returns at once. It drops prefetched records.
+    pub(super) fn seek(&self, topic: &str, partition: i32, offset: i64) {
+        // Returns at once without a timeout; prefetched records are dropped.
         if let Err(error) = self.consumer.seek(topic, partition, Offset::Offset(offset), Duration::ZERO) {
             tracing::debug!(topic, partition, offset, %error, "Could not seek, reading on");
         }

@@ -8,15 +8,19 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
-use super::notice::Topic;
-use super::raw::Question;
+use super::metadata;
 use super::thread::Worker;
+use crate::config::Start;
+use crate::connect::kafka::notice::Topic;
+use crate::connect::kafka::raw::Question;
 use crate::telemetry::ProblemKind;
 
 /// The longest time for which a topic that was created again is read as the old one.
 const INTERVAL: Duration = Duration::from_secs(2);
 /// The time until the next question after an error that such a topic may cause.
 const HURRY: Duration = Duration::from_millis(100);
+/// Offsets of topics that a group does not read expire, after a day at the earliest.
+const MARK_INTERVAL: Duration = Duration::from_secs(3600);
 const TIMEOUT: Duration = Duration::from_secs(4);
 /// How long the poll thread may wait for the list of all topics. It asks only while it has no
 /// partition.
@@ -33,7 +37,9 @@ pub struct Topics {
     asked_at: Option<Instant>,
     ask_at: Instant,
     list_at: Instant,
-    /// The time at which a pattern without a topic becomes a problem.
+    /// When the group is marked as started again, because offsets expire.
+    mark_at: Instant,
+    /// When a pattern without a topic becomes a problem.
     matches_by: Instant,
     /// All topics of the first list, if a pattern is subscribed.
     existing: Option<BTreeSet<String>>,
@@ -52,6 +58,7 @@ impl Topics {
             asked_at: None,
             ask_at: now,
             list_at: now,
+            mark_at: now,
             // A group needs a moment for its first join.
             matches_by: now + LIST_INTERVAL,
             existing: None,
@@ -115,8 +122,13 @@ impl Worker {
             .chain(self.settings.plain_topics())
             .map(str::to_owned)
             .collect();
-        self.topics.question.ask_topics(&self.consumer, self.topics.broker, names.into_iter(), TIMEOUT);
+        let client = self.consumer.client();
+        self.topics.question.ask_topics(client, self.topics.broker, names.into_iter(), TIMEOUT);
         self.look_for_matches(now);
+        if self.settings.start == Start::Latest && self.start_is_decided && now >= self.topics.mark_at {
+            self.topics.mark_at = now + MARK_INTERVAL;
+            self.mark_as_started();
+        }
     }
 
     fn look_at_topic(&mut self, topic: &Topic, now: Instant) {
@@ -146,8 +158,11 @@ impl Worker {
             }
             Some(code) => tracing::debug!(topic = %name, error = %code, "Topic can't be described"),
         }
-        let Some(log) = topic.id else { return };
-        let is_other = |known: u128| known != 0 && known != log;
+        let Some(log) = topic.id.filter(|_| topic.error.is_none()) else { return };
+        // An id that was made of names cannot be compared with one of the broker.
+        let is_other = |known: u128| {
+            known != 0 && known != log && metadata::is_derived(known) == metadata::is_derived(log)
+        };
         let changed: Vec<i32> = self
             .sessions
             .iter()
@@ -155,7 +170,11 @@ impl Worker {
             .map(|one| one.place.partition)
             .collect();
         for partition in changed {
-            self.change_log(name, partition, log, now);
+            if topic.partitions.contains(&partition) {
+                self.change_log(name, partition, log, now);
+            } else {
+                self.vanish(name, partition, now);
+            }
         }
     }
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use longhaul::config::Start;
-use longhaul::delivery::Identity;
+use longhaul::delivery::{DeliveryId, Identity};
 use longhaul::source::{Delivery, SourceEvent};
+use rdkafka::admin::{AdminOptions, NewPartitions};
 
 use super::support::{Broker, Running, offsets, until};
 
@@ -181,5 +182,60 @@ async fn latest_skips_nothing_that_comes_after_the_first_start() {
         moved.retain(|one| one.message.body.starts_with(b"moved"));
     }
     second.close().await;
+    again.close().await;
+}
+
+/// The partition that is left works on, and nothing is reported of the ones that are gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_created_again_with_fewer_partitions_goes_on_and_gets_them_back() {
+    let broker = Broker::real("fewer");
+    let topic = &broker.name;
+    broker.create_topic(topic, 3).await;
+    for partition in 0..3 {
+        broker.produce(topic, partition, numbered("old", 3)).await;
+    }
+    let mut source = broker.start(&[topic]);
+    let old = source.take(9).await;
+    old.iter().filter(|one| one.outline.id.tag != 1).for_each(|one| source.ack(one.outline.id));
+    until("it is committed", || broker.committed(topic).0 == 1).await;
+
+    recreate(&broker, 4).await;
+    // Unfinished records of partitions that are gone end after the topic was created again.
+    old.iter().for_each(|one| source.ack(one.outline.id));
+    take_new(&mut source, 4).await;
+    let epoch = *source.up().iter().max().unwrap();
+    (0..4).for_each(|tag| source.ack(DeliveryId { epoch, tag }));
+    until("the new log is committed", || broker.committed(topic).0 == 4).await;
+    source.no_problem().await;
+
+    // The partitions come back, and are read from their beginning.
+    let more = NewPartitions::new(topic, 3);
+    broker.admin().create_partitions([&more], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
+    broker.produce(topic, 2, numbered("back", 2)).await;
+    assert_eq!(bodies(&source.take(2).await), numbered("back", 2));
+    source.no_problem().await;
+    source.close().await;
+}
+
+/// A broker forgets the offsets of a deleted topic. A group that has started once is not a new one
+/// all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_whose_topics_were_deleted_while_it_was_down_skips_nothing() {
+    let broker = Broker::real("forgotten");
+    let topic = &broker.name;
+    broker.create_topic(topic, 1).await;
+    broker.produce(topic, 0, numbered("history", 3)).await;
+    let mut settings = broker.settings(&[topic]);
+    settings.start = Start::Latest;
+    let mut source = Running::start(settings.clone());
+    until("the start is decided", || broker.committed(topic).0 == 3).await;
+    broker.produce(topic, 0, numbered("old", 2)).await;
+    assert_eq!(bodies(&source.take(2).await), numbered("old", 2));
+    source.close().await;
+
+    recreate(&broker, 5).await;
+    until("the broker forgets the offsets", || broker.committed(topic).0 < 0).await;
+    let mut again = Running::start(settings);
+    assert_eq!(bodies(&again.take(5).await), numbered("new", 5));
     again.close().await;
 }

@@ -3,11 +3,12 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use longhaul::config::{Order, Start};
+use longhaul::config::{Order, Start, Undecodable};
 use longhaul::connect::kafka::Cluster;
 use longhaul::delivery::{DeliveryId, Epoch, Identity, Settlement};
 use longhaul::source::kafka::{Settings, Source};
 use longhaul::source::{Command, Delivery, Port, Source as _, SourceError, SourceEvent, link};
+use longhaul::telemetry::Problem;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
@@ -192,6 +193,7 @@ impl Broker {
             session_timeout: Duration::from_secs(6),
             stuck_head_report_after: Duration::from_secs(3600),
             stuck_head_dead_letter_after: None,
+            undecodable: Undecodable::Hold,
             held_bytes: 256 << 20,
             pulse: None,
         }
@@ -216,6 +218,16 @@ impl Relayed {
         let broker = Broker { bootstrap: relay.to_owned(), name: direct.name.clone() };
         let relay = Relay::start_at(relay, upstream.to_owned()).await;
         Some(Relayed { broker, direct, relay, _turn: turn })
+    }
+}
+
+impl Relayed {
+    /// Puts the broker behind this address in the place of the one before.
+    pub async fn lead_to(&mut self, upstream: &str) {
+        let address = self.broker.bootstrap.clone();
+        // The address is free when the relay before is gone.
+        drop(std::mem::replace(&mut self.relay, Relay::start(upstream.to_owned()).await));
+        self.relay = Relay::start_at(&address, upstream.to_owned()).await;
     }
 }
 
@@ -287,6 +299,38 @@ impl Running {
             }
         }
         up
+    }
+
+    /// Problems that were reported and not solved.
+    pub fn problems(&mut self) -> Vec<Problem> {
+        self.drain_events();
+        let mut open: Vec<Problem> = Vec::new();
+        for event in &self.events {
+            match event {
+                SourceEvent::Problem(problem) => {
+                    open.retain(|other| (other.kind, &other.subject) != (problem.kind, &problem.subject));
+                    open.push(problem.clone());
+                }
+                SourceEvent::Solved { kind, subject } => {
+                    open.retain(|other| (other.kind, &other.subject) != (*kind, subject));
+                }
+                _ => {}
+            }
+        }
+        open
+    }
+
+    /// Waits until no problem is left.
+    pub async fn no_problem(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let problems = self.problems();
+            if problems.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{problems:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     pub fn ack(&self, id: DeliveryId) {

@@ -3,29 +3,60 @@
 
 use std::time::Duration;
 
+use longhaul::config::Undecodable;
+use longhaul::delivery::Reason;
 use longhaul::source::SourceEvent;
 use longhaul::telemetry::ProblemKind;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::Headers as _;
 use rdkafka::mocking::MockCluster;
+use rdkafka::{Message as _, Offset, TopicPartitionList};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::support::{Broker, offsets, until};
+use super::support::{Broker, PATIENCE, Running, offsets, until};
+use crate::support::app::Bridge;
+use crate::support::eventually;
+use crate::support::worker::Worker;
 
 const ZSTD: i16 = 4;
 const UNKNOWN_CODEC: i16 = 7;
 
-/// A batch of three records whose content is noise under this codec.
-fn batch(codec: i16) -> Vec<u8> {
+/// The damage of a batch.
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    /// The content is noise under this codec.
+    Codec(i16),
+    Checksum,
+}
+
+const DAMAGES: [Damage; 3] = [Damage::Codec(ZSTD), Damage::Codec(UNKNOWN_CODEC), Damage::Checksum];
+
+/// CRC-32C, bit by bit.
+fn checksum(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |before, byte| {
+        (0..8).fold(before ^ u32::from(*byte), |sum: u32, _| {
+            (sum >> 1) ^ (0x82f6_3b78 & (sum & 1).wrapping_neg())
+        })
+    })
+}
+
+/// A batch of so many records that nobody can decode.
+fn batch(damage: Damage, records: i32) -> Vec<u8> {
+    let mut checked = Vec::new();
+    let codec = if let Damage::Codec(codec) = damage { codec } else { 0 };
+    checked.extend(codec.to_be_bytes());
+    checked.extend((records - 1).to_be_bytes()); // last offset delta
+    checked.extend([0; 16]); // timestamps
+    checked.extend([0xff; 14]); // no producer id, epoch and sequence
+    checked.extend(records.to_be_bytes());
+    checked.extend(vec![0xa5; 64 + 10 * records as usize]);
     let mut after_length = Vec::new();
     after_length.extend(0_i32.to_be_bytes()); // leader epoch
     after_length.push(2); // magic
-    after_length.extend(0_u32.to_be_bytes()); // checksum, which no consumer looks at
-    after_length.extend(codec.to_be_bytes());
-    after_length.extend(2_i32.to_be_bytes()); // last offset delta
-    after_length.extend([0; 16]); // timestamps
-    after_length.extend([0xff; 14]); // no producer id, epoch and sequence
-    after_length.extend(3_i32.to_be_bytes());
-    after_length.extend([0xa5; 64]);
+    let damaged = u32::from(matches!(damage, Damage::Checksum));
+    after_length.extend((checksum(&checked) ^ damaged).to_be_bytes());
+    after_length.extend(checked);
     let mut batch = 0_i64.to_be_bytes().to_vec();
     batch.extend((after_length.len() as i32).to_be_bytes());
     batch.extend(after_length);
@@ -60,12 +91,12 @@ async fn produce(bootstrap: &str, batch: &[u8]) {
 /// The partition waits, visibly, and nothing of it is skipped; the other partition continues.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_cannot_be_decoded_holds_its_partition_only() {
-    for codec in [ZSTD, UNKNOWN_CODEC] {
+    for damage in DAMAGES {
         let cluster = MockCluster::new(1).unwrap();
         cluster.create_topic("t", 2, 1).unwrap();
-        let broker = Broker { bootstrap: cluster.bootstrap_servers(), name: format!("undecodable-{codec}") };
+        let broker = Broker { bootstrap: cluster.bootstrap_servers(), name: "undecodable".to_owned() };
         broker.produce("t", 0, (0..3).map(|number| format!("{number}"))).await;
-        produce(&broker.bootstrap, &batch(codec)).await;
+        produce(&broker.bootstrap, &batch(damage, 3)).await;
         broker.produce("t", 0, ["behind".to_owned()]).await;
         let mut source = broker.start(&["t"]);
         let taken = source.take(3).await;
@@ -73,10 +104,7 @@ async fn a_batch_that_cannot_be_decoded_holds_its_partition_only() {
         let event = source
             .wait_for(|event| matches!(event, SourceEvent::Problem(problem) if problem.kind == ProblemKind::Undecodable))
             .await;
-        assert!(
-            matches!(event, SourceEvent::Problem(problem) if problem.subject == "t/0/3"),
-            "codec {codec}"
-        );
+        assert!(matches!(event, SourceEvent::Problem(problem) if problem.subject == "t/0/3"), "{damage:?}");
         taken.iter().for_each(|delivery| source.ack(delivery.outline.id));
 
         broker.produce("t", 1, ["other".to_owned()]).await;
@@ -87,4 +115,114 @@ async fn a_batch_that_cannot_be_decoded_holds_its_partition_only() {
         assert_eq!(broker.committed("t").0, 3, "nothing is skipped");
         source.close().await;
     }
+}
+
+fn about(delivery: &longhaul::source::Delivery) -> (bool, i64, i64) {
+    let body: serde_json::Value = serde_json::from_slice(&delivery.message.body).unwrap_or_default();
+    let number = |name| body[name].as_i64().unwrap_or_else(|| panic!("not about a batch: {delivery:?}"));
+    (delivery.outline.undecodable, number("first_offset"), number("last_offset"))
+}
+
+/// One item stands for the batch. Nothing behind it is taken, and nothing of it is committed,
+/// before the item is acked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_cannot_be_decoded_can_be_skipped() {
+    for (damage, records) in DAMAGES.into_iter().flat_map(|damage| [(damage, 1), (damage, 3), (damage, 300)])
+    {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("t", 1, 1).unwrap();
+        let broker = Broker { bootstrap: cluster.bootstrap_servers(), name: "skipped".to_owned() };
+        broker.produce("t", 0, (0..3).map(|number| format!("{number}"))).await;
+        produce(&broker.bootstrap, &batch(damage, records)).await;
+        produce(&broker.bootstrap, &batch(damage, records)).await;
+        broker.produce("t", 0, ["behind".to_owned()]).await;
+        produce(&broker.bootstrap, &batch(damage, records)).await;
+        let skips = || {
+            let mut settings = broker.settings(&["t"]);
+            settings.undecodable = Undecodable::Skip;
+            Running::start(settings)
+        };
+        let mut source = skips();
+        let taken = source.take(4).await;
+        assert_eq!(offsets(&taken), [0, 1, 2, 3], "{damage:?} {records}");
+        let records = i64::from(records);
+        assert_eq!(about(&taken[3]), (true, 3, 2 + records), "{damage:?}");
+        taken[..3].iter().for_each(|one| source.ack(one.outline.id));
+        until("the records before it are committed", || broker.committed("t").0 == 3).await;
+        assert!(source.anything_within(Duration::from_millis(500)).await.is_empty(), "{damage:?}");
+        assert_eq!(broker.committed("t").0, 3, "{damage:?}");
+        source.close().await;
+
+        // A restart before the ack repeats the item.
+        let mut again = skips();
+        let first = again.take(1).await.remove(0);
+        assert_eq!(about(&first), (true, 3, 2 + records), "{damage:?}");
+        assert_eq!(first.outline.identity, taken[3].outline.identity);
+        again.ack(first.outline.id);
+        let second = again.take(1).await.remove(0);
+        assert_eq!(about(&second), (true, 3 + records, 2 + 2 * records), "{damage:?}");
+        until("the first batch is committed", || broker.committed("t").0 == 3 + records).await;
+        again.ack(second.outline.id);
+        let behind = again.take(1).await.remove(0);
+        assert_eq!(behind.message.body, "behind", "{damage:?}");
+        again.ack(behind.outline.id);
+        // The last batch is at the end of the log.
+        let last = again.take(1).await.remove(0);
+        assert_eq!(about(&last), (true, 4 + 2 * records, 3 + 3 * records), "{damage:?}");
+        again.ack(last.outline.id);
+        until("everything is committed", || broker.committed("t").0 == 4 + 3 * records).await;
+        broker.produce("t", 0, ["new".to_owned()]).await;
+        assert_eq!(again.take(1).await[0].message.body, "new");
+        again.close().await;
+    }
+}
+
+/// The dead letter names the place and the error, and the service sees none of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_skipped_batch_leaves_a_dead_letter() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 1, 1).unwrap();
+    cluster.create_topic("dead", 1, 1).unwrap();
+    let broker = Broker { bootstrap: cluster.bootstrap_servers(), name: "letter".to_owned() };
+    broker.produce("t", 0, ["before".to_owned()]).await;
+    produce(&broker.bootstrap, &batch(Damage::Checksum, 3)).await;
+    broker.produce("t", 0, ["behind".to_owned()]).await;
+    let worker = Worker::start(Duration::ZERO).await;
+    let bridge = Bridge::start(&format!(
+        "pipelines:\n- name: p\n  source: {{ kafka: {{ bootstrap_servers: [\"{}\"], topics: [t], group: g, undecodable: skip }} }}\n  sink: {{ url: \"{}\" }}\n  max_in_flight: 2\n  dead_letter: {{ kafka: {{ topic: dead }} }}\n",
+        broker.bootstrap, worker.url
+    ))
+    .await;
+    eventually("everything is settled", async || bridge.acked() == 3).await;
+    bridge.stop().await;
+    let bodies: Vec<Vec<u8>> = worker.log().bodies.into_values().collect();
+    assert!(
+        bodies.len() == 2 && bodies.iter().all(|body| [&b"before"[..], b"behind"].contains(&&body[..])),
+        "{bodies:?}"
+    );
+
+    let letter = tokio::task::spawn_blocking(move || {
+        let mut client = broker.client();
+        client.set("auto.offset.reset", "earliest");
+        let consumer: BaseConsumer = client.create().unwrap();
+        let mut place = TopicPartitionList::new();
+        place.add_partition_offset("dead", 0, Offset::Beginning).unwrap();
+        consumer.assign(&place).unwrap();
+        consumer.poll(PATIENCE).expect("a letter").unwrap().detach()
+    });
+    let letter = letter.await.unwrap();
+    let header = |name: &str| {
+        let found = letter.headers().unwrap().iter().find(|header| header.key == name);
+        String::from_utf8(found.unwrap_or_else(|| panic!("no {name}")).value.unwrap().to_vec()).unwrap()
+    };
+    assert_eq!(header("longhaul-reason"), Reason::Undecodable.as_str());
+    assert_eq!(
+        (header("longhaul-origin").as_str(), header("longhaul-attempts").as_str()),
+        ("kafka/t/0/1", "0")
+    );
+    assert!(!header("longhaul-left-out").is_empty(), "a redrive must know that the record is not in it");
+    let body: serde_json::Value = serde_json::from_slice(letter.payload().unwrap()).unwrap();
+    assert_eq!((body["topic"].as_str(), body["partition"].as_i64()), (Some("t"), Some(0)));
+    assert_eq!((body["first_offset"].as_i64(), body["last_offset"].as_i64()), (Some(1), Some(3)));
+    assert!(body["error"].as_str().unwrap().contains("CRC"), "{body}");
 }

@@ -114,6 +114,13 @@ fn kafka_brokers_topics_and_options() {
     refused(&with("session_timeout: 999ms"), &["`999ms` is out of range | write a duration from 1s to 5m"]);
     refused(&with("stuck_head: { report_after: 0s }"), &["`0s` is out of range"]);
     refused(&with("instance_id: ''"), &["instance_id: the text is empty"]);
+    let skips = with("undecodable: skip");
+    refused(&skips, &["undecodable: without `dead_letter` the skipped records are lost"]);
+    refused(&(skips.clone() + "  on_failed: hold\n"), &["undecodable: without `dead_letter`"]);
+    for place in ["on_failed: drop", "dead_letter: { kafka: { topic: d } }"] {
+        let loaded = load("f", &format!("{skips}  {place}\n"), ALL, &env);
+        assert!(loaded.is_ok(), "{place}");
+    }
     for option in options_owned() {
         refused(&with(&format!("options: {{ {option}: x }}")), &[option]);
     }

@@ -62,6 +62,8 @@ pub struct Topic {
     pub partitions: Vec<i32>,
     /// Whether this user may read it; `None` if the broker does not tell.
     pub readable: Option<bool>,
+    /// Whether this user may write to it.
+    pub writable: Option<bool>,
     pub error: Option<RDKafkaErrorCode>,
 }
 
@@ -71,4 +73,6 @@ pub enum Side {
     Start,
     /// The end for a consumer: before the first record of an open transaction.
     End,
+    /// The end with the records of open transactions.
+    WrittenEnd,
 }

@@ -13,13 +13,13 @@ use std::slice;
 use std::time::Duration;
 
 use rdkafka::bindings as rd;
-use rdkafka::consumer::Consumer as _;
+use rdkafka::client::Client;
+use rdkafka::consumer::{BaseConsumer as Consumer, Consumer as _, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
-use super::context::Consumer;
+use super::log;
 use super::notice::{Entry, Notice, Polled, Record, Side, Topic};
-use crate::connect;
 
 /// Owns an event and destroys it when it is dropped.
 struct Event(NonNull<rd::rd_kafka_event_t>);
@@ -73,7 +73,7 @@ pub fn poll<R>(queue: &Queue, take: impl FnOnce(Polled<'_>) -> R) -> R {
             rd::RD_KAFKA_EVENT_LOG => {
                 let (mut facility, mut line, mut level) = (ptr::null(), ptr::null(), 0);
                 if rd::rd_kafka_event_log(raw, &mut facility, &mut line, &mut level) == 0 {
-                    connect::kafka::log(level, text(facility).trim(), text(line).trim());
+                    log(level, text(facility).trim(), text(line).trim());
                 }
                 Polled::Served
             }
@@ -151,19 +151,14 @@ unsafe fn entries_of(list: *const rd::rd_kafka_topic_partition_list_t) -> Vec<En
 /// # Errors
 /// If the request could not even be queued.
 pub fn commit(
-    consumer: &Consumer,
+    consumer: &Consumer<impl ConsumerContext>,
     offsets: &TopicPartitionList,
     queue: &Queue,
 ) -> Result<(), RDKafkaErrorCode> {
     // SAFETY: all three are alive, and librdkafka copies the list.
     let code = unsafe {
-        rd::rd_kafka_commit_queue(
-            consumer.client().native_ptr(),
-            offsets.ptr(),
-            queue.0.as_ptr(),
-            None,
-            ptr::null_mut(),
-        )
+        let (client, queue) = (consumer.client().native_ptr(), queue.0.as_ptr());
+        rd::rd_kafka_commit_queue(client, offsets.ptr(), queue, None, ptr::null_mut())
     };
     failure(code).map_or(Ok(()), Err)
 }
@@ -173,11 +168,11 @@ pub fn commit(
 /// # Errors
 /// If a broker refused a part of it or did not answer.
 pub fn commit_within(
-    consumer: &Consumer,
+    consumer: &Consumer<impl ConsumerContext>,
     offsets: &TopicPartitionList,
     patience: Duration,
 ) -> Result<(), RDKafkaErrorCode> {
-    let queue = Queue::new(consumer).ok_or(RDKafkaErrorCode::Fail)?;
+    let queue = Queue::new(consumer.client()).ok_or(RDKafkaErrorCode::Fail)?;
     commit(consumer, offsets, &queue)?;
     let event = queue.take(patience).ok_or(RDKafkaErrorCode::OperationTimedOut)?;
     // SAFETY: the event is alive, and its list with it.
@@ -189,7 +184,7 @@ pub fn commit_within(
 }
 
 /// Gives the client other credentials for SASL PLAIN and SCRAM; the next connection uses them.
-pub fn set_credentials(consumer: &Consumer, user: &str, password: &str) {
+pub fn set_credentials(consumer: &Consumer<impl ConsumerContext>, user: &str, password: &str) {
     let (Ok(user), Ok(password)) = (CString::new(user), CString::new(password)) else { return };
     // SAFETY: the client is alive and copies both texts; an error is ours to destroy.
     unsafe {
@@ -198,9 +193,13 @@ pub fn set_credentials(consumer: &Consumer, user: &str, password: &str) {
     }
 }
 
-/// Returns the first offset of a partition's log and the one after its last, as librdkafka last saw
-/// them. Sends no request.
-pub fn cached_bounds(consumer: &Consumer, topic: &str, partition: i32) -> Option<(i64, i64)> {
+/// The first offset of a partition's log and the one after its last, as far as librdkafka has seen
+/// them; asks nobody.
+pub fn cached_bounds(
+    consumer: &Consumer<impl ConsumerContext>,
+    topic: &str,
+    partition: i32,
+) -> Option<(i64, i64)> {
     let topic = CString::new(topic).ok()?;
     let (mut low, mut high) = (-1, -1);
     // SAFETY: the client is alive; the call reads the name and writes the two numbers.
@@ -213,14 +212,14 @@ pub fn cached_bounds(consumer: &Consumer, topic: &str, partition: i32) -> Option
 
 impl Queue {
     /// The queue that `BaseConsumer::poll` serves.
-    pub fn of_consumer(consumer: &Consumer) -> Option<Queue> {
+    pub fn of_consumer(consumer: &Consumer<impl ConsumerContext>) -> Option<Queue> {
         // SAFETY: the client is alive; the call returns a new reference, or null without a group.
         NonNull::new(unsafe { rd::rd_kafka_queue_get_consumer(consumer.client().native_ptr()) }).map(Queue)
     }
 
-    fn new(consumer: &Consumer) -> Option<Queue> {
+    fn new(client: &Client<impl ClientContext>) -> Option<Queue> {
         // SAFETY: the client is alive; the call returns a queue of our own.
-        NonNull::new(unsafe { rd::rd_kafka_queue_new(consumer.client().native_ptr()) }).map(Queue)
+        NonNull::new(unsafe { rd::rd_kafka_queue_new(client.native_ptr()) }).map(Queue)
     }
 
     fn take(&self, patience: Duration) -> Option<Event> {
@@ -245,25 +244,26 @@ impl Drop for Event {
 }
 
 impl Question {
-    pub fn new(consumer: &Consumer) -> Option<Self> {
-        Queue::new(consumer).map(|queue| Question { queue, pending: false })
+    pub fn new(client: &Client<impl ClientContext>) -> Option<Self> {
+        Queue::new(client).map(|queue| Question { queue, pending: false })
     }
 
     /// Sends the request. `request` gets the options and the queue for the answer; librdkafka
     /// copies the options before it returns.
     ///
     /// # Safety
-    /// `request` must make the call for this `kind`, and must keep none of our pointers.
+    /// The client must be alive. The call that `request` makes must be the one for this `kind`, and
+    /// must keep no pointer of ours.
     unsafe fn put(
         &mut self,
-        consumer: &Consumer,
+        client: *mut rd::rd_kafka_t,
         kind: rd::rd_kafka_admin_op_t,
         timeout: Duration,
         request: impl FnOnce(*mut rd::rd_kafka_AdminOptions_t, *mut rd::rd_kafka_queue_t),
     ) {
         // SAFETY: the client is alive, and the options are ours until they are destroyed.
         unsafe {
-            let options = rd::rd_kafka_AdminOptions_new(consumer.client().native_ptr(), kind);
+            let options = rd::rd_kafka_AdminOptions_new(client, kind);
             let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
             rd::rd_kafka_AdminOptions_set_request_timeout(options, milliseconds, ptr::null_mut(), 0);
             request(options, self.queue.0.as_ptr());
@@ -289,7 +289,7 @@ impl Question {
     /// Asks, unless the last question is still open. An answer comes within `timeout`.
     pub fn ask_offsets(
         &mut self,
-        consumer: &Consumer,
+        consumer: &Consumer<impl ConsumerContext>,
         partitions: &[(&str, i32)],
         side: Side,
         timeout: Duration,
@@ -303,12 +303,16 @@ impl Question {
             // Fails only for a number that is not an offset.
             let _ = list.add_partition_offset(topic, partition, wanted);
         }
+        use rd::rd_kafka_IsolationLevel_t::*;
+        let isolation = match side {
+            Side::WrittenEnd => RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED,
+            Side::Start | Side::End => RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED,
+        };
         let client = consumer.client().native_ptr();
         let kind = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
         // SAFETY: the list is alive, and librdkafka copies it before it returns.
         unsafe {
-            self.put(consumer, kind, timeout, |options, queue| {
-                let isolation = rd::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED;
+            self.put(client, kind, timeout, |options, queue| {
                 ignore(rd::rd_kafka_AdminOptions_set_isolation_level(options, isolation));
                 rd::rd_kafka_ListOffsets(client, list.ptr(), options, queue);
             });
@@ -337,7 +341,7 @@ impl Question {
     }
 
     /// Asks, unless the last question is still open. An answer comes within `timeout`.
-    pub fn ask_members(&mut self, consumer: &Consumer, group: &str, timeout: Duration) {
+    pub fn ask_members(&mut self, consumer: &Consumer<impl ConsumerContext>, group: &str, timeout: Duration) {
         let Ok(group) = CString::new(group) else { return };
         if self.pending {
             return;
@@ -347,14 +351,9 @@ impl Question {
         let mut groups = [group.as_ptr()];
         // SAFETY: the name is alive, and librdkafka copies it before it returns.
         unsafe {
-            self.put(consumer, kind, timeout, |options, queue| {
-                rd::rd_kafka_DescribeConsumerGroups(
-                    client,
-                    groups.as_mut_ptr(),
-                    groups.len(),
-                    options,
-                    queue,
-                );
+            self.put(client, kind, timeout, |options, queue| {
+                let (names, count) = (groups.as_mut_ptr(), groups.len());
+                rd::rd_kafka_DescribeConsumerGroups(client, names, count, options, queue);
             });
         }
     }
@@ -382,7 +381,7 @@ impl Question {
     /// be distinct.
     pub fn ask_topics(
         &mut self,
-        consumer: &Consumer,
+        client: &Client<impl ClientContext>,
         broker: Option<i32>,
         names: impl Iterator<Item = impl Into<Vec<u8>>>,
         timeout: Duration,
@@ -391,13 +390,13 @@ impl Question {
         if self.pending || names.is_empty() {
             return;
         }
-        let client = consumer.client().native_ptr();
+        let client = client.native_ptr();
         let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
         let kind = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
         // SAFETY: the names are alive; librdkafka copies them, and then copies the collection.
         unsafe {
             let topics = rd::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
-            self.put(consumer, kind, timeout, |options, queue| {
+            self.put(client, kind, timeout, |options, queue| {
                 ignore(rd::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1));
                 if let Some(broker) = broker {
                     rd::rd_kafka_AdminOptions_set_broker(options, broker, ptr::null_mut(), 0);
@@ -428,9 +427,7 @@ impl Question {
 /// # Safety
 /// The description must be alive.
 unsafe fn topic(told: *const rd::rd_kafka_TopicDescription_t) -> Topic {
-    use rd::rd_kafka_AclOperation_t::{
-        RD_KAFKA_ACL_OPERATION_ALL as ALL, RD_KAFKA_ACL_OPERATION_READ as READ,
-    };
+    use rd::rd_kafka_AclOperation_t::*;
     // SAFETY: the caller's promise; the arrays have the lengths that come with them.
     unsafe {
         let name = text(rd::rd_kafka_TopicDescription_name(told));
@@ -446,13 +443,16 @@ unsafe fn topic(told: *const rd::rd_kafka_TopicDescription_t) -> Topic {
         };
         let mut count = 0;
         let operations = rd::rd_kafka_TopicDescription_authorized_operations(told, &mut count);
-        let readable = (!operations.is_null() && count > 0)
-            .then(|| slice::from_raw_parts(operations, count).iter().any(|one| matches!(*one, ALL | READ)));
+        let operations =
+            (!operations.is_null() && count > 0).then(|| slice::from_raw_parts(operations, count));
+        let may =
+            |wanted| operations.map(|all| all.contains(&RD_KAFKA_ACL_OPERATION_ALL) || all.contains(&wanted));
+        let (readable, writable) = (may(RD_KAFKA_ACL_OPERATION_READ), may(RD_KAFKA_ACL_OPERATION_WRITE));
         let mut count = 0;
         let partitions = rd::rd_kafka_TopicDescription_partitions(told, &mut count);
         let number = |index| rd::rd_kafka_TopicPartitionInfo_partition(*partitions.add(index));
         let partitions = if partitions.is_null() { Vec::new() } else { (0..count).map(number).collect() };
-        Topic { name, id: (id != 0).then_some(id), partitions, readable, error }
+        Topic { name, id: (id != 0).then_some(id), partitions, readable, writable, error }
     }
 }
 

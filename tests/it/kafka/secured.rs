@@ -1,0 +1,215 @@
+//! A cluster with users and permissions: what is refused is named on `/readyz`, and work goes on
+//! when it is allowed.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+
+use super::acl::{Operation, Resource, allow, forbid};
+use super::support::{Broker, until};
+use crate::support::eventually;
+use crate::support::process::Longhaul;
+use crate::support::worker::Worker;
+
+/// The listener for users of the broker under test; nothing where the broker is the caller's own.
+fn secured() -> Option<String> {
+    let address = std::env::var("LONGHAUL_TEST_KAFKA_SASL").ok();
+    if address.is_none() {
+        eprintln!("left out: LONGHAUL_TEST_KAFKA_SASL is not set; tests/brokers sets it");
+    }
+    address
+}
+
+/// The program, with one pipeline, as the user `tester`.
+struct Secured {
+    broker: Broker,
+    worker: Worker,
+    program: Longhaul,
+    admin: SocketAddr,
+    folder: tempfile::TempDir,
+}
+
+const LOGIN: &str = "security.protocol: sasl_plaintext, sasl.mechanism: PLAIN, sasl.username: tester";
+
+impl Secured {
+    async fn start(test: &str, topics: &[&str], password: &str, more: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        std::fs::write(&file, password).unwrap();
+        let options = format!("{LOGIN}, sasl.password: \"${{file:{}}}\"", file.display());
+        Secured::with_options(test, topics, &options, more, folder).await
+    }
+
+    async fn with_options(
+        test: &str,
+        topics: &[&str],
+        options: &str,
+        more: &str,
+        folder: tempfile::TempDir,
+    ) -> Option<Self> {
+        let address = secured()?;
+        let broker = Broker::real(test);
+        let names: Vec<String> = topics.iter().map(|topic| format!("{}-{topic}", broker.name)).collect();
+        for name in &names {
+            broker.create_topic(name, 1).await;
+        }
+        let worker = Worker::start(Duration::ZERO).await;
+        let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let config = format!(
+            "pipelines:\n- name: p\n  source: {{ kafka: {{ bootstrap_servers: [\"{address}\"], topics: [{}], group: {}, session_timeout: 6s, options: {{ {options} }} }} }}\n  sink: {{ url: \"{}\" }}\n  max_in_flight: 4\n{}\nadmin: {{ listen: \"{admin}\" }}\n",
+            names.iter().filter(|name| !name.ends_with("-dead")).cloned().collect::<Vec<_>>().join(", "),
+            broker.name,
+            worker.url,
+            more.replace("NAME", &broker.name),
+        );
+        let program = Longhaul::run(&config);
+        Some(Secured { broker, worker, program, admin, folder })
+    }
+
+    fn topic(&self, topic: &str) -> String {
+        format!("{}-{topic}", self.broker.name)
+    }
+
+    fn password(&self) -> std::path::PathBuf {
+        Path::new(self.folder.path()).join("password")
+    }
+
+    fn allow(&self, resource: Resource, name: &str, operation: Operation) {
+        allow(&self.broker, resource, name, operation);
+    }
+
+    fn allow_reading(&self, topic: &str) {
+        self.allow(Resource::Topic, &self.topic(topic), Operation::Read);
+    }
+
+    fn allow_group(&self) {
+        self.allow(Resource::Group, &self.broker.name, Operation::Read);
+    }
+
+    async fn readiness(&self) -> (StatusCode, String) {
+        match reqwest::get(format!("http://{}/readyz", self.admin)).await {
+            Ok(answer) => (answer.status(), answer.text().await.unwrap_or_default()),
+            Err(error) => (StatusCode::IM_A_TEAPOT, error.to_string()),
+        }
+    }
+
+    async fn says(&self, words: &[&str]) {
+        eventually(&format!("{words:?} on /readyz"), async || {
+            let (status, text) = self.readiness().await;
+            status == StatusCode::SERVICE_UNAVAILABLE && words.iter().all(|word| text.contains(word))
+        })
+        .await;
+    }
+
+    async fn is_ready(&self) {
+        eventually("the pipeline to be ready", async || self.readiness().await.0 == StatusCode::OK).await;
+    }
+
+    async fn runs(&self, items: usize) {
+        eventually("the items to be done", async || self.worker.done() == items).await;
+    }
+
+    async fn produce(&self, topic: &str, items: usize) {
+        self.broker
+            .produce(&self.topic(topic), 0, (0..items).map(|number| format!("{topic} {number}")))
+            .await;
+    }
+
+    /// Nothing ran twice, and everything is committed.
+    async fn ends(self, topic: &str, items: i64) {
+        until("everything is committed", || self.broker.committed(&self.topic(topic)).0 == items).await;
+        assert_eq!(self.worker.log().second_runs(), 0);
+        self.program.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_without_a_login_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(secured) = Secured::with_options("no-login", &["t"], "", "", folder).await else { return };
+    secured.says(&["security.protocol"]).await;
+    secured.program.stop().await;
+}
+
+/// The file of the password is read again, and the program goes on by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_is_named_until_its_file_is_corrected() {
+    let Some(secured) = Secured::start("password", &["t"], "wrong", "").await else { return };
+    secured.allow_reading("t");
+    secured.allow_group();
+    secured.produce("t", 5).await;
+    secured.says(&["sasl.password", "uthentication"]).await;
+    std::fs::write(secured.password(), "right").unwrap();
+    secured.runs(5).await;
+    secured.is_ready().await;
+    secured.ends("t", 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_may_not_be_read_is_named_until_it_may() {
+    let Some(secured) = Secured::start("no-read", &["t"], "right", "").await else { return };
+    secured.allow_group();
+    secured.allow(Resource::Topic, &secured.topic("t"), Operation::Describe);
+    secured.produce("t", 5).await;
+    secured.says(&["read", &secured.topic("t")]).await;
+    secured.allow_reading("t");
+    secured.runs(5).await;
+    secured.is_ready().await;
+    secured.ends("t", 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_may_not_be_joined_is_named_until_it_may() {
+    let Some(secured) = Secured::start("no-group", &["t"], "right", "").await else { return };
+    secured.allow_reading("t");
+    secured.produce("t", 5).await;
+    secured.says(&["Read the group"]).await;
+    secured.allow_group();
+    secured.runs(5).await;
+    secured.is_ready().await;
+    secured.ends("t", 5).await;
+}
+
+/// Nothing has to fail first: the permission is looked up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_topic_that_may_not_be_written_is_named_until_it_may() {
+    let more = "  dead_letter: { kafka: { topic: NAME-dead } }";
+    let Some(secured) = Secured::start("no-write", &["t", "dead"], "right", more).await else { return };
+    secured.allow_reading("t");
+    secured.allow_group();
+    secured.allow(Resource::Topic, &secured.topic("dead"), Operation::Describe);
+    secured.produce("t", 5).await;
+    secured.says(&["write", &secured.topic("dead")]).await;
+    secured.allow(Resource::Topic, &secured.topic("dead"), Operation::Write);
+    secured.is_ready().await;
+    secured.runs(5).await;
+    secured.ends("t", 5).await;
+}
+
+/// A topic that may not be read any more stops alone, and costs nothing when it may be read again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_permission_that_is_lost_stops_its_topic_only() {
+    let Some(secured) = Secured::start("lost-read", &["kept", "lost"], "right", "").await else { return };
+    secured.allow_group();
+    secured.allow_reading("kept");
+    secured.allow_reading("lost");
+    secured.produce("kept", 3).await;
+    secured.produce("lost", 3).await;
+    // The two topics have events of the same ids.
+    let runs = || secured.worker.log().started.values().sum::<u32>();
+    eventually("all to run", async || runs() == 6).await;
+    secured.is_ready().await;
+    let lost = secured.topic("lost");
+    forbid(&secured.broker, Resource::Topic, &lost, Operation::Read);
+    secured.says(&[&lost]).await;
+    secured.produce("lost", 3).await;
+    secured.produce("kept", 3).await;
+    until("the other topic is committed", || secured.broker.committed(&secured.topic("kept")).0 == 6).await;
+    secured.allow_reading("lost");
+    secured.is_ready().await;
+    eventually("the rest to run", async || runs() == 12).await;
+    until("all is committed", || secured.broker.committed(&lost).0 == 6).await;
+    secured.program.stop().await;
+}
