@@ -19,7 +19,12 @@ pub struct Bed {
 
 impl Bed {
     pub fn new() -> Self {
-        let policy = Policy {
+        Bed::with(|_| {})
+    }
+
+    /// A bed with other rules.
+    pub fn with(change: impl FnOnce(&mut Policy)) -> Self {
+        let mut policy = Policy {
             max_in_flight: 2,
             retry: Retry {
                 attempts: 3,
@@ -48,6 +53,7 @@ impl Bed {
             },
             seed: 0,
         };
+        change(&mut policy);
         let mut bed = Bed { core: Dispatcher::new(policy), now: Time::ZERO, effects: Vec::new() };
         bed.tell(Input::SessionUp(Epoch(1)));
         bed
