@@ -383,10 +383,9 @@ fn a_full_partition_takes_records_again_after_an_eighth_is_done() {
 
 #[test]
 fn a_gap_at_the_start_of_a_log_is_done_and_nothing_more() {
-    let mut tracker = Tracker::new(1);
-    tracker.receive(5);
+    let tracker = received([0, 5]);
     assert!((1..5).all(|offset| tracker.is_done(offset)) && !tracker.is_done(5));
-    assert_eq!((tracker.end(), tracker.incomplete()), (6, 1));
+    assert_eq!((tracker.end(), tracker.incomplete()), (6, 2));
 }
 
 #[test]
