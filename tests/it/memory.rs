@@ -142,7 +142,6 @@ async fn rabbitmq_random_messages_stay_within_the_bound() {
         let what = format!("{count} random messages, {mode}");
         bridge.drains_within_the_bound(&what, HELD).await;
         probes.end(&what);
-        assert_eq!(backlog.left().await, 0);
         backlog.remove().await;
         graveyard.remove().await;
     }
