@@ -84,7 +84,9 @@ impl Status {
                 kind: ProblemKind::HeldFull,
                 subject: String::new(),
                 text: "limits.held_max items failed for good and are held; no new items are taken".to_owned(),
-                help: "configure dead_letter, or on_failed: drop, and restart".to_owned(),
+                help: "see them with `longhaul items --state held`, and retry, release, dead-letter or drop them; or \
+                       configure dead_letter, or on_failed: drop, and restart"
+                    .to_owned(),
             });
         } else {
             self.clear(ProblemKind::HeldFull, "");

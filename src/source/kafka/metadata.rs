@@ -225,7 +225,7 @@ pub fn decode(text: &[u8], committed: i64) -> Result<Option<Map>, Refused> {
     Ok(Some(Map { log, base, end, incomplete }))
 }
 
-/// Offsets and attempts; the inverse of [`write`].
+/// Offsets and attempts; the inverse of [`write()`].
 fn read(flags: u8, mut rest: &[u8], base: i64, end: i64) -> Option<Vec<(i64, u8)>> {
     let offsets_encoding = match flags & OFFSETS {
         0 => offsets::Encoding::Gaps,

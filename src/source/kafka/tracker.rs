@@ -2,7 +2,7 @@
 //!
 //! Items finish in any order, but Kafka commits one offset. The tracker knows the lowest offset
 //! that is not done (the base, which is committed), and one bit for each offset above it (the map,
-//! which goes into the commit's metadata, see [`metadata`](super::metadata)). It does no I/O. The
+//! which goes into the commit's metadata, see [`metadata`]). It does no I/O. The
 //! poll thread owns one for each partition, and a new assignment gets a new one.
 //!
 //! Two rules keep finished work from being forgotten or invented:
