@@ -1,4 +1,5 @@
-//! Makes one attempt: encodes the event (once for each item), sends it, and reports its end.
+//! Makes one attempt: sends the event and reports the result. The first attempt encodes the event,
+//! and later attempts reuse it until a redelivery brings the message again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::progress::Report;
 use crate::sink::classify::CHECKPOINT_HEADER;
 use crate::sink::{Answer, Request};
 
-/// Headers of an answer that are shown to people.
+/// The headers of an answer that are shown to users.
 const SHOWN_HEADERS: [&str; 7] = [
     "retry-after",
     "location",
@@ -26,7 +27,7 @@ const SHOWN_HEADERS: [&str; 7] = [
     "longhaul-reason",
 ];
 
-/// Bytes that are shown of each.
+/// The number of characters that are shown of each header value.
 const SHOWN_BYTES: usize = 256;
 
 /// The attempt to make.
@@ -34,11 +35,12 @@ pub(super) struct Attempt {
     pub item: ItemId,
     pub number: u32,
     pub redelivered: bool,
-    /// Tells this request from every other one of the process.
+    /// A number that no other request of this process has.
     pub request: u64,
 }
 
-/// Sends the request and waits for its end, without a bound of its own.
+/// Sends the request and waits for its end. `stalled_after` is the only time limit that is set
+/// here.
 pub(super) async fn run(shared: &Shared, work: &Work, attempt: Attempt) -> Ended {
     let began = Instant::now();
     let mut answer = send(shared, work, &attempt).await;
@@ -103,7 +105,8 @@ async fn send(shared: &Shared, work: &Work, attempt: &Attempt) -> Answer {
     }
 }
 
-/// Waits until the worker has reported nothing for `limit`.
+/// Waits until the worker has reported nothing for `limit`. [`Report::begin`] sets the time that
+/// `heard` returns; without it this function returns at once.
 async fn silence(report: &Report, limit: Duration) {
     while let Some(end) = report.heard().map(|heard| heard + limit)
         && end > Instant::now()
@@ -123,7 +126,8 @@ fn stalled(limit: Duration) -> Answer {
     }
 }
 
-/// Keeps the header `Longhaul-Checkpoint` of an answer without success for the next attempt.
+/// Moves the checkpoint in the header `Longhaul-Checkpoint` of an unsuccessful answer to the item's
+/// report, for the next attempt.
 fn keep_checkpoint(work: &Work, answer: &mut Answer) {
     if answer.outcome == Outcome::Done {
         return;

@@ -46,7 +46,7 @@ pub struct Reason {
     pub kind: &'static str,
     /// The affected object; empty if it is the pipeline itself.
     pub subject: String,
-    /// The start time in RFC 3339.
+    /// The time at which the reason began, in RFC 3339.
     pub since: String,
     pub text: String,
     pub help: String,
@@ -103,8 +103,9 @@ impl Status {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Reports a problem. The pipeline is not ready while it lasts. It is logged at once and again
-    /// at intervals. A report with the same kind and subject replaces the text.
+    /// Reports a problem. The pipeline is not ready while the problem lasts. A new problem is
+    /// logged at once and again at intervals; a solved problem that returns is logged when its next
+    /// line is due. A report with the kind and subject of an open problem replaces its text.
     pub fn raise(&self, problem: Problem) {
         let line = self.state().problems.raise(problem, Instant::now(), SystemTime::now());
         self.write(line);
@@ -133,7 +134,8 @@ impl Status {
         pulse
     }
 
-    /// Returns the loops that have stopped working. An outage of another service never shows here.
+    /// Returns a problem for each loop that has been silent for too long. The list is empty after
+    /// `stopped()`. The outage of another service does not silence a loop.
     pub fn wedged(&self) -> Vec<Problem> {
         if self.stopped.load(Ordering::Relaxed) {
             return Vec::new();

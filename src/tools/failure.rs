@@ -1,6 +1,6 @@
-//! The reason why a command cannot go on, with the help.
+//! The error of a command: the problem and the user's next step.
 
-/// The reason, and the next step of the person at the terminal.
+/// A problem that ends a command, with the user's next step in `help`.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{what}")]
 pub struct Failure {
@@ -9,12 +9,12 @@ pub struct Failure {
     pub help: String,
 }
 
-/// The part that has to change.
+/// Where the cause of the failure lies. The exit code depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
     /// The command line, or an input that it names.
     Usage,
-    /// A broker, a server or a file of this machine.
+    /// A broker, a server or a resource of this machine, such as a file.
     Unavailable,
     /// The configuration file.
     Config,

@@ -1,4 +1,4 @@
-//! Topics as the commands see them: whether they exist and how to create them.
+//! Kafka access for the commands: finds topics, creates them and measures consumer lag.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::Failure;
 use super::place::Kafka;
 use crate::connect;
 
-/// The bound of every question to the cluster.
+/// The longest wait for the cluster's answer to one request.
 pub const ANSWER: Duration = Duration::from_secs(15);
 
 /// Passes the lines of librdkafka to our log.
@@ -37,7 +37,7 @@ pub type Client = BaseConsumer<Logging>;
 /// A consumer that commits only what it is told to. It blocks its thread.
 ///
 /// # Errors
-/// Returns an error if an option is wrong.
+/// Returns an error if an option is wrong, or if a variable or file that it names cannot be read.
 pub fn client(place: &Kafka, group: &str) -> Result<Client, Failure> {
     let owned = [
         ("group.id", group.to_owned()),
@@ -53,7 +53,7 @@ pub fn client(place: &Kafka, group: &str) -> Result<Client, Failure> {
         .map_err(|error| Failure::config(connect::kafka::creation_error(&error), "correct the option"))
 }
 
-/// Returns the number of partitions; none if the topic does not exist.
+/// Returns the number of partitions of the topic, or `None` if the topic does not exist.
 ///
 /// # Errors
 /// Returns an error if the cluster does not answer, or refuses.
@@ -90,7 +90,7 @@ fn partitions(metadata: &Metadata, topic: &str) -> Result<Option<usize>, Failure
     }
 }
 
-/// The failure of a question to the cluster.
+/// Makes a failure, with help, of the error of a request to the cluster.
 pub fn failure(place: &Kafka, error: &KafkaError) -> Failure {
     let servers = place.servers.join(", ");
     match error.rdkafka_error_code() {
@@ -112,7 +112,8 @@ pub fn failure(place: &Kafka, error: &KafkaError) -> Failure {
     }
 }
 
-/// Creates a topic with the broker's own number of replicas.
+/// Creates the topic with the broker's default number of replicas. An existing topic is not an
+/// error.
 ///
 /// # Errors
 /// Returns an error if the cluster does not answer, or refuses.
@@ -138,7 +139,8 @@ pub async fn create(place: &Kafka, partitions: i32) -> Result<(), Failure> {
     }
 }
 
-/// The records of the topic that the group has not committed.
+/// Returns the group's lag: the number of offsets in all partitions of the topic that the group has
+/// not committed.
 ///
 /// # Errors
 /// Returns an error if the cluster does not answer, or refuses.

@@ -1,16 +1,18 @@
-//! Copies: an item near its queue's delivery limit is written to that queue again, and a parked
-//! item to another.
+//! Copies: an item near its queue's delivery limit is written to the same queue again, and a parked
+//! item is written to another queue. In a drain, an item with a new checkpoint is written to the
+//! same queue again too.
 //!
-//! Each copy carries a fresh [`Mark`], so a delivery of it is never taken for another one. From the
-//! start of the write the item *expects* a delivery with this mark. Three events follow, in any
-//! order:
+//! Each copy carries a [`Mark`], by which its delivery is told from those of other messages. From
+//! the start of the write the item *expects* a delivery with this mark. One of three things
+//! happens:
 //!
 //! * The write is confirmed. The old delivery is redundant and is acked; the item continues as an
-//!   orphan, and the copy's delivery adopts it.
+//!   orphan, and the copy's delivery adopts it. (A confirmed parked copy is different: the item
+//!   ends, and the copy comes back as a new item.)
 //! * The copy's delivery arrives while the item has another one. One of the two is redundant and is
 //!   acked.
-//! * Neither is certain (the confirm was lost). The item keeps expecting the mark, also after it is
-//!   done, so that a copy that arrives late is acked and does not run again.
+//! * The confirm is lost and no copy has arrived yet. The item keeps expecting the mark, also after
+//!   it is done, so that a copy that arrives late is acked and does not run again.
 //!
 //! A redundant delivery whose ack is on its way is a [`Spare`].
 
@@ -20,14 +22,15 @@ use super::policy;
 use super::protocol::{Command, Effect, Notice, Write, Written};
 use super::session::{DeliveryId, Epoch, Identity, Mark, Outline, Settlement};
 
-/// Unconfirmed copies of one item. Further writes use the last mark again: if two of those arrive,
-/// one runs.
+/// The largest number of marks that one item expects. Further writes use the last mark again. If
+/// two copies with that mark arrive, the second one may run as a new item.
 const MARKS_MAX: usize = 16;
 
 /// A redundant delivery whose ack is on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Spare {
-    /// The item that has another delivery or is done. It may be forgotten by now.
+    /// The item of the delivery. It has another delivery, waits for one or is done, and it may be
+    /// forgotten already.
     item: ItemId,
     name: Identity,
 }
@@ -40,12 +43,14 @@ impl Dispatcher {
         }
     }
 
-    /// Starts to write a copy, unless that is under way or useless.
+    /// Starts to write a copy, unless one is being written, the queue has refused one, or the item
+    /// does not need one.
     pub(super) fn rewrite(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
         let Some(item) = self.items.get(id) else { return };
         let is_open = matches!(item.copy, Rewrite::NotNeeded | Rewrite::Wait { .. });
         match item.doing() {
-            // A parked copy is being written. Only if that fails is another one needed.
+            // A parked copy is being written. A copy in the item's own queue is needed only if that
+            // write fails.
             Some(Doing::Writing(Write::Park { .. })) if is_open => return self.rewrite_later(id),
             None | Some(Doing::Settling(_) | Doing::Acked) => {
                 self.items.edit(id, |item| item.copy = Rewrite::NotNeeded);
@@ -60,14 +65,14 @@ impl Dispatcher {
         effects.push(Effect::Do(Command::Rewrite { item: id, mark, attempts }));
     }
 
-    /// Whether a copy takes the place of the item's message, because the copy carries the worker's
-    /// checkpoint. Kafka's records cannot be replaced.
+    /// Whether a copy has to replace the item's message, because the message does not carry the
+    /// worker's checkpoint and no copy was begun. Kafka's records cannot be replaced.
     pub(super) fn needs_copy(&self, item: &Item) -> bool {
         item.has_checkpoint && self.policy.prefetched && item.copy == Rewrite::NotNeeded
     }
 
-    /// In a drain, writes the copy of an item that would otherwise be returned without its
-    /// checkpoint.
+    /// In a drain, starts to write a copy of a stopped item that would otherwise be returned
+    /// without its checkpoint.
     pub(super) fn save_checkpoint(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
         let is_stopped = |item: &Item| item.doing() == Some(Doing::Stopped) && self.needs_copy(item);
         if self.draining && self.items.get(id).is_some_and(is_stopped) {
@@ -131,7 +136,8 @@ impl Dispatcher {
     fn detach(&mut self, id: ItemId, mark: Mark, effects: &mut Vec<Effect>) {
         let Some(item) = self.items.get(id) else { return };
         let Place::Live { delivery, name, doing } = &item.place else { return };
-        // The copy has arrived already, or an ack is on its way that says the same.
+        // Nothing remains to do if the copy has arrived already, or if the present delivery is
+        // being settled or was acked.
         let is_awaited = item.expected.contains(&name.copy(mark));
         if !is_awaited || matches!(doing, Doing::Settling(_) | Doing::Acked) {
             return;
@@ -154,11 +160,15 @@ impl Dispatcher {
         let Some(item) = self.items.get(id) else { return };
         let Place::Live { delivery, name, doing } = &item.place else { return };
         let is_settled = matches!(doing, Doing::Settling(_) | Doing::Acked);
-        // The old delivery is near the limit, and the new one is a copy that was written to replace
-        // it.
         let replaces = match (&outline.identity, item.copy) {
+            // A copy is being written. The new delivery replaces the old one, unless the old one is
+            // that copy.
             (Identity::Copy { .. }, Rewrite::Writing { mark }) => *name != name.copy(mark),
+            // The latest write was not confirmed or was refused, but a copy has arrived. It
+            // replaces the old delivery.
             (Identity::Copy { .. }, Rewrite::Wait { .. } | Rewrite::Impossible) => true,
+            // The new delivery is not a copy, or the item does not need one. The old delivery
+            // stays.
             _ => false,
         };
         let (old, old_name) = (*delivery, name.clone());
@@ -195,27 +205,33 @@ impl Dispatcher {
     ) -> bool {
         let Some(spare) = self.spares.get(&delivery) else { return false };
         if !stale && spare.name.is_unique() {
-            // It stays until the broker has proven that it knows of the ack.
+            // The ack can still be lost with the session. The spare stays until the broker has
+            // proven that it knows of the ack.
             return true;
         }
+        // A stale ack did not leave this process, so the broker hands the delivery over again. It
+        // is expected even if its identity is not unique.
         if let (Some(spare), true) = (self.spares.remove(&delivery), stale) {
             self.expect_spare(spare, effects);
         }
         true
     }
 
-    /// Nobody knows whether the acks of this session's spares counted.
+    /// Handles the spares of a lost session. It is unknown whether the broker received their acks.
     pub(super) fn lose_spares(&mut self, epoch: Epoch, effects: &mut Vec<Effect>) {
         let lost: Vec<DeliveryId> =
             self.spares.range(epoch.deliveries()).map(|(delivery, _)| *delivery).collect();
         for delivery in lost {
+            // The delivery may never arrive again. Without a unique identity an equal message could
+            // be another item, which would be acked without a run.
             if let Some(spare) = self.spares.remove(&delivery).filter(|spare| spare.name.is_unique()) {
                 self.expect_spare(spare, effects);
             }
         }
     }
 
-    /// The delivery may arrive again, and is still redundant then.
+    /// Expects the delivery of the spare again, which is still redundant when it arrives. If the
+    /// item is not here any more, a record of a finished item expects it.
     fn expect_spare(&mut self, spare: Spare, effects: &mut Vec<Effect>) {
         let Spare { item, name } = spare;
         let is_in_hand = matches!(
@@ -232,7 +248,7 @@ impl Dispatcher {
 }
 
 impl Item {
-    /// No delivery with this mark arrives, or it is a new item if it does.
+    /// Stops expecting a copy with this mark. If one arrives all the same, it is a new item.
     pub(super) fn unexpect_copy(&mut self, mark: Mark) {
         self.expected.retain(|name| name.mark() != Some(mark));
         self.awaited.retain(|awaited| *awaited != mark);

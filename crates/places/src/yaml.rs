@@ -1,8 +1,8 @@
 //! Reads YAML into a tree that knows the place of every key and value.
 //!
-//! It is built from the parser's events and not by serde, because serde stops at the first mistake
-//! and knows places only while it reads. Aliases are followed, duplicate keys are mistakes, tags
-//! are refused.
+//! The tree is built from parser events and not with serde. Serde stops at the first error and does
+//! not keep positions. An alias is replaced by a copy of its value, a duplicate key is an error
+//! that does not stop the reading, and a tag stops it.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,8 @@ mod hints;
 
 /// The deepest tree. It is far deeper than the schema needs, and keeps every walk within the stack.
 const DEPTH_MAX: usize = 32;
-/// The most nodes. Aliases of aliases multiply; a configuration has some hundred nodes.
+/// The largest number of nodes. An alias counts with all nodes of its value, so aliases of aliases
+/// multiply. A configuration has some hundred nodes.
 const NODES_MAX: usize = 50_000;
 
 /// One value with its place.
@@ -68,8 +69,8 @@ pub struct Document {
     pub start: Range,
     pub root: Node,
     pub errors: Vec<Error>,
-    /// Values that are missing in the tree, for example those of duplicate keys. They may be
-    /// secrets, so they are hidden.
+    /// Ranges of text that is not in the tree: the value of a duplicate key, or a key without a
+    /// colon. The text may be a secret, so it is hidden.
     pub private: Vec<Range>,
 }
 
@@ -163,7 +164,8 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Anchors end with their document.
+    /// Completes a document. Its anchors are dropped, because an anchor is valid only in its own
+    /// document.
     fn finish_document(&mut self) {
         self.anchors.clear();
         let start = self.start.take().unwrap_or(Range::START);
@@ -245,14 +247,14 @@ impl Builder<'_> {
 }
 
 /// Whether a colon follows the key. In `{ a }` the parser takes `a` for a key without a value, but
-/// the person may have meant a value, even a secret one.
+/// the user may have meant a value, and that value may be a secret.
 fn is_colon_behind(text: &str, key_end: Spot) -> bool {
     let line = text.lines().nth(key_end.line - 1).unwrap_or_default();
     line.chars().skip(key_end.column - 1).find(|letter| *letter != ' ') == Some(':')
 }
 
 impl Node {
-    /// Whether the value is completely absent.
+    /// Whether the node is empty text without quotes, as the parser reports it for an absent value.
     fn is_empty(&self) -> bool {
         matches!(&self.content, Content::Scalar { text, plain: true } if text.is_empty())
     }

@@ -95,8 +95,10 @@ fn duration_text(text: &str) -> Result<String, String> {
     duration(text).map(|_| text.to_owned())
 }
 
+/// Runs `longhaul items` and returns the exit code.
+///
 /// # Errors
-/// If `out` or `err` cannot be written.
+/// Returns an error if `out` or `err` cannot be written.
 pub fn run(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
     let act = |action, options: &act::Options, out: &mut dyn Write, err: &mut dyn Write| {
         act::run(action, None, options, out, err)
@@ -149,7 +151,7 @@ fn find(client: &Client, one: &One) -> Result<client::Answer<Item>, Failure> {
     answer.map_err(|failure| about_item(&one.id, failure))
 }
 
-/// Writes a failure where an [`Outcome`] is expected.
+/// Wraps a failure as an [`Outcome`]. The outer result is `Ok`, because writing did not fail.
 fn failed(failure: Failure) -> Outcome {
     Ok(Err(failure))
 }

@@ -1,4 +1,5 @@
-//! Checks durations and sizes that must fit together. A mistake about two values names both.
+//! Checks the ranges of durations and sizes, and whether they fit together. A finding about two
+//! values names both.
 
 use std::net::SocketAddr;
 
@@ -11,7 +12,7 @@ impl Context<'_> {
     pub(super) fn times(&mut self, pipeline: &Pipeline, config: &Config, path: &Path) {
         let retry = path.key("retry");
         let Pipeline { retry: values, sink, breaker, .. } = pipeline;
-        // Without any wait, an unreachable service would be asked as fast as it can refuse.
+        // Without a wait, an unreachable service would get requests as fast as it can refuse them.
         let least = Span::from_millis(1);
         self.range(&retry.key("backoff"), values.backoff, least, Span::MAX);
         self.range(&retry.key("backoff_max"), values.backoff_max, least, Span::MAX);
@@ -88,8 +89,8 @@ impl Context<'_> {
         }
     }
 
-    /// Returns the first of these keys that the file has. A default has no place in the file to
-    /// point at.
+    /// Returns the path of the first key if the file has it, or else of the second. A default value
+    /// has no position in the file that a finding could show.
     fn given(&self, path: &Path, keys: [&str; 2]) -> Path {
         let [first, second] = keys.map(|key| path.key(key));
         if self.report.is_given(&first) { first } else { second }

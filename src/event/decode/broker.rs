@@ -1,8 +1,9 @@
 //! Finds a CloudEvent's attributes in AMQP and Kafka messages.
 //!
-//! Kafka follows the CloudEvents Kafka binding 1.0.2. AMQP 0-9-1 has no binding, so the prefixes of
-//! the AMQP 1.0 binding and of Knative's RabbitMQ components are accepted, and the content type is
-//! a property as in AMQP 1.0.
+//! Kafka follows the CloudEvents Kafka binding 1.0.2. AMQP 0-9-1 has no binding. Therefore the
+//! prefixes of the AMQP 1.0 binding, the prefix `ce-` and the bare names of Knative's RabbitMQ
+//! components are accepted. The content type is read from the message property, as in AMQP 1.0, or
+//! else from the header.
 
 use cloudevents::message::MessageAttributeValue;
 
@@ -82,13 +83,14 @@ fn is_specversion(name: &str) -> bool {
     name.eq_ignore_ascii_case("specversion")
 }
 
-/// Header names are compared without regard to case: brokers and clients do not keep it.
+/// Returns the part of the header name after the prefix. Case is ignored, because brokers and
+/// clients do not keep it.
 fn strip_prefix<'a>(header: &'a str, prefix: &str) -> Option<&'a str> {
     let (start, rest) = header.split_at_checked(prefix.len())?;
     start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-/// Returns the property on AMQP, else the header.
+/// Returns the `content_type` property of an AMQP message, or else the `content-type` header.
 pub(super) fn content_type(message: &Message) -> Option<&str> {
     let property = match &message.origin {
         Origin::Rabbitmq(origin) => origin.properties.content_type.as_deref(),
@@ -97,9 +99,10 @@ pub(super) fn content_type(message: &Message) -> Option<&str> {
     property.or_else(|| message.header("content-type")?.as_text())
 }
 
-/// Converts a header's value to CloudEvents' types (section 3.2 of the specification). Lists and
-/// tables have no counterpart there and are left out. Bytes become text, with U+FFFD instead of
-/// bytes that are not UTF-8.
+/// Converts a header's value to a CloudEvents type (section 3.2 of the specification). Null, lists
+/// and tables have no counterpart there and are left out. A float becomes text, and so does a
+/// timestamp that is out of range. Bytes become text, with U+FFFD instead of bytes that are not
+/// UTF-8.
 fn attribute_value(value: &Value) -> Option<MessageAttributeValue> {
     match value {
         Value::Null | Value::List(_) | Value::Table(_) => None,

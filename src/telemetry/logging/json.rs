@@ -103,7 +103,8 @@ impl Visit for Members {
     }
 }
 
-/// The start of a text. JSON escapes the control characters itself.
+/// Collects a text up to a limit. A text that reaches the limit ends with `…`. Control characters
+/// need no care here, because serde_json escapes them.
 struct Short {
     text: String,
     left: usize,

@@ -1,4 +1,4 @@
-//! The broker's objects of a pipeline, for the debug bundle.
+//! Describes the queues and topics of a pipeline for the debug bundle.
 
 use serde_json::{Value as Json, json};
 
@@ -6,6 +6,8 @@ use super::{Options, rabbitmq};
 use crate::config::Pipeline;
 use crate::tools::Place;
 
+/// Describes the places of the source, of the dead letters and of the replies. A place that is not
+/// configured is `null`.
 pub(super) async fn of(pipeline: &Pipeline, options: &Options) -> Json {
     let target = |rabbitmq, kafka| Place::target(pipeline, rabbitmq, kafka).ok();
     let dead_letter = pipeline.dead_letter.as_ref();

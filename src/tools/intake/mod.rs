@@ -1,8 +1,10 @@
 //! `longhaul intake`: accepts items over HTTP, writes each one to a queue or topic, and answers 202
 //! after the confirm.
 //!
-//! An answer of 202 means: the item is there exactly once. If a write may have succeeded without a
-//! confirm, its id never gets a 202; the answer says so, and the client decides.
+//! A 202 to a request without `Longhaul-Repeat` means that the item was written exactly once, as
+//! long as this process remembers its id and no other request repeated it. If a write may have
+//! succeeded without a confirm, the answer says so, and the client decides. A request with
+//! `Longhaul-Repeat: true` writes such an item again; after its 202 the item may exist twice.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,7 +33,7 @@ use known::{Entry, Known};
 
 /// The header with which a client repeats an item that is in doubt.
 const REPEAT: &str = "longhaul-repeat";
-/// The wait that an answer asks for, in seconds.
+/// The value of the header `Retry-After`, in seconds.
 const RETRY_AFTER: &str = "5";
 /// The time in which the body of a request must arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,12 +42,12 @@ pub struct Settings {
     pub to: Place,
     /// The consumer group whose lag is the backlog of a topic.
     pub group: Option<String>,
-    /// Items in the queue from which on the answer is 429.
+    /// The backlog at which requests are answered with 429; `None` sets no limit.
     pub backlog: Option<u64>,
-    /// Requests at once.
+    /// The largest number of requests that are handled at the same time.
     pub window: usize,
     pub body_bytes: usize,
-    /// Ids that are remembered.
+    /// The number of item ids that are remembered.
     pub remember: usize,
 }
 
@@ -54,16 +56,17 @@ struct Intake {
     settings: Settings,
     known: Known,
     window: Semaphore,
-    /// The backlog as it was counted last; the largest number if that is not known.
+    /// The backlog at the last successful count. It is 0 before the first count, and always 0 if
+    /// `settings.backlog` sets no limit.
     backlog: AtomicU64,
-    /// Items accepted since the count.
+    /// Items that were accepted since the last successful count began.
     accepted: AtomicU64,
 }
 
-/// Answers until `stop` is cancelled, and then finishes the requests that have begun.
+/// Serves requests until `stop` is cancelled, and then finishes the requests that have begun.
 ///
 /// # Errors
-/// Returns an error if the place cannot be written.
+/// Returns an error if the publisher cannot be created or the HTTP server fails.
 pub async fn run(settings: Settings, listener: TcpListener, stop: CancellationToken) -> Result<(), Failure> {
     let publisher = settings.to.publisher()?;
     let intake = Arc::new(Intake {
@@ -138,7 +141,7 @@ impl Intake {
 
     /// Writes the item, unless its id is known.
     async fn write(&self, id: &str, outgoing: Outgoing, digest: [u8; 32], repeats: bool) -> Response {
-        // Two requests with one id follow each other.
+        // Requests with the same id are handled one after the other.
         let _turn = self.known.turn(id).await;
         match self.known.get(id) {
             Some(Entry { digest: its, .. }) if its != digest => {
