@@ -117,10 +117,15 @@ impl Registry {
         lock(&self.attempts).get(token).cloned()
     }
 
-    /// Bytes of log lines that each item may keep now.
+    /// Bytes of log lines that each running item may keep now.
     pub fn log_bytes(&self) -> usize {
-        LOG_BYTES.min(LOGS_BYTES / lock(&self.attempts).len().max(1))
+        log_share(lock(&self.attempts).len())
     }
+}
+
+/// Bytes of log lines that each of so many items may keep.
+pub fn log_share(items: usize) -> usize {
+    LOG_BYTES.min(LOGS_BYTES / items.max(1))
 }
 
 impl Drop for Ticket {
@@ -166,6 +171,11 @@ impl Report {
         post.log.iter().for_each(|line| inner.add(shortened(line)));
         inner.trim(log_bytes);
         Ok(())
+    }
+
+    /// Forgets the oldest log lines beyond this number of bytes.
+    pub fn trim(&self, log_bytes: usize) {
+        self.inner().trim(log_bytes);
     }
 
     /// Takes the checkpoint of an answer. One that is too long is ignored.

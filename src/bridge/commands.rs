@@ -12,6 +12,7 @@ use super::list::name_of;
 use super::work::{Kept, Work};
 use super::{Ended, Pipeline, writes};
 use crate::delivery::{Command, DeliveryId, Effect, Input, ItemId, Mark, Remains, Write, Written};
+use crate::progress::log_share;
 use crate::source;
 
 impl Pipeline {
@@ -112,6 +113,10 @@ impl Pipeline {
                     return;
                 }
                 self.requests.remove(item);
+                if let Some(report) = self.report(*item) {
+                    // Many items may wait with their logs.
+                    report.trim(log_share(self.core.stats().items as usize));
+                }
                 if let Some(last) = ended.last {
                     self.board.answered(
                         *item,

@@ -97,7 +97,7 @@ impl Pipeline {
 
     /// Cuts the running requests. Their items stay with the broker, unsettled.
     pub(super) async fn cut_short(&mut self, source: JoinHandle<Result<(), SourceError>>) -> Report {
-        let cut = self.works.len();
+        let cut = self.unfinished();
         tracing::error!(
             cut,
             "The drain timeout has passed: running requests are cut and their items run again elsewhere; raise drain.timeout"
@@ -111,12 +111,17 @@ impl Pipeline {
         Report { cut }
     }
 
+    /// Items whose work is not done, and is not in another replica's hands.
+    fn unfinished(&self) -> usize {
+        self.core.views().count()
+    }
+
     pub(super) fn source_ended(
         &mut self,
         ended: Result<Result<(), SourceError>, JoinError>,
     ) -> Result<Report, SourceError> {
         match ended {
-            Ok(Ok(())) => Ok(Report { cut: self.works.len() + self.forgone }),
+            Ok(Ok(())) => Ok(Report { cut: self.unfinished() + self.forgone }),
             Ok(Err(error)) => Err(error),
             Err(error) => Err(SourceError {
                 what: format!("the source's task ended: {error}"),

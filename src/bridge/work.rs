@@ -65,11 +65,12 @@ impl Work {
     /// Returns the part that stays without the message, or `None` if no part of it is needed.
     pub fn rest(&self, remains: Remains) -> Option<Rest> {
         let answer = self.answer().filter(|_| remains == Remains::Answer);
-        let is_needed = answer.is_some() || self.fresh_id.get().is_some() || self.report.get().is_some();
+        let checkpoint = self.report.get().and_then(|report| report.reported().checkpoint);
+        let is_needed = answer.is_some() || self.fresh_id.get().is_some() || checkpoint.is_some();
         (is_needed && remains != Remains::Nothing).then(|| Rest {
             fresh_id: self.fresh_id.clone(),
             answer,
-            report: self.report.clone(),
+            report: checkpoint.map(|text| Arc::new(Report::with_checkpoint(text)).into()).unwrap_or_default(),
         })
     }
 
