@@ -31,6 +31,7 @@ pub(super) fn check(config: &Config, features: Features, env: Env<'_>, report: &
     context.rabbitmq_loops(config);
     context.kafka_cycles(&config.pipelines, &root.key("pipelines"));
     context.admin(&config.admin, &root.key("admin"));
+    context.alerts(&config.alerts, &root.key("alerts"));
     if let Some(peers) = &config.peers {
         context.peers(peers, &config.admin, &root.key("peers"));
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::Context;
 use crate::config::path::Path;
-use crate::config::types::{Config, Pipeline};
+use crate::config::types::{Alerts, Config, Pipeline};
 use crate::config::units::Span;
 
 impl Context<'_> {
@@ -28,11 +28,9 @@ impl Context<'_> {
                 "shorten `backoff`, or lengthen `backoff_max`",
             );
         }
-        let seconds = Span::from_secs(1);
-        self.range(&Path::default().key("alerts").key("stalled"), config.alerts.stalled, seconds, Span::MAX);
         if let Some(stalled_after) = pipeline.stalled_after {
             let path = path.key("stalled_after");
-            self.range(&path, stalled_after, seconds, Span::MAX);
+            self.range(&path, stalled_after, Span::from_secs(1), Span::MAX);
             let is_wildcard = config.admin.listen.as_ref().is_some_and(|listen| {
                 listen.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_unspecified())
             });
@@ -64,6 +62,10 @@ impl Context<'_> {
                 "lengthen `drain.timeout`, and the pod's terminationGracePeriodSeconds with it",
             );
         }
+    }
+
+    pub(super) fn alerts(&mut self, alerts: &Alerts, path: &Path) {
+        self.range(&path.key("stalled"), alerts.stalled, Span::from_secs(1), Span::MAX);
     }
 
     pub(super) fn limits(&mut self, pipeline: &Pipeline, path: &Path) {
