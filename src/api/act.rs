@@ -8,7 +8,7 @@ use axum::response::Response;
 use tokio::sync::mpsc;
 
 use super::read::{Selection, unknown};
-use super::{Api, Caller, Failure, ask};
+use super::{Api, Caller, Failure, ask, unless_ended};
 use crate::bridge::Control;
 use crate::view::{Action, Changed, Filter, Matched, Then};
 
@@ -21,6 +21,7 @@ pub(super) async fn on_item(
     let acting = async {
         api.may_change(&caller)?;
         let (action, then) = action_of(&action, &selection)?;
+        selection.has_only(&["pipeline"])?;
         let pipelines = api.of_request(selection.pipeline.as_deref())?;
         let matched = act(&pipelines, &Filter::of_id(&id), action, then, &selection).await?;
         if matched.matched == 0 {
@@ -41,6 +42,7 @@ pub(super) async fn on_items(
     let acting = async {
         api.may_change(&caller)?;
         let (action, then) = action_of(&action, &selection)?;
+        selection.has_only(&["state", "reason", "older", "key"])?;
         let filter = selection.filter()?;
         let pipeline = api.pipeline(&name)?;
         let matched = act(&[pipeline], &filter, action, then, &selection).await?;
@@ -112,7 +114,7 @@ async fn act(
     for pipeline in pipelines {
         let filter = filter.clone();
         let request = |answer| Control::Act { filter, action, then, dry_run, answer };
-        let matched = ask(pipeline, request).await?;
+        let Some(matched) = unless_ended(ask(pipeline, request).await)? else { continue };
         all.matched += matched.matched;
         all.changed += matched.changed;
     }

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::{Stream, StreamExt, select_all};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::{Api, Caller, Failure, ask};
+use super::{Api, Caller, Failure, ask, unless_ended};
 use crate::bridge::Control;
 use crate::view::Change;
 
@@ -28,8 +28,8 @@ pub(super) async fn stream(State(api): State<Arc<Api>>, caller: Caller) -> Respo
         })?;
         let mut all = Vec::new();
         for (_, pipeline) in &api.pipelines {
-            let changes = ask(pipeline, |answer| Control::Watch { answer }).await?;
-            all.push(changes_of(changes).boxed());
+            let changes = unless_ended(ask(pipeline, |answer| Control::Watch { answer }).await)?;
+            all.extend(changes.map(|changes| changes_of(changes).boxed()));
         }
         Ok((select_all(all), permit))
     };

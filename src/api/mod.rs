@@ -141,6 +141,14 @@ impl Api {
     }
 }
 
+/// The answer of a pipeline; `None` from one that has ended, so that the others can be read.
+fn unless_ended<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match answer {
+        Err(Failure { status: StatusCode::SERVICE_UNAVAILABLE, .. }) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
 /// Passes a request to a pipeline and waits for its answer.
 async fn ask<T>(
     pipeline: &mpsc::Sender<Control>,

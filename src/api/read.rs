@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::{Api, Caller, Failure, ask};
+use super::{Api, Caller, Failure, ask, unless_ended};
 use crate::bridge::Control;
 use crate::view::{Filter, Item, ItemList, ItemLog, PipelineList};
 
@@ -34,6 +34,32 @@ pub(super) struct Selection {
 }
 
 impl Selection {
+    /// # Errors
+    /// Returns an error if one of these parameters of an action is given although the action does
+    /// not use it, or if a part of the filter is empty. Either would select more than was meant.
+    pub fn has_only(&self, used: &[&str]) -> Result<(), Failure> {
+        let texts = [
+            ("state", &self.state),
+            ("reason", &self.reason),
+            ("older", &self.older),
+            ("key", &self.key),
+            ("after", &self.after),
+            ("pipeline", &self.pipeline),
+        ];
+        let numbers = [("limit", self.limit.is_some()), ("max_in_flight", self.max_in_flight.is_some())];
+        let given = texts.iter().map(|(name, text)| (*name, text.is_some())).chain(numbers);
+        let unused = given.filter(|(name, is_given)| *is_given && !used.contains(name)).map(|(name, _)| name);
+        let empty = texts.iter().filter(|(_, text)| text.as_deref() == Some("")).map(|(name, _)| *name);
+        match unused.chain(empty).next() {
+            None => Ok(()),
+            Some(name) => Err(Failure {
+                status: StatusCode::BAD_REQUEST,
+                error: format!("the parameter {name} is empty or has no meaning for this action"),
+                help: "leave it out; see docs/api.md for the parameters of each call".to_owned(),
+            }),
+        }
+    }
+
     pub fn filter(&self) -> Result<Filter, Failure> {
         let text = |text: &'_ Option<String>| text.clone();
         let (state, reason) = (text(&self.state), text(&self.reason));
@@ -52,7 +78,7 @@ pub(super) async fn pipelines(State(api): State<Arc<Api>>, caller: Caller) -> Re
         let mut pipelines = Vec::new();
         for (_, pipeline) in &api.pipelines {
             let overview = |answer| Control::Overview { with_history: false, answer };
-            pipelines.push(ask(pipeline, overview).await?);
+            pipelines.extend(unless_ended(ask(pipeline, overview).await)?);
         }
         Ok(PipelineList { pipelines })
     };
@@ -113,8 +139,8 @@ async fn find(api: &Api, id: &str, selection: &Selection, caller: &Caller) -> Re
     api.may_read(caller)?;
     for pipeline in api.of_request(selection.pipeline.as_deref())? {
         let filter = Filter::of_id(id);
-        let list: ItemList =
-            ask(pipeline, |answer| Control::List { filter, most: 1, after: None, answer }).await?;
+        let list = ask(pipeline, |answer| Control::List { filter, most: 1, after: None, answer }).await;
+        let list: ItemList = unless_ended(list)?.unwrap_or_default();
         if let Some(item) = list.items.into_iter().next() {
             return Ok(item);
         }
@@ -132,7 +158,8 @@ pub(super) async fn log(
         api.may_read(&caller)?;
         for pipeline in api.of_request(selection.pipeline.as_deref())? {
             let filter = Filter::of_id(&id);
-            if let Some(log) = ask(pipeline, |answer| Control::Log { filter, answer }).await? {
+            let log = unless_ended(ask(pipeline, |answer| Control::Log { filter, answer }).await)?;
+            if let Some(log) = log.flatten() {
                 return Ok(log);
             }
         }

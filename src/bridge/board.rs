@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::broadcast;
 
-use crate::delivery::{Ended, ItemId, Outcome, Reason, State, Time, Write};
+use crate::delivery::{Ended, ItemId, Outcome, Reason, State, StateKind, Time, Write};
 use crate::progress::Report;
 use crate::telemetry::timestamp;
 use crate::view::{self, Change, ItemState};
@@ -63,6 +63,8 @@ pub(super) struct Totals {
 pub(super) struct Row {
     /// The start of the present state.
     pub since: Time,
+    /// The kind of the present state.
+    kind: Option<StateKind>,
     /// The number of the present or latest attempt.
     pub attempt: u32,
     /// The start of the present attempt.
@@ -115,6 +117,8 @@ pub(super) struct Finished {
     pub at: Time,
     pub last: Option<LastAnswer>,
     pub report: Option<Arc<Report>>,
+    /// Its memory when it ended, in bytes.
+    bytes: usize,
 }
 
 /// One moment of the last hour.
@@ -206,12 +210,19 @@ impl Board {
     ) -> Option<ItemState> {
         let State::Ended(end) = state else {
             let row = self.rows.entry(item).or_default();
-            row.since = now;
+            if row.kind != state.kind() {
+                row.since = now;
+                row.kind = state.kind();
+            }
             if !matches!(state, State::Running) {
                 row.started = None;
             }
             return None;
         };
+        // An item may be dropped at its arrival, before it has a row.
+        if end == Ended::Dropped {
+            self.rows.entry(item).or_default();
+        }
         let row = self.rows.get(&item)?;
         // An item that goes on elsewhere is told as gone when the core forgets it.
         let (state, reason) = row.end(end)?;
@@ -223,7 +234,8 @@ impl Board {
         }
         let Row { attempt, last, kept, .. } = row;
         let name = kept.unwrap_or_else(name);
-        self.remember(Finished { name, state, reason, attempt, at: now, last, report });
+        let finished = Finished { name, state, reason, attempt, at: now, last, report, bytes: 0 };
+        self.remember(Finished { bytes: finished.bytes(), ..finished });
         Some(state)
     }
 
@@ -232,11 +244,11 @@ impl Board {
     }
 
     fn remember(&mut self, finished: Finished) {
-        self.finished_bytes += finished.bytes();
+        self.finished_bytes += finished.bytes;
         self.finished.push_back(finished);
         while self.finished.len() > FINISHED_MAX || self.finished_bytes > FINISHED_BYTES {
             let Some(oldest) = self.finished.pop_front() else { break };
-            self.finished_bytes -= oldest.bytes();
+            self.finished_bytes -= oldest.bytes;
             self.forgotten += 1;
         }
     }

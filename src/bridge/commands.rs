@@ -26,8 +26,8 @@ impl Pipeline {
     fn carry_out(&mut self, command: Command) {
         match command {
             Command::Admit { item, .. } => {
-                if let Some((message, content)) = self.incoming.take() {
-                    self.works.insert(item, Kept::Whole(Arc::new(Work::new(message, content))));
+                if let Some(incoming) = self.incoming.take() {
+                    self.works.insert(item, Kept::Whole(Arc::new(Work::new(incoming))));
                 }
             }
             Command::Adopt { item, delivery } => self.adopt(item, delivery),
@@ -67,10 +67,10 @@ impl Pipeline {
     fn adopt(&mut self, item: ItemId, delivery: DeliveryId) {
         let kept = self.works.remove(&item);
         let kept = match (kept, self.incoming.take()) {
-            (Some(Kept::Rest(rest)), Some((message, content))) => {
-                Some(Kept::Whole(Arc::new(Work::continued(message, content, *rest))))
+            (Some(Kept::Rest(rest)), Some(incoming)) => {
+                Some(Kept::Whole(Arc::new(Work::continued(incoming, *rest))))
             }
-            (None, Some((message, content))) => Some(Kept::Whole(Arc::new(Work::new(message, content)))),
+            (None, Some(incoming)) => Some(Kept::Whole(Arc::new(Work::new(incoming)))),
             (kept, _) => kept,
         };
         if let Some(kept) = kept {
@@ -86,7 +86,8 @@ impl Pipeline {
 
     fn release(&mut self, item: ItemId, remains: Remains) {
         let Some(Kept::Whole(work)) = self.works.get(&item) else { return };
-        if remains != Remains::Nothing {
+        // An item that ends without a delivery is told as ended after this.
+        if self.board.row(item).is_some() {
             self.board.keep_name(item, name_of(work, &self.shared));
         }
         match work.rest(remains) {

@@ -27,7 +27,7 @@ impl Pipeline {
             "Draining: nothing new starts, running requests finish"
         );
         self.status.draining();
-        self.deadline = Some(Instant::now() + self.drain_timeout);
+        self.deadline = (!self.is_drained_by_hand).then(|| Instant::now() + self.drain_timeout);
         // A source that has ended ignores this, and the loop notices its end.
         let _ = self.port.commands.send(Command::StopIntake);
         self.handle(Input::Drain);
@@ -66,6 +66,8 @@ impl Pipeline {
     /// the record of the finished items.
     pub(super) async fn rest(&mut self, drain: &CancellationToken) {
         self.is_at_rest = true;
+        // Other replicas get the answer at once that nothing runs here.
+        self.questions = None;
         self.status.beat();
         tracing::info!("Drained on request: the pipeline stays at rest until the process restarts");
         let mut tick = tokio::time::interval(TICK);

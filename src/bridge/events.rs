@@ -2,8 +2,9 @@
 
 use tokio::time::Instant;
 
+use super::work::Incoming;
 use super::{BATCH, Pipeline};
-use crate::delivery::{Input, Reason};
+use crate::delivery::{Identity, Input, Reason};
 use crate::source::{Delivery, Settled, SourceEvent};
 
 impl Pipeline {
@@ -41,7 +42,9 @@ impl Pipeline {
         let mut delivery = delivery;
         self.shared.seal.check(&mut delivery.outline, &delivery.message);
         delivery.outline.kept_bytes += self.shared.encoder.copied_bytes(&delivery.message);
-        self.incoming = Some((delivery.message, delivery.outline.identity.content()));
+        let identity = &delivery.outline.identity;
+        let is_copy = matches!(identity, Identity::Copy { .. });
+        self.incoming = Some(Incoming { message: delivery.message, content: identity.content(), is_copy });
         self.handle(Input::Received(delivery.outline));
         self.incoming = None;
     }

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-use crate::delivery::{Digest, Dispatcher, Effect, Input, ItemId, NoRoom, Policy, Stats, Time};
-use crate::event::{Encoder, Message};
+use crate::delivery::{Dispatcher, Effect, Input, ItemId, NoRoom, Policy, Stats, Time};
+use crate::event::Encoder;
 use crate::peers::Peers;
 use crate::progress::Registry;
 use crate::publish::copy::Copies;
@@ -48,7 +48,7 @@ pub use answer::{Asker, Question, When};
 use ask::{Asking, PartitionAnswer};
 use board::{Board, LastAnswer};
 pub use seal::SealKey;
-use work::Kept;
+use work::{Incoming, Kept};
 
 /// The number of ended requests, or deliveries, that the loop handles before it checks everything
 /// else. That check costs more than one of them.
@@ -138,7 +138,7 @@ pub struct Pipeline {
     works: HashMap<ItemId, Kept>,
     /// The message of the delivery that the core is handling, until the core decides where it
     /// belongs.
-    incoming: Option<(Arc<Message>, Digest)>,
+    incoming: Option<Incoming>,
     effects: Vec<Effect>,
     /// The open requests. Dropping a handle cuts its request.
     requests: HashMap<ItemId, (u64, AbortOnDropHandle<()>)>,
@@ -333,8 +333,11 @@ impl Pipeline {
                 }
                 Some(answer) = self.partitions_answered.recv() => self.partition_answered(answer),
                 Some(question) = next(&mut self.questions) => self.question(question),
-                Some(control) = next(&mut self.control) => self.control(control),
                 _ = drain.cancelled(), if !self.core.is_draining() => self.begin_drain(),
+                // A drain that a person asked for has no limit until the process has to end.
+                _ = drain.cancelled(), if self.is_drained_by_hand && self.deadline.is_none() => {
+                    self.deadline = Some(Instant::now() + self.drain_timeout);
+                }
                 _ = at(self.deadline) => return Ok(self.cut_short(source).await),
                 _ = at(wake) => self.handle(Input::Timer),
                 _ = tick.tick() => self.tick(),
@@ -343,6 +346,8 @@ impl Pipeline {
                     // The source is ending. Its join handle gives the reason.
                     None => return self.source_ended((&mut source).await),
                 },
+                // Last, so that requests of people delay no item.
+                Some(control) = next(&mut self.control) => self.control(control),
             }
             while self.tasks.try_join_next().is_some() {}
             self.show();

@@ -183,7 +183,9 @@ impl Pipeline {
         let is_measured = |time: &Duration| *time >= WINDOW_MIN;
         let (rate, arrivals) = match self.rates().filter(|(_, _, time)| is_measured(time)) {
             // Other replicas and a service that is slow to scale show in the measured rate.
-            Some((done, growth, _)) => (done.max(f64::EPSILON), (done + growth).max(0.0)),
+            Some((done, growth, _)) if done > 0.0 => (done, (done + growth).max(0.0)),
+            // Items take longer than the window, so none of them ended in it.
+            Some((_, growth, _)) => (capacity, growth.max(0.0)),
             None => (capacity, 0.0),
         };
         let net = rate - arrivals;

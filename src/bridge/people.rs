@@ -6,6 +6,9 @@ use crate::view::{Action, Changed, Filter, Matched, Then};
 
 impl Pipeline {
     pub(super) fn control(&mut self, control: Control) {
+        if control.is_abandoned() {
+            return;
+        }
         // A person who has left needs no answer, so a failed send is ignored below.
         match control {
             Control::Overview { with_history, answer } => {
@@ -119,6 +122,19 @@ impl Pipeline {
             return self.changed(false, format!("nothing changed: the limit was {most} already"));
         }
         self.changed(true, format!("the limit was {before} and is {most} until the process restarts"))
+    }
+}
+
+impl Control {
+    /// Whether nobody waits for the answer to this read any more.
+    fn is_abandoned(&self) -> bool {
+        match self {
+            Control::Overview { answer, .. } => answer.is_closed(),
+            Control::List { answer, .. } => answer.is_closed(),
+            Control::Log { answer, .. } => answer.is_closed(),
+            Control::Watch { answer } => answer.is_closed(),
+            _ => false,
+        }
     }
 }
 

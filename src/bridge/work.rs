@@ -5,8 +5,16 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::Shared;
 use crate::delivery::{Digest, Remains};
 use crate::event::{EncodedEvent, Message, Value, own};
-use crate::progress::Report;
+use crate::progress::{CHECKPOINT_BYTES, Report};
 use crate::sink::Answer;
+
+/// A message that the core is handling.
+pub(super) struct Incoming {
+    pub message: Arc<Message>,
+    pub content: Digest,
+    /// Whether it is a copy with a valid seal.
+    pub is_copy: bool,
+}
 
 /// An item with its message.
 pub(super) struct Work {
@@ -16,6 +24,10 @@ pub(super) struct Work {
     /// The event is made at the first attempt and kept, so that every attempt has the same id
     /// (guarantee G5).
     event: OnceLock<EncodedEvent>,
+    /// The event's id, from the first question for it on.
+    id: OnceLock<String>,
+    /// Whether the message is a copy with a valid seal.
+    is_copy: bool,
     /// The id of an item that arrived without one.
     fresh_id: OnceLock<String>,
     /// The latest answer, if a dead letter or a reply may be made of it.
@@ -46,13 +58,16 @@ pub(super) enum Kept {
 }
 
 impl Work {
-    pub fn new(message: Arc<Message>, content: Digest) -> Self {
-        Work::continued(message, content, Rest::default())
+    pub fn new(incoming: Incoming) -> Self {
+        Work::continued(incoming, Rest::default())
     }
 
     /// Returns the item with the message of its redelivery.
-    pub fn continued(message: Arc<Message>, content: Digest, rest: Rest) -> Self {
+    pub fn continued(incoming: Incoming, rest: Rest) -> Self {
+        let Incoming { message, content, is_copy } = incoming;
         Work {
+            id: OnceLock::new(),
+            is_copy,
             message,
             content,
             event: OnceLock::new(),
@@ -97,8 +112,8 @@ impl Work {
 
     /// The checkpoint in the message of a copy.
     fn checkpoint(&self) -> Option<String> {
-        self.message.own_header(own::COPY)?;
-        self.message.own_header(own::CHECKPOINT)?.as_text().map(str::to_owned)
+        let value = self.message.own_header(own::CHECKPOINT).filter(|_| self.is_copy)?;
+        value.as_text().filter(|text| text.len() <= CHECKPOINT_BYTES).map(str::to_owned)
     }
 
     /// Whether a worker left a checkpoint that the message does not carry.
@@ -119,7 +134,10 @@ impl Work {
     pub fn id(&self, shared: &Shared) -> String {
         match self.event.get() {
             Some(event) => event.id().to_owned(),
-            None => shared.encoder.id(&self.message, &|| self.fresh_id().to_owned()),
+            None => {
+                let id = || shared.encoder.id(&self.message, &|| self.fresh_id().to_owned());
+                self.id.get_or_init(id).clone()
+            }
         }
     }
 

@@ -219,7 +219,7 @@ async fn a_silent_worker_is_given_up<B: Backlog>() {
     let worker = Worker::start(ENDLESS).await;
     let admin = Admin::free();
     let more = format!(
-        "    retry: {{ attempts: 2, backoff: 1ms, backoff_max: 1ms }}\n    stalled_after: 1s\n    dead_letter: {}\n{}",
+        "    retry: {{ attempts: 2, backoff: 1ms, backoff_max: 1ms, unknown_backoff: 1ms }}\n    stalled_after: 1s\n    dead_letter: {}\n{}",
         graveyard.target(),
         admin.config("")
     );
@@ -351,7 +351,15 @@ async fn rabbitmq_rights_and_mistakes() {
         assert!(found == status && body.contains(text), "{path}: {found} {body}");
     }
     let misspelt = "/api/v1/pipelines/test/items/drop?sate=held";
-    assert_eq!(send(post, misspelt, "change-all-of-it").await.0, 400, "it would drop every item");
+    for path in [
+        misspelt,
+        "/api/v1/pipelines/test/items/drop?state=",
+        "/api/v1/pipelines/test/items/drop?state=held&limit=1",
+        "/api/v1/items/id-0/drop?state=held",
+    ] {
+        let (status, body) = send(post.clone(), path, "change-all-of-it").await;
+        assert_eq!(status, 400, "{path} would drop more than was meant: {body}");
+    }
     bridge.stop().await;
     backlog.remove().await;
 }

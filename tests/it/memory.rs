@@ -121,10 +121,12 @@ async fn rabbitmq_random_messages_stay_within_the_bound() {
         .await;
         let admin = free_address();
         let more = format!(
-            "    event: {{ mode: {mode} }}\n    breaker: {{ failures: 0 }}\n    limits: {{ item_bytes: 1MiB, held_bytes: 16MiB }}\n    dead_letter: {}\nadmin: {{ listen: \"{admin}\" }}\n",
+            "    breaker: {{ failures: 0 }}\n    limits: {{ item_bytes: 1MiB, held_bytes: 16MiB }}\n    dead_letter: {}\nadmin: {{ listen: \"{admin}\" }}\n",
             graveyard.target()
         );
-        let bridge = Longhaul::run(&config(&backlog.source(), &worker, 20, &more));
+        let config = config(&backlog.source(), &worker, 20, &more);
+        let config = config.replace("sink: { url", &format!("sink: {{ mode: {mode}, url"));
+        let bridge = Longhaul::run(&config);
         let probes = Probes::start(admin);
         for batch in 0..count.div_ceil(100) {
             let messages = (0..100.min(count - batch * 100)).map(|_| {

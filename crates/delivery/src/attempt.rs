@@ -122,7 +122,8 @@ impl Dispatcher {
                 OnUnknown::Retry => (self.policy.backoff(id, item.attempts).max(retry.unknown_backoff), None),
             },
             Outcome::Failed { retry_after } => (self.policy.backoff(id, item.attempts), retry_after),
-            Outcome::Stalled => (self.policy.backoff(id, item.attempts), None),
+            // The worker may still be running.
+            Outcome::Stalled => (self.policy.backoff(id, item.attempts).max(retry.unknown_backoff), None),
         };
         if item.attempts >= retry.attempts {
             let is_stalled = outcome == Outcome::Stalled;
@@ -164,6 +165,10 @@ impl Dispatcher {
     /// Fails an item whose record holds back its partition. A running item continues. So does an
     /// item that was never tried, because it only waits for a slot.
     pub(super) fn give_up(&mut self, delivery: DeliveryId, reason: Reason, effects: &mut Vec<Effect>) {
+        // A paused item does not run because a person wants that.
+        if self.paused {
+            return;
+        }
         let Some(id) = self.items.of_delivery(delivery) else { return };
         let Some(item) = self.items.get(id) else { return };
         let is_idle = matches!(item.doing(), Some(Doing::Ready | Doing::Waiting { .. }));

@@ -136,6 +136,8 @@ impl Dispatcher {
             Then::Requeue => Next::Retry(self.policy.backoff(id, item.attempts.saturating_add(1))),
             Then::DeadLetter if self.policy.on_failed != OnFailed::DeadLetter => return None,
             Then::DeadLetter => Next::Fail(Reason::Cancelled),
+            // Without a delivery there is nothing to ack, so the item would count as done.
+            Then::Drop if item.delivery().is_none() => return None,
             Then::Drop => Next::Drop,
         };
         Some(Change::Cut(next))

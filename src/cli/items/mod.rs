@@ -63,13 +63,13 @@ pub struct Filter {
     #[arg(long, value_delimiter = ',', value_name = "STATE")]
     state: Vec<ItemState>,
     /// Why the items are held or were dead-lettered, such as `rejected`.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     reason: Option<String>,
     /// In their present state for at least this long, such as `5m`.
     #[arg(long, value_name = "DURATION", value_parser = duration_text)]
     older: Option<String>,
     /// A part of the id, or a pattern with `*` for the whole id.
-    #[arg(long, value_name = "PATTERN")]
+    #[arg(long, value_name = "PATTERN", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     key: Option<String>,
 }
 

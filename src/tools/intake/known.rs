@@ -56,6 +56,14 @@ impl Known {
         }
     }
 
+    /// Forgets an id that was not written.
+    pub fn forget(&self, id: &str) {
+        let mut inner = self.inner();
+        if inner.entries.remove(id).is_some() {
+            inner.order.retain(|other| other != id);
+        }
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

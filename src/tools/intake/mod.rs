@@ -118,13 +118,15 @@ impl Intake {
             Ok(body) => body,
             Err(refused) => return refused,
         };
+        let digest = digest(&parts.headers, &body);
         let item = match message::read(&parts.headers, body, self.settings.to.broker()) {
             Ok(item) => item,
             Err(reason) => return text(StatusCode::BAD_REQUEST, &reason),
         };
-        let digest: [u8; 32] = Sha256::digest(&item.outgoing.body).into();
+        let source = value(&parts.headers, "ce-source").unwrap_or_default();
+        let key = format!("{source}\0{}", item.id);
         let repeats = parts.headers.get(REPEAT).is_some_and(|value| value == "true");
-        self.write(&item.id, item.outgoing, digest, repeats).await
+        self.write(&key, &item.id, item.outgoing, digest, repeats).await
     }
 
     async fn body(&self, body: Body) -> Result<Bytes, Response> {
@@ -139,11 +141,19 @@ impl Intake {
         }
     }
 
-    /// Writes the item, unless its id is known.
-    async fn write(&self, id: &str, outgoing: Outgoing, digest: [u8; 32], repeats: bool) -> Response {
+    /// Writes the item, unless it is known. The source and the id of an event together are its key.
+    async fn write(
+        &self,
+        key: &str,
+        id: &str,
+        outgoing: Outgoing,
+        digest: [u8; 32],
+        repeats: bool,
+    ) -> Response {
         // Requests with the same id are handled one after the other.
-        let _turn = self.known.turn(id).await;
-        match self.known.get(id) {
+        let _turn = self.known.turn(key).await;
+        let before = self.known.get(key);
+        match before {
             Some(Entry { digest: its, .. }) if its != digest => {
                 return text(StatusCode::CONFLICT, "another item has this id");
             }
@@ -151,24 +161,27 @@ impl Intake {
             Some(Entry { is_doubtful: true, .. }) if !repeats => return doubtful(id, StatusCode::CONFLICT),
             _ => {}
         }
+        // A client that leaves ends this request at once, and the item may be written all the same.
+        self.known.set(key, Entry { digest, is_doubtful: true });
         match self.publisher.publish(outgoing).await {
             Ok(()) => {
                 self.accepted.fetch_add(1, Ordering::Relaxed);
-                self.known.set(id, Entry { digest, is_doubtful: false });
+                self.known.set(key, Entry { digest, is_doubtful: false });
                 accepted(id, false)
             }
             Err(error) => {
                 tracing::warn!(id, error = error.what, "Item not accepted");
+                let is_in_doubt = error.kind == PublishErrorKind::Transient && !error.is_unwritten;
+                if !is_in_doubt && before.is_none() {
+                    self.known.forget(key);
+                }
                 match error.kind {
                     PublishErrorKind::TooLarge => text(StatusCode::PAYLOAD_TOO_LARGE, &error.what),
                     PublishErrorKind::Impossible => text(StatusCode::UNPROCESSABLE_ENTITY, &error.what),
                     PublishErrorKind::Transient if error.is_unwritten => {
                         later(StatusCode::SERVICE_UNAVAILABLE, &error.what)
                     }
-                    PublishErrorKind::Transient => {
-                        self.known.set(id, Entry { digest, is_doubtful: true });
-                        doubtful(id, StatusCode::BAD_GATEWAY)
-                    }
+                    PublishErrorKind::Transient => doubtful(id, StatusCode::BAD_GATEWAY),
                 }
             }
         }
@@ -204,6 +217,24 @@ fn later(status: StatusCode, reason: &str) -> Response {
 fn text(status: StatusCode, reason: &str) -> Response {
     let body = serde_json::json!({ "error": reason });
     (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
+}
+
+/// The digest of everything that makes two requests the same item: the body, its type, and the
+/// attributes of the event.
+fn digest(headers: &HeaderMap, body: &[u8]) -> [u8; 32] {
+    let is_part = |name: &str| name.starts_with("ce-") || name == "content-type";
+    let mut parts: Vec<(&str, &[u8])> = headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
+        .filter(|(name, _)| is_part(name))
+        .collect();
+    parts.sort_unstable();
+    let mut digest = Sha256::new();
+    for piece in parts.iter().flat_map(|(name, value)| [name.as_bytes(), *value]).chain([body]) {
+        digest.update((piece.len() as u64).to_be_bytes());
+        digest.update(piece);
+    }
+    digest.finalize().into()
 }
 
 /// The first value of a header as text.

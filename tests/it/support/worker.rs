@@ -146,7 +146,13 @@ async fn work(log: Arc<Mutex<Log>>, request: Request, wait: Work, answers: Answe
     while let Some(chunk) = chunks.next().await {
         bytes.extend(chunk.unwrap());
     }
-    let id = String::from_utf8(parts.headers["ce-id"].as_bytes().to_vec()).unwrap();
+    let id = match parts.headers.get("ce-id") {
+        Some(id) => String::from_utf8(id.as_bytes().to_vec()).unwrap(),
+        // An event in structured mode.
+        None => {
+            serde_json::from_slice::<serde_json::Value>(&bytes).unwrap()["id"].as_str().unwrap().to_owned()
+        }
+    };
     // A dead letter has no such attribute.
     let attempt = parts.headers.get("ce-attempt").map_or(1, |value| value.to_str().unwrap().parse().unwrap());
     let answer = answers(&bytes, attempt);

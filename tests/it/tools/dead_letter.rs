@@ -299,7 +299,7 @@ async fn a_missing_origin_keeps_the_letters() {
     origin.remove().await;
     let ran = run(folder.path(), &["dead-letter", "redrive", "--retry-for", "0s"]).await;
     assert_eq!((ran.code, ran.err.contains("no queue takes")), (69, true), "{ran:?}");
-    assert_eq!(graveyard.left().await, 2);
+    eventually("both letters to be back", async || graveyard.left().await == 2).await;
     let url = queue_url(&other.url, &other.name);
     let ran = run(folder.path(), &["dead-letter", "redrive", "--to", &url]).await;
     assert_eq!((ran.code, other.ready().await, graveyard.left().await), (0, 2, 0), "{ran:?}");
