@@ -58,7 +58,7 @@ async fn nothing_is_acked_while_the_target_is_down<B: Backlog, T: Target>() {
     let worker = Worker::with_verdict(Duration::ZERO, |_| StatusCode::UNPROCESSABLE_ENTITY).await;
     let bridge = Bridge::start(&config(&backlog.source(), &worker, &target.config())).await;
     eventually("all items to be rejected", async || worker.done() == ITEMS).await;
-    // The test shows that nothing happens in this time, so there is no condition to wait for.
+    // The test shows that nothing happens in this time. It has no event to wait for.
     tokio::time::sleep(DOWN).await;
     assert_eq!(bridge.acked(), 0, "acked before the write");
     assert_eq!(target.letters().await, BTreeSet::new());

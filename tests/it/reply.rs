@@ -199,7 +199,7 @@ async fn an_unconfirmed_reply_keeps_its_item<S: Backlog, T: Missing>() {
     let bridge = Bridge::start(&config(&source.source(), &worker, &target.config())).await;
     let failures = || bridge.count("longhaul_write_failures_total", "");
     eventually("a reply that is not confirmed", async || failures() >= 1).await;
-    // The test shows that nothing happens in this time, so there is no condition to wait for.
+    // The test shows that nothing happens in this time. It has no event to wait for.
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!((bridge.acked(), worker.log().started.len()), (0, 1));
 

@@ -57,7 +57,7 @@ struct Lane {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
     Open,
-    /// There is no room since this time; nothing is polled.
+    /// The time at which the room ran out. Nothing is polled until there is room again.
     Full(Instant),
     /// There was no room for longer than the grace; polling continues, with the full lanes paused.
     Paused,

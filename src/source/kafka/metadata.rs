@@ -173,8 +173,8 @@ fn write(log: Log, snapshot: &Snapshot) -> String {
     text
 }
 
-/// Reads the metadata of a committed offset. Without metadata there is no map, which is not an
-/// error.
+/// Reads the metadata of a committed offset. An offset that was committed without metadata has no
+/// map, and that is not an error.
 ///
 /// # Errors
 /// The text is not a map for exactly this offset; [`Refused`] gives the reason.

@@ -131,8 +131,8 @@ fn decode_bitmap(bytes: &[u8], base: i64) -> Vec<i64> {
         .collect()
 }
 
-/// For each word that is not empty: a byte with the number of empty words before it and the kind of
-/// the word, then the rest of that number, then the word.
+/// Writes each word that is not empty. A byte in front of the word has its kind and the number of
+/// empty words before it. The rest of that number follows the byte if it does not fit there.
 fn encode_words(base: i64, offsets: &[i64]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut expected = word(base);

@@ -10,7 +10,7 @@ struct World {
     now: i64,
     scaler: Scaler,
     activity: Activity,
-    /// For each replica, when it is ready and when it is free again.
+    /// The times at which each replica becomes ready and becomes free again.
     replicas: Vec<(i64, i64)>,
     queued: usize,
     running: usize,
