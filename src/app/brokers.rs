@@ -1,12 +1,15 @@
 //! Makes sources and publishers from the configuration.
 
+#[cfg(feature = "kafka")]
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::AnySource;
 use super::error::BuildError;
-use crate::config::{self, Secret};
+use crate::config;
+#[cfg(feature = "kafka")]
+use crate::config::Secret;
 use crate::connect;
 #[cfg(feature = "kafka")]
 use crate::connect::kafka::Cluster;
@@ -101,21 +104,18 @@ pub(super) fn publisher(
 ) -> Result<Arc<dyn Publisher>, BuildError> {
     let name = &pipeline.name;
     if let Some(target) = rabbitmq {
-        let of_source = pipeline.source.rabbitmq.as_ref();
-        let url = target.url.as_ref().or(of_source.map(|source| &source.url));
-        let Some(url) = url else {
+        let Some((url, tls)) = target.broker(pipeline.source.rabbitmq.as_ref()) else {
             return Err(BuildError::config(
                 name,
                 "the RabbitMQ target has no url",
                 "write `url` there: the source is not RabbitMQ",
             ));
         };
-        let tls = match (&target.url, of_source) {
-            (None, Some(source)) => source.tls.clone(),
-            _ => target.tls.clone(),
+        let connection = connect::rabbitmq::Settings {
+            url: connect::rabbitmq::address(url),
+            tls: tls.clone(),
+            name: format!("longhaul {name} (publish)"),
         };
-        let name = format!("longhaul {name} (publish)");
-        let connection = connect::rabbitmq::Settings { url: connect::rabbitmq::address(url), tls, name };
         return Ok(Arc::new(publish::rabbitmq::Publisher::new(connection, target)));
     }
     let Some(target) = kafka else {
@@ -142,13 +142,8 @@ fn kafka_publisher(
     target: &config::KafkaTarget,
 ) -> Result<Arc<dyn Publisher>, BuildError> {
     let name = &pipeline.name;
-    let of_source = pipeline.source.kafka.as_ref().filter(|_| target.bootstrap_servers.is_empty());
-    let servers = of_source.map_or(&target.bootstrap_servers, |source| &source.bootstrap_servers);
-    // The same cluster needs the same credentials, unless the target sets others.
-    let mut all = of_source.map(|source| source.options.clone()).unwrap_or_default();
-    all.retain(|option, _| ["security.", "sasl.", "ssl."].iter().any(|prefix| option.starts_with(prefix)));
-    all.extend(target.options.clone());
-    let cluster = cluster(name, servers, &all)?;
+    let source = pipeline.source.kafka.as_ref();
+    let cluster = cluster(name, target.servers(source), &target.all_options(source))?;
     let publisher = publish::kafka::Publisher::new(&cluster, &target.topic)
         .map_err(|error| BuildError::config(name, error, "correct the target's `options`"))?;
     Ok(Arc::new(publisher))

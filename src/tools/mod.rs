@@ -5,6 +5,7 @@
 pub mod bundle;
 pub mod dead_letter;
 pub mod doctor;
+mod draft;
 pub mod enqueue;
 mod failure;
 pub mod intake;

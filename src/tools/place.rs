@@ -7,7 +7,9 @@ use percent_encoding::percent_decode_str;
 
 use super::Failure;
 use crate::config::{self, Secret, Tls};
-use crate::connect::{self, rabbitmq};
+#[cfg(feature = "kafka")]
+use crate::connect::kafka::Cluster;
+use crate::connect::rabbitmq;
 use crate::publish::{self, Publisher};
 
 #[cfg(not(feature = "kafka"))]
@@ -142,18 +144,12 @@ impl Place {
         kafka: Option<&config::KafkaTarget>,
     ) -> Result<Place, Failure> {
         if let Some(target) = rabbitmq {
-            let of_source = pipeline.source.rabbitmq.as_ref();
-            let url = target.url.as_ref().or(of_source.map(|source| &source.url));
-            let Some(url) = url else {
+            let Some((url, tls)) = target.broker(pipeline.source.rabbitmq.as_ref()) else {
                 return Err(Failure::config("the RabbitMQ target has no url", "write `url` there"));
-            };
-            let tls = match (&target.url, of_source) {
-                (None, Some(source)) => source.tls.clone(),
-                _ => target.tls.clone(),
             };
             return Ok(Place::Rabbitmq(Rabbitmq {
                 url: url.clone(),
-                tls,
+                tls: tls.clone(),
                 queue: target.queue.clone(),
                 exchange: target.exchange.clone(),
                 routing_key: target.routing_key.clone(),
@@ -162,15 +158,12 @@ impl Place {
         let Some(target) = kafka else {
             return Err(Failure::config("the target names no broker", "write `rabbitmq` or `kafka` there"));
         };
-        let of_source = pipeline.source.kafka.as_ref().filter(|_| target.bootstrap_servers.is_empty());
-        let servers = of_source.map_or(&target.bootstrap_servers, |source| &source.bootstrap_servers);
-        let mut options = of_source.map(|source| source.options.clone()).unwrap_or_default();
-        // These options are part of the address; the others are about the source alone.
-        let is_shared =
-            |name: &str| ["security.", "sasl.", "ssl."].iter().any(|prefix| name.starts_with(prefix));
-        options.retain(|name, _| is_shared(name));
-        options.extend(target.options.clone());
-        Ok(Place::Kafka(Kafka { servers: servers.clone(), options, topic: Some(target.topic.clone()) }))
+        let source = pipeline.source.kafka.as_ref();
+        Ok(Place::Kafka(Kafka {
+            servers: target.servers(source).to_vec(),
+            options: target.all_options(source),
+            topic: Some(target.topic.clone()),
+        }))
     }
 
     /// A publisher of confirmed writes to the place.
@@ -292,8 +285,8 @@ impl Kafka {
     /// # Errors
     /// Returns an error if a secret in an option cannot be read.
     #[cfg(feature = "kafka")]
-    pub fn cluster(&self) -> Result<connect::kafka::Cluster, Failure> {
-        connect::kafka::Cluster::of(&self.servers, &self.options)
+    pub fn cluster(&self) -> Result<Cluster, Failure> {
+        Cluster::of(&self.servers, &self.options)
             .map_err(|error| Failure::config(error, "set the variable, or make the file readable"))
     }
 

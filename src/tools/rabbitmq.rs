@@ -1,7 +1,6 @@
 //! Queues as the commands see them: whether they exist, how to create them, and how to read their
 //! messages one by one.
 
-use bytes::Bytes;
 use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -9,7 +8,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use super::Failure;
 use super::place::{Place, Rabbitmq};
 use crate::connect::rabbitmq::{Connection, Error, answer, table};
-use crate::event::{Message, Origin, RabbitmqOrigin};
+use crate::event::Message;
 
 /// AMQP's code for an object that does not exist.
 const NOT_FOUND: u16 = 404;
@@ -112,19 +111,9 @@ impl Reader {
         let getting = self.channel.basic_get(name, BasicGetOptions { no_ack: false });
         let got = answer("basic.get", getting).await.map_err(|error| self.failed(&error))?;
         let Some(got) = got else { return Ok(None) };
-        let delivery = got.delivery;
-        let headers = delivery.properties.headers().as_ref().map(table::headers).unwrap_or_default();
-        let message = Message {
-            body: Bytes::from(delivery.data),
-            headers,
-            origin: Origin::Rabbitmq(RabbitmqOrigin {
-                queue: self.queue.clone(),
-                exchange: delivery.exchange.into(),
-                routing_key: delivery.routing_key.into(),
-                properties: table::properties(&delivery.properties),
-            }),
-        };
-        Ok(Some(Taken { tag: delivery.delivery_tag, message, redelivered: delivery.redelivered }))
+        let (tag, redelivered) = (got.delivery.delivery_tag, got.delivery.redelivered);
+        let message = table::message(&self.queue, got.delivery);
+        Ok(Some(Taken { tag, message, redelivered }))
     }
 
     /// Removes a message from the queue. The next [`next`](Self::next) or [`leave`](Self::leave)

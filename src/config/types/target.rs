@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Tls;
+use super::{KafkaSource, RabbitmqSource, Tls};
 use crate::config::schema::{one_broker, one_destination, one_target};
 use crate::config::secret::{OptionValue, Secret};
 use crate::config::units::Span;
@@ -97,6 +97,40 @@ pub struct Reply {
     /// publishes it too.
     #[serde(default)]
     pub wrap: bool,
+}
+
+impl RabbitmqTarget {
+    /// Returns the address of the target's broker, and its certificates. A target without `url` is
+    /// in the broker of the pipeline's source. Returns `None` if the source is not RabbitMQ then.
+    pub fn broker<'a>(&'a self, source: Option<&'a RabbitmqSource>) -> Option<(&'a Secret, &'a Tls)> {
+        match &self.url {
+            Some(url) => Some((url, &self.tls)),
+            None => source.map(|source| (&source.url, &source.tls)),
+        }
+    }
+}
+
+impl KafkaTarget {
+    /// Returns the servers of the target's cluster. A target without servers is in the cluster of
+    /// the pipeline's source.
+    pub fn servers<'a>(&'a self, source: Option<&'a KafkaSource>) -> &'a [String] {
+        self.cluster_of(source).map_or(&self.bootstrap_servers, |source| &source.bootstrap_servers)
+    }
+
+    /// Returns the librdkafka options for the target. The source's cluster needs the source's
+    /// credentials, unless the target sets others. Its other options concern the source alone.
+    pub fn all_options(&self, source: Option<&KafkaSource>) -> BTreeMap<String, Secret> {
+        let is_of_cluster =
+            |name: &str| ["security.", "sasl.", "ssl."].iter().any(|prefix| name.starts_with(prefix));
+        let mut all = self.cluster_of(source).map(|source| source.options.clone()).unwrap_or_default();
+        all.retain(|name, _| is_of_cluster(name));
+        all.extend(self.options.clone());
+        all
+    }
+
+    fn cluster_of<'a>(&self, source: Option<&'a KafkaSource>) -> Option<&'a KafkaSource> {
+        source.filter(|_| self.bootstrap_servers.is_empty())
+    }
 }
 
 fn http_timeout() -> Span {

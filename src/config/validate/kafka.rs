@@ -69,15 +69,10 @@ impl Context<'_> {
         }
         self.topic_name(&target.topic, &path.key("topic"));
         self.options(&target.options, options::PRODUCER, &path.key("options"));
-        // A target without servers of its own uses the source's cluster and credentials.
-        let mut all = match &source.kafka {
-            Some(source) if target.bootstrap_servers.is_empty() => source.options.clone(),
-            _ => BTreeMap::new(),
-        };
-        all.extend(target.options.clone());
+        let all = target.all_options(source.kafka.as_ref());
         self.security(&target.options, &all, &path.key("options"));
         if let Some(kafka) = &source.kafka
-            && reads(kafka, target, kafka)
+            && reads(kafka, target, Some(kafka))
         {
             let reason = format!(
                 "the source of this pipeline reads `{}` too, so each item would come again",
@@ -209,13 +204,7 @@ impl Context<'_> {
         let feeds = |from: usize, to: usize| -> Option<&'static str> {
             let source = pipelines[to].source.kafka.as_ref()?;
             targets(&pipelines[from])
-                .find(|(_, target)| {
-                    let own = pipelines[from].source.kafka.as_ref();
-                    own.map_or_else(
-                        || same_cluster(source, &target.bootstrap_servers) && matches(source, &target.topic),
-                        |own| reads(source, target, own),
-                    )
-                })
+                .find(|(_, target)| reads(source, target, pipelines[from].source.kafka.as_ref()))
                 .map(|(key, _)| key)
         };
         for start in 0..pipelines.len() {
@@ -250,11 +239,9 @@ fn targets(pipeline: &Pipeline) -> impl Iterator<Item = (&'static str, &KafkaTar
     dead_letter.map(|target| ("dead_letter", target)).into_iter().chain(reply.map(|target| ("reply", target)))
 }
 
-/// Whether a source reads a target's topic. A target without servers is in the cluster of `own`.
-fn reads(source: &KafkaSource, target: &KafkaTarget, own: &KafkaSource) -> bool {
-    let servers =
-        if target.bootstrap_servers.is_empty() { &own.bootstrap_servers } else { &target.bootstrap_servers };
-    same_cluster(source, servers) && matches(source, &target.topic)
+/// Whether a source reads the topic of a target. `own` is the source of the target's pipeline.
+fn reads(source: &KafkaSource, target: &KafkaTarget, own: Option<&KafkaSource>) -> bool {
+    same_cluster(source, target.servers(own)) && matches(source, &target.topic)
 }
 
 /// Whether two lists share a server. A list often names only some brokers of a cluster, so one
@@ -313,6 +300,7 @@ fn differs(pattern: &str) -> Option<&'static str> {
 }
 
 /// The reason why librdkafka refuses an option.
+#[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "nothing is refused without librdkafka"))]
 enum Refusal {
     Unknown,
     Value,

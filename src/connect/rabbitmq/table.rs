@@ -1,9 +1,10 @@
 //! Converts AMQP field tables and properties to and from types that are independent of the broker.
 
+use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, ByteArray, DecimalValue, FieldArray, FieldTable, ShortString};
 
-use crate::event::{Exact, Properties, Value};
+use crate::event::{Exact, Message, Origin, Properties, RabbitmqOrigin, Value};
 
 /// A name or property that AMQP cannot hold.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -119,6 +120,20 @@ pub fn properties(from: &BasicProperties) -> Properties {
         user_id: text(from.user_id()),
         app_id: text(from.app_id()),
         cluster_id: text(from.cluster_id()),
+    }
+}
+
+/// Makes the message of a delivery from this queue.
+pub fn message(queue: &str, from: lapin::message::Delivery) -> Message {
+    Message {
+        body: Bytes::from(from.data),
+        headers: from.properties.headers().as_ref().map(headers).unwrap_or_default(),
+        origin: Origin::Rabbitmq(RabbitmqOrigin {
+            queue: queue.to_owned(),
+            exchange: from.exchange.into(),
+            routing_key: from.routing_key.into(),
+            properties: properties(&from.properties),
+        }),
     }
 }
 

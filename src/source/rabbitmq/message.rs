@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::limit::Limit;
 use crate::connect::rabbitmq::{Connection, readable, table};
 use crate::delivery::{self, DeliveryId, Epoch, Identity, Mark, Outline};
-use crate::event::{Exact, Message, Origin, Properties, RabbitmqOrigin, Value, own};
+use crate::event::{Exact, Message, Origin, Properties, Value, own};
 use crate::source::Delivery;
 
 /// Reads the deliveries of one session.
@@ -35,31 +34,22 @@ impl Reader {
 
     /// Converts a delivery. The session sets `shared`, because it knows the other consumers.
     pub(super) fn delivery(&self, from: lapin::message::Delivery) -> Delivery {
-        let headers = from.properties.headers().as_ref().map(table::headers).unwrap_or_default();
-        let message = Message {
-            body: Bytes::from(from.data),
-            headers,
-            origin: Origin::Rabbitmq(RabbitmqOrigin {
-                queue: self.queue.clone(),
-                exchange: from.exchange.into(),
-                routing_key: from.routing_key.into(),
-                properties: table::properties(&from.properties),
-            }),
-        };
+        let (tag, redelivered) = (from.delivery_tag, from.redelivered);
+        let message = table::message(&self.queue, from);
         let identity = self.identity(&message);
         if let Some(places) = message.header(readable::UNREADABLE) {
             let (id, places) = (identity.to_string(), places.as_text().unwrap_or_default());
             tracing::warn!(
                 queue = self.queue,
                 item = id,
-                tag = from.delivery_tag,
+                tag,
                 places,
                 "Message has parts that are not UTF-8 or are nested too deep; their bytes are encoded"
             );
         }
         let outline = Outline {
-            id: DeliveryId { epoch: self.epoch, tag: from.delivery_tag },
-            redelivered: from.redelivered,
+            id: DeliveryId { epoch: self.epoch, tag },
+            redelivered,
             attempts_before: attempts_before(&message),
             body_bytes: message.body.len() as u64,
             kept_bytes: message.kept_bytes() as u64,
@@ -67,7 +57,7 @@ impl Reader {
             near_limit: self.limit.is_near(returns(&message)),
             // Another replica may have had this item before, or may have the original of a copy.
             // The bridge knows whether there are replicas to ask.
-            ask_peers: from.redelivered || identity.is_unique(),
+            ask_peers: redelivered || identity.is_unique(),
             shared: false,
             undecodable: false,
             identity,

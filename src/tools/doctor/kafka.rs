@@ -8,7 +8,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::metadata::Metadata;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::{Findings, Options, shown};
+use super::{Findings, Options, millis, shown};
 use crate::config::{KafkaSource, Order, Pipeline};
 use crate::connect;
 use crate::tools::kafka::{ANSWER, Client, Logging, client, failure, metadata};
@@ -149,10 +149,6 @@ fn replicas(what: &str, topic: &str, all: &Metadata, findings: &mut Findings<'_>
 
 fn number(configs: &Configs, name: &str) -> Option<i64> {
     configs.get(name)?.parse().ok()
-}
-
-fn millis(number: i64) -> Duration {
-    Duration::from_millis(u64::try_from(number).unwrap_or(0))
 }
 
 fn topic_configs(

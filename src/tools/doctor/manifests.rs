@@ -47,24 +47,21 @@ pub struct Defaults {
     pub idle: Option<u64>,
 }
 
-/// # Errors
-/// Returns an error if a file cannot be read, or is not YAML.
-pub fn read(files: &[PathBuf]) -> Result<Manifests, Failure> {
-    let mut manifests = Manifests { are_given: !files.is_empty(), ..Manifests::default() };
-    for file in files {
-        let text = std::fs::read_to_string(file).map_err(|error| {
-            Failure::usage(format!("{} cannot be read: {error}", file.display()), "name a manifest with -f")
-        })?;
-        manifests.add(file, &text)?;
-    }
-    Ok(manifests)
-}
-
 impl Manifests {
     /// # Errors
-    /// As [`read`].
+    /// Returns an error if a file cannot be read, or is not YAML.
     pub fn read(files: &[PathBuf]) -> Result<Self, Failure> {
-        read(files)
+        let mut manifests = Manifests { are_given: !files.is_empty(), ..Manifests::default() };
+        for file in files {
+            let text = std::fs::read_to_string(file).map_err(|error| {
+                Failure::usage(
+                    format!("{} cannot be read: {error}", file.display()),
+                    "name a manifest with -f",
+                )
+            })?;
+            manifests.add(file, &text)?;
+        }
+        Ok(manifests)
     }
 
     fn add(&mut self, file: &Path, text: &str) -> Result<(), Failure> {
@@ -177,7 +174,7 @@ mod tests {
     fn the_manifests_of_the_repository() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let files = ["deploy/base/worker.yaml", "deploy/base/bridge.yaml"].map(|file| root.join(file));
-        let found = read(&files).unwrap();
+        let found = Manifests::read(&files).unwrap();
         assert_eq!(found.services.len(), 1, "{found:?}");
         assert_eq!(found.services[0].concurrency, Some(1));
         let bridge = found.deployments.iter().find(|deployment| deployment.is_bridge).unwrap();

@@ -246,6 +246,11 @@ fn delivery_limit(source: &RabbitmqSource) -> u32 {
     source.delivery_limit.or(declared).unwrap_or(20)
 }
 
+/// A broker's number of milliseconds. A negative number counts as zero.
+fn millis(number: i64) -> Duration {
+    Duration::from_millis(u64::try_from(number).unwrap_or(0))
+}
+
 fn shown(duration: Duration) -> String {
     longhaul_places::Span::from_secs(duration.as_secs()).to_string()
 }

@@ -1,8 +1,9 @@
 //! The message of an entry: plain, or a CloudEvent in binary mode.
 
 use super::input::Raw;
-use crate::event::{Properties, Value, own};
+use crate::event::Value;
 use crate::publish::{Broker, Outgoing};
+use crate::tools::draft::Draft;
 
 /// The form of the messages.
 #[derive(Clone, Debug, Default)]
@@ -19,36 +20,22 @@ impl Form {
     /// RabbitMQ has a property for the id. Kafka has none, so that a plain record has the header
     /// that the bridge takes for the id of the event.
     pub fn outgoing(&self, raw: &Raw, id: &str, key: Option<String>, broker: Broker) -> Outgoing {
-        let content_type = self.content_type.clone().unwrap_or_else(|| guess(raw).to_owned());
         let text = |text: &str| Value::Text(text.to_owned());
-        let mut headers: Vec<(String, Value)> =
-            self.headers.iter().map(|(name, value)| (name.clone(), text(value))).collect();
-        if let Some((kind, source)) = &self.event {
-            let prefix = match broker {
-                Broker::Rabbitmq => "cloudEvents:",
-                Broker::Kafka => "ce_",
-            };
-            let attributes = [("specversion", "1.0"), ("id", id), ("type", kind), ("source", source)];
-            headers.extend(attributes.map(|(name, value)| (format!("{prefix}{name}"), text(value))));
-        }
-        match broker {
-            Broker::Rabbitmq => {
-                let properties = Properties {
-                    content_type: Some(content_type),
-                    message_id: Some(id.to_owned()),
-                    ..Properties::default()
-                };
-                Outgoing { body: raw.body.clone(), headers, properties, ..Outgoing::default() }
-            }
-            Broker::Kafka => {
-                headers.push(("content-type".to_owned(), Value::Text(content_type)));
-                if self.event.is_none() {
-                    headers.push((own::ID.to_owned(), text(id)));
-                }
-                let key = key.unwrap_or_else(|| id.to_owned());
-                Outgoing { body: raw.body.clone(), headers, key: Some(key.into()), ..Outgoing::default() }
-            }
-        }
+        let attributes = self
+            .event
+            .as_ref()
+            .map(|(kind, source)| [("specversion", "1.0"), ("id", id), ("type", kind), ("source", source)]);
+        let attributes = attributes.into_iter().flatten();
+        let draft = Draft {
+            body: raw.body.clone(),
+            id: id.to_owned(),
+            content_type: self.content_type.clone().unwrap_or_else(|| guess(raw).to_owned()),
+            headers: self.headers.iter().map(|(name, value)| (name.clone(), text(value))).collect(),
+            attributes: attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            is_event: self.event.is_some(),
+            key: key.unwrap_or_else(|| id.to_owned()),
+        };
+        draft.outgoing(broker)
     }
 }
 

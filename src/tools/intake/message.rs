@@ -5,8 +5,9 @@ use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 
 use super::value;
-use crate::event::{Properties, Value, own};
+use crate::event::{Value, own};
 use crate::publish::{Broker, Outgoing};
+use crate::tools::draft::Draft;
 
 /// The longest id, in bytes. AMQP's property `message_id` holds no more.
 const ID_MAX: usize = 255;
@@ -46,47 +47,19 @@ pub fn read(headers: &HeaderMap, body: Bytes, broker: Broker) -> Result<Item, St
     if id.is_empty() || id.len() > ID_MAX || id.chars().any(char::is_control) {
         return Err(format!("the id is empty, longer than {ID_MAX} bytes, or has a control character"));
     }
-    let outgoing = outgoing(&id, content_type, attributes, is_structured, headers, body, broker);
-    Ok(Item { id, outgoing })
-}
-
-fn outgoing(
-    id: &str,
-    content_type: String,
-    attributes: Vec<(String, String)>,
-    is_structured: bool,
-    headers: &HeaderMap,
-    body: Bytes,
-    broker: Broker,
-) -> Outgoing {
-    let is_event = is_structured || !attributes.is_empty();
-    let prefix = match broker {
-        Broker::Rabbitmq => "cloudEvents:",
-        Broker::Kafka => "ce_",
+    let trace = ["traceparent", "tracestate"].into_iter();
+    let trace =
+        trace.filter_map(|name| Some((name.to_owned(), Value::Text(value(headers, name)?.to_owned()))));
+    let draft = Draft {
+        body,
+        id: id.clone(),
+        content_type,
+        headers: trace.collect(),
+        is_event: is_structured || !attributes.is_empty(),
+        attributes,
+        key: value(headers, "ce-partitionkey").unwrap_or(&id).to_owned(),
     };
-    let mut all: Vec<(String, Value)> =
-        attributes.into_iter().map(|(name, text)| (format!("{prefix}{name}"), Value::Text(text))).collect();
-    for name in ["traceparent", "tracestate"] {
-        all.extend(value(headers, name).map(|text| (name.to_owned(), Value::Text(text.to_owned()))));
-    }
-    match broker {
-        Broker::Rabbitmq => {
-            let properties = Properties {
-                content_type: Some(content_type),
-                message_id: Some(id.to_owned()),
-                ..Properties::default()
-            };
-            Outgoing { body, headers: all, properties, ..Outgoing::default() }
-        }
-        Broker::Kafka => {
-            all.push(("content-type".to_owned(), Value::Text(content_type)));
-            if !is_event {
-                all.push((own::ID.to_owned(), Value::Text(id.to_owned())));
-            }
-            let key = value(headers, "ce-partitionkey").unwrap_or(id).to_owned();
-            Outgoing { body, headers: all, key: Some(key.into()), ..Outgoing::default() }
-        }
-    }
+    Ok(Item { id, outgoing: draft.outgoing(broker) })
 }
 
 fn structured_id(content_type: &str, body: &Bytes) -> Result<String, String> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::http::Known;
-use super::super::{Findings, delivery_limit, longest, shown};
+use super::super::{Findings, delivery_limit, longest, millis, shown};
 use super::arguments::Properties;
 use crate::config::{Declare, Pipeline, QueueKind, RabbitmqSource};
 use crate::connect::rabbitmq::Server;
@@ -122,9 +122,9 @@ fn ack_timeout(
         format!("set `consumer_timeout = {wanted}` in rabbitmq.conf, and restart the node")
     };
     match found.number("x-consumer-timeout") {
-        Some(millis) if u128::try_from(millis).is_ok_and(|millis| millis >= wanted) => {}
-        Some(millis) => {
-            let timeout = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+        Some(timeout) if u128::try_from(timeout).is_ok_and(|timeout| timeout >= wanted) => {}
+        Some(timeout) => {
+            let timeout = millis(timeout);
             findings.error(
                 "ack-timeout",
                 format!("the queue {queue} has an ack timeout of {}, and sink.timeout is {}", shown(timeout), shown(longest)),
@@ -155,8 +155,7 @@ fn ack_timeout(
 
 fn lifetime(queue: &str, found: &Properties, findings: &mut Findings<'_>) {
     let has_place = found.has("x-dead-letter-exchange");
-    if let Some(ttl) = found.number("x-message-ttl") {
-        let ttl = shown(Duration::from_millis(u64::try_from(ttl).unwrap_or(0)));
+    if let Some(ttl) = time(found, "x-message-ttl") {
         let consequence = if has_place {
             "items that wait longer leave for the dead-letter exchange without a run"
         } else {
@@ -169,8 +168,7 @@ fn lifetime(queue: &str, found: &Properties, findings: &mut Findings<'_>) {
             format!("remove message-ttl from the policy or the arguments of {queue}"),
         );
     }
-    if let Some(expires) = found.number("x-expires") {
-        let expires = shown(Duration::from_millis(u64::try_from(expires).unwrap_or(0)));
+    if let Some(expires) = time(found, "x-expires") {
         findings.error(
             "expires",
             format!("the queue {queue} deletes itself after {expires} without a consumer"),
@@ -237,8 +235,7 @@ pub(super) fn target_queue(key: &str, queue: &str, found: &Properties, findings:
     if found.text("x-queue-type") == Some("stream") {
         return;
     }
-    if let Some(ttl) = found.number("x-message-ttl") {
-        let ttl = shown(Duration::from_millis(u64::try_from(ttl).unwrap_or(0)));
+    if let Some(ttl) = time(found, "x-message-ttl") {
         findings.warn(
             "message-ttl",
             format!("{key}: messages of the queue {queue} live for {ttl}"),
@@ -246,8 +243,7 @@ pub(super) fn target_queue(key: &str, queue: &str, found: &Properties, findings:
             format!("remove message-ttl from the policy or the arguments of {queue}"),
         );
     }
-    if let Some(expires) = found.number("x-expires") {
-        let expires = shown(Duration::from_millis(u64::try_from(expires).unwrap_or(0)));
+    if let Some(expires) = time(found, "x-expires") {
         findings.error(
             "expires",
             format!("{key}: the queue {queue} deletes itself after {expires} without a consumer"),
@@ -317,4 +313,9 @@ pub(super) fn facts(pipeline: &Pipeline, queue: &str, known: &Known, findings: &
             "start its node",
         );
     }
+}
+
+/// Returns a property that is a number of milliseconds, for people.
+fn time(found: &Properties, name: &str) -> Option<String> {
+    found.number(name).map(|number| shown(millis(number)))
 }
