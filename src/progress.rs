@@ -185,6 +185,16 @@ impl Report {
         }
     }
 
+    /// The latest checkpoint.
+    pub fn checkpoint(&self) -> Option<String> {
+        self.inner().state.checkpoint.clone()
+    }
+
+    /// The pod of the present attempt, if its worker reported it.
+    pub fn pod(&self) -> Option<String> {
+        self.inner().state.pod.clone()
+    }
+
     pub fn reported(&self) -> Reported {
         self.inner().state.clone()
     }

@@ -5,12 +5,19 @@ use std::sync::Arc;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use tokio::sync::mpsc;
 
 use super::read::{Selection, unknown};
 use super::{Api, Caller, Failure, ask, unless_ended};
 use crate::bridge::Control;
 use crate::view::{Action, Changed, Filter, Matched, Then};
+
+/// The items that an action is about.
+enum Scope {
+    /// The item or items of this id.
+    Item(String),
+    /// The items of this pipeline that the query selects.
+    Pipeline(String),
+}
 
 pub(super) async fn on_item(
     State(api): State<Arc<Api>>,
@@ -18,19 +25,8 @@ pub(super) async fn on_item(
     Query(selection): Query<Selection>,
     caller: Caller,
 ) -> Response {
-    let acting = async {
-        api.may_change(&caller)?;
-        let (action, then) = action_of(&action, &selection)?;
-        selection.has_only(&["pipeline"])?;
-        let pipelines = api.of_request(selection.pipeline.as_deref())?;
-        let matched = act(&pipelines, &Filter::of_id(&id), action, then, &selection).await?;
-        if matched.matched == 0 {
-            return Err(unknown(&id));
-        }
-        audit(&caller, action, &format!("item {id}"), matched);
-        Ok((action, matched))
-    };
-    answer(&caller, acting.await)
+    let acted = act(&api, &caller, &action, &Scope::Item(id), &selection).await;
+    answer(&caller, &action, acted)
 }
 
 pub(super) async fn on_items(
@@ -39,17 +35,8 @@ pub(super) async fn on_items(
     Query(selection): Query<Selection>,
     caller: Caller,
 ) -> Response {
-    let acting = async {
-        api.may_change(&caller)?;
-        let (action, then) = action_of(&action, &selection)?;
-        selection.has_only(&["state", "reason", "older", "key"])?;
-        let filter = selection.filter()?;
-        let pipeline = api.pipeline(&name)?;
-        let matched = act(&[pipeline], &filter, action, then, &selection).await?;
-        audit(&caller, action, &format!("pipeline {name}, {filter:?}"), matched);
-        Ok((action, matched))
-    };
-    answer(&caller, acting.await)
+    let acted = act(&api, &caller, &action, &Scope::Pipeline(name), &selection).await;
+    answer(&caller, &action, acted)
 }
 
 pub(super) async fn on_pipeline(
@@ -103,12 +90,27 @@ pub(super) async fn on_pipeline(
 }
 
 async fn act(
-    pipelines: &[&mpsc::Sender<Control>],
-    filter: &Filter,
-    action: Action,
-    then: Then,
+    api: &Api,
+    caller: &Caller,
+    action: &str,
+    scope: &Scope,
     selection: &Selection,
 ) -> Result<Matched, Failure> {
+    api.may_change(caller)?;
+    let (action, then) = action_of(action, selection)?;
+    let (filter, pipelines, on) = match scope {
+        Scope::Item(id) => {
+            selection.has_only(&["pipeline"])?;
+            let pipelines = api.of_request(selection.pipeline.as_deref())?;
+            (Filter::of_id(id), pipelines, format!("item {id}"))
+        }
+        Scope::Pipeline(name) => {
+            selection.has_only(&["state", "reason", "older", "key"])?;
+            let filter = selection.filter()?;
+            let on = format!("pipeline {name}, {filter:?}");
+            (filter, vec![api.pipeline(name)?], on)
+        }
+    };
     let dry_run = selection.dry_run.unwrap_or(false);
     let mut all = Matched { dry_run, ..Matched::default() };
     for pipeline in pipelines {
@@ -118,6 +120,10 @@ async fn act(
         all.matched += matched.matched;
         all.changed += matched.changed;
     }
+    if let (Scope::Item(id), 0) = (scope, all.matched) {
+        return Err(unknown(id));
+    }
+    audit(caller, action, &on, all);
     Ok(all)
 }
 
@@ -140,12 +146,12 @@ fn action_of(text: &str, selection: &Selection) -> Result<(Action, Then), Failur
     Ok((action, then))
 }
 
-fn audit(caller: &Caller, action: Action, what: &str, matched: Matched) {
+fn audit(caller: &Caller, action: Action, on: &str, matched: Matched) {
     tracing::info!(
         action = action.as_str(),
         by = caller.name(),
         from = %caller.from,
-        on = what,
+        on,
         matched = matched.matched,
         changed = matched.changed,
         dry_run = matched.dry_run,
@@ -153,13 +159,12 @@ fn audit(caller: &Caller, action: Action, what: &str, matched: Matched) {
     );
 }
 
-fn answer(caller: &Caller, acted: Result<(Action, Matched), Failure>) -> Response {
+fn answer(caller: &Caller, action: &str, acted: Result<Matched, Failure>) -> Response {
     match acted {
-        Ok((action, matched)) => {
+        Ok(matched) => {
             let text = || {
-                let Matched { matched, changed, dry_run } = &matched;
-                let would = if *dry_run { "would change" } else { "changed" };
-                format!("{}: {would} {changed} of {matched} items", action.as_str())
+                let would = if matched.dry_run { "would change" } else { "changed" };
+                format!("{action}: {would} {} of {} items", matched.changed, matched.matched)
             };
             Caller::known(caller.answer(&matched, text))
         }

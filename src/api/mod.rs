@@ -182,6 +182,14 @@ impl Caller {
         if self.prefers_json() { Json(body).into_response() } else { (text() + "\n").into_response() }
     }
 
+    /// The answer to a read: JSON, or the failure.
+    fn json<T: Serialize>(&self, read: Result<T, Failure>) -> Response {
+        match read {
+            Ok(body) => Json(body).into_response(),
+            Err(failure) => self.failure(&failure),
+        }
+    }
+
     fn prefers_json(&self) -> bool {
         accept::choose(&self.headers, &["text/plain", "application/json"]) == 1
     }

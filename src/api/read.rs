@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Deserialize;
 
 use super::{Api, Caller, Failure, ask, unless_ended};
 use crate::bridge::Control;
-use crate::view::{Filter, Item, ItemList, ItemLog, PipelineList};
+use crate::view::{Filter, Item, ItemList, PipelineList};
 
 /// Items on one page, and the most that a caller may ask for.
 const PAGE: usize = 100;
@@ -82,10 +81,7 @@ pub(super) async fn pipelines(State(api): State<Arc<Api>>, caller: Caller) -> Re
         }
         Ok(PipelineList { pipelines })
     };
-    match listing.await {
-        Ok(list) => Json(list).into_response(),
-        Err(failure) => caller.failure(&failure),
-    }
+    caller.json(listing.await)
 }
 
 pub(super) async fn pipeline(
@@ -98,10 +94,7 @@ pub(super) async fn pipeline(
         let overview = |answer| Control::Overview { with_history: true, answer };
         ask(api.pipeline(&name)?, overview).await
     };
-    match reading.await {
-        Ok(pipeline) => Json(pipeline).into_response(),
-        Err(failure) => caller.failure(&failure),
-    }
+    caller.json(reading.await)
 }
 
 pub(super) async fn items(
@@ -117,10 +110,7 @@ pub(super) async fn items(
         let after = selection.after.clone();
         ask(api.pipeline(&name)?, |answer| Control::List { filter, most, after, answer }).await
     };
-    match listing.await {
-        Ok(list) => Json(list).into_response(),
-        Err(failure) => caller.failure(&failure),
-    }
+    caller.json(listing.await)
 }
 
 pub(super) async fn item(
@@ -129,10 +119,7 @@ pub(super) async fn item(
     Query(selection): Query<Selection>,
     caller: Caller,
 ) -> Response {
-    match find(&api, &id, &selection, &caller).await {
-        Ok(item) => Json(item).into_response(),
-        Err(failure) => caller.failure(&failure),
-    }
+    caller.json(find(&api, &id, &selection, &caller).await)
 }
 
 async fn find(api: &Api, id: &str, selection: &Selection, caller: &Caller) -> Result<Item, Failure> {
@@ -166,13 +153,9 @@ pub(super) async fn log(
         Err(unknown(&id))
     };
     match reading.await {
-        Ok(log) => caller.answer(&log, || log_text(&log)),
+        Ok(log) => caller.answer(&log, || log.lines.join("\n")),
         Err(failure) => caller.failure(&failure),
     }
-}
-
-fn log_text(log: &ItemLog) -> String {
-    log.lines.join("\n")
 }
 
 /// No item of this id is in hand, and none is remembered.

@@ -39,7 +39,7 @@ pub(super) async fn checkpoint(
     caller: Caller,
 ) -> Response {
     match report(&api, &token) {
-        Ok(report) => match report.reported().checkpoint {
+        Ok(report) => match report.checkpoint() {
             Some(text) => {
                 let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
                 Caller::known((kind, text).into_response())

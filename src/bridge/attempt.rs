@@ -77,7 +77,7 @@ async fn send(shared: &Shared, work: &Work, attempt: &Attempt) -> Answer {
                 "Request started"
             );
             let report = work.begin_report(shared);
-            let checkpoint = report.as_ref().and_then(|report| report.reported().checkpoint);
+            let checkpoint = report.as_ref().and_then(|report| report.checkpoint());
             let ticket = report.as_ref().and_then(|report| shared.reports.open(report));
             let extensions = event::Attempt {
                 number: attempt.number,

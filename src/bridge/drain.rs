@@ -20,6 +20,14 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 const STAY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Pipeline {
+    /// The process has to end.
+    pub(super) fn stop(&mut self) {
+        self.deadline = Some(Instant::now() + self.drain_timeout);
+        if !self.core.is_draining() {
+            self.begin_drain();
+        }
+    }
+
     pub(super) fn begin_drain(&mut self) {
         let stats = self.core.stats();
         tracing::info!(
@@ -27,7 +35,6 @@ impl Pipeline {
             "Draining: nothing new starts, running requests finish"
         );
         self.status.draining();
-        self.deadline = (!self.is_drained_by_hand).then(|| Instant::now() + self.drain_timeout);
         // A source that has ended ignores this, and the loop notices its end.
         let _ = self.port.commands.send(Command::StopIntake);
         self.handle(Input::Drain);

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-use crate::delivery::{Dispatcher, Effect, Input, ItemId, NoRoom, Policy, Stats, Time};
+use crate::delivery::{Dispatcher, Effect, Input, ItemId, Policy, Time};
 use crate::event::Encoder;
 use crate::peers::Peers;
 use crate::progress::Registry;
@@ -24,7 +24,7 @@ use crate::publish::{dead_letter, reply};
 use crate::sink::Sink;
 use crate::source::{Port, Source, SourceError, link};
 use crate::telemetry::{PipelineMetrics, Status};
-use crate::view::{self, Action, Binding, Filter, Then};
+use crate::view::{self, Action, Filter, Then};
 
 mod answer;
 mod ask;
@@ -48,6 +48,7 @@ pub use answer::{Asker, Question, When};
 use ask::{Asking, PartitionAnswer};
 use board::{Board, LastAnswer};
 pub use seal::SealKey;
+use show::Shown;
 use work::{Incoming, Kept};
 
 /// The number of ended requests, or deliveries, that the loop handles before it checks everything
@@ -171,20 +172,15 @@ pub struct Pipeline {
     board: Board,
     /// The number of items that the broker has not handed over yet, if it has told.
     backlog: Option<u64>,
-    /// The end of the time that a drain has.
+    /// When running requests are cut. A drain that a person asked for has no limit until the
+    /// process has to end.
     deadline: Option<Instant>,
     /// Whether a person asked for the drain, and not the end of the process.
     is_drained_by_hand: bool,
     /// Whether such a drain is over.
     is_at_rest: bool,
-    no_room: Option<NoRoom>,
-    /// The state that the metrics show.
-    shown_stats: Option<Stats>,
-    shown_binding: Option<Binding>,
-    /// The working limit that was shown last.
-    limit: u32,
-    /// Whether it was below the bound that the configuration or a person set.
-    is_limit_low: bool,
+    /// The state that was shown last.
+    shown: Option<Shown>,
 }
 
 /// The parts of a pipeline that its request and write tasks need.
@@ -269,8 +265,6 @@ impl Pipeline {
             metrics: parts.metrics,
         };
         Pipeline {
-            limit: parts.policy.max_in_flight,
-            is_limit_low: false,
             core: Dispatcher::new(parts.policy),
             started: Instant::now(),
             now: Time::ZERO,
@@ -302,9 +296,7 @@ impl Pipeline {
             deadline: None,
             is_drained_by_hand: false,
             is_at_rest: false,
-            no_room: None,
-            shown_stats: None,
-            shown_binding: None,
+            shown: None,
         }
     }
 
@@ -333,11 +325,7 @@ impl Pipeline {
                 }
                 Some(answer) = self.partitions_answered.recv() => self.partition_answered(answer),
                 Some(question) = next(&mut self.questions) => self.question(question),
-                _ = drain.cancelled(), if !self.core.is_draining() => self.begin_drain(),
-                // A drain that a person asked for has no limit until the process has to end.
-                _ = drain.cancelled(), if self.is_drained_by_hand && self.deadline.is_none() => {
-                    self.deadline = Some(Instant::now() + self.drain_timeout);
-                }
+                _ = drain.cancelled(), if self.deadline.is_none() => self.stop(),
                 _ = at(self.deadline) => return Ok(self.cut_short(source).await),
                 _ = at(wake) => self.handle(Input::Timer),
                 _ = tick.tick() => self.tick(),

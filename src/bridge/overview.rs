@@ -7,7 +7,7 @@ use super::Pipeline;
 use super::board::Sample;
 use crate::delivery::{NoRoom, State, StateKind, Stats, Time};
 use crate::telemetry::Reason;
-use crate::view::{self, Binding, ItemState, PipelineState};
+use crate::view::{self, Binding, ItemState, PipelineState, number};
 
 /// The part of the last hour whose rates the forecast uses.
 const WINDOW: Duration = Duration::from_secs(300);
@@ -43,7 +43,7 @@ impl Pipeline {
     /// The number of pods that reported a running item.
     pub(super) fn pods(&self) -> usize {
         let running = self.core.views().filter(|view| view.state == State::Running);
-        let reports = running.filter_map(|view| self.report(view.item)?.reported().pod);
+        let reports = running.filter_map(|view| self.report(view.item)?.pod());
         reports.collect::<BTreeSet<String>>().len()
     }
 
@@ -62,21 +62,15 @@ impl Pipeline {
     }
 
     /// Items in each state. Every state is named, also one without items.
-    pub(super) fn counts(&self, stats: &Stats) -> BTreeMap<ItemState, u64> {
-        let of = |kind| u64::from(stats.states[kind]);
-        let blocked = u64::from(stats.blocked_by_key).min(of(StateKind::Waiting));
-        BTreeMap::from([
-            (ItemState::Waiting, of(StateKind::Waiting) - blocked),
-            (ItemState::Asking, of(StateKind::Asking)),
-            (ItemState::Running, of(StateKind::Running)),
-            (ItemState::Retrying, of(StateKind::Retrying)),
-            (ItemState::Writing, of(StateKind::Writing)),
-            (ItemState::Held, of(StateKind::Held)),
-            (ItemState::Blocked, blocked),
-            (ItemState::Done, self.board.totals.done),
-            (ItemState::DeadLettered, self.board.totals.dead_lettered),
-            (ItemState::Dropped, self.board.totals.dropped),
-        ])
+    fn counts(&self, stats: &Stats) -> BTreeMap<ItemState, u64> {
+        let totals = self.board.totals;
+        let in_hand = ItemState::UNFINISHED.into_iter().zip(in_hand(stats).map(u64::from));
+        let finished = [
+            (ItemState::Done, totals.done),
+            (ItemState::DeadLettered, totals.dead_lettered),
+            (ItemState::Dropped, totals.dropped),
+        ];
+        in_hand.chain(finished).collect()
     }
 
     fn limit_view(&self, stats: &Stats) -> view::Limit {
@@ -129,10 +123,10 @@ impl Pipeline {
             PipelineState::Paused => format!("paused: {running} items run, and nothing new starts"),
             PipelineState::Stuck => stuck(problems),
             PipelineState::Running => {
-                let done = grouped(self.board.totals.done);
+                let done = number(self.board.totals.done);
                 match forecast {
                     None if running == 0 && self.remaining(stats) == 0 => format!("{done} done, idle"),
-                    None => format!("{done} done, {} to go, no forecast yet", grouped(self.remaining(stats))),
+                    None => format!("{done} done, {} to go, no forecast yet", number(self.remaining(stats))),
                     Some(Forecast::Never) => format!("{done} done, growing: never clears at this rate"),
                     Some(Forecast::In { left, spread }) => {
                         let at = self.board.stamp(self.started.elapsed().saturating_add(*left));
@@ -227,6 +221,21 @@ impl Pipeline {
     }
 }
 
+/// The number of items in each state of [`ItemState::UNFINISHED`].
+pub(super) fn in_hand(stats: &Stats) -> [u32; ItemState::UNFINISHED.len()] {
+    let of = |kind| stats.states[kind];
+    let blocked = stats.blocked_by_key.min(of(StateKind::Waiting));
+    [
+        of(StateKind::Waiting) - blocked,
+        of(StateKind::Asking),
+        of(StateKind::Running),
+        of(StateKind::Retrying),
+        of(StateKind::Writing),
+        of(StateKind::Held),
+        blocked,
+    ]
+}
+
 /// When the backlog will be gone.
 enum Forecast {
     Never,
@@ -263,21 +272,13 @@ pub(super) fn rough(time: Duration) -> String {
     }
 }
 
-/// A number with commas between groups of three digits.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let groups = digits.as_bytes().rchunks(3).rev();
-    let groups: Vec<&str> = groups.filter_map(|group| std::str::from_utf8(group).ok()).collect();
-    groups.join(",")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn numbers_and_times_are_written_for_people() {
-        assert_eq!([0, 999, 1_240, 1_234_567].map(grouped), ["0", "999", "1,240", "1,234,567"]);
+        assert_eq!([0, 999, 1_240, 1_234_567].map(number), ["0", "999", "1,240", "1,234,567"]);
         let times = [0, 90, 100, 3_599, 100_000].map(|seconds| rough(Duration::from_secs(seconds)));
         assert_eq!(times, ["0 s", "90 s", "2 min", "60 min", "28 h"]);
     }

@@ -1,5 +1,7 @@
 //! Carries out the requests of people.
 
+use tokio::sync::oneshot;
+
 use super::{Control, Pipeline};
 use crate::delivery::{self, Input, ItemId};
 use crate::view::{Action, Changed, Filter, Matched, Then};
@@ -9,35 +11,20 @@ impl Pipeline {
         if control.is_abandoned() {
             return;
         }
-        // A person who has left needs no answer, so a failed send is ignored below.
         match control {
-            Control::Overview { with_history, answer } => {
-                let _ = answer.send(self.overview(with_history));
-            }
+            Control::Overview { with_history, answer } => reply(answer, self.overview(with_history)),
             Control::List { filter, most, after, answer } => {
-                let _ = answer.send(self.list(&filter, most, after.as_deref()));
+                reply(answer, self.list(&filter, most, after.as_deref()));
             }
-            Control::Log { filter, answer } => {
-                let _ = answer.send(self.log(&filter));
-            }
+            Control::Log { filter, answer } => reply(answer, self.log(&filter)),
             Control::Act { filter, action, then, dry_run, answer } => {
-                let _ = answer.send(self.act(&filter, core_action(action, then), dry_run));
+                reply(answer, self.act(&filter, core_action(action, then), dry_run));
             }
-            Control::Pause { answer } => {
-                let _ = answer.send(self.pause());
-            }
-            Control::Resume { answer } => {
-                let _ = answer.send(self.resume());
-            }
-            Control::Drain { answer } => {
-                let _ = answer.send(self.drain_by_hand());
-            }
-            Control::Limit { most, answer } => {
-                let _ = answer.send(self.lower_limit(most));
-            }
-            Control::Watch { answer } => {
-                let _ = answer.send(self.board.changes.subscribe());
-            }
+            Control::Pause { answer } => reply(answer, self.pause()),
+            Control::Resume { answer } => reply(answer, self.resume()),
+            Control::Drain { answer } => reply(answer, self.drain_by_hand()),
+            Control::Limit { most, answer } => reply(answer, self.lower_limit(most)),
+            Control::Watch { answer } => reply(answer, self.board.changes.subscribe()),
         }
     }
 
@@ -136,6 +123,11 @@ impl Control {
             _ => false,
         }
     }
+}
+
+fn reply<T>(answer: oneshot::Sender<T>, value: T) {
+    // A person who has left needs no answer.
+    let _ = answer.send(value);
 }
 
 fn core_action(action: Action, then: Then) -> delivery::Action {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::Pipeline;
 use super::board::{SAMPLE_INTERVAL, Sample};
 use super::list::seconds;
-use super::overview::rough;
+use super::overview::{in_hand, rough};
 use super::work::Kept;
 use crate::delivery::{NoRoom, Stats, Time};
 use crate::telemetry::{Problem, ProblemKind};
@@ -15,6 +15,13 @@ use crate::view::Change;
 
 /// A write that has failed for this long is a problem, and not a passing fault.
 const WRITES_FAIL: Duration = Duration::from_secs(3);
+
+/// The state that the metrics show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    stats: Stats,
+    no_room: Option<NoRoom>,
+}
 
 impl Pipeline {
     /// Shows that the loop is alive, and checks for a lack of progress.
@@ -62,20 +69,31 @@ impl Pipeline {
         });
     }
 
-    /// Updates metrics and readiness.
+    /// Updates metrics and readiness after a change.
     pub(super) fn show(&mut self) {
-        let stats = self.core.stats();
-        self.shared.metrics.in_flight.set(i64::from(stats.running));
-        self.shared.metrics.held.set(i64::from(stats.held));
-        self.shared.metrics.orphans.set(i64::from(stats.pending));
-        self.shared.metrics.blocked_by_key.set(i64::from(stats.blocked_by_key));
-        self.show_limit(&stats);
-        self.show_states(&stats);
-        let no_room = self.core.no_room();
-        if no_room == self.no_room {
+        let now = Shown { stats: self.core.stats(), no_room: self.core.no_room() };
+        let before = self.shown.replace(now);
+        if before == Some(now) {
             return;
         }
-        self.no_room = no_room;
+        let Shown { stats, no_room } = now;
+        let metrics = &self.shared.metrics;
+        metrics.in_flight.set(i64::from(stats.running));
+        metrics.in_flight_limit.set(i64::from(stats.limit));
+        metrics.held.set(i64::from(stats.held));
+        metrics.orphans.set(i64::from(stats.pending));
+        metrics.blocked_by_key.set(i64::from(stats.blocked_by_key));
+        metrics.message_bytes.set(i64::try_from(stats.bytes).unwrap_or(i64::MAX));
+        metrics.items(in_hand(&stats));
+        metrics.binding(self.binding(&stats));
+        metrics.paused.set(i64::from(self.core.is_paused()));
+        metrics.draining.set(i64::from(self.core.is_draining()));
+        if let Some(before) = before.filter(|before| before.stats.limit != stats.limit) {
+            tell_limit(is_low(&before.stats), &stats);
+        }
+        if before.and_then(|before| before.no_room) == no_room {
+            return;
+        }
         self.status.held_full(no_room == Some(NoRoom::Held));
         if no_room == Some(NoRoom::Bytes) {
             tracing::warn!(
@@ -83,21 +101,6 @@ impl Pipeline {
                 "No new items are taken: the messages in hand are at limits.held_bytes"
             );
         }
-    }
-
-    /// Shows the items by state, and the bound that limits them.
-    fn show_states(&mut self, stats: &Stats) {
-        let binding = self.binding(stats);
-        if (self.shown_stats, self.shown_binding) == (Some(*stats), Some(binding)) {
-            return;
-        }
-        let metrics = &self.shared.metrics;
-        metrics.items(&self.counts(stats));
-        metrics.binding(binding);
-        metrics.message_bytes.set(i64::try_from(stats.bytes).unwrap_or(i64::MAX));
-        metrics.paused.set(i64::from(self.core.is_paused()));
-        metrics.draining.set(i64::from(self.core.is_draining()));
-        (self.shown_stats, self.shown_binding) = (Some(*stats), Some(binding));
     }
 
     /// Shows the oldest request and the longest wait.
@@ -110,28 +113,6 @@ impl Pipeline {
         let waits = self.board.rows().filter(|row| row.started.is_none());
         metrics.oldest_wait.set(oldest(&mut waits.map(|row| row.since)));
         metrics.pods.set(i64::try_from(self.pods()).unwrap_or(i64::MAX));
-    }
-
-    /// Logs once that the working limit fell, and once that it is back.
-    pub(super) fn show_limit(&mut self, stats: &Stats) {
-        let limit = stats.limit;
-        if limit == self.limit {
-            return;
-        }
-        // A person may have lowered the ceiling, and then the limit is not low.
-        let is_low = limit < stats.ceiling;
-        if is_low && !self.is_limit_low {
-            tracing::warn!(
-                limit,
-                max_in_flight = stats.ceiling,
-                "The working limit fell: the service did not start all requests; the limit rises again with time"
-            );
-        } else if !is_low && self.is_limit_low {
-            tracing::info!(limit, "The working limit is back at max_in_flight");
-        }
-        self.is_limit_low = is_low;
-        self.limit = limit;
-        self.shared.metrics.in_flight_limit.set(i64::from(limit));
     }
 
     /// Adds a point to the chart of the last hour, if it is due.
@@ -152,5 +133,25 @@ impl Pipeline {
             // Without a reader the change is for nobody.
             let _ = self.board.changes.send(Change::Pipeline(Box::new(overview)));
         }
+    }
+}
+
+/// Whether the service did not start all requests. A person may have lowered the ceiling, and that
+/// does not make the limit low.
+fn is_low(stats: &Stats) -> bool {
+    stats.limit < stats.ceiling
+}
+
+/// Logs once that the working limit fell, and once that it is back.
+fn tell_limit(was_low: bool, stats: &Stats) {
+    let (limit, ceiling) = (stats.limit, stats.ceiling);
+    match (was_low, is_low(stats)) {
+        (false, true) => tracing::warn!(
+            limit,
+            max_in_flight = ceiling,
+            "The working limit fell: the service did not start all requests; the limit rises again with time"
+        ),
+        (true, false) => tracing::info!(limit, "The working limit is back at max_in_flight"),
+        _ => {}
     }
 }

@@ -80,7 +80,7 @@ impl Work {
     /// Returns the part that stays without the message, or `None` if no part of it is needed.
     pub fn rest(&self, remains: Remains) -> Option<Rest> {
         let answer = self.answer().filter(|_| remains == Remains::Answer);
-        let checkpoint = self.report.get().and_then(|report| report.reported().checkpoint);
+        let checkpoint = self.report.get().and_then(|report| report.checkpoint());
         let is_needed = answer.is_some() || self.fresh_id.get().is_some() || checkpoint.is_some();
         (is_needed && remains != Remains::Nothing).then(|| Rest {
             fresh_id: self.fresh_id.clone(),
@@ -118,14 +118,14 @@ impl Work {
 
     /// Whether a worker left a checkpoint that the message does not carry.
     pub fn has_new_checkpoint(&self) -> bool {
-        let latest = self.report.get().and_then(|report| report.reported().checkpoint);
+        let latest = self.report.get().and_then(|report| report.checkpoint());
         latest.is_some() && latest != self.checkpoint()
     }
 
     /// The checkpoint for the next attempt.
     pub fn latest_checkpoint(&self) -> Option<String> {
         match self.report.get() {
-            Some(report) => report.reported().checkpoint,
+            Some(report) => report.checkpoint(),
             None => self.checkpoint(),
         }
     }

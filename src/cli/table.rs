@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::view::Item;
+pub use crate::view::number;
 
 /// Rows of cells. The last column is as long as it needs, or is cut at the width of the terminal.
 pub struct Table {
@@ -109,19 +110,6 @@ pub fn duration(seconds: f64) -> String {
     }
     let whole = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
     span(i64::try_from(whole).unwrap_or(i64::MAX))
-}
-
-/// A number with a comma at each thousand.
-pub fn number(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// The present attempt, out of how many.

@@ -1,7 +1,6 @@
 //! Every metric of longhaul, in one table. The table makes `/metrics` and docs/metrics.md. Names
 //! are API: add, never rename.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -85,9 +84,6 @@ struct BuildLabels {
     kafka: &'static str,
 }
 
-/// The first states of [`ItemState::ALL`]: an item in one of them is in hand.
-const OPEN_STATES: usize = 7;
-
 type Durations = Family<PipelineLabel, Histogram, fn() -> Histogram>;
 
 /// Makes three things from one list: the metric families, their rows of the table, and the counters
@@ -113,7 +109,7 @@ macro_rules! pipeline_metrics {
             $($(#[$comment])* pub $field: $type,)*
             pub duration: Histogram,
             attempts: [Counter; OUTCOMES.len()],
-            states: [Gauge; OPEN_STATES],
+            states: [Gauge; ItemState::UNFINISHED.len()],
             bindings: [Gauge; Binding::ALL.len()],
             acked: Counter,
             returned: Counter,
@@ -137,7 +133,7 @@ macro_rules! pipeline_metrics {
                     $($field: plain.$field.get_or_create_owned(&pipeline),)*
                     duration: duration.get_or_create_owned(&pipeline),
                     attempts: OUTCOMES.map(|outcome| self.families.attempts(name, outcome)),
-                    states: std::array::from_fn(|index| self.families.items(name, ItemState::ALL[index])),
+                    states: ItemState::UNFINISHED.map(|state| self.families.items(name, state)),
                     bindings: Binding::ALL.map(|binding| self.families.binding(name, binding)),
                     acked: self.families.settled(name, "ack"),
                     returned: self.families.settled(name, "return"),
@@ -356,11 +352,10 @@ impl PipelineMetrics {
         }
     }
 
-    /// Shows the number of items in each state in which items are in hand.
-    pub fn items(&self, counts: &BTreeMap<ItemState, u64>) {
-        for (state, gauge) in ItemState::ALL.iter().zip(&self.states) {
-            let count = counts.get(state).copied().unwrap_or(0);
-            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// Shows the number of items in each state of [`ItemState::UNFINISHED`].
+    pub fn items(&self, counts: [u32; ItemState::UNFINISHED.len()]) {
+        for (count, gauge) in counts.into_iter().zip(&self.states) {
+            gauge.set(i64::from(count));
         }
     }
 

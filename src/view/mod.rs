@@ -11,8 +11,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod filter;
+mod number;
 
 pub use filter::{Filter, FilterError};
+pub use number::number;
 
 /// The state of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -346,6 +348,17 @@ pub enum Then {
 }
 
 impl ItemState {
+    /// The states of items that have not ended: they are in hand.
+    pub const UNFINISHED: [ItemState; 7] = [
+        ItemState::Waiting,
+        ItemState::Asking,
+        ItemState::Running,
+        ItemState::Retrying,
+        ItemState::Writing,
+        ItemState::Held,
+        ItemState::Blocked,
+    ];
+
     pub const ALL: [ItemState; 10] = [
         ItemState::Waiting,
         ItemState::Asking,

@@ -316,12 +316,13 @@ impl Indexes {
 
 impl Item {
     fn entries(&self) -> Entries {
+        let state = self.state();
         Entries {
             delivery: self.delivery(),
             lane: self.lane(),
             timers: self.timers(),
-            counts: self.counts(),
-            state: self.state(),
+            counts: self.counts(state),
+            state,
         }
     }
 
@@ -360,7 +361,7 @@ impl Item {
         [of_place, of_copy]
     }
 
-    fn counts(&self) -> Counts {
+    fn counts(&self, state: State) -> Counts {
         let one = u32::from;
         let is_live = self.delivery().is_some();
         let is_running = self.is_running();
@@ -377,7 +378,7 @@ impl Item {
             bytes: if weighs { bytes } else { 0 },
             orphan_bytes: if is_decided { bytes } else { 0 },
             in_lanes: one(self.lane().is_some()),
-            states: PerState::one(self.state()),
+            states: PerState::one(state),
         }
     }
 }

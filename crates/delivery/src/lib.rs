@@ -22,8 +22,8 @@
 //! was given the item may claim it.
 //!
 //! Read in this order: `dispatcher` (entry point), `receive`, `attempt`, `write`, `settle`, `lost`;
-//! then `items` (the owner of all indexes), `copies` and `claims`; then `people` and `state`, the
-//! view and the hand of a person.
+//! then `items` (the owner of all indexes), `copies` and `claims`; then `state`
+//! (an item as people see it) and `people` (their actions).
 
 mod attempt;
 mod breaker;

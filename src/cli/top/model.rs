@@ -9,18 +9,7 @@ pub const PAGE: usize = 100;
 /// The choices of the key `s`, each with the states that it shows.
 pub const SELECTIONS: [(&str, &[ItemState]); 6] = [
     ("all", &[]),
-    (
-        "unfinished",
-        &[
-            ItemState::Waiting,
-            ItemState::Asking,
-            ItemState::Running,
-            ItemState::Retrying,
-            ItemState::Writing,
-            ItemState::Held,
-            ItemState::Blocked,
-        ],
-    ),
+    ("unfinished", &ItemState::UNFINISHED),
     ("running", &[ItemState::Running]),
     ("retrying", &[ItemState::Retrying]),
     ("held", &[ItemState::Held]),

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
 
+use super::record::Place;
 use super::thread::Worker;
 use crate::telemetry::ProblemKind;
 
@@ -118,12 +119,11 @@ impl Worker {
                 can_fetch && !partition.paused && !partition.holds() && partition.undecodable.is_none();
             let Some(polled_to) = partition.polled_to() else { continue };
             if let Some(report) = partition.progress.look(polled_to, is_fetched, now) {
-                let place = &partition.place;
-                let subject = format!("{}/{}", place.topic, place.partition);
-                reports.push((subject, report, partition.progress.log_end()));
+                reports.push((partition.place.clone(), report, partition.progress.log_end()));
             }
         }
-        for (subject, report, log_end) in reports {
+        for (place, report, log_end) in reports {
+            let subject = format!("{}/{}", place.topic, place.partition);
             match report {
                 Report::Solved => self.solved(ProblemKind::Stalled, &subject),
                 Report::New(Wait::Transaction(from)) => {
@@ -139,19 +139,16 @@ impl Worker {
                         PATIENCE.as_secs()
                     );
                     self.problem(ProblemKind::Stalled, &subject, text, FETCH_HELP);
-                    self.fetch_again(&subject, offset);
+                    self.fetch_again(&place, offset);
                 }
             }
         }
     }
-}
 
-impl Worker {
     /// Tells librdkafka once more to read this partition: it is known to forget that one was
     /// resumed.
-    fn fetch_again(&mut self, subject: &str, offset: i64) {
-        let Some((topic, number)) = subject.rsplit_once('/') else { return };
-        let Ok(number) = number.parse() else { return };
+    fn fetch_again(&mut self, place: &Place, offset: i64) {
+        let (topic, number) = (&*place.topic, place.partition);
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, number);
         if let Err(error) = self.consumer.resume(&list) {

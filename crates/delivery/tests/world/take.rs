@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use longhaul_delivery::{
-    Action, Attempt, Epoch, Handed, Input, ItemId, Outcome, Reason, Settlement, Then, Write, Written,
-};
+use longhaul_delivery::{Attempt, Epoch, Handed, Input, ItemId, Outcome, Reason, Settlement, Write, Written};
 
 use super::broker::Copy;
 use super::{Session, SessionState, Step, World};
@@ -160,12 +158,6 @@ impl World {
             }
             Step::Act(item, action) => {
                 self.acts -= 1;
-                // Without a delivery there is no settlement that says it.
-                let is_orphan = self.core.view(item).is_some_and(|view| view.delivery.is_none());
-                if action == Action::Cancel(Then::Drop) && is_orphan {
-                    let class = self.class(item);
-                    self.tallies[class].finished += 1;
-                }
                 self.tell(Input::Act { item, action });
             }
             Step::Pause => {
