@@ -374,15 +374,10 @@ fn whole(letter: &Shown, message: &Message) -> serde_json::Value {
 }
 
 fn text(value: &Value) -> String {
-    match value {
-        Value::Text(text) => text.clone(),
-        Value::Bytes(bytes) => match std::str::from_utf8(bytes) {
-            Ok(text) => text.to_owned(),
-            Err(_) => format!("base64:{}", BASE64_STANDARD.encode(bytes)),
-        },
-        Value::Int(number) => number.to_string(),
+    value.plain().unwrap_or_else(|| match value {
+        Value::Bytes(bytes) => format!("base64:{}", BASE64_STANDARD.encode(bytes)),
         other => format!("{other:?}"),
-    }
+    })
 }
 
 async fn handle(

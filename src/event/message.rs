@@ -155,6 +155,17 @@ impl Value {
         }
     }
 
+    /// Returns the value as text, if it is text, bytes in UTF-8, or an integer of any width.
+    pub fn plain(&self) -> Option<String> {
+        let number = || self.as_int().map(|number| number.to_string());
+        self.as_text().map(str::to_owned).or_else(number)
+    }
+
+    /// Returns the value, if it is an integer of any width, or text with the digits of one.
+    pub fn number(&self) -> Option<i64> {
+        self.as_int().or_else(|| self.as_text()?.parse().ok())
+    }
+
     /// Returns the replacement of a list or table that is nested deeper than [`MAX_DEPTH`].
     pub fn too_deep() -> Value {
         Value::Text(format!("(left out: nested deeper than {MAX_DEPTH} levels)"))
@@ -301,10 +312,8 @@ impl Message {
 impl Message {
     /// Returns the number of dead letters and replies that led to this message.
     pub fn hops(&self) -> u32 {
-        let Some(value) = self.header(own::HOPS) else { return 0 };
-        let text = || value.as_text().and_then(|text| text.parse().ok());
-        let hops = value.as_int().or_else(text).unwrap_or(0);
-        u32::try_from(hops).unwrap_or(0)
+        let hops = self.header(own::HOPS).and_then(Value::number);
+        hops.and_then(|hops| u32::try_from(hops).ok()).unwrap_or(0)
     }
 }
 

@@ -107,10 +107,7 @@ impl Wrapper {
 fn configured_id(id: &config::EventId, message: &Message) -> Option<String> {
     let is_id =
         |text: &String| !text.is_empty() && text.len() <= ID_MAX && !text.chars().any(char::is_control);
-    let header = id.header.as_ref().and_then(|name| match message.header(name)? {
-        Value::Int(number) => Some(number.to_string()),
-        value => value.as_text().map(str::to_owned),
-    });
+    let header = id.header.as_ref().and_then(|name| message.header(name)?.plain());
     header.filter(is_id).or_else(|| {
         let pointer = id.json.as_ref()?;
         let json: serde_json::Value = serde_json::from_slice(&message.body).ok()?;

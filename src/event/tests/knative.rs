@@ -149,8 +149,10 @@ fn the_id_of_the_event_may_be_a_part_of_the_message() {
     assert_eq!(id(&rabbitmq(headers([("order", "h")]), named.clone(), body)), "h");
     assert_eq!(id(&rabbitmq(vec![], named.clone(), body)), "17");
     assert_eq!(id(&kafka(vec![], body)), "17");
-    let number = vec![("Order".to_owned(), Value::Int(5))];
-    assert_eq!(id(&rabbitmq(number, named.clone(), body)), "5");
+    for number in [Value::Int(5), Value::Exact(Exact::Int32(5))] {
+        let number = vec![("Order".to_owned(), number)];
+        assert_eq!(id(&rabbitmq(number, named.clone(), body)), "5");
+    }
     // A part that cannot be an id counts as absent.
     for odd in [
         r#"{"order": {"id": null}}"#,

@@ -120,13 +120,8 @@ impl Reader {
 fn attempts_before(message: &Message) -> u32 {
     let is_copy = message.header(own::COPY).and_then(Value::as_text).and_then(Mark::parse).is_some();
     let ours = if is_copy { message.own_header(own::ATTEMPTS) } else { None };
-    match ours.or_else(|| message.header("x-delivery-count")) {
-        Some(value) => match value.as_int() {
-            Some(count) => u32::try_from(count).unwrap_or(0),
-            None => value.as_text().and_then(|text| text.parse().ok()).unwrap_or(0),
-        },
-        None => 0,
-    }
+    let count = ours.or_else(|| message.header("x-delivery-count")).and_then(Value::number);
+    count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0)
 }
 
 /// Returns how often the item went back to the queue, if the queue counts returns. From RabbitMQ

@@ -30,7 +30,7 @@ pub struct Facts {
 
 impl Facts {
     pub fn of(letter: &Message) -> Facts {
-        let text = |name: &str| letter.header(name).and_then(plain);
+        let text = |name: &str| letter.header(name).and_then(Value::plain);
         let named = match &letter.origin {
             Origin::Rabbitmq(origin) => origin.properties.message_id.clone(),
             Origin::Kafka(_) => text("ce_id"),
@@ -60,13 +60,6 @@ impl Facts {
         let written: Timestamp = self.time.as_ref()?.parse().ok()?;
         let now = Timestamp::try_from(now).ok()?;
         Some(now.duration_since(written).as_secs_f64())
-    }
-}
-
-fn plain(value: &Value) -> Option<String> {
-    match value {
-        Value::Int(number) => Some(number.to_string()),
-        other => other.as_text().map(str::to_owned),
     }
 }
 

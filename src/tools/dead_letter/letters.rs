@@ -103,10 +103,7 @@ impl Letters {
     pub async fn keep(&mut self, found: Found) -> Result<(), Failure> {
         match (self, found.handle) {
             (Letters::Rabbitmq(queue), Handle::Tag(tag)) => {
-                let returns = match found.message.header("x-delivery-count") {
-                    Some(Value::Int(count)) => *count,
-                    _ => 0,
-                };
+                let returns = found.message.header("x-delivery-count").and_then(Value::as_int).unwrap_or(0);
                 if returns >= RETURNS_MAX { queue.renew(&found.message, tag).await } else { Ok(()) }
             }
             #[cfg(feature = "kafka")]
