@@ -6,6 +6,7 @@
 //! * [`bridge`]: the async shell around the core, one task for each pipeline.
 //! * [`source`], [`sink`], [`publish`]: the sources of items, the services that they go to, and the
 //!   targets of failed items.
+//! * [`checkpoints`]: the checkpoints of workers in a compacted Kafka topic.
 //! * [`event`]: converts a broker's message to a CloudEvent.
 //! * [`connect`]: connections to brokers and servers.
 //! * [`peers`]: the other replicas of this bridge, and the items that they run.
@@ -28,6 +29,7 @@ pub mod admin;
 pub mod api;
 pub mod app;
 pub mod bridge;
+pub mod checkpoints;
 pub mod cli;
 pub mod config;
 pub mod connect;

@@ -11,6 +11,8 @@ use std::time::SystemTime;
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use crate::checkpoints::Keeper;
+
 /// Bytes of log lines that are kept for each item.
 pub const LOG_BYTES: usize = 64 * 1024;
 
@@ -39,6 +41,8 @@ pub struct Registry {
 #[derive(Debug, Default)]
 pub struct Report {
     inner: Mutex<Inner>,
+    /// Stores the checkpoints beyond this process, if the broker has a place for them.
+    keeper: Option<Keeper>,
 }
 
 #[derive(Debug, Default)]
@@ -135,10 +139,10 @@ impl Drop for Ticket {
 }
 
 impl Report {
-    /// A report that starts with the checkpoint of an earlier attempt.
-    pub fn with_checkpoint(checkpoint: String) -> Self {
-        let state = Reported { checkpoint: Some(checkpoint), ..Reported::default() };
-        Report { inner: Mutex::new(Inner { state, ..Inner::default() }) }
+    /// A report that starts with the checkpoint of an earlier attempt, if there is one.
+    pub fn new(checkpoint: Option<String>, keeper: Option<Keeper>) -> Self {
+        let state = Reported { checkpoint, ..Reported::default() };
+        Report { inner: Mutex::new(Inner { state, ..Inner::default() }), keeper }
     }
 
     /// A new attempt starts: it has made no progress, and may run in another pod.
@@ -159,6 +163,9 @@ impl Report {
         }
         if let Some(checkpoint) = post.checkpoint.as_ref().filter(|text| text.len() > CHECKPOINT_BYTES) {
             return Err(Refused::Checkpoint(checkpoint.len()));
+        }
+        if let (Some(keeper), Some(checkpoint)) = (&self.keeper, &post.checkpoint) {
+            keeper.keep(checkpoint);
         }
         let mut inner = self.inner();
         let state = &mut inner.state;
@@ -181,6 +188,9 @@ impl Report {
     /// Takes the checkpoint of an answer. One that is too long is ignored.
     pub fn keep_checkpoint(&self, checkpoint: String) {
         if checkpoint.len() <= CHECKPOINT_BYTES {
+            if let Some(keeper) = &self.keeper {
+                keeper.keep(&checkpoint);
+            }
             self.inner().state.checkpoint = Some(checkpoint);
         }
     }

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use super::AnySource;
 use super::error::BuildError;
+#[cfg(feature = "kafka")]
+use crate::checkpoints;
+use crate::checkpoints::Store;
 use crate::config;
 #[cfg(feature = "kafka")]
 use crate::config::Secret;
@@ -16,6 +19,7 @@ use crate::connect::kafka::Cluster;
 use crate::publish::copy::{self, Copies};
 use crate::publish::{self, Publisher};
 use crate::source;
+use crate::telemetry::Status;
 
 #[cfg(not(feature = "kafka"))]
 const NO_KAFKA: &str = "build longhaul with the feature `kafka`";
@@ -91,6 +95,7 @@ pub(super) fn without_servers(config: &mut config::Config) {
                 .as_mut()
                 .and_then(|target| Some(&mut target.kafka.as_mut()?.bootstrap_servers)),
             pipeline.reply.as_mut().and_then(|reply| Some(&mut reply.kafka.as_mut()?.bootstrap_servers)),
+            pipeline.checkpoints.as_mut().map(|target| &mut target.bootstrap_servers),
         ];
         targets.into_iter().flatten().for_each(Vec::clear);
     }
@@ -147,6 +152,29 @@ fn kafka_publisher(
     let publisher = publish::kafka::Publisher::new(&cluster, &target.topic)
         .map_err(|error| BuildError::config(name, error, "correct the target's `options`"))?;
     Ok(Arc::new(publisher))
+}
+
+/// Makes the store of the workers' checkpoints, if the pipeline has one.
+pub(super) fn checkpoints(
+    pipeline: &config::Pipeline,
+    status: &Arc<Status>,
+) -> Result<Option<Arc<Store>>, BuildError> {
+    let (Some(target), Some(source)) = (&pipeline.checkpoints, &pipeline.source.kafka) else {
+        return Ok(None);
+    };
+    #[cfg(feature = "kafka")]
+    {
+        let publisher = kafka_publisher(pipeline, target)?;
+        let options = target.all_options(Some(source));
+        let cluster = cluster(&pipeline.name, target.servers(Some(source)), &options)?;
+        let reader = Arc::new(checkpoints::kafka::Reader::new(cluster, &target.topic, &source.group));
+        Ok(Some(Arc::new(Store::new(&source.group, publisher, reader, status.clone()))))
+    }
+    #[cfg(not(feature = "kafka"))]
+    {
+        let _ = (target, source, status);
+        Err(BuildError::config(&pipeline.name, "this build has no Kafka", NO_KAFKA))
+    }
 }
 
 /// Makes a cluster whose options can be read again, so that a rotated password is used.

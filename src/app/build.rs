@@ -67,6 +67,7 @@ pub(super) fn parts(
         }),
         None => None,
     };
+    let status = Arc::new(Status::new(name));
     Ok(Parts {
         name: name.clone(),
         source: source_name(pipeline),
@@ -81,10 +82,11 @@ pub(super) fn parts(
         reply,
         copies: brokers::copies(pipeline)?,
         seal: seal(pipeline, config),
+        checkpoints: brokers::checkpoints(pipeline, &status)?,
         replicas: None,
         control: None,
         metrics: metrics.pipeline(name, pipeline.max_in_flight),
-        status: Arc::new(Status::new(name)),
+        status,
         drain_timeout: config.drain.timeout.get(),
     })
 }

@@ -3,7 +3,7 @@
 //! A RabbitMQ item is asked for by itself. Kafka does not tell whether a record was handed out
 //! before. So the other replicas are asked once for each assigned partition, which of its offsets
 //! are in their hands. The partition's records wait for that answer, and only those offsets are
-//! then asked for.
+//! then asked for. They wait for the stored checkpoints of the partition too.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,14 +11,18 @@ use std::sync::Arc;
 use tracing::Instrument;
 
 use super::{Ended, Pipeline, verdict};
+use crate::checkpoints::{self, Store};
 use crate::delivery::{DeliveryId, Epoch, Identity, Input, ItemId};
 use crate::peers::{Claimed, Peers};
 use crate::source::{Assignment, Delivery};
 
-/// The other replicas, and the open questions.
+/// The other replicas, the stored checkpoints, and the open questions.
 pub(super) struct Asking {
-    peers: Arc<Peers>,
+    peers: Option<Arc<Peers>>,
+    checkpoints: Option<Arc<Store>>,
     partitions: HashMap<Epoch, Partition>,
+    /// The partitions whose checkpoints this replica has read, or reads now.
+    read: HashMap<Epoch, checkpoints::Partition>,
     /// Records that wait for their partition's answer.
     waiting: usize,
 }
@@ -36,8 +40,11 @@ pub(super) struct PartitionAnswer {
 }
 
 impl Asking {
-    pub fn new(peers: Arc<Peers>) -> Self {
-        Asking { peers, partitions: HashMap::new(), waiting: 0 }
+    /// Returns `None` if there is nobody to ask.
+    pub fn new(peers: Option<Arc<Peers>>, checkpoints: Option<Arc<Store>>) -> Option<Self> {
+        let is_needed = peers.is_some() || checkpoints.is_some();
+        let (partitions, read) = (HashMap::new(), HashMap::new());
+        is_needed.then_some(Asking { peers, checkpoints, partitions, read, waiting: 0 })
     }
 
     /// Marks a delivery that may run at another replica, or keeps it until that is known.
@@ -65,7 +72,7 @@ impl Asking {
 impl Pipeline {
     /// Returns the other replicas, if there may be any.
     pub(super) fn peers(&self) -> Option<Arc<Peers>> {
-        self.asking.as_ref().map(|asking| Arc::clone(&asking.peers))
+        self.asking.as_ref()?.peers.clone()
     }
 
     /// Returns whether no more records may be kept for an answer.
@@ -86,12 +93,27 @@ impl Pipeline {
 
     pub(super) fn assigned(&mut self, assignments: Vec<Assignment>) {
         let Some(asking) = &mut self.asking else { return };
-        for Assignment { epoch, log, topic, partition } in assignments {
+        for Assignment { epoch, log, topic, partition, committed } in assignments {
             asking.partitions.insert(epoch, Partition::Asked(Vec::new()));
-            let (peers, shared, answers) =
-                (asking.peers.clone(), self.shared.clone(), self.partition_answers.clone());
+            let (peers, store) = (asking.peers.clone(), asking.checkpoints.clone());
+            let (shared, answers) = (self.shared.clone(), self.partition_answers.clone());
+            let place = checkpoints::Partition { topic: topic.clone(), number: partition, log: log.0 };
+            if store.is_some() {
+                asking.read.insert(epoch, place.clone());
+            }
             let question = async move {
-                let offsets = peers.in_flight(&shared.name, &topic, partition, log.0).await;
+                let peers_answer = async {
+                    match &peers {
+                        Some(peers) => peers.in_flight(&shared.name, &topic, partition, log.0).await,
+                        None => BTreeSet::new(),
+                    }
+                };
+                let load = async {
+                    if let Some(store) = &store {
+                        store.load(place, committed).await;
+                    }
+                };
+                let (offsets, ()) = tokio::join!(peers_answer, load);
                 // The pipeline keeps the receiver, so this cannot fail.
                 let _ = answers.send(PartitionAnswer { epoch, offsets });
             };
@@ -118,6 +140,9 @@ impl Pipeline {
         if let Some(asking) = &mut self.asking {
             let gone = asking.partitions.remove(&epoch);
             asking.take_waiting(gone);
+            if let (Some(store), Some(place)) = (&asking.checkpoints, asking.read.remove(&epoch)) {
+                store.forget(&place);
+            }
         }
     }
 
@@ -134,10 +159,10 @@ impl Pipeline {
 
     /// Asks the other replicas for an item, and waits for its end if one of them runs it.
     pub(super) fn ask(&mut self, item: ItemId, id: DeliveryId, identity: &Identity) {
-        let Some(asking) = &self.asking else {
+        let Some(peers) = self.peers() else {
             return self.handle_later(Input::Answered { item, handed: None });
         };
-        let (peers, shared, ended) = (asking.peers.clone(), self.shared.clone(), self.ended.clone());
+        let (shared, ended) = (self.shared.clone(), self.ended.clone());
         let (identity, name) = (identity.to_string(), self.id(item));
         let question = async move {
             let claimed = peers.claim(&shared.name, &id.to_string(), &identity).await;

@@ -44,7 +44,10 @@ impl Pipeline {
         delivery.outline.kept_bytes += self.shared.encoder.copied_bytes(&delivery.message);
         let identity = &delivery.outline.identity;
         let is_copy = matches!(identity, Identity::Copy { .. });
-        self.incoming = Some(Incoming { message: delivery.message, content: identity.content(), is_copy });
+        let store = self.shared.checkpoints.as_ref().filter(|_| !delivery.outline.undecodable);
+        let keeper = store.and_then(|store| store.keeper(identity));
+        let content = identity.content();
+        self.incoming = Some(Incoming { message: delivery.message, content, is_copy, keeper });
         self.handle(Input::Received(delivery.outline));
         self.incoming = None;
     }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
+use crate::checkpoints::Store;
 use crate::delivery::{Dispatcher, Effect, Input, ItemId, Policy, Time};
 use crate::event::Encoder;
 use crate::peers::Peers;
@@ -59,6 +60,9 @@ const BATCH: usize = 64;
 /// checks for a lack of progress.
 const TICK: Duration = Duration::from_secs(5);
 
+/// How long the end of a pipeline may wait for the last checkpoints to be stored.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The parts of a pipeline.
 pub struct Parts {
     pub name: String,
@@ -81,6 +85,8 @@ pub struct Parts {
     pub copies: Option<Copies>,
     /// The key with which the bridge seals its copies.
     pub seal: SealKey,
+    /// The topic of the workers' checkpoints (Kafka, if one is configured).
+    pub checkpoints: Option<Arc<Store>>,
     /// The other replicas and their questions; `None` without peers.
     pub replicas: Option<Replicas>,
     /// The requests of people while the pipeline runs.
@@ -200,6 +206,7 @@ struct Shared {
     reply: Option<reply::Target>,
     copies: Option<Copies>,
     seal: SealKey,
+    checkpoints: Option<Arc<Store>>,
     metrics: PipelineMetrics,
 }
 
@@ -234,9 +241,16 @@ impl Pipeline {
         let (port, link) = link(parts.policy.max_in_flight as usize);
         let source = tokio::spawn(source.run(link).in_current_span());
         let targets = targets::watch(&parts);
+        let checkpoints = parts.checkpoints.clone();
+        let storing = checkpoints.clone().map(|store| {
+            AbortOnDropHandle::new(tokio::spawn(async move { store.run().await }.in_current_span()))
+        });
         let mut pipeline = Pipeline::new(parts, port);
         let result = pipeline.until_drained(source, drain).await;
-        drop(targets);
+        if let Some(store) = checkpoints {
+            store.flush(FLUSH_TIMEOUT).await;
+        }
+        drop((targets, storing));
         pipeline.status.stopped();
         result
     }
@@ -244,10 +258,11 @@ impl Pipeline {
     fn new(parts: Parts, port: Port) -> Self {
         let (ended, endings) = mpsc::unbounded_channel();
         let (partition_answers, partitions_answered) = mpsc::unbounded_channel();
-        let (asking, questions) = match parts.replicas {
-            Some(Replicas { peers, questions }) => (Some(Asking::new(peers)), Some(questions)),
+        let (peers, questions) = match parts.replicas {
+            Some(Replicas { peers, questions }) => (Some(peers), Some(questions)),
             None => (None, None),
         };
+        let asking = Asking::new(peers, parts.checkpoints.clone());
         let shared = Shared {
             name: parts.name,
             source: parts.source,
@@ -262,6 +277,7 @@ impl Pipeline {
             reply: parts.reply,
             copies: parts.copies,
             seal: parts.seal,
+            checkpoints: parts.checkpoints,
             metrics: parts.metrics,
         };
         Pipeline {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::Shared;
+use crate::checkpoints::Keeper;
 use crate::delivery::{Digest, Remains};
 use crate::event::{EncodedEvent, Message, Value, own};
 use crate::progress::{CHECKPOINT_BYTES, Report};
@@ -14,6 +15,8 @@ pub(super) struct Incoming {
     pub content: Digest,
     /// Whether it is a copy with a valid seal.
     pub is_copy: bool,
+    /// The place of its checkpoint, if checkpoints are stored.
+    pub keeper: Option<Keeper>,
 }
 
 /// An item with its message.
@@ -28,6 +31,8 @@ pub(super) struct Work {
     id: OnceLock<String>,
     /// Whether the message is a copy with a valid seal.
     is_copy: bool,
+    /// The place of its stored checkpoint.
+    keeper: Option<Keeper>,
     /// The id of an item that arrived without one.
     fresh_id: OnceLock<String>,
     /// The latest answer, if a dead letter or a reply may be made of it.
@@ -64,10 +69,11 @@ impl Work {
 
     /// Returns the item with the message of its redelivery.
     pub fn continued(incoming: Incoming, rest: Rest) -> Self {
-        let Incoming { message, content, is_copy } = incoming;
+        let Incoming { message, content, is_copy, keeper } = incoming;
         Work {
             id: OnceLock::new(),
             is_copy,
+            keeper,
             message,
             content,
             event: OnceLock::new(),
@@ -85,15 +91,27 @@ impl Work {
         (is_needed && remains != Remains::Nothing).then(|| Rest {
             fresh_id: self.fresh_id.clone(),
             answer,
-            report: checkpoint.map(|text| Arc::new(Report::with_checkpoint(text)).into()).unwrap_or_default(),
+            report: checkpoint
+                .map(|text| Arc::new(Report::new(Some(text), self.keeper.clone())).into())
+                .unwrap_or_default(),
         })
     }
 
-    /// The reports of the item's workers. The first call of a copy takes the checkpoint from its
-    /// message.
+    /// The reports of the item's workers. The first call takes the checkpoint from the message of a
+    /// copy, or from the store.
     pub fn report(&self) -> &Arc<Report> {
-        self.report
-            .get_or_init(|| Arc::new(self.checkpoint().map(Report::with_checkpoint).unwrap_or_default()))
+        self.report.get_or_init(|| {
+            let stored = || self.keeper.as_ref().and_then(Keeper::stored);
+            Arc::new(Report::new(self.checkpoint().or_else(stored), self.keeper.clone()))
+        })
+    }
+
+    /// The item has ended: its stored checkpoint is of no use any more.
+    pub fn forget_checkpoint(&self) {
+        if let Some(keeper) = &self.keeper {
+            let report = self.report.get();
+            keeper.ended(report.is_some_and(|report| report.checkpoint().is_some()));
+        }
     }
 
     /// The reports so far, if there are any.
@@ -104,7 +122,8 @@ impl Work {
     /// Prepares the report of a new attempt. Returns `None` if there is nothing to tell the worker
     /// and nothing that it could report.
     pub fn begin_report(&self, shared: &Shared) -> Option<Arc<Report>> {
-        let is_needed = shared.reports.is_reachable() || self.report.get().is_some();
+        let is_known = self.report.get().is_some() || self.keeper.is_some();
+        let is_needed = shared.reports.is_reachable() || is_known;
         let report = (is_needed || self.checkpoint().is_some()).then(|| self.report().clone())?;
         report.begin();
         Some(report)

@@ -91,6 +91,11 @@ pub struct Pipeline {
     /// failed attempt. Without this key a silent worker may take as long as `sink.timeout`.
     #[serde(default)]
     pub stalled_after: Option<Span>,
+    /// An existing compacted Kafka topic for the checkpoints that workers post, so that the next
+    /// attempt gets them also after a restart, a crash or a rebalance of the bridge. Needs a Kafka
+    /// source. Several pipelines may share one topic.
+    #[serde(default)]
+    pub checkpoints: Option<KafkaTarget>,
     /// Bounds on memory.
     #[serde(default)]
     pub limits: Limits,

@@ -11,6 +11,7 @@ use super::types::{Config, KafkaTarget, Pipeline, RabbitmqTarget, Tls};
 use super::units::Span;
 
 mod admin;
+mod checkpoints;
 mod event;
 mod kafka;
 pub(crate) mod options;
@@ -77,6 +78,9 @@ impl Context<'_> {
         }
         if let Some(reply) = &pipeline.reply {
             self.broker_target(reply.rabbitmq.as_ref(), reply.kafka.as_ref(), pipeline, &path.key("reply"));
+        }
+        if let Some(target) = &pipeline.checkpoints {
+            self.checkpoints(target, pipeline, config, &path.key("checkpoints"));
         }
         self.times(pipeline, config, path);
         self.limits(pipeline, path);

@@ -49,6 +49,8 @@ pub struct Assignment {
     pub log: LogId,
     pub topic: Arc<str>,
     pub partition: i32,
+    /// The committed offset: every record before it has ended. 0 if nothing is committed.
+    pub committed: i64,
 }
 
 /// A report of a source to the bridge. Deliveries have a channel of their own.

@@ -14,6 +14,8 @@ use crate::support::process::Longhaul;
 use crate::support::rabbitmq::{self as amqp, Queue};
 use crate::support::worker::Worker;
 
+mod checkpoints;
+
 /// A worker that never ends by itself.
 const ENDLESS: Duration = Duration::from_secs(3600);
 

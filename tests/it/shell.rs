@@ -87,6 +87,7 @@ impl Bed {
             reply: None,
             copies: None,
             seal: SealKey::derived("secret", "test"),
+            checkpoints: None,
             replicas: None,
             control: None,
             metrics: Metrics::new().pipeline("test", 4),

@@ -56,6 +56,25 @@ impl Context<'_> {
     }
 
     pub(super) fn kafka_target(&mut self, target: &KafkaTarget, pipeline: &Pipeline, path: &Path) {
+        self.kafka_place(target, pipeline, path);
+        let source = &pipeline.source;
+        if let Some(kafka) = &source.kafka
+            && reads(kafka, target, Some(kafka))
+        {
+            let reason = format!(
+                "the source of this pipeline reads `{}` too, so each item would come again",
+                target.topic
+            );
+            self.report.mistake(
+                &path.key("topic"),
+                reason,
+                "name a topic that source.kafka.topics does not match",
+            );
+        }
+    }
+
+    /// Checks the servers, the topic's name and the options of a topic to write to.
+    pub(super) fn kafka_place(&mut self, target: &KafkaTarget, pipeline: &Pipeline, path: &Path) {
         self.built_with_kafka(path);
         let servers = path.key("bootstrap_servers");
         self.servers(&target.bootstrap_servers, &servers);
@@ -71,19 +90,6 @@ impl Context<'_> {
         self.options(&target.options, options::PRODUCER, &path.key("options"));
         let all = target.all_options(source.kafka.as_ref());
         self.security(&target.options, &all, &path.key("options"));
-        if let Some(kafka) = &source.kafka
-            && reads(kafka, target, Some(kafka))
-        {
-            let reason = format!(
-                "the source of this pipeline reads `{}` too, so each item would come again",
-                target.topic
-            );
-            self.report.mistake(
-                &path.key("topic"),
-                reason,
-                "name a topic that source.kafka.topics does not match",
-            );
-        }
     }
 
     fn built_with_kafka(&mut self, path: &Path) {
@@ -233,25 +239,25 @@ impl Context<'_> {
 }
 
 /// Returns the Kafka topics that a pipeline writes to, with their keys.
-fn targets(pipeline: &Pipeline) -> impl Iterator<Item = (&'static str, &KafkaTarget)> {
+pub(super) fn targets(pipeline: &Pipeline) -> impl Iterator<Item = (&'static str, &KafkaTarget)> {
     let dead_letter = pipeline.dead_letter.as_ref().and_then(|target| target.kafka.as_ref());
     let reply = pipeline.reply.as_ref().and_then(|reply| reply.kafka.as_ref());
     dead_letter.map(|target| ("dead_letter", target)).into_iter().chain(reply.map(|target| ("reply", target)))
 }
 
 /// Whether a source reads the topic of a target. `own` is the source of the target's pipeline.
-fn reads(source: &KafkaSource, target: &KafkaTarget, own: Option<&KafkaSource>) -> bool {
-    same_cluster(source, target.servers(own)) && matches(source, &target.topic)
+pub(super) fn reads(source: &KafkaSource, target: &KafkaTarget, own: Option<&KafkaSource>) -> bool {
+    same_cluster(&source.bootstrap_servers, target.servers(own)) && matches(source, &target.topic)
 }
 
 /// Whether two lists share a server. A list often names only some brokers of a cluster, so one
 /// match is enough.
-fn same_cluster(source: &KafkaSource, servers: &[String]) -> bool {
+pub(super) fn same_cluster(some: &[String], servers: &[String]) -> bool {
     let split = |servers: &[String]| -> Vec<String> {
         servers.iter().flat_map(|list| list.split(',')).map(|one| one.trim().to_owned()).collect()
     };
     let theirs = split(servers);
-    split(&source.bootstrap_servers).iter().any(|server| theirs.contains(server))
+    split(some).iter().any(|server| theirs.contains(server))
 }
 
 fn matches(source: &KafkaSource, name: &str) -> bool {

@@ -358,10 +358,10 @@ impl Question {
         }
     }
 
-    /// Returns the answer once it is there: the number of members of the group, this one included,
+    /// Returns the answer if it comes within `patience`: the number of members of the group, this one included,
     /// or `None` if the broker does not tell it.
-    pub fn members(&mut self) -> Option<usize> {
-        let members = self.answer(Duration::ZERO, |event| {
+    pub fn members(&mut self, patience: Duration) -> Option<usize> {
+        let members = self.answer(patience, |event| {
             // SAFETY: the event is alive, and everything that it lends is read here.
             unsafe {
                 let result = rd::rd_kafka_event_DescribeConsumerGroups_result(event);

@@ -42,7 +42,7 @@ impl Worker {
             drain.members.ask_members(&self.consumer, &self.settings.group, TIMEOUT);
         }
         // During a rebalance the member list may be outdated, so this waits for its end.
-        if drain.members.members().is_none_or(|members| members < 2) || self.release.is_some() {
+        if drain.members.members(Duration::ZERO).is_none_or(|members| members < 2) || self.release.is_some() {
             return;
         }
         tracing::info!("Draining: other members of the group take the partitions");

@@ -20,7 +20,7 @@ use super::start::{self, Found, Ready};
 use super::thread::Worker;
 use super::tracker::Tracker;
 use crate::connect::kafka::notice::Entry;
-use crate::source::SourceEvent;
+use crate::source::{Assignment, SourceEvent};
 use crate::telemetry::ProblemKind;
 
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -75,7 +75,7 @@ impl Worker {
         let Found { ready, missing } = found;
         match self.start(ready) {
             Ok(started) => self.waiting.partitions.retain(|(topic, partition)| {
-                !started.iter().any(|place| *place.topic == *topic && place.partition == *partition)
+                !started.iter().any(|one| *one.topic == *topic && one.partition == *partition)
             }),
             Err(error) => tracing::warn!(%error, "Could not start partitions, trying again"),
         }
@@ -97,7 +97,7 @@ impl Worker {
         self.waiting.put_off(now);
     }
 
-    fn start(&mut self, ready: Vec<Ready>) -> KafkaResult<Vec<Place>> {
+    fn start(&mut self, ready: Vec<Ready>) -> KafkaResult<Vec<Assignment>> {
         let mut list = TopicPartitionList::with_capacity(ready.len());
         for one in &ready {
             list.add_partition_offset(&one.topic, one.partition, one.offset)?;
@@ -112,11 +112,11 @@ impl Worker {
                 epoch: super::next_epoch(),
                 order: self.settings.order,
             };
-            self.begin(Partition::new(place.clone(), one.tracker));
-            started.push(place);
+            started.push(place.assignment(one.offset.to_raw().unwrap_or_default().max(0)));
+            self.begin(Partition::new(place, one.tracker));
         }
         if !started.is_empty() {
-            self.send(SourceEvent::Assigned(started.iter().map(Place::assignment).collect()));
+            self.send(SourceEvent::Assigned(started.clone()));
         }
         Ok(started)
     }

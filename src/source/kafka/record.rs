@@ -24,12 +24,14 @@ pub struct Place {
 }
 
 impl Place {
-    pub fn assignment(&self) -> Assignment {
+    /// `committed` is the offset that the group has committed.
+    pub fn assignment(&self, committed: i64) -> Assignment {
         Assignment {
             epoch: self.epoch,
             log: LogId(self.log.id),
             topic: self.topic.clone(),
             partition: self.partition,
+            committed,
         }
     }
 

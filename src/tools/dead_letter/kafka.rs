@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use rdkafka::consumer::{CommitMode, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Headers, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -24,8 +24,15 @@ const MARK: &str = "longhaul 1 ";
 /// The longest metadata, in bytes. The broker's default limit is 4096.
 const METADATA_MAX: usize = 4000;
 
+mod fence;
+
+use fence::Fence;
+
 pub struct Log {
     client: Client,
+    /// Keeps other commands away, unless this one only looks.
+    fence: Option<Fence>,
+    group: String,
     place: Kafka,
     topic: String,
     partitions: BTreeMap<i32, Partition>,
@@ -92,7 +99,7 @@ impl Progress {
 impl Log {
     pub fn open(place: &Kafka, group: Option<&str>, from_start: bool) -> Result<Self, Failure> {
         let topic = place.topic()?.to_owned();
-        let group = group.map_or_else(|| format!("longhaul-dead-letter-{topic}"), str::to_owned);
+        let group = group_name(&topic, group);
         let client = client(place, &group)?;
         let all = metadata(&client, place)?;
         let found = all.topics().iter().find(|found| found.name() == topic);
@@ -106,7 +113,17 @@ impl Log {
         }
         let (partitions, total) =
             tokio::task::block_in_place(|| partitions(&client, place, &topic, &numbers, &group, from_start))?;
-        Ok(Log { client, place: place.clone(), topic, partitions, total })
+        Ok(Log { client, fence: None, group, place: place.clone(), topic, partitions, total })
+    }
+
+    /// Opens the log to handle its letters. No other command may handle them meanwhile.
+    pub fn open_alone(place: &Kafka, group: Option<&str>, from_start: bool) -> Result<Self, Failure> {
+        let topic = place.topic()?;
+        let group = group_name(topic, group);
+        // The progress is read behind the fence, so that it is the latest.
+        let fence = tokio::task::block_in_place(|| Fence::join(place, topic, &group))?;
+        let log = Log::open(place, Some(&group), from_start)?;
+        Ok(Log { fence: Some(fence), ..log })
     }
 
     pub fn total(&self) -> u64 {
@@ -184,13 +201,22 @@ impl Log {
             element.set_metadata(&text);
             element.set_offset(Offset::Offset(offset)).map_err(|error| failure(&self.place, &error))?;
         }
-        tokio::task::block_in_place(|| self.client.commit(&list, CommitMode::Sync)).map_err(|error| {
+        let Some(fence) = &self.fence else { return Err(not_alone(&self.group)) };
+        tokio::task::block_in_place(|| fence.commit(&list)).map_err(|error| {
             Failure::unavailable(
                 format!("Kafka does not record a handled letter: {error}"),
                 "stop other members of the group, or name another one with --group; one item may be there twice",
             )
         })
     }
+}
+
+fn group_name(topic: &str, group: Option<&str>) -> String {
+    group.map_or_else(|| format!("longhaul-dead-letter-{topic}"), str::to_owned)
+}
+
+fn not_alone(group: &str) -> Failure {
+    Failure::usage(format!("this command only looks at the letters of {group}"), "use redrive or purge")
 }
 
 fn partitions(

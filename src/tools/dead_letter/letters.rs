@@ -45,7 +45,8 @@ pub enum Handle {
 }
 
 impl Letters {
-    pub async fn open(selection: &Selection) -> Result<Self, Failure> {
+    /// `is_alone` keeps other commands away from a topic. (RabbitMQ gives no letter to two.)
+    pub async fn open(selection: &Selection, is_alone: bool) -> Result<Self, Failure> {
         match &selection.from {
             Place::Rabbitmq(place) => {
                 let reader = Reader::open(place).await?;
@@ -61,11 +62,10 @@ impl Letters {
                 })))
             }
             #[cfg(feature = "kafka")]
-            Place::Kafka(place) => Ok(Letters::Kafka(super::kafka::Log::open(
-                place,
-                selection.group.as_deref(),
-                selection.includes_handled,
-            )?)),
+            Place::Kafka(place) => {
+                let open = if is_alone { super::kafka::Log::open_alone } else { super::kafka::Log::open };
+                open(place, selection.group.as_deref(), selection.includes_handled).map(Letters::Kafka)
+            }
             #[cfg(not(feature = "kafka"))]
             Place::Kafka(_) => Err(Failure::usage("this build has no Kafka", "use another build")),
         }

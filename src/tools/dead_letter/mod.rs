@@ -101,7 +101,7 @@ pub struct Skipped {
 /// # Errors
 /// Returns an error if the queue or topic cannot be read.
 pub async fn list(selection: &Selection, keep: bool, stop: &CancellationToken) -> Result<Listing, Failure> {
-    let mut letters = Letters::open(selection).await?;
+    let mut letters = Letters::open(selection, false).await?;
     let mut listing = Listing::default();
     let result = async {
         while !stop.is_cancelled() {
@@ -146,7 +146,7 @@ pub async fn handle(
     progress: &mut Progress,
     stop: &CancellationToken,
 ) -> Result<Report, Failure> {
-    let mut letters = Letters::open(selection).await?;
+    let mut letters = Letters::open(selection, !work.is_dry_run).await?;
     progress.set_total(letters.total());
     let mut report = Report::default();
     let mut publishers = Publishers::default();

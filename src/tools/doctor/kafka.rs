@@ -17,6 +17,8 @@ use crate::tools::place::{Kafka, Place};
 /// The metadata that the bridge commits beside an offset, in bytes.
 const METADATA: i64 = 4096;
 
+pub(super) mod checkpoints;
+
 type Configs = BTreeMap<String, String>;
 
 pub(super) async fn source(

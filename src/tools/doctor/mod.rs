@@ -161,6 +161,10 @@ async fn one(
         let place = Place::target(pipeline, reply.rabbitmq.as_ref(), reply.kafka.as_ref());
         self::target(pipeline, "reply", place, options, findings).await;
     }
+    #[cfg(feature = "kafka")]
+    if let Some(checkpoints) = &pipeline.checkpoints {
+        kafka::checkpoints::examine(pipeline, checkpoints, findings).await;
+    }
     times::of_pipeline(pipeline, config, &options.manifests, env, findings);
     sink::examine(pipeline, env, findings).await;
 }

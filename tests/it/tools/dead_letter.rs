@@ -13,6 +13,7 @@ use longhaul::publish::{self, Broker, Publisher};
 
 use super::{Everything, Ran, queue_url, run, start};
 use crate::dead_letter::restore::letter;
+use crate::kafka::support::PATIENCE;
 use crate::run::backlog::{Backlog, Kafka, Rabbitmq};
 use crate::support::rabbitmq::{Queue, brokers, connection};
 use crate::support::{eventually, within};
@@ -217,6 +218,40 @@ async fn filters_and_dry_runs<O: Place, G: Place>() {
     let ran = run(path, &["dead-letter", "redrive"]).await;
     assert!(ran.out.starts_with("5 of 5 letters brought back"), "{ran:?}");
     assert_eq!((origin.left().await, letters(path, &[]).await.len()), (11, 0));
+    origin.remove().await;
+    graveyard.remove().await;
+}
+
+/// A second redrive of the same group would bring each letter back twice, so it refuses. After a
+/// kill the group is free again when the session of the killed command has ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_redrive_of_a_group_refuses() {
+    use rdkafka::consumer::{BaseConsumer, Consumer as _};
+    let (origin, graveyard) = (Kafka::create().await, Kafka::create().await);
+    bury(&origin, &graveyard, 3).await;
+    let folder = tempfile::tempdir().unwrap();
+    configuration(folder.path(), &origin, &graveyard);
+    let redrive = ["dead-letter", "redrive", "--to", "kafka://127.0.0.1:9/nowhere", "--retry-for", "10m"];
+    let mut first = start(folder.path(), &redrive);
+    let group = format!("longhaul-dead-letter-{}", graveyard.0.name);
+    let client = graveyard.0.client();
+    eventually("the first command in the group", async || {
+        let (client, group) = (client.clone(), group.clone());
+        let members = tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = client.create().unwrap();
+            let list = consumer.fetch_group_list(Some(&group), PATIENCE).unwrap();
+            list.groups().iter().map(|group| group.members().len()).sum::<usize>()
+        });
+        members.await.unwrap() == 1
+    })
+    .await;
+    let second = run(folder.path(), &["dead-letter", "redrive"]).await;
+    assert!(second.code == 69 && second.err.contains("another redrive or purge"), "{second:?}");
+    assert_eq!(origin.left().await, 0);
+    assert_eq!(letters(folder.path(), &[]).await.len(), 3, "a look is always possible");
+    first.kill().await.unwrap();
+    let third = run(folder.path(), &["dead-letter", "redrive"]).await;
+    assert!(third.code == 0 && third.out.starts_with("3 of 3 letters brought back"), "{third:?}");
     origin.remove().await;
     graveyard.remove().await;
 }

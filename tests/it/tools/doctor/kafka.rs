@@ -69,6 +69,36 @@ async fn a_group_of_another_program_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn planted_faults_of_the_topic_of_checkpoints_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = format!("url: '{}'", service().await);
+    let (kafka, checkpoints) = (Kafka::create().await, Kafka::create().await);
+    let name = &checkpoints.0.name;
+    let config = pipeline(&kafka.source(), &sink, &format!("{HOLD}    checkpoints: {{ topic: {name} }}\n"));
+    let small = ("segment.bytes", "67108864");
+    for (kind, set) in [
+        (None, vec![("cleanup.policy", "compact"), small]),
+        (Some("checkpoints-policy"), vec![("cleanup.policy", "delete"), small]),
+        (Some("checkpoints-segment"), vec![("cleanup.policy", "compact"), ("segment.bytes", "1073741824")]),
+        (
+            Some("checkpoints-retention"),
+            vec![("cleanup.policy", "compact,delete"), ("retention.ms", "60000"), small],
+        ),
+    ] {
+        configure(&checkpoints, name, &set).await;
+        let found = check(folder.path(), &config, &[]).await;
+        match kind {
+            Some(kind) => only(kind, found),
+            None => clean(&[], found),
+        }
+    }
+    let missing = config.replace(name, "no-such-topic");
+    only("checkpoints-missing", check(folder.path(), &missing, &[]).await);
+    kafka.remove().await;
+    checkpoints.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn planted_faults_of_a_target_are_found() {
     let folder = tempfile::tempdir().unwrap();
     let sink = format!("url: '{}'", service().await);
