@@ -55,11 +55,12 @@ enum AnySource {
 
 impl AnySource {
     /// Lets the status watch the source's own thread, if it has one.
-    fn watched(self, status: &Status) -> Self {
+    fn watched(self, status: &Arc<Status>) -> Self {
         match self {
             #[cfg(feature = "kafka")]
             AnySource::Kafka(source) => {
-                AnySource::Kafka(source.with_pulse(status.pulse("kafka poll thread")))
+                let status = status.clone();
+                AnySource::Kafka(source.with_pulse(move || status.pulse("kafka poll thread")))
             }
             other @ AnySource::Rabbitmq(_) => {
                 let _ = status;

@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{Pipeline, Report, TICK, next};
-use crate::delivery::Input;
-use crate::source::{Command, SourceError};
+use super::{Pipeline, Report, TICK, answer, next};
+use crate::delivery::{Dispatcher, Input, Policy};
+use crate::source::{Command, Link, SourceError, link};
 
 /// The time that a source has to leave its broker after all items are settled.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -69,22 +69,51 @@ impl Pipeline {
             && self.port.deliveries.is_empty()
     }
 
-    /// Stays after a drain that a person asked for, until the process ends. People can still read
-    /// the record of the finished items.
-    pub(super) async fn rest(&mut self, drain: &CancellationToken) {
+    /// Stays after a drain that a person asked for, until the process ends (false) or a person
+    /// wants the pipeline back (true). Meanwhile people can read the record of the finished items.
+    pub(super) async fn rest(&mut self, drain: &CancellationToken) -> bool {
+        if drain.is_cancelled() {
+            return false;
+        }
         self.is_at_rest = true;
-        // Other replicas get the answer at once that nothing runs here.
-        self.questions = None;
         self.status.beat();
-        tracing::info!("Drained on request: the pipeline stays at rest until the process restarts");
+        tracing::info!("Drained on request: the pipeline stays at rest until somebody resumes it");
         let mut tick = tokio::time::interval(TICK);
-        loop {
+        while !self.is_wanted_again {
             tokio::select! {
-                _ = drain.cancelled() => return,
+                _ = drain.cancelled() => return false,
+                // The core is empty, so other replicas get the answer at once that nothing runs
+                // here.
+                Some(question) = next(&mut self.questions) => self.question(question),
                 Some(control) = next(&mut self.control) => self.control(control),
                 _ = tick.tick() => self.status.beat(),
             }
         }
+        true
+    }
+
+    /// Prepares a drained pipeline for its next source. Returns the source's end of the link.
+    pub(super) fn start_again(&mut self) -> Link {
+        tracing::info!("Resumed on request: the pipeline connects to its broker again");
+        let (port, link) = link(self.policy.max_in_flight as usize);
+        self.port = port;
+        // Marks are made from the seed and a number. The next core must not repeat one.
+        let seed = uuid::Uuid::new_v4().as_u128();
+        self.core = Dispatcher::new(Policy { seed, ..self.policy.clone() });
+        self.claims = answer::Claims::default();
+        self.works.clear();
+        self.requests.clear();
+        self.failing_writes.clear();
+        // The search for another replica that continues may still run.
+        self.tasks.abort_all();
+        self.backlog = None;
+        self.intake_stopped = false;
+        self.is_drained_by_hand = false;
+        self.is_at_rest = false;
+        self.is_wanted_again = false;
+        self.progress = Instant::now();
+        self.status.start_again();
+        link
     }
 
     /// Leaves the broker. All items are settled by now, so nothing is lost if this takes too long.

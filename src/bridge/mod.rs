@@ -185,6 +185,10 @@ pub struct Pipeline {
     is_drained_by_hand: bool,
     /// Whether such a drain is over.
     is_at_rest: bool,
+    /// Whether a person wants the pipeline to start again after such a drain.
+    is_wanted_again: bool,
+    /// The core's settings.
+    policy: Policy,
     /// The state that was shown last.
     shown: Option<Shown>,
 }
@@ -229,7 +233,8 @@ impl Ended {
 
 impl Pipeline {
     /// Starts `source` and moves its items until `drain` is cancelled and all items are settled, or
-    /// until `drain_timeout` has passed since the cancellation.
+    /// until `drain_timeout` has passed since the cancellation. After a drain that a person asked
+    /// for, the pipeline rests until the cancellation, or starts a clone of `source` on request.
     ///
     /// # Errors
     /// Returns an error if the source gave up for good.
@@ -238,15 +243,21 @@ impl Pipeline {
         source: impl Source,
         drain: CancellationToken,
     ) -> Result<Report, SourceError> {
-        let (port, link) = link(parts.policy.max_in_flight as usize);
-        let source = tokio::spawn(source.run(link).in_current_span());
+        let (port, mut next_link) = link(parts.policy.max_in_flight as usize);
         let targets = targets::watch(&parts);
         let checkpoints = parts.checkpoints.clone();
         let storing = checkpoints.clone().map(|store| {
             AbortOnDropHandle::new(tokio::spawn(async move { store.run().await }.in_current_span()))
         });
         let mut pipeline = Pipeline::new(parts, port);
-        let result = pipeline.until_drained(source, drain).await;
+        let result = loop {
+            let running = tokio::spawn(source.clone().run(next_link).in_current_span());
+            let result = pipeline.until_drained(running, &drain).await;
+            if result.is_err() || !pipeline.is_drained_by_hand || !pipeline.rest(&drain).await {
+                break result;
+            }
+            next_link = pipeline.start_again();
+        };
         if let Some(store) = checkpoints {
             store.flush(FLUSH_TIMEOUT).await;
         }
@@ -281,7 +292,8 @@ impl Pipeline {
             metrics: parts.metrics,
         };
         Pipeline {
-            core: Dispatcher::new(parts.policy),
+            core: Dispatcher::new(parts.policy.clone()),
+            policy: parts.policy,
             started: Instant::now(),
             now: Time::ZERO,
             port,
@@ -312,6 +324,7 @@ impl Pipeline {
             deadline: None,
             is_drained_by_hand: false,
             is_at_rest: false,
+            is_wanted_again: false,
             shown: None,
         }
     }
@@ -319,7 +332,7 @@ impl Pipeline {
     async fn until_drained(
         &mut self,
         mut source: JoinHandle<Result<(), SourceError>>,
-        drain: CancellationToken,
+        drain: &CancellationToken,
     ) -> Result<Report, SourceError> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -356,11 +369,7 @@ impl Pipeline {
             while self.tasks.try_join_next().is_some() {}
             self.show();
             if self.is_drained() {
-                let report = self.close(source).await?;
-                if self.is_drained_by_hand {
-                    self.rest(&drain).await;
-                }
-                return Ok(report);
+                return self.close(source).await;
             }
         }
     }

@@ -118,7 +118,7 @@ impl Pipeline {
     ) -> String {
         let running = stats.running;
         match state {
-            PipelineState::Drained => "drained: a restart of the process starts it again".to_owned(),
+            PipelineState::Drained => "drained: `longhaul resume` starts it again".to_owned(),
             PipelineState::Draining => format!("draining: {running} running items finish"),
             PipelineState::Paused => format!("paused: {running} items run, and nothing new starts"),
             PipelineState::Stuck => stuck(problems),

@@ -60,7 +60,7 @@ impl Pipeline {
 
     fn resume(&mut self) -> Changed {
         if self.core.is_draining() {
-            return self.changed(false, "nothing changed: a drained pipeline starts again with the process");
+            return self.resume_drained();
         }
         let was_paused = self.core.is_paused();
         let was_open = self.core.open_breaker().is_some();
@@ -79,9 +79,31 @@ impl Pipeline {
         self.changed(was_paused || was_open, text)
     }
 
+    /// Starts a drained pipeline again, also one whose drain is not over yet.
+    fn resume_drained(&mut self) -> Changed {
+        if !self.is_drained_by_hand || self.deadline.is_some() {
+            return self.changed(false, "nothing changed: the process is about to end");
+        }
+        if self.is_wanted_again {
+            return self.changed(false, "nothing changed: the pipeline starts again already");
+        }
+        self.is_wanted_again = true;
+        let running = self.core.stats().running;
+        let text = match self.is_at_rest {
+            true => "the pipeline connects to its broker again".to_owned(),
+            false => format!("{running} running items finish first, then the pipeline connects to its broker again"),
+        };
+        self.changed(true, text)
+    }
+
     fn drain_by_hand(&mut self) -> Changed {
         if self.core.is_draining() {
-            return self.changed(false, "nothing changed: the pipeline drains already, or is drained");
+            let was_wanted = std::mem::take(&mut self.is_wanted_again);
+            let text = match was_wanted {
+                true => "the pipeline stays at rest after its drain",
+                false => "nothing changed: the pipeline drains already, or is drained",
+            };
+            return self.changed(was_wanted, text);
         }
         self.is_drained_by_hand = true;
         self.begin_drain();
@@ -89,7 +111,7 @@ impl Pipeline {
         self.changed(
             true,
             format!(
-                "draining: {running} running items finish, and nothing new starts until the process restarts"
+                "draining: {running} running items finish, and nothing new starts until somebody resumes the pipeline"
             ),
         )
     }

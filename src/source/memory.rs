@@ -15,6 +15,7 @@ use crate::delivery::{DeliveryId, Epoch, Identity, Outline, Settlement};
 use crate::event::Message;
 
 /// The consuming end of the queue.
+#[derive(Clone)]
 pub struct Source {
     queue: Handle,
     max_in_flight: usize,
@@ -46,6 +47,7 @@ struct State {
     acked: usize,
     pushed: u64,
     cut: bool,
+    latest_epoch: u64,
 }
 
 struct Item {
@@ -109,10 +111,11 @@ impl Handle {
 
 impl super::Source for Source {
     async fn run(self, mut link: Link) -> Result<(), SourceError> {
-        let mut epoch = Epoch(0);
+        let mut epoch = Epoch(self.queue.state().latest_epoch);
         let mut taking = true;
         loop {
             epoch = Epoch(epoch.0 + 1);
+            self.queue.state().latest_epoch = epoch.0;
             self.queue.state().cut = false;
             let _ = link.events.send(SourceEvent::Connected(true));
             let _ = link.events.send(SourceEvent::Up { epoch });

@@ -25,7 +25,8 @@ pub mod memory;
 pub mod rabbitmq;
 
 /// A broker connection that yields items and settles them. It reconnects by itself without end.
-pub trait Source: Send + 'static {
+/// Clones run one after the other, when a drained pipeline starts again. Their epochs differ.
+pub trait Source: Clone + Send + 'static {
     /// Runs until it has carried out [`Command::Close`], the bridge has dropped its [`Port`], or
     /// the source cannot go on.
     ///

@@ -97,6 +97,11 @@ impl Status {
         self.state().enter(Phase::Draining);
     }
 
+    /// Records that a drained pipeline connects to its broker again.
+    pub fn start_again(&self) {
+        self.state().enter(Phase::Starting);
+    }
+
     /// Records that the pipeline has ended.
     pub fn stopped(&self) {
         self.state().enter(Phase::Stopped);

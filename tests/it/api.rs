@@ -315,9 +315,43 @@ async fn rabbitmq_pipeline_is_paused_limited_and_drained() {
     eventually("the drain", async || admin.pipeline().await["state"] == "drained").await;
     backlog.fill([b"late".to_vec()].into_iter()).await;
     assert_eq!(admin.total("done").await, 6, "the finished items can still be read");
+    assert_eq!(backlog.left().await, 1, "the late item stays in the queue");
+    assert_eq!(act("resume").await.1["changed"], true);
+    eventually("the late item", async || admin.total("done").await == 7).await;
+    eventually("readiness", async || admin.get("/readyz").await.0 == 200).await;
+    assert_eq!(act("drain").await.1["changed"], true);
+    eventually("the second drain", async || admin.pipeline().await["state"] == "drained").await;
+    backlog.fill([b"last".to_vec()].into_iter()).await;
     bridge.stop().await;
-    eventually("the late item to be in the queue", async || backlog.left().await == 1).await;
-    assert_eq!(worker.done(), 6);
+    eventually("the last item to be in the queue", async || backlog.left().await == 1).await;
+    assert_eq!(worker.done(), 7);
+    backlog.remove().await;
+}
+
+/// A drained pipeline starts again without a restart of the process, also if that was asked for
+/// before its last item ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_pipeline_is_drained_and_resumed() {
+    let backlog = Kafka::create().await;
+    let worker = Worker::held().await;
+    let admin = Admin::free();
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 4, &admin.config("")));
+    let act = async |action: &str| admin.post(&format!("/api/v1/pipelines/test/{action}")).await;
+    backlog.fill([b"first".to_vec()].into_iter()).await;
+    eventually("the first item", async || worker.log().open == 1).await;
+    assert_eq!(act("drain").await.1["changed"], true);
+    assert_eq!(act("resume").await.1["changed"], true);
+    assert_eq!(admin.pipeline().await["state"], "draining");
+    backlog.fill([b"second".to_vec()].into_iter()).await;
+    assert_eq!(worker.log().open, 1);
+    worker.release(1);
+    eventually("the second item", async || admin.total("done").await == 1 && worker.log().open == 1).await;
+    assert_eq!(admin.pipeline().await["state"], "running");
+    worker.release_all();
+    eventually("both items", async || admin.total("done").await == 2).await;
+    bridge.stop().await;
+    assert_eq!((worker.log().second_runs(), worker.done()), (0, 2));
+    eventually("the broker to be empty", async || backlog.left().await == 0).await;
     backlog.remove().await;
 }
 

@@ -228,7 +228,7 @@ byId('pipeline').addEventListener('click', async (event) => {
     if (!most) return;
     path += `?max_in_flight=${most.number}`;
   }
-  if (change === 'drain' && !await ask({ title: `Drain ${name}?`, text: 'Its running items finish, and nothing new starts until the process restarts.', yes: 'Drain' })) return;
+  if (change === 'drain' && !await ask({ title: `Drain ${name}?`, text: 'Its running items finish, and nothing new starts until somebody resumes it.', yes: 'Drain' })) return;
   try {
     const answer = await post(path);
     toast(`${name}: ${answer.text}`);

@@ -87,7 +87,7 @@ fn in_list(model: &mut Model, key: KeyCode) {
         KeyCode::Char('l') => model.mode = Mode::Limit(String::new()),
         KeyCode::Char('D') => {
             if let Some(pipeline) = model.name.clone() {
-                let question = format!("drain {pipeline}? Nothing new starts until the process restarts");
+                let question = format!("drain {pipeline}? Nothing new starts until somebody resumes it");
                 let ask = Ask::Change { pipeline, change: "drain", query: Vec::new() };
                 model.mode = Mode::Confirm { question, ask };
             }

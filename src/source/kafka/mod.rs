@@ -47,24 +47,30 @@ use crate::delivery::Epoch;
 use crate::telemetry::Pulse;
 
 /// A consumer of one or more topics.
+#[derive(Clone)]
 pub struct Source {
     settings: Settings,
+    pulse: Option<MakePulse>,
 }
+
+/// Makes the pulse of a poll thread. It is watched for as long as the thread lives.
+type MakePulse = Arc<dyn Fn() -> Arc<Pulse> + Send + Sync>;
 
 impl Source {
     pub fn new(settings: Settings) -> Self {
-        Source { settings }
+        Source { settings, pulse: None }
     }
 
-    /// Beats this pulse while the poll thread works.
-    pub fn with_pulse(mut self, pulse: Arc<Pulse>) -> Self {
-        self.settings.pulse = Some(pulse);
+    /// Beats such a pulse while a poll thread works.
+    pub fn with_pulse(mut self, pulse: impl Fn() -> Arc<Pulse> + Send + Sync + 'static) -> Self {
+        self.pulse = Some(Arc::new(pulse));
         self
     }
 }
 
 impl super::Source for Source {
-    async fn run(self, link: Link) -> Result<(), SourceError> {
+    async fn run(mut self, link: Link) -> Result<(), SourceError> {
+        self.settings.pulse = self.pulse.as_ref().map(|make| make());
         let (ended, end) = oneshot::channel();
         let thread = std::thread::Builder::new().name(format!("kafka-{}", self.settings.pipeline));
         // The thread's log lines name the pipeline too.

@@ -16,6 +16,7 @@ mod settle;
 mod topology;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -59,9 +60,12 @@ pub struct Settings {
 }
 
 /// A consumer of one queue.
+#[derive(Clone)]
 pub struct Source {
     settings: Settings,
     epoch: Epoch,
+    /// The latest epoch of this source and its clones.
+    epochs: Arc<AtomicU64>,
     intake: Intake,
     /// The type of the queue. It is kept while the queue is known to be the same.
     kind: Option<Kind>,
@@ -114,8 +118,8 @@ impl Settings {
 
 impl Source {
     pub fn new(settings: Settings) -> Self {
-        let (epoch, others) = (Epoch(0), Arc::default());
-        Source { settings, epoch, intake: Intake::Open, kind: None, others, careful: false }
+        let (epoch, epochs, others) = (Epoch(0), Arc::default(), Arc::default());
+        Source { settings, epoch, epochs, intake: Intake::Open, kind: None, others, careful: false }
     }
 
     /// Opens the next session.
@@ -127,7 +131,7 @@ impl Source {
         if self.careful {
             settings.max_in_flight = 1;
         }
-        let epoch = Epoch(self.epoch.0 + 1);
+        let epoch = Epoch(self.epochs.fetch_add(1, Ordering::Relaxed) + 1);
         let opening = Session::open(&settings, epoch, self.intake, &mut self.kind, &self.others, problems);
         let error = match opening.await {
             Ok(session) => return Ok(Some(session)),
