@@ -9,7 +9,7 @@ use axum::response::Response;
 use super::read::{Selection, unknown};
 use super::{Api, Caller, Failure, ask, unless_ended};
 use crate::bridge::Control;
-use crate::view::{Action, Changed, Filter, Matched, Then};
+use crate::view::{Action, Changed, Filter, Matched, PartitionChange, Then};
 
 /// The items that an action is about.
 enum Scope {
@@ -79,7 +79,75 @@ pub(super) async fn on_pipeline(
         );
         Ok(changed)
     };
-    let acted: Result<Changed, Failure> = acting.await;
+    changed(&caller, acting.await)
+}
+
+pub(super) async fn on_partition(
+    State(api): State<Arc<Api>>,
+    Path((name, topic, partition, action)): Path<(String, String, i32, String)>,
+    Query(selection): Query<Selection>,
+    caller: Caller,
+) -> Response {
+    let acting = async {
+        api.may_change(&caller)?;
+        let change = change_of(&action, &selection)?;
+        let asked = topic.clone();
+        let request = |answer| Control::Partition { topic: asked, partition, change, answer };
+        let changed: Changed = ask(api.pipeline(&name)?, request).await?;
+        tracing::info!(
+            pipeline = name,
+            action,
+            topic,
+            partition,
+            by = caller.name(),
+            from = %caller.from,
+            changed = changed.changed,
+            text = changed.text,
+            "A person acted on a partition"
+        );
+        Ok(changed)
+    };
+    changed(&caller, acting.await)
+}
+
+fn change_of(action: &str, selection: &Selection) -> Result<PartitionChange, Failure> {
+    match action {
+        "pause" | "resume" => {
+            selection.has_only(&[])?;
+            let is_pause = action == "pause";
+            Ok(if is_pause { PartitionChange::Pause } else { PartitionChange::Resume })
+        }
+        "skip" => {
+            selection.has_only(&["offset"])?;
+            let offset = selection.offset.filter(|offset| *offset >= 0).ok_or_else(|| Failure {
+                status: StatusCode::BAD_REQUEST,
+                error: "the offset is missing, or is negative".to_owned(),
+                help: "write skip?offset=17, and then=drop to lose the record without a dead letter"
+                    .to_owned(),
+            })?;
+            let then = match selection.then.as_deref() {
+                None | Some("dead-letter") => Then::DeadLetter,
+                Some("drop") => Then::Drop,
+                Some(other) => {
+                    return Err(Failure {
+                        status: StatusCode::BAD_REQUEST,
+                        error: format!("then={other:?} is not known"),
+                        help: "write then=dead-letter or then=drop".to_owned(),
+                    });
+                }
+            };
+            let dry_run = selection.dry_run.unwrap_or(false);
+            Ok(PartitionChange::Skip { offset, then, dry_run })
+        }
+        _ => Err(Failure {
+            status: StatusCode::NOT_FOUND,
+            error: format!("{action:?} is not an action on a partition"),
+            help: "the actions are pause, resume and skip".to_owned(),
+        }),
+    }
+}
+
+fn changed(caller: &Caller, acted: Result<Changed, Failure>) -> Response {
     match acted {
         Ok(changed) => {
             let text = || format!("pipeline {}: {}", changed.pipeline, changed.text);

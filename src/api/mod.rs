@@ -97,6 +97,10 @@ impl Api {
             .route("/api/v1/pipelines/{name}", get(read::pipeline))
             .route("/api/v1/pipelines/{name}/items", get(read::items))
             .route("/api/v1/pipelines/{name}/items/{action}", post(act::on_items))
+            .route(
+                "/api/v1/pipelines/{name}/partitions/{topic}/{partition}/{action}",
+                post(act::on_partition),
+            )
             .route("/api/v1/pipelines/{name}/{action}", post(act::on_pipeline))
             .route("/api/v1/items/{id}", get(read::item))
             .route("/api/v1/items/{id}/log", get(read::log))

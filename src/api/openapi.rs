@@ -19,7 +19,7 @@ struct Call {
 
 const FILTER: [&str; 4] = ["state", "reason", "older", "key"];
 
-const CALLS: [Call; 13] = [
+const CALLS: [Call; 16] = [
     Call {
         method: "get",
         path: "/api/v1/pipelines",
@@ -58,7 +58,7 @@ const CALLS: [Call; 13] = [
     Call {
         method: "post",
         path: "/api/v1/pipelines/{name}/resume",
-        summary: "End a pause, and close the breaker",
+        summary: "End a pause or a drain, and close the breaker",
         query: &[],
         answer: schema::<Changed>,
     },
@@ -74,6 +74,27 @@ const CALLS: [Call; 13] = [
         path: "/api/v1/pipelines/{name}/limit",
         summary: "Bound the open requests until the next restart",
         query: &["max_in_flight"],
+        answer: schema::<Changed>,
+    },
+    Call {
+        method: "post",
+        path: "/api/v1/pipelines/{name}/partitions/{topic}/{partition}/pause",
+        summary: "Kafka: start nothing new of one partition",
+        query: &[],
+        answer: schema::<Changed>,
+    },
+    Call {
+        method: "post",
+        path: "/api/v1/pipelines/{name}/partitions/{topic}/{partition}/resume",
+        summary: "Kafka: end the pause of one partition",
+        query: &[],
+        answer: schema::<Changed>,
+    },
+    Call {
+        method: "post",
+        path: "/api/v1/pipelines/{name}/partitions/{topic}/{partition}/skip",
+        summary: "Kafka: settle one record without its work, with a dead letter unless then=drop",
+        query: &["offset", "then", "dry_run"],
         answer: schema::<Changed>,
     },
     Call {
@@ -162,7 +183,7 @@ fn parameters(call: &Call) -> Vec<Value> {
         );
     let in_query = call.query.iter().map(|name| {
         let kind = match *name {
-            "limit" | "max_in_flight" => "integer",
+            "limit" | "max_in_flight" | "offset" => "integer",
             "dry_run" => "boolean",
             _ => "string",
         };

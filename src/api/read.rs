@@ -30,6 +30,7 @@ pub(super) struct Selection {
     pub dry_run: Option<bool>,
     pub pipeline: Option<String>,
     pub max_in_flight: Option<u32>,
+    pub offset: Option<i64>,
 }
 
 impl Selection {
@@ -45,7 +46,11 @@ impl Selection {
             ("after", &self.after),
             ("pipeline", &self.pipeline),
         ];
-        let numbers = [("limit", self.limit.is_some()), ("max_in_flight", self.max_in_flight.is_some())];
+        let numbers = [
+            ("limit", self.limit.is_some()),
+            ("max_in_flight", self.max_in_flight.is_some()),
+            ("offset", self.offset.is_some()),
+        ];
         let given = texts.iter().map(|(name, text)| (*name, text.is_some())).chain(numbers);
         let unused = given.filter(|(name, is_given)| *is_given && !used.contains(name)).map(|(name, _)| name);
         let empty = texts.iter().filter(|(_, text)| text.as_deref() == Some("")).map(|(name, _)| *name);

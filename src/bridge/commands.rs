@@ -165,6 +165,9 @@ impl Pipeline {
 
     fn request(&mut self, item: ItemId, number: u32, redelivered: bool) {
         let Some(work) = self.work(item) else { return };
+        if self.partitions.is_skipping(self.core.view(item).and_then(|view| view.delivery)) {
+            return;
+        }
         let (shared, ended) = (self.shared.clone(), self.ended.clone());
         self.request_count += 1;
         let attempt = attempt::Attempt { item, number, redelivered, request: self.request_count };

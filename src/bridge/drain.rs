@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::partitions::Partitions;
 use super::{Pipeline, Report, TICK, answer, next};
 use crate::delivery::{Dispatcher, Input, Policy};
 use crate::source::{Command, Link, SourceError, link};
@@ -39,6 +40,7 @@ impl Pipeline {
         let _ = self.port.commands.send(Command::StopIntake);
         self.handle(Input::Drain);
         self.stop_waiting();
+        self.end_pauses();
         self.look_for_a_successor();
     }
 
@@ -101,6 +103,7 @@ impl Pipeline {
         let seed = uuid::Uuid::new_v4().as_u128();
         self.core = Dispatcher::new(Policy { seed, ..self.policy.clone() });
         self.claims = answer::Claims::default();
+        self.partitions = Partitions::default();
         self.works.clear();
         self.requests.clear();
         self.failing_writes.clear();

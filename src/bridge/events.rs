@@ -39,17 +39,22 @@ impl Pipeline {
     pub(super) fn take_in(&mut self, delivery: Delivery) {
         self.events();
         let Some(delivery) = self.sort(delivery) else { return };
-        let mut delivery = delivery;
+        let Some(mut delivery) = self.partitions.sort(delivery) else { return };
         self.shared.seal.check(&mut delivery.outline, &delivery.message);
         delivery.outline.kept_bytes += self.shared.encoder.copied_bytes(&delivery.message);
+        let skip = self.partitions.skip(&delivery);
         let identity = &delivery.outline.identity;
         let is_copy = matches!(identity, Identity::Copy { .. });
         let store = self.shared.checkpoints.as_ref().filter(|_| !delivery.outline.undecodable);
         let keeper = store.and_then(|store| store.keeper(identity));
         let content = identity.content();
         self.incoming = Some(Incoming { message: delivery.message, content, is_copy, keeper });
+        let id = delivery.outline.id;
         self.handle(Input::Received(delivery.outline));
         self.incoming = None;
+        if let Some(then) = skip {
+            self.skip_received(id, then);
+        }
     }
 
     /// Handles the events that the source has reported by now.
@@ -61,7 +66,10 @@ impl Pipeline {
 
     pub(super) fn event(&mut self, event: SourceEvent) {
         match event {
-            SourceEvent::Assigned(assignments) => self.assigned(assignments),
+            SourceEvent::Assigned(assignments) => {
+                self.partitions.assigned(&assignments);
+                self.assigned(assignments);
+            }
             SourceEvent::Releasing { epoch } => {
                 self.forget_partition(epoch);
                 self.handle(Input::SessionEnding(epoch));
@@ -75,6 +83,7 @@ impl Pipeline {
                     "Session lost; running requests go on and wait for their redelivery"
                 );
                 self.forget_partition(epoch);
+                self.partitions.lost(epoch);
                 self.handle(Input::SessionLost(epoch));
             }
             SourceEvent::Settled { delivery, settled } => {

@@ -37,6 +37,7 @@ mod events;
 mod list;
 mod notices;
 mod overview;
+mod partitions;
 mod people;
 mod seal;
 mod show;
@@ -48,6 +49,7 @@ mod writes;
 pub use answer::{Asker, Question, When};
 use ask::{Asking, PartitionAnswer};
 use board::{Board, LastAnswer};
+use partitions::Partitions;
 pub use seal::SealKey;
 use show::Shown;
 use work::{Incoming, Kept};
@@ -121,6 +123,13 @@ pub enum Control {
     Resume { answer: oneshot::Sender<view::Changed> },
     /// Finish the running items, take no new ones, and leave the broker.
     Drain { answer: oneshot::Sender<view::Changed> },
+    /// Pause or resume one Kafka partition, or skip one of its records.
+    Partition {
+        topic: String,
+        partition: i32,
+        change: view::PartitionChange,
+        answer: oneshot::Sender<view::Changed>,
+    },
     /// Bound the open requests until the next restart.
     Limit { most: u32, answer: oneshot::Sender<view::Changed> },
     /// Publish every change from now on.
@@ -162,6 +171,7 @@ pub struct Pipeline {
     questions: Option<mpsc::Receiver<Question>>,
     control: Option<mpsc::Receiver<Control>>,
     claims: answer::Claims,
+    partitions: Partitions,
     shared: Arc<Shared>,
     status: Arc<Status>,
     drain_timeout: Duration,
@@ -311,6 +321,7 @@ impl Pipeline {
             questions,
             control: parts.control,
             claims: answer::Claims::default(),
+            partitions: Partitions::default(),
             shared: Arc::new(shared),
             status: parts.status,
             drain_timeout: parts.drain_timeout,

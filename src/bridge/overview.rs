@@ -36,6 +36,7 @@ impl Pipeline {
             done_per_minute: self.done_per_minute(),
             mean_seconds: self.board.duration().map(|(mean, _)| mean),
             pods: self.pods(),
+            paused_partitions: self.partitions.paused(),
             history: if with_history { self.history() } else { Vec::new() },
         }
     }

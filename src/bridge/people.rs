@@ -23,6 +23,9 @@ impl Pipeline {
             Control::Pause { answer } => reply(answer, self.pause()),
             Control::Resume { answer } => reply(answer, self.resume()),
             Control::Drain { answer } => reply(answer, self.drain_by_hand()),
+            Control::Partition { topic, partition, change, answer } => {
+                reply(answer, self.change_partition(&topic, partition, change));
+            }
             Control::Limit { most, answer } => reply(answer, self.lower_limit(most)),
             Control::Watch { answer } => reply(answer, self.board.changes.subscribe()),
         }
@@ -42,7 +45,7 @@ impl Pipeline {
         matched
     }
 
-    fn changed(&self, changed: bool, text: impl Into<String>) -> Changed {
+    pub(super) fn changed(&self, changed: bool, text: impl Into<String>) -> Changed {
         Changed { pipeline: self.shared.name.clone(), changed, text: text.into() }
     }
 
@@ -91,7 +94,9 @@ impl Pipeline {
         let running = self.core.stats().running;
         let text = match self.is_at_rest {
             true => "the pipeline connects to its broker again".to_owned(),
-            false => format!("{running} running items finish first, then the pipeline connects to its broker again"),
+            false => format!(
+                "{running} running items finish first, then the pipeline connects to its broker again"
+            ),
         };
         self.changed(true, text)
     }

@@ -1,9 +1,9 @@
 //! Checkpoints of workers in a compacted Kafka topic, so that they outlive this process.
 //!
 //! A worker posts checkpoints while its item runs. [`Store`] writes the latest one of each item, at
-//! most once a [`WRITE_INTERVAL`], and no item ever waits for such a write. When the group assigns a
-//! partition, the bridge lets [`Store::load`] read its checkpoints before it starts the partition's
-//! items. When an item has ended, a record without a value removes its checkpoint.
+//! most once a [`WRITE_INTERVAL`], and no item ever waits for such a write. When the group assigns
+//! a partition, the bridge lets [`Store::load`] read its checkpoints before it starts the
+//! partition's items. When an item has ended, a record without a value removes its checkpoint.
 //!
 //! A checkpoint only saves work. A topic that is missing or slow is reported, and the items start
 //! without their checkpoints after [`LOAD_TIMEOUT`].
@@ -119,8 +119,7 @@ impl Store {
         }
         let mut reads = self.wanted.subscribe();
         self.wanted.send_modify(|wanted| wanted.push((partition.clone(), committed)));
-        let is_read =
-            |wanted: &Vec<(Partition, i64)>| wanted.iter().all(|(other, _)| *other != partition);
+        let is_read = |wanted: &Vec<(Partition, i64)>| wanted.iter().all(|(other, _)| *other != partition);
         if timeout(LOAD_TIMEOUT, reads.wait_for(is_read)).await.is_err() {
             let Partition { topic, number, .. } = &partition;
             tracing::warn!(%topic, partition = number, "Checkpoints could not be read in time; items start without them");
@@ -245,7 +244,10 @@ impl Store {
         self.status.raise(Problem {
             kind: ProblemKind::TargetUnwritable,
             subject: format!("checkpoints ({what})"),
-            text: format!("checkpoints can't be {}: {error}", if what == "read" { "read" } else { "written" }),
+            text: format!(
+                "checkpoints can't be {}: {error}",
+                if what == "read" { "read" } else { "written" }
+            ),
             help: HELP.to_owned(),
         });
     }

@@ -87,15 +87,15 @@ impl Collection {
         Collection { group, wanted, found: HashMap::new(), bytes: 0, most_bytes, left_out: 0 }
     }
 
-    /// Takes the next record of the topic. A record of another program, group or log is passed over.
+    /// Takes the next record of the topic. A record of another program, group or log is passed
+    /// over.
     pub fn take(&mut self, key: &[u8], value: Option<&[u8]>) {
         let Ok(Key(group, topic, number, log, offset)) = serde_json::from_slice(key) else { return };
         if group != self.group.as_str() {
             return;
         }
         let Ok(log) = u128::from_str_radix(&log, 16) else { return };
-        let is_meant =
-            |one: &&Partition| one.log == log && one.number == number && *one.topic == *topic;
+        let is_meant = |one: &&Partition| one.log == log && one.number == number && *one.topic == *topic;
         let Some(partition) = self.wanted.iter().find(is_meant).cloned() else { return };
         let place = Place { partition, offset };
         if let Some(before) = self.found.remove(&place) {

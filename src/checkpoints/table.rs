@@ -38,7 +38,9 @@ enum State {
     /// The topic has it.
     Stored,
     Due(Instant),
-    Writing { has_changed: bool },
+    Writing {
+        has_changed: bool,
+    },
 }
 
 /// A record to write; without a checkpoint it removes the one before.

@@ -83,10 +83,10 @@ enum Command {
     Items(Box<items::Options>),
     /// Show pipelines and items in the terminal, live, and act on them.
     Top(top::Options),
-    /// Start nothing new in a running pipeline; its running items continue.
-    Pause(pipeline::Options),
-    /// Continue a paused pipeline, or close its breaker.
-    Resume(pipeline::Options),
+    /// Start nothing new in a running pipeline or in one of its partitions; running items continue.
+    Pause(pipeline::Pause),
+    /// Continue a paused or drained pipeline or a paused partition, or close the breaker.
+    Resume(pipeline::Pause),
     /// Let a pipeline finish its running items and leave its broker.
     Drain(pipeline::Options),
     /// Set the number of requests that a running pipeline may have open.
@@ -188,8 +188,8 @@ pub fn main() -> io::Result<u8> {
             drop(out);
             return top::run(&options, &mut err);
         }
-        Command::Pause(options) => return pipeline::run("pause", &options, &mut out, &mut err),
-        Command::Resume(options) => return pipeline::run("resume", &options, &mut out, &mut err),
+        Command::Pause(options) => return pipeline::pause("pause", &options, &mut out, &mut err),
+        Command::Resume(options) => return pipeline::pause("resume", &options, &mut out, &mut err),
         Command::Drain(options) => return pipeline::run("drain", &options, &mut out, &mut err),
         Command::Limit(options) => return pipeline::limit(&options, &mut out, &mut err),
         Command::Health(options) => return health::run(&options, &mut out, &mut err),

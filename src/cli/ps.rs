@@ -97,6 +97,9 @@ pub fn figures(pipeline: &Pipeline) -> Vec<String> {
     if pipeline.pods > 0 {
         parts.push(format!("{} pods", pipeline.pods));
     }
+    if !pipeline.paused_partitions.is_empty() {
+        parts.push(format!("paused partitions {}", shown(&pipeline.paused_partitions.join(" "))));
+    }
     parts
 }
 

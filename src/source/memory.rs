@@ -190,7 +190,11 @@ impl Source {
                 let _ = events.send(SourceEvent::IntakeStopped);
             }
             Command::Prove { epoch } => drop(events.send(SourceEvent::Alive { epoch })),
-            Command::Note { .. } | Command::LeaveToOthers | Command::Close => {}
+            Command::Note { .. }
+            | Command::LeaveToOthers
+            | Command::PausePartition { .. }
+            | Command::SkipUndecodable { .. }
+            | Command::Close => {}
         }
     }
 }
@@ -207,7 +211,11 @@ async fn idle(link: &mut Link) {
             Command::StopIntake => {
                 let _ = link.events.send(SourceEvent::IntakeStopped);
             }
-            Command::Note { .. } | Command::Prove { .. } | Command::LeaveToOthers => {}
+            Command::Note { .. }
+            | Command::Prove { .. }
+            | Command::LeaveToOthers
+            | Command::PausePartition { .. }
+            | Command::SkipUndecodable { .. } => {}
         }
     }
 }

@@ -130,6 +130,19 @@ pub enum Command {
     Prove {
         epoch: Epoch,
     },
+    /// Hand over nothing more of this partition, or continue with it. Kafka only.
+    PausePartition {
+        topic: String,
+        partition: i32,
+        is_paused: bool,
+    },
+    /// Pass over the undecodable batch that begins at this offset and holds its partition up: one
+    /// item stands for it. Without such a batch nothing happens. Kafka only.
+    SkipUndecodable {
+        topic: String,
+        partition: i32,
+        offset: i64,
+    },
     /// Take no new deliveries. The deliveries in hand can still be settled. The source answers with
     /// `IntakeStopped`.
     StopIntake,

@@ -207,6 +207,7 @@ pipeline_metrics! {
     draining: Gauge "pipeline_draining" "1 while the pipeline drains, and after that";
     pods: Gauge "worker_pods" "Worker pods that reported a running item";
     kafka_head_age: Gauge "kafka_head_age" (Seconds "seconds") "Age of the oldest record that holds up a committed offset";
+    kafka_partitions_paused: Gauge "kafka_partitions_paused" "Partitions that a person has paused";
     kafka_partitions_full: Gauge "kafka_partitions_full" "Partitions that take in nothing new, because a commit can name no more unfinished records";
 }
 

@@ -197,6 +197,9 @@ pub struct Pipeline {
     pub mean_seconds: Option<f64>,
     /// The number of worker pods that reported a running item.
     pub pods: usize,
+    /// Kafka: the partitions that a person paused, each as TOPIC/PARTITION.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paused_partitions: Vec<String>,
     /// The last hour, oldest first. Only in the answer about one pipeline.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Sample>,
@@ -334,6 +337,20 @@ pub enum Action {
     Release,
     /// Close the running request.
     Cancel,
+}
+
+/// A change to one Kafka partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartitionChange {
+    /// Start nothing new of it.
+    Pause,
+    Resume,
+    /// Settle one record without its work.
+    Skip {
+        offset: i64,
+        then: Then,
+        dry_run: bool,
+    },
 }
 
 /// The next step of a cancelled item.

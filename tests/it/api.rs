@@ -15,6 +15,7 @@ use crate::support::rabbitmq::{self as amqp, Queue};
 use crate::support::worker::Worker;
 
 mod checkpoints;
+mod partitions;
 
 /// A worker that never ends by itself.
 const ENDLESS: Duration = Duration::from_secs(3600);

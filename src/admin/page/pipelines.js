@@ -52,6 +52,7 @@ function facts(pipeline) {
     ['Waiting here', number(waiting), `${number(count(pipeline, 'held'))} held`],
     ['Done', number(count(pipeline, 'done')), failed ? `${number(count(pipeline, 'dead-lettered'))} dead-lettered, ${number(count(pipeline, 'dropped'))} dropped` : 'none failed for good'],
     ['Throughput', `${decimal(pipeline.done_per_minute)}/min`, pipeline.mean_seconds === undefined ? 'nothing done yet' : `${seconds(pipeline.mean_seconds)} per item`],
+    ...(pipeline.paused_partitions?.length ? [['Paused partitions', pipeline.paused_partitions.join(', '), '`longhaul resume` with --partition ends a pause']] : []),
     ['Worker pods', number(pipeline.pods), 'that report a running item'],
   ];
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use clap::Subcommand;
 
 use super::client::{self, Client, Failure, Outcome};
-use super::duration;
+use super::{duration, pipeline};
 use crate::view::{Action, Item, ItemState, PipelineList};
 
 mod act;
@@ -39,6 +39,8 @@ enum Command {
     Release(act::Options),
     /// Close the running requests.
     Cancel(act::Cancel),
+    /// Settle one Kafka record without its work, also one that cannot be decoded.
+    Skip(pipeline::Skip),
     /// Follow the log of a running item until it ends.
     Tail(One),
 }
@@ -112,6 +114,7 @@ pub fn run(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> io::R
         Some(Command::Tail(one)) => {
             client::run(&one.client.server, err, |client, err| tail::follow(client, one, out, err))
         }
+        Some(Command::Skip(skip)) => pipeline::skip(skip, out, err),
         Some(Command::Retry(options)) => act(Action::Retry, options, out, err),
         Some(Command::Drop(options)) => act(Action::Drop, options, out, err),
         Some(Command::DeadLetter(options)) => act(Action::DeadLetter, options, out, err),

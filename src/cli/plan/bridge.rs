@@ -38,6 +38,7 @@ pub fn with_defaults(max_in_flight: u32) -> Bridge {
         reply: None,
         breaker: config::Breaker::default(),
         stalled_after: None,
+        checkpoints: None,
         limits: config::Limits::default(),
         event: config::Event::default(),
     };

@@ -23,8 +23,10 @@ impl Context<'_> {
         for other in &config.pipelines {
             let read = other.source.kafka.as_ref().filter(|read| reads(read, target, Some(source)));
             if read.is_some() {
-                let reason =
-                    format!("pipeline `{}` reads this topic, so each checkpoint would run as an item", other.name);
+                let reason = format!(
+                    "pipeline `{}` reads this topic, so each checkpoint would run as an item",
+                    other.name
+                );
                 return self.report.mistake(&path.key("topic"), reason, help);
             }
             let own = target.servers(Some(source));

@@ -7,12 +7,14 @@
 //! [`commit`], with the map of the unfinished records in the [`metadata`]. [`start`] reads it back,
 //! [`rebalance`] starts and ends partitions; [`release`] and [`drain`] give them away. [`topics`]
 //! notices a topic that was created again, and [`health`] reports problems. [`undecodable`] deals
-//! with damaged batches, and [`progress`] notices partitions that are not read on.
+//! with damaged batches, [`progress`] notices partitions that are not read on, and [`by_hand`]
+//! pauses partitions on request.
 //!
 //! Each assignment of a partition is a session with an epoch of its own, so a late settle finds no
 //! session and changes nothing (guarantee G7).
 
 mod backlog;
+mod by_hand;
 mod commit;
 mod context;
 mod drain;

@@ -48,6 +48,8 @@ pub struct Partition {
     unconfirmed_since: Option<Instant>,
     refusal: Option<Refusal>,
     pub(super) undecodable: Option<Undecodable>,
+    /// Whether a person paused it.
+    pub is_paused_by_hand: bool,
 }
 
 /// The broker refuses to commit this partition, while it takes others.
@@ -85,6 +87,7 @@ impl Partition {
             unconfirmed_since: None,
             refusal: None,
             undecodable: None,
+            is_paused_by_hand: false,
         }
     }
 

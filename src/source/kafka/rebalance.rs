@@ -233,7 +233,9 @@ impl Worker {
         self.begin(renewed);
     }
 
-    fn begin(&mut self, partition: Partition) {
+    fn begin(&mut self, mut partition: Partition) {
+        let key = (partition.place.topic.to_string(), partition.place.partition);
+        partition.is_paused_by_hand = self.paused_by_hand.contains(&key);
         let Place { topic, partition: number, epoch, .. } = &partition.place;
         tracing::info!(%topic, partition = number, %epoch, "Partition is up");
         self.send(SourceEvent::Up { epoch: *epoch });

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode as Code;
 
+use super::by_hand::Paused;
 use super::partition::Partition;
 use super::thread::Worker;
 use crate::source::{Command, Link, Settled, SourceEvent};
@@ -28,6 +29,7 @@ pub struct Carried {
     /// The time at which `StopIntake` arrived.
     pub stopped_at: Option<Instant>,
     pub problems: HashMap<(ProblemKind, String), String>,
+    pub paused_by_hand: Paused,
     clients: u32,
 }
 
@@ -36,6 +38,7 @@ impl Carried {
         self.start_is_decided |= worker.start_is_decided;
         self.stopped_at = worker.stopped_at;
         self.problems.clone_from(&worker.problems);
+        self.paused_by_hand.clone_from(&worker.paused_by_hand);
         self.clients += 1;
     }
 }
@@ -94,7 +97,20 @@ pub fn wait(mut link: Link, carried: &mut Carried, pulse: Option<&Pulse>) -> Opt
                 let _ = link.events.send(SourceEvent::IntakeStopped);
             }
             Poll::Ready(Some(Command::Close) | None) => return None,
-            Poll::Ready(Some(Command::Note { .. } | Command::Prove { .. } | Command::LeaveToOthers)) => {}
+            Poll::Ready(Some(Command::PausePartition { topic, partition, is_paused })) => {
+                let key = (topic, partition);
+                if is_paused {
+                    carried.paused_by_hand.insert(key);
+                } else {
+                    carried.paused_by_hand.remove(&key);
+                }
+            }
+            Poll::Ready(Some(
+                Command::Note { .. }
+                | Command::Prove { .. }
+                | Command::SkipUndecodable { .. }
+                | Command::LeaveToOthers,
+            )) => {}
             Poll::Pending => thread::park_timeout(NAP),
         }
     }

@@ -22,6 +22,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use super::backlog::Backlog;
+use super::by_hand::Paused;
 use super::commit::Committer;
 use super::context::{Consumer, Context};
 use super::drain::Drain;
@@ -72,6 +73,7 @@ pub struct Worker {
     /// The texts of the problems that were reported.
     pub(super) problems: HashMap<(ProblemKind, String), String>,
     pub(super) backlog: Backlog,
+    pub(super) paused_by_hand: Paused,
     /// Partitions that take in nothing new, as reported.
     full: u64,
     /// When the progress of the partitions is looked at next.
@@ -163,6 +165,7 @@ impl Worker {
             problems: carried.problems.clone(),
             backlog: Backlog::new(ends, written, now),
             progress_at: now,
+            paused_by_hand: carried.paused_by_hand.clone(),
             full: 0,
             commands: link.commands,
             events: link.events,
@@ -188,7 +191,8 @@ impl Worker {
             }
             let sessions = &mut self.sessions;
             self.intake.hand_over(&mut TaskContext::from_waker(&self.waker), |epoch| {
-                sessions.get(epoch).is_some_and(|partition| partition.is_late(now))
+                let session = sessions.get(epoch);
+                session.is_some_and(|partition| partition.is_late(now) || partition.is_paused_by_hand)
             });
             self.intake.adjust(self.sessions.len(), now);
             self.pause_and_resume(now);
@@ -217,6 +221,12 @@ impl Worker {
                 Poll::Ready(Some(Command::Settle { delivery, how })) => self.settle(delivery, how, now),
                 Poll::Ready(Some(Command::Note { delivery, attempts })) => self.note(delivery, attempts, now),
                 Poll::Ready(Some(Command::Prove { epoch })) => self.prove(epoch, now),
+                Poll::Ready(Some(Command::PausePartition { topic, partition, is_paused })) => {
+                    self.pause_by_hand(topic, partition, is_paused);
+                }
+                Poll::Ready(Some(Command::SkipUndecodable { topic, partition, offset })) => {
+                    self.skip_by_hand(&topic, partition, offset, now);
+                }
                 Poll::Ready(Some(Command::StopIntake)) => {
                     self.stop_intake();
                     self.stopped_at.get_or_insert(now);
@@ -365,6 +375,7 @@ impl Worker {
             full += u64::from(partition.is_held_back());
             let wanted = self.intake.holds(partition.place.epoch)
                 || partition.holds()
+                || partition.is_paused_by_hand
                 || partition.waits_to_decode(now);
             if wanted != partition.paused {
                 partition.paused = wanted;

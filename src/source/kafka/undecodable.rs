@@ -35,6 +35,8 @@ pub struct Undecodable {
     reason: String,
     since: Instant,
     state: State,
+    /// Whether a person wants to skip it, whatever the configuration says.
+    is_skipped_by_hand: bool,
 }
 
 #[derive(Debug)]
@@ -42,6 +44,8 @@ enum State {
     /// Reading is tried again at this time.
     Held {
         again_at: Instant,
+        /// The offset by which librdkafka names the batch, if the end of the batch can be found.
+        base: Option<i64>,
     },
     Searching(Search),
     /// An item stands for the records up to `last`. Reading waits until it is settled.
@@ -115,10 +119,22 @@ impl Undecodable {
         self.offset
     }
 
+    /// A person wants to skip the batch. Returns whether the search for its end can begin.
+    pub fn skip(&mut self, offset: i64, now: Instant) -> bool {
+        let State::Held { base: Some(base), .. } = self.state else { return false };
+        if offset != self.offset {
+            return false;
+        }
+        self.since = now;
+        self.is_skipped_by_hand = true;
+        self.state = State::Searching(Search::new(base, offset));
+        true
+    }
+
     /// Whether nothing is to be read now.
     pub fn waits(&self, now: Instant) -> bool {
         match &self.state {
-            State::Held { again_at } => now < *again_at,
+            State::Held { again_at, .. } => now < *again_at,
             State::Searching(_) => false,
             State::Handed { .. } => true,
         }
@@ -148,7 +164,9 @@ impl Worker {
             return;
         }
         let wanted = partition.next_wanted(at.offset);
-        if policy == Policy::Skip && can_be_skipped(code, reason) {
+        let by_hand = partition.undecodable.as_ref().is_some_and(|known| known.is_skipped_by_hand);
+        let base = can_be_skipped(code, reason).then_some(at.offset);
+        if (policy == Policy::Skip || by_hand) && base.is_some() {
             match &mut partition.undecodable {
                 Some(Undecodable { state: State::Searching(search), .. }) => search.failed(at.offset),
                 Some(Undecodable { state: State::Handed { last, .. }, .. }) => {
@@ -160,14 +178,23 @@ impl Worker {
                         "A batch can't be decoded and is skipped; its end is searched for");
                     let state = State::Searching(Search::new(at.offset, wanted));
                     let reason = reason.to_owned();
-                    partition.undecodable = Some(Undecodable { offset: wanted, reason, since: now, state });
+                    let is_skipped_by_hand = false;
+                    partition.undecodable =
+                        Some(Undecodable { offset: wanted, reason, since: now, state, is_skipped_by_hand });
                 }
             }
             return self.search_on(&at.topic, at.partition);
         }
         let since = partition.undecodable.as_ref().map_or(now, |known| known.since);
-        let state = State::Held { again_at: now + AGAIN };
-        partition.undecodable = Some(Undecodable { offset: wanted, reason: reason.to_owned(), since, state });
+        let state = State::Held { again_at: now + AGAIN, base };
+        let reason_kept = reason.to_owned();
+        partition.undecodable = Some(Undecodable {
+            offset: wanted,
+            reason: reason_kept,
+            since,
+            state,
+            is_skipped_by_hand: false,
+        });
         let id = partition.place.id(wanted);
         self.problem(ProblemKind::Undecodable, &id, undecodable_text(&id, reason), HOLD_HELP);
         // librdkafka may have passed over it.
@@ -192,7 +219,7 @@ impl Worker {
     }
 
     /// Tries the next offset, or hands over the item that stands for the batch.
-    fn search_on(&mut self, topic: &str, number: i32) {
+    pub(super) fn search_on(&mut self, topic: &str, number: i32) {
         let Some(partition) = self.sessions.find(topic, number) else { return };
         let log_end = partition.progress.readable_to();
         let Some(Undecodable { state: State::Searching(search), .. }) = &mut partition.undecodable else {

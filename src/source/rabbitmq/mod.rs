@@ -252,7 +252,13 @@ async fn told(
             Some(Command::Settle { delivery, .. }) => {
                 let _ = events.send(SourceEvent::Settled { delivery, settled: Settled::Stale });
             }
-            Some(Command::Note { .. } | Command::Prove { .. } | Command::LeaveToOthers) => {}
+            Some(
+                Command::Note { .. }
+                | Command::Prove { .. }
+                | Command::LeaveToOthers
+                | Command::PausePartition { .. }
+                | Command::SkipUndecodable { .. },
+            ) => {}
         }
     }
 }

@@ -266,7 +266,10 @@ impl Subscription {
                         let _ = port.events.send(answer);
                     }
                 }
-                Command::Note { .. } | Command::LeaveToOthers => {}
+                Command::Note { .. }
+                | Command::LeaveToOthers
+                | Command::PausePartition { .. }
+                | Command::SkipUndecodable { .. } => {}
                 Command::Prove { epoch } => self.settler.prove_alive(epoch),
                 Command::StopIntake => {
                     if let Err(error) = self.stop_intake(port, settings).await {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use longhaul::config::Undecodable;
 use longhaul::delivery::Reason;
-use longhaul::source::SourceEvent;
+use longhaul::source::{Command, SourceEvent};
 use longhaul::telemetry::ProblemKind;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Headers as _;
@@ -113,6 +113,38 @@ async fn a_batch_that_cannot_be_decoded_holds_its_partition_only() {
         // This is longer than the pause before another try.
         assert!(source.anything_within(Duration::from_secs(7)).await.is_empty());
         assert_eq!(broker.committed("t").0, 3, "nothing is skipped");
+        source.close().await;
+    }
+}
+
+/// A person skips a batch that holds its partition. The configuration stays as it is: the next one
+/// holds the partition again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_skipped_on_request() {
+    for damage in DAMAGES {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("t", 1, 1).unwrap();
+        let broker = Broker { bootstrap: cluster.bootstrap_servers(), name: "undecodable".to_owned() };
+        broker.produce("t", 0, ["first".to_owned()]).await;
+        produce(&broker.bootstrap, &batch(damage, 3)).await;
+        broker.produce("t", 0, ["behind".to_owned()]).await;
+        produce(&broker.bootstrap, &batch(damage, 2)).await;
+        let mut source = broker.start(&["t"]);
+        let first = source.take(1).await.remove(0);
+        source.ack(first.outline.id);
+        let is_held = |event: &SourceEvent, subject: &str| matches!(event, SourceEvent::Problem(problem) if problem.kind == ProblemKind::Undecodable && problem.subject == subject);
+        source.wait_for(|event| is_held(event, "t/0/1")).await;
+        let skip = |offset| Command::SkipUndecodable { topic: "t".to_owned(), partition: 0, offset };
+        source.command(skip(2));
+        source.command(skip(1));
+        let standing = source.take(1).await.remove(0);
+        assert_eq!(about(&standing), (true, 1, 3), "{damage:?}");
+        source.ack(standing.outline.id);
+        let behind = source.take(1).await.remove(0);
+        assert_eq!(behind.message.body, "behind");
+        source.ack(behind.outline.id);
+        source.wait_for(|event| is_held(event, "t/0/5")).await;
+        until("the records before it are committed", || broker.committed("t").0 == 5).await;
         source.close().await;
     }
 }

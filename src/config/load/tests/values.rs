@@ -393,3 +393,25 @@ fn messages_that_come_back_to_their_queue() {
     let parked = "retry: { queue: wait }\n  on_failed: hold";
     refused(&two(parked, &letter("queue: wait.one.10s")), &["for items that wait"]);
 }
+
+#[test]
+fn the_topic_of_checkpoints_is_no_topic_of_items() {
+    let kafka = |topics: &str, more: &str| {
+        format!(
+            "pipelines:\n- name: a\n  source: {{ kafka: {{ bootstrap_servers: ['k:9092'], topics: [{topics}], group: g }} }}\n  sink: {{ url: 'http://s' }}\n  max_in_flight: 1\n  {more}\n"
+        )
+    };
+    let hold = "on_failed: hold";
+    loaded(&kafka("t", &format!("{hold}\n  checkpoints: {{ topic: c }}")));
+    let own = kafka("'^c.*'", &format!("{hold}\n  checkpoints: {{ topic: c }}"));
+    refused(&own, &["pipeline `a` reads this topic"]);
+    let letters = kafka("t", "dead_letter: { kafka: { topic: c } }\n  checkpoints: { topic: c }");
+    refused(&letters, &["`dead_letter` of pipeline `a` writes to this topic"]);
+    let replies =
+        kafka("t", &format!("reply: {{ kafka: {{ topic: c }} }}\n  {hold}\n  checkpoints: {{ topic: c }}"));
+    refused(&replies, &["`reply` of pipeline `a`"]);
+    let elsewhere = "checkpoints: { bootstrap_servers: ['other:9092'], topic: t }";
+    loaded(&kafka("t", &format!("{hold}\n  {elsewhere}")));
+    let rabbitmq = "pipelines:\n- name: a\n  source: { rabbitmq: { url: 'amqp://mq', queue: q } }\n  sink: { url: 'http://s' }\n  max_in_flight: 1\n  on_failed: hold\n  checkpoints: { bootstrap_servers: ['k:9092'], topic: c }\n";
+    refused(rabbitmq, &["`checkpoints` needs a Kafka source"]);
+}

@@ -60,9 +60,8 @@ impl Fence {
             ("allow.auto.create.topics", "false".to_owned()),
         ];
         let member = place.cluster()?.client(&[], &owned).create_with_context(Sole::default());
-        let member: BaseConsumer<Sole> = member.map_err(|error| {
-            Failure::config(connect::kafka::creation_error(&error), "correct the option")
-        })?;
+        let member: BaseConsumer<Sole> = member
+            .map_err(|error| Failure::config(connect::kafka::creation_error(&error), "correct the option"))?;
         let fence = Fence { member };
         fence.wait_for_an_empty_group(group)?;
         fence.member.subscribe(&[topic]).map_err(|error| failure(place, &error))?;

@@ -34,7 +34,12 @@ pub(in super::super) async fn examine(
     );
     match tokio::task::block_in_place(|| look(pipeline, kafka, topic, &what, findings)) {
         Ok(Seen { exists: false, .. }) => {
-            return findings.unavailable("checkpoints-missing", format!("{what} does not exist"), WITHOUT, create);
+            return findings.unavailable(
+                "checkpoints-missing",
+                format!("{what} does not exist"),
+                WITHOUT,
+                create,
+            );
         }
         Ok(Seen { is_readable: false, .. }) => findings.unavailable(
             "checkpoints-refused",
