@@ -111,7 +111,8 @@ impl Pipeline {
         }
         let is_own = self.partitions.own.values().any(|own| *own == name);
         let is_paused = self.partitions.paused.contains(&name);
-        if !is_own && !(is_paused && change == PartitionChange::Resume) {
+        let ends_pause = is_paused && change == PartitionChange::Resume;
+        if !is_own && !ends_pause {
             let text = format!(
                 "nothing changed: this replica does not read partition {} now; ask the replica that does",
                 shown(&name)

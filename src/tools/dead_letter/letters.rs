@@ -15,7 +15,7 @@ const RETURNS_MAX: i64 = 10;
 pub enum Letters {
     Rabbitmq(Box<Queue>),
     #[cfg(feature = "kafka")]
-    Kafka(super::kafka::Log),
+    Kafka(Box<super::kafka::Log>),
 }
 
 pub struct Queue {
@@ -64,7 +64,8 @@ impl Letters {
             #[cfg(feature = "kafka")]
             Place::Kafka(place) => {
                 let open = if is_alone { super::kafka::Log::open_alone } else { super::kafka::Log::open };
-                open(place, selection.group.as_deref(), selection.includes_handled).map(Letters::Kafka)
+                open(place, selection.group.as_deref(), selection.includes_handled)
+                    .map(|log| Letters::Kafka(Box::new(log)))
             }
             #[cfg(not(feature = "kafka"))]
             Place::Kafka(_) => Err(Failure::usage("this build has no Kafka", "use another build")),
