@@ -1,5 +1,5 @@
-//! `longhaul pause`, `resume`, `drain` and `limit`: changes to a running pipeline, and to one of its
-//! Kafka partitions.
+//! `longhaul pause`, `resume`, `drain` and `limit`: changes to a running pipeline, and to one of
+//! its Kafka partitions.
 
 use std::io::{self, Write};
 

@@ -358,8 +358,8 @@ impl Question {
         }
     }
 
-    /// Returns the answer if it comes within `patience`: the number of members of the group, this one included,
-    /// or `None` if the broker does not tell it.
+    /// Returns the answer if it comes within `patience`: the number of members of the group, this
+    /// one included, or `None` if the broker does not tell it.
     pub fn members(&mut self, patience: Duration) -> Option<usize> {
         let members = self.answer(patience, |event| {
             // SAFETY: the event is alive, and everything that it lends is read here.
