@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 use super::frames::{FRAME_HEAD, Frames};
 use super::guard::Guard;
 use super::stream::{ReadableStream, Socket};
-use super::{Error, FRAME_MAX};
+use super::{Error, FRAME};
 
 /// The protocol header of AMQP 0-9-1.
 pub(super) const HELLO: &[u8] = b"AMQP\x00\x00\x09\x01";
@@ -80,8 +80,7 @@ async fn attempt(address: SocketAddr, uri: &AMQPUri, tls: &OwnedTLSConfig) -> Re
         socket = socket.into_tls(&uri.authority.host, tls.as_ref()).await.map_err(without_tls)?;
     }
     let greeting = greeting(&mut socket).await?;
-    let frame_max = uri.query.frame_max.unwrap_or(0);
-    let frame_max = if (1..FRAME_MAX).contains(&frame_max) { frame_max } else { FRAME_MAX };
+    let frame_max = uri.query.frame_max.unwrap_or(FRAME);
     let stream = ReadableStream::new(socket, Frames::new(frame_max), &greeting)?;
     Ok(Dialed { stream, guard })
 }

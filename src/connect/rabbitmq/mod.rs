@@ -36,9 +36,10 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The heartbeat in seconds, if the URI names none. With the broker's own 60 s, a dead peer would
 /// be noticed after two minutes.
 const HEARTBEAT: u16 = 10;
-/// The largest frame in bytes, if the server allows more. RabbitMQ's own default is an eighth of
-/// it. lapin takes 64 times as much memory for each connection.
-const FRAME_MAX: u32 = 1024 * 1024;
+/// The largest frame in bytes, if the URI names none: RabbitMQ's own default. The head of a message
+/// must fit into one frame, and twice as much as a request can carry does. lapin takes 64 times as
+/// much memory for each connection.
+const FRAME: u32 = 128 * 1024;
 
 /// The address of a broker, and the way to reach it.
 #[derive(Clone)]
@@ -77,15 +78,14 @@ impl Settings {
         self.open(self.uri()?).await
     }
 
-    /// Opens a connection that receives messages. Its frames are as large as the server wants. The
-    /// server also sends headers that are larger than `frame_max`, and these would end every
-    /// session.
+    /// Opens a connection that receives messages. It ignores a smaller `frame_max` of the URI: the
+    /// server also sends headers that are larger than that, and these would end every session.
     ///
     /// # Errors
     /// Returns the errors of [`connect`](Self::connect).
     pub async fn connect_to_consume(&self) -> Result<Connection, Error> {
         let mut uri = self.uri()?;
-        uri.query.frame_max = None;
+        uri.query.frame_max = uri.query.frame_max.max(Some(FRAME));
         self.open(uri).await
     }
 
@@ -169,6 +169,9 @@ fn parse(text: &str) -> Result<AMQPUri, Error> {
     }
     // A heartbeat of 0 would switch heartbeats off, and a silent connection would never be noticed.
     uri.query.heartbeat = Some(uri.query.heartbeat.filter(|seconds| *seconds > 0).unwrap_or(HEARTBEAT));
+    // lapin then allocates its buffers once. If it learns the size from the server, it fills them
+    // with zeros, which makes 8 MiB of each connection resident.
+    uri.query.frame_max = Some(uri.query.frame_max.filter(|bytes| *bytes > 0).unwrap_or(FRAME));
     Ok(uri)
 }
 
