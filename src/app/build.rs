@@ -176,6 +176,7 @@ pub fn policy(pipeline: &config::Pipeline) -> Policy {
         prefetched: pipeline.source.rabbitmq.is_some(),
         peers: false,
         limit_step: LIMIT_STEP,
+        start_every: pipeline.rate.map(config::Rate::start_every).unwrap_or_default(),
         breaker_failures: pipeline.breaker.failures,
         breaker_open: pipeline.breaker.open.get(),
         bounds: Bounds {

@@ -92,6 +92,7 @@ impl Pipeline {
             Some(NoRoom::Held) => Binding::HeldMax,
             Some(NoRoom::Bytes) => Binding::HeldBytes,
             Some(NoRoom::Breaker) => Binding::Breaker,
+            _ if self.core.waits_for_rate() => Binding::Rate,
             Some(NoRoom::Slots) if stats.limit < stats.ceiling => Binding::WorkingLimit,
             Some(NoRoom::Slots) if stats.ceiling < self.core.max_in_flight() => Binding::Ceiling,
             Some(NoRoom::Slots) => Binding::MaxInFlight,
@@ -165,8 +166,8 @@ impl Pipeline {
     }
 
     /// When the backlog will be gone. All slots are busy while there is a backlog, so the service
-    /// does as many items at once as the working limit allows, each for the mean duration. Items
-    /// that arrive take a part of that rate.
+    /// does as many items at once as the working limit and the rate allow, each for the mean
+    /// duration. Items that arrive take a part of that rate.
     fn forecast(&self, stats: &Stats) -> Option<Forecast> {
         let remaining = self.remaining(stats) as f64;
         if remaining == 0.0 {
@@ -174,7 +175,7 @@ impl Pipeline {
         }
         let (mean, deviation) = self.board.duration()?;
         let mean = mean.max(0.001);
-        let capacity = f64::from(stats.limit) / mean;
+        let capacity = (f64::from(stats.limit) / mean).min(self.core.starts_per_second());
         let is_measured = |time: &Duration| *time >= WINDOW_MIN;
         let (rate, arrivals) = match self.rates().filter(|(_, _, time)| is_measured(time)) {
             // Other replicas and a service that is slow to scale show in the measured rate.

@@ -31,9 +31,10 @@ impl Pipeline {
         let stats = self.core.stats();
         self.sample(&stats);
         self.show_oldest();
-        // Items that wait for a person are not stalled.
+        // Items that wait for a person, or for the time that the rate gives them, are not stalled.
         let waiting = stats.items.saturating_sub(stats.pending + stats.held);
-        let is_waiting = waiting > 0 && stats.running == 0 && !self.core.is_paused();
+        let is_waiting =
+            waiting > 0 && stats.running == 0 && !self.core.is_paused() && !self.core.waits_for_rate();
         if !is_waiting {
             self.progress = Instant::now();
         }

@@ -113,6 +113,7 @@ pub fn binding(pipeline: &Pipeline) -> String {
         Binding::WorkingLimit => {
             format!("the service did not start more; max_in_flight is {}", limit.max_in_flight)
         }
+        Binding::Rate => "the next item starts later, because of `rate`".to_owned(),
         Binding::HeldBytes => "limits.held_bytes is reached".to_owned(),
         Binding::HeldMax => "limits.held_max items are held".to_owned(),
         Binding::Breaker => "the breaker is open".to_owned(),

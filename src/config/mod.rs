@@ -17,7 +17,7 @@ use longhaul_places::{path, report, secret, shape, units, yaml};
 
 pub use load::{Features, LoadError, Loaded, load, read};
 pub use longhaul_places::template::{Env, process_env};
-pub use longhaul_places::{ByteCount, Mistake, Mistakes, Secret, Severity, Span};
+pub use longhaul_places::{ByteCount, Mistake, Mistakes, Rate, Secret, Severity, Span};
 pub use reference::reference;
 pub use schema::schema;
 pub use types::*;

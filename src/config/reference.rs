@@ -137,6 +137,7 @@ fn kind(schema: &Value, property: &Value) -> String {
     match value["format"].as_str() {
         Some("span") => return "duration".into(),
         Some("byte-count") => return "size".into(),
+        Some("rate") => return "rate".into(),
         Some("secret") => return "secret".into(),
         _ => {}
     }

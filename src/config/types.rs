@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::schema::one_broker;
 use super::secret::{OptionValue, Secret};
-use super::units::{ByteCount, Span};
+use super::units::{ByteCount, Rate, Span};
 
 mod event;
 mod peers;
@@ -67,6 +67,11 @@ pub struct Pipeline {
     /// wait in Knative while their timeout runs.
     #[schemars(range(min = 1, max = MAX_IN_FLIGHT_MAX))]
     pub max_in_flight: u32,
+    /// Requests that this replica may start within a time, such as `30/m`, for workers behind a
+    /// quota. They start evenly spaced, and further attempts count too. Without this key only
+    /// `max_in_flight` bounds the starts.
+    #[serde(default)]
+    pub rate: Option<Rate>,
     /// The number, the delays and the limits of further attempts at a failed item.
     #[serde(default)]
     pub retry: Retry,
@@ -264,7 +269,8 @@ pub enum Order {
     Partition,
 }
 
-/// Where a group without any committed offset begins.
+/// Where a group without any committed offset begins. A partition that has had an offset and has
+/// none now has lost it: it never starts by itself, and waits for `longhaul resume --from`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Start {
@@ -274,6 +280,9 @@ pub enum Start {
     /// At the end: records from before the group's first start are never read. This is decided and
     /// committed once, at the first start, for all partitions of the subscribed topics.
     Latest,
+    /// Nowhere: a partition with records and without a committed offset waits for `longhaul resume
+    /// --from`.
+    Refuse,
 }
 
 /// The service that does the work.

@@ -12,6 +12,8 @@ pub enum Limit {
     Arrivals,
     /// Items wait in the broker while the bridge holds all the requests open that it may.
     MaxInFlight,
+    /// Items wait for the time that the bridge's `rate` gives them.
+    Rate,
     /// Requests wait for a replica, and the service has its highest number of replicas.
     MaxScale,
     /// Requests wait for replicas that start.
@@ -28,9 +30,10 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub const ALL: [Limit; 8] = [
+    pub const ALL: [Limit; 9] = [
         Limit::Arrivals,
         Limit::MaxInFlight,
+        Limit::Rate,
         Limit::MaxScale,
         Limit::ColdStart,
         Limit::Autoscaler,
@@ -44,6 +47,7 @@ impl Limit {
         match self {
             Limit::Arrivals => "arrivals",
             Limit::MaxInFlight => "max_in_flight",
+            Limit::Rate => "rate",
             Limit::MaxScale => "max-scale",
             Limit::ColdStart => "cold start",
             Limit::Autoscaler => "autoscaler's reaction",

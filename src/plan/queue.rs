@@ -124,6 +124,11 @@ impl Queue {
         self.consumers.iter().any(Consumer::has_room)
     }
 
+    /// Whether only the rate keeps a consumer from starting an item.
+    pub fn waits_for_rate(&self) -> bool {
+        self.consumers.iter().any(|consumer| consumer.core.waits_for_rate())
+    }
+
     /// Items in the hands of the bridge: sent, or waiting for a retry.
     pub fn unsettled(&self) -> usize {
         self.consumers.iter().map(|consumer| consumer.unsettled as usize).sum()

@@ -102,7 +102,11 @@ impl World<'_> {
             return;
         }
         let more = if self.arrived < items { More::Arrivals } else { More::Nothing };
-        let limit = Limit::now(self.scenario, &self.counts, self.queue.ready(), self.queue.unsettled(), more);
+        let limit = if self.queue.waits_for_rate() {
+            Limit::Rate
+        } else {
+            Limit::now(self.scenario, &self.counts, self.queue.ready(), self.queue.unsettled(), more)
+        };
         self.run.limits.add(limit, time);
         self.pay(time);
     }

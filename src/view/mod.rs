@@ -246,6 +246,8 @@ pub enum Binding {
     Ceiling,
     /// The service did not start all requests, so the working limit is lower.
     WorkingLimit,
+    /// The next item may start only later, because of `rate`.
+    Rate,
     /// The messages in hand are at `limits.held_bytes`.
     HeldBytes,
     /// As many items as `limits.held_max` allows are held.
@@ -427,11 +429,12 @@ impl Action {
 }
 
 impl Binding {
-    pub const ALL: [Binding; 9] = [
+    pub const ALL: [Binding; 10] = [
         Binding::Backlog,
         Binding::MaxInFlight,
         Binding::Ceiling,
         Binding::WorkingLimit,
+        Binding::Rate,
         Binding::HeldBytes,
         Binding::HeldMax,
         Binding::Breaker,
@@ -445,6 +448,7 @@ impl Binding {
             Binding::MaxInFlight => "max-in-flight",
             Binding::Ceiling => "ceiling",
             Binding::WorkingLimit => "working-limit",
+            Binding::Rate => "rate",
             Binding::HeldBytes => "held-bytes",
             Binding::HeldMax => "held-max",
             Binding::Breaker => "breaker",

@@ -2,7 +2,7 @@
 
 pub mod backlog;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use longhaul::config::QueueKind;
@@ -27,7 +27,8 @@ for_both!(
     a_killed_bridge_loses_nothing,
     a_drain_cuts_nothing_short,
     rejected_items_go_to_the_dead_letter,
-    odd_bodies_go_through_whole
+    odd_bodies_go_through_whole,
+    a_rate_holds_across_a_restart
 );
 
 pub fn config(source: &str, worker: &Worker, max_in_flight: usize, more: &str) -> String {
@@ -128,6 +129,33 @@ async fn odd_bodies_go_through_whole<B: Backlog>() {
     seen.sort_by_key(Vec::len);
     assert!(seen == bodies, "lengths {:?}", seen.iter().map(Vec::len).collect::<Vec<_>>());
     eventually("the broker to be empty", async || backlog.left().await == 0).await;
+    backlog.remove().await;
+}
+
+/// A slow machine delays requests, and never makes them early. So the test checks that each request
+/// came no earlier than the rate allows, counted from the start of the process.
+async fn a_rate_holds_across_a_restart<B: Backlog>() {
+    let every = Duration::from_millis(100);
+    let backlog = B::create().await;
+    backlog.fill((0..20u8).map(|number| vec![number])).await;
+    let worker = Worker::start(Duration::ZERO).await;
+    let config = config(&backlog.source(), &worker, 20, "    rate: 10/s\n");
+    let mut began = Instant::now();
+    let bridge = Longhaul::run(&config);
+    eventually("the broker to know of half of the items", async || backlog.settled(0).await >= 10).await;
+    bridge.kill().await;
+    let before = worker.log().times;
+    let is_early = |began: Instant, (number, at): (u32, &Instant)| {
+        // The bridge makes up for up to 50 ms of its own delays.
+        at.duration_since(began) + Duration::from_millis(50) < every * (number + 1)
+    };
+    assert!(!(0..).zip(&before).any(|request| is_early(began, request)), "{before:?}");
+    began = Instant::now();
+    let bridge = Longhaul::run(&config);
+    eventually("all items to be done", async || worker.done() == 20 && backlog.left().await == 0).await;
+    bridge.stop().await;
+    let after = &worker.log().times[before.len()..];
+    assert!(!(0..).zip(after).any(|request| is_early(began, request)), "{after:?}");
     backlog.remove().await;
 }
 

@@ -10,6 +10,7 @@ use super::items::Items;
 use super::limit::Limit;
 use super::policy::Policy;
 use super::protocol::{Command, Effect, Input, Notice, Time};
+use super::rate::Rate;
 use super::session::{DeliveryId, Epoch, Group};
 use super::state::PerState;
 
@@ -22,6 +23,7 @@ pub struct Dispatcher {
     pub(super) sessions: BTreeMap<Epoch, Session>,
     pub(super) breaker: Breaker,
     pub(super) limit: Limit,
+    rate: Rate,
     pub(super) claims: Claims,
     /// Redundant deliveries whose acks are on their way.
     pub(super) spares: BTreeMap<DeliveryId, Spare>,
@@ -86,6 +88,7 @@ impl Dispatcher {
         Dispatcher {
             breaker: Breaker::new(policy.breaker_failures, policy.breaker_open),
             limit: Limit::new(policy.max_in_flight, policy.limit_step),
+            rate: Rate::new(policy.start_every),
             policy,
             now: Time::ZERO,
             items: Items::default(),
@@ -151,8 +154,14 @@ impl Dispatcher {
     /// Returns the next time at which [`Dispatcher::handle`] should be called with
     /// [`Input::Timer`], if no other input comes before. The value may change with each input.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let all =
-            [self.items.next_timer(), self.breaker.timeout(), self.limit.timeout(), self.claims.timeout()];
+        let rate = self.waits_for_rate().then(|| self.rate.next());
+        let all = [
+            self.items.next_timer(),
+            self.breaker.timeout(),
+            self.limit.timeout(),
+            self.claims.timeout(),
+            rate,
+        ];
         all.into_iter().flatten().min()
     }
 
@@ -221,6 +230,11 @@ impl Dispatcher {
         self.policy.max_in_flight
     }
 
+    /// The most requests that the rate lets start in a second; infinite without a rate.
+    pub fn starts_per_second(&self) -> f64 {
+        self.policy.start_every.as_secs_f64().recip()
+    }
+
     /// Whether the broker itself bounds the deliveries that it hands over.
     pub fn is_prefetched(&self) -> bool {
         self.policy.prefetched
@@ -230,19 +244,32 @@ impl Dispatcher {
         self.draining
     }
 
+    /// Returns whether an item would start now but for the rate.
+    pub fn waits_for_rate(&self) -> bool {
+        !self.rate.may_start(self.now) && self.next_start().is_some()
+    }
+
     /// Starts items while there are slots.
     fn start_ready(&mut self, effects: &mut Vec<Effect>) {
-        while !self.draining
-            && !self.paused
-            && self.items.counts().held < self.policy.bounds.held_max
-            && self.items.counts().running < self.limit.current()
-            && self.breaker.may_start()
-            && let Some((group, item)) = self.items.next_ready(self.turn)
+        while self.rate.may_start(self.now)
+            && let Some((group, item)) = self.next_start()
         {
             self.turn = group;
+            self.rate.started(self.now);
             self.breaker.started(item);
             self.enter(item, Doing::Running, effects);
         }
+    }
+
+    /// The item that starts next, unless a bound other than the rate forbids it.
+    fn next_start(&self) -> Option<(Group, ItemId)> {
+        let counts = self.items.counts();
+        let may_start = !self.draining
+            && !self.paused
+            && counts.held < self.policy.bounds.held_max
+            && counts.running < self.limit.current()
+            && self.breaker.may_start();
+        if may_start { self.items.next_ready(self.turn) } else { None }
     }
 
     /// Acts on every timer that is due.

@@ -41,6 +41,7 @@ mod outcome;
 mod people;
 mod policy;
 mod protocol;
+mod rate;
 mod receive;
 mod session;
 mod settle;

@@ -24,6 +24,8 @@ pub struct Policy {
     /// How long the working limit takes to rise by one step of twenty after requests could not be
     /// started; zero keeps it at `max_in_flight`.
     pub limit_step: Duration,
+    /// The time between the starts of two requests; zero means that there is no rate.
+    pub start_every: Duration,
     /// Items in a row that were not started or rejected before the breaker opens; 0 switches it
     /// off.
     pub breaker_failures: u32,

@@ -72,6 +72,7 @@ fn policy() -> Policy {
         prefetched: true,
         peers: false,
         limit_step: Duration::ZERO,
+        start_every: Duration::ZERO,
         breaker_failures: 3,
         breaker_open: second,
         bounds: Bounds {

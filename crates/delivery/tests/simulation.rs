@@ -216,6 +216,7 @@ fn policy(rng: &mut fastrand::Rng) -> Policy {
         prefetched: false,
         peers: rng.bool(),
         limit_step: seconds(rng, 5) - Duration::from_secs(1),
+        start_every: if rng.u8(0..4) == 0 { seconds(rng, 5) } else { Duration::ZERO },
         breaker_failures: rng.u32(0..6),
         breaker_open: seconds(rng, 100),
         bounds: Bounds {

@@ -22,4 +22,4 @@ pub use path::Path;
 pub use report::Report;
 pub use secret::Secret;
 pub use template::{Env, process_env};
-pub use units::{ByteCount, Span};
+pub use units::{ByteCount, Rate, Span};

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::path::{self, Path};
 use crate::report::Report;
 use crate::template::{Env, Template};
-use crate::units::{ByteCount, Span, UnitError};
+use crate::units::{ByteCount, Rate, Span, UnitError};
 use crate::yaml::{Content, Entry, Node};
 
 mod keys;
@@ -177,6 +177,7 @@ impl<'a> Walk<'a> {
         }
         let unit = match schema["format"].as_str() {
             Some("span") => value.as_text().and_then(|text| text.parse::<Span>().err()),
+            Some("rate") => value.as_text().and_then(|text| text.parse::<Rate>().err()),
             Some("byte-count") => value.as_text().and_then(|text| text.parse::<ByteCount>().err()),
             _ => None,
         };

@@ -1,4 +1,4 @@
-//! Durations and sizes as people write them.
+//! Durations, sizes and rates as people write them.
 //!
 //! A bare number is refused for a duration: one program reads `timeout: 30` as seconds, another as
 //! milliseconds. Days are refused because a day is not always 24 hours; [`jiff`] has the same rule.
@@ -13,6 +13,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+mod rate;
+
+pub use rate::Rate;
+
 /// A length of time from zero to a year (8760h): `30s`, `1h 30m`, `250ms`, or ISO 8601 as in
 /// `PT30M`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,7 +27,7 @@ pub struct Span(Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteCount(u64);
 
-/// A text that is not a [`Span`] or [`ByteCount`], and the text to write instead.
+/// A text that is not a [`Span`], [`ByteCount`] or [`Rate`], and the text to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct UnitError {

@@ -20,6 +20,7 @@ function bindingText({ max_in_flight: most, ceiling: set, working, binding }) {
     'max-in-flight': 'max_in_flight requests are open',
     ceiling: `set by a person; max_in_flight is ${number(most)}`,
     'working-limit': `${number(working)} now: the service did not start all requests`,
+    rate: 'the next item starts later, because of `rate`',
     'held-bytes': 'limits.held_bytes is reached',
     'held-max': 'limits.held_max items are held: nothing new starts',
     breaker: 'the breaker is open: nothing new starts',

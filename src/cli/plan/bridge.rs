@@ -31,6 +31,7 @@ pub fn with_defaults(max_in_flight: u32) -> Bridge {
         source: config::Source::default(),
         sink: config::Sink::default(),
         max_in_flight,
+        rate: None,
         retry: config::Retry::default(),
         on_unknown: config::OnUnknown::default(),
         on_failed: config::OnFailed::default(),

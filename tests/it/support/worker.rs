@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::Request;
@@ -30,6 +30,8 @@ pub struct Log {
     pub bodies: BTreeMap<String, Vec<u8>>,
     /// The headers of the latest request.
     pub headers: BTreeMap<String, HeaderMap>,
+    /// The time of each request.
+    pub times: Vec<Instant>,
     pub open: usize,
     pub most_open: usize,
 }
@@ -161,6 +163,7 @@ async fn work(log: Arc<Mutex<Log>>, request: Request, wait: Work, answers: Answe
         *seen.started.entry(id.clone()).or_default() += 1;
         seen.bodies.insert(id.clone(), bytes);
         seen.headers.insert(id.clone(), parts.headers);
+        seen.times.push(Instant::now());
         seen.open += 1;
         seen.most_open = seen.most_open.max(seen.open);
         Open(log.clone())

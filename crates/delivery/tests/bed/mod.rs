@@ -42,6 +42,7 @@ impl Bed {
             prefetched: false,
             peers: false,
             limit_step: Duration::ZERO,
+            start_every: Duration::ZERO,
             breaker_failures: 0,
             breaker_open: SECOND,
             bounds: Bounds {
