@@ -50,7 +50,10 @@ pub(super) async fn on_pipeline(
         let pipeline = api.pipeline(&name)?;
         let changed = match action.as_str() {
             "pause" => ask(pipeline, |answer| Control::Pause { answer }).await?,
-            "resume" => ask(pipeline, |answer| Control::Resume { answer }).await?,
+            "resume" => {
+                let from = selection.from.as_deref().map(str::parse).transpose().map_err(not_a_start)?;
+                ask(pipeline, |answer| Control::Resume { from, answer }).await?
+            }
             "drain" => ask(pipeline, |answer| Control::Drain { answer }).await?,
             "limit" => {
                 let most = selection.max_in_flight.ok_or_else(|| Failure {
@@ -154,6 +157,14 @@ fn changed(caller: &Caller, acted: Result<Changed, Failure>) -> Response {
             Caller::known(caller.answer(&changed, text))
         }
         Err(failure) => caller.failure(&failure),
+    }
+}
+
+fn not_a_start(error: String) -> Failure {
+    Failure {
+        status: StatusCode::BAD_REQUEST,
+        error,
+        help: "write resume?from=earliest, from=latest or from=2026-01-31T12:00:00Z".to_owned(),
     }
 }
 

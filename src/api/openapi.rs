@@ -58,8 +58,8 @@ const CALLS: [Call; 16] = [
     Call {
         method: "post",
         path: "/api/v1/pipelines/{name}/resume",
-        summary: "End a pause or a drain, and close the breaker",
-        query: &[],
+        summary: "End a pause or a drain, close the breaker, and start Kafka partitions without offsets",
+        query: &["from"],
         answer: schema::<Changed>,
     },
     Call {

@@ -31,6 +31,7 @@ pub(super) struct Selection {
     pub pipeline: Option<String>,
     pub max_in_flight: Option<u32>,
     pub offset: Option<i64>,
+    pub from: Option<String>,
 }
 
 impl Selection {
@@ -45,6 +46,7 @@ impl Selection {
             ("key", &self.key),
             ("after", &self.after),
             ("pipeline", &self.pipeline),
+            ("from", &self.from),
         ];
         let numbers = [
             ("limit", self.limit.is_some()),

@@ -60,7 +60,7 @@ impl Pipeline {
 
     /// Sends a command to the source. A source that has ended ignores it, and the loop notices its
     /// end.
-    fn send(&self, command: source::Command) {
+    pub(super) fn send(&self, command: source::Command) {
         let _ = self.port.commands.send(command);
     }
 

@@ -23,7 +23,7 @@ use crate::progress::Registry;
 use crate::publish::copy::Copies;
 use crate::publish::{dead_letter, reply};
 use crate::sink::Sink;
-use crate::source::{Port, Source, SourceError, link};
+use crate::source::{Port, Source, SourceError, StartFrom, link};
 use crate::telemetry::{PipelineMetrics, Status};
 use crate::view::{self, Action, Filter, Then};
 
@@ -119,8 +119,8 @@ pub enum Control {
     Act { filter: Filter, action: Action, then: Then, dry_run: bool, answer: oneshot::Sender<view::Matched> },
     /// Start nothing new until `Resume`.
     Pause { answer: oneshot::Sender<view::Changed> },
-    /// End a pause, and close the breaker.
-    Resume { answer: oneshot::Sender<view::Changed> },
+    /// End a pause, and close the breaker. `from` decides where partitions without offsets begin.
+    Resume { from: Option<StartFrom>, answer: oneshot::Sender<view::Changed> },
     /// Finish the running items, take no new ones, and leave the broker.
     Drain { answer: oneshot::Sender<view::Changed> },
     /// Pause or resume one Kafka partition, or skip one of its records.

@@ -4,6 +4,8 @@ use tokio::sync::oneshot;
 
 use super::{Control, Pipeline};
 use crate::delivery::{self, Input, ItemId};
+use crate::source::{Command, StartFrom};
+use crate::telemetry::ProblemKind;
 use crate::view::{Action, Changed, Filter, Matched, Then};
 
 impl Pipeline {
@@ -21,7 +23,7 @@ impl Pipeline {
                 reply(answer, self.act(&filter, core_action(action, then), dry_run));
             }
             Control::Pause { answer } => reply(answer, self.pause()),
-            Control::Resume { answer } => reply(answer, self.resume()),
+            Control::Resume { from, answer } => reply(answer, self.resume(from)),
             Control::Drain { answer } => reply(answer, self.drain_by_hand()),
             Control::Partition { topic, partition, change, answer } => {
                 reply(answer, self.change_partition(&topic, partition, change));
@@ -61,13 +63,16 @@ impl Pipeline {
         self.changed(true, format!("paused: {running} running items go on, and nothing new starts"))
     }
 
-    fn resume(&mut self) -> Changed {
+    fn resume(&mut self, from: Option<StartFrom>) -> Changed {
         if self.core.is_draining() {
             return self.resume_drained();
         }
         let was_paused = self.core.is_paused();
         let was_open = self.core.open_breaker().is_some();
         self.handle(Input::Resume);
+        if let Some(from) = from {
+            return self.start_from(from);
+        }
         let held = self.core.stats().held;
         let text = match (was_paused, was_open) {
             (true, true) => "the pause is over and the breaker is closed; waiting items start at once",
@@ -99,6 +104,20 @@ impl Pipeline {
             ),
         };
         self.changed(true, text)
+    }
+
+    /// Starts the partitions that wait for a decision.
+    fn start_from(&mut self, from: StartFrom) -> Changed {
+        let waits =
+            self.status.reasons().iter().any(|reason| reason.kind == ProblemKind::OffsetsLost.as_str());
+        if !waits {
+            return self.changed(false, "nothing changed: no partition waits for a decision where it starts");
+        }
+        self.send(Command::StartFrom(from));
+        self.changed(
+            true,
+            format!("the partitions without offsets start from {from}; the log has the result"),
+        )
     }
 
     fn drain_by_hand(&mut self) -> Changed {

@@ -86,7 +86,7 @@ enum Command {
     /// Start nothing new in a running pipeline or in one of its partitions; running items continue.
     Pause(pipeline::Pause),
     /// Continue a paused or drained pipeline or a paused partition, or close the breaker.
-    Resume(pipeline::Pause),
+    Resume(pipeline::Resume),
     /// Let a pipeline finish its running items and leave its broker.
     Drain(pipeline::Options),
     /// Set the number of requests that a running pipeline may have open.
@@ -189,7 +189,7 @@ pub fn main() -> io::Result<u8> {
             return top::run(&options, &mut err);
         }
         Command::Pause(options) => return pipeline::pause("pause", &options, &mut out, &mut err),
-        Command::Resume(options) => return pipeline::pause("resume", &options, &mut out, &mut err),
+        Command::Resume(options) => return pipeline::resume(&options, &mut out, &mut err),
         Command::Drain(options) => return pipeline::run("drain", &options, &mut out, &mut err),
         Command::Limit(options) => return pipeline::limit(&options, &mut out, &mut err),
         Command::Health(options) => return health::run(&options, &mut out, &mut err),

@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 
 use super::client::{self, Answer, Failure};
+use crate::source::StartFrom;
 use crate::view::Changed;
 
 #[derive(Debug, clap::Args)]
@@ -21,6 +22,16 @@ pub struct Pause {
     partition: Option<Partition>,
     #[command(flatten)]
     options: Options,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Resume {
+    #[command(flatten)]
+    pause: Pause,
+    /// Where Kafka partitions begin that have lost their committed offsets, or that `start: refuse`
+    /// holds back: earliest, latest, or a time such as 2026-01-31T12:00:00Z.
+    #[arg(long, value_name = "START", conflicts_with = "partition")]
+    from: Option<StartFrom>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -101,6 +112,15 @@ pub fn skip(skip: &Skip, out: &mut dyn Write, err: &mut dyn Write) -> io::Result
     let mut query = vec![("offset", offset.as_str()), ("then", then)];
     query.extend(skip.dry_run.then_some(("dry_run", "true")));
     ask(&skip.client, &skip.pipeline, &path, &query, out, err)
+}
+
+/// # Errors
+/// If `out` or `err` cannot be written.
+pub fn resume(resume: &Resume, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
+    let Resume { pause: options, from } = resume;
+    let Some(from) = from else { return pause("resume", options, out, err) };
+    let Options { pipeline, client } = &options.options;
+    ask(client, pipeline, &["resume"], &[("from", &from.to_string())], out, err)
 }
 
 /// # Errors

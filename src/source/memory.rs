@@ -191,6 +191,7 @@ impl Source {
             }
             Command::Prove { epoch } => drop(events.send(SourceEvent::Alive { epoch })),
             Command::Note { .. }
+            | Command::StartFrom(_)
             | Command::LeaveToOthers
             | Command::PausePartition { .. }
             | Command::SkipUndecodable { .. }
@@ -213,6 +214,7 @@ async fn idle(link: &mut Link) {
             }
             Command::Note { .. }
             | Command::Prove { .. }
+            | Command::StartFrom(_)
             | Command::LeaveToOthers
             | Command::PausePartition { .. }
             | Command::SkipUndecodable { .. } => {}

@@ -9,7 +9,9 @@
 //! session was lost, a settle was sent), and takes them before the next delivery. So the bridge
 //! never mistakes a delivery of a lost session for one of the present session.
 
+use std::fmt;
 use std::future::Future;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,8 +153,47 @@ pub enum Command {
     /// `StopIntake`. Kafka only: RabbitMQ already gives other replicas every item that is not in
     /// hand here.
     LeaveToOthers,
+    /// Decide where the partitions begin that have lost their offsets, or that `start: refuse`
+    /// holds back. The source logs the result. Kafka only.
+    StartFrom(StartFrom),
     /// Flush the settled deliveries, leave the broker, and return from `run`.
     Close,
+}
+
+/// The place where a partition without a committed offset begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartFrom {
+    /// At its oldest record.
+    Earliest,
+    /// At its end: its records are skipped.
+    Latest,
+    /// At its first record that is not older than this.
+    Time(jiff::Timestamp),
+}
+
+impl FromStr for StartFrom {
+    type Err = String;
+
+    /// Reads `earliest`, `latest` or a time as in RFC 3339.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "earliest" => Ok(StartFrom::Earliest),
+            "latest" => Ok(StartFrom::Latest),
+            _ => text.parse().map(StartFrom::Time).map_err(|_| {
+                format!("{text:?} is not earliest, latest, or a time such as 2026-01-31T12:00:00Z")
+            }),
+        }
+    }
+}
+
+impl fmt::Display for StartFrom {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartFrom::Earliest => formatter.write_str("earliest"),
+            StartFrom::Latest => formatter.write_str("latest"),
+            StartFrom::Time(time) => write!(formatter, "{time}"),
+        }
+    }
 }
 
 /// The reason why a source gave up for good.

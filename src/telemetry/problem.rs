@@ -68,6 +68,8 @@ pub enum ProblemKind {
     CommitRefused,
     /// The consumer group does not complete a join.
     GroupNotJoined,
+    /// Partitions have no committed offset, and wait for a person's decision where they begin.
+    OffsetsLost,
     /// The configuration must be changed.
     Configuration,
     /// A part of the process has stopped working.
@@ -183,7 +185,7 @@ impl Problem {
 }
 
 impl ProblemKind {
-    pub const ALL: [ProblemKind; 13] = [
+    pub const ALL: [ProblemKind; 14] = [
         ProblemKind::SourceMissing,
         ProblemKind::SourceRefused,
         ProblemKind::SourceUnreachable,
@@ -195,6 +197,7 @@ impl ProblemKind {
         ProblemKind::Stalled,
         ProblemKind::CommitRefused,
         ProblemKind::GroupNotJoined,
+        ProblemKind::OffsetsLost,
         ProblemKind::Configuration,
         ProblemKind::Wedged,
     ];
@@ -212,6 +215,7 @@ impl ProblemKind {
             ProblemKind::Stalled => "stalled",
             ProblemKind::CommitRefused => "commit-refused",
             ProblemKind::GroupNotJoined => "group-not-joined",
+            ProblemKind::OffsetsLost => "offsets-lost",
             ProblemKind::Configuration => "configuration",
             ProblemKind::Wedged => "wedged",
         }

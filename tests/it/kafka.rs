@@ -12,6 +12,7 @@ mod flow;
 mod generated;
 mod identity;
 mod kill;
+mod lost;
 mod odd_logs;
 mod problems;
 mod publishing;

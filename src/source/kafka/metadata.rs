@@ -29,7 +29,7 @@ use varint::{put_varint, take_varint};
 pub(super) mod attempts;
 mod earlier;
 pub(super) mod offsets;
-mod varint;
+pub mod varint;
 
 /// The characters that Kafka takes, unless its configuration says otherwise.
 pub const CHARACTERS: usize = 4096;

@@ -22,6 +22,8 @@ mod head;
 mod health;
 mod intake;
 mod leave;
+mod lost;
+mod mark;
 pub mod metadata;
 mod partition;
 mod progress;

@@ -13,6 +13,7 @@ use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::context::unassign;
+use super::lost::Lost;
 use super::metadata::Log;
 use super::partition::Partition;
 use super::record::Place;
@@ -31,6 +32,8 @@ const SEEK: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub struct Waiting {
     partitions: Vec<(String, i32)>,
+    /// Those of them that wait for a person's decision.
+    lost: Vec<Lost>,
     retry_at: Option<Instant>,
     failures: u32,
 }
@@ -42,6 +45,10 @@ impl Waiting {
 
     pub fn topics(&self) -> impl Iterator<Item = &str> {
         self.partitions.iter().map(|(topic, _)| topic.as_str())
+    }
+
+    pub fn lost(&self) -> &[Lost] {
+        &self.lost
     }
 
     fn put_off(&mut self, now: Instant) {
@@ -72,7 +79,11 @@ impl Worker {
             Ok(found) => (found, None),
             Err(error) => (Found::default(), Some(error.to_string())),
         };
-        let Found { ready, missing } = found;
+        let Found { ready, missing, lost } = found;
+        if error.is_none() {
+            self.waiting.lost = lost;
+            self.report_lost();
+        }
         match self.start(ready) {
             Ok(started) => self.waiting.partitions.retain(|(topic, partition)| {
                 !started.iter().any(|one| *one.topic == *topic && one.partition == *partition)
@@ -84,8 +95,13 @@ impl Worker {
             self.waiting = Waiting::default();
             return self.solved(ProblemKind::Stalled, &group);
         }
-        if self.waiting.partitions.iter().all(|one| missing.contains(one)) {
-            // Nothing can be read from partitions that do not exist.
+        let is_explained = |(topic, partition): &(String, i32)| {
+            missing.iter().any(|one| one.0 == *topic && one.1 == *partition)
+                || self.waiting.lost.iter().any(|one| one.topic == *topic && one.partition == *partition)
+        };
+        if self.waiting.partitions.iter().all(is_explained) {
+            // Other problems tell about partitions that do not exist, or that have lost their
+            // offsets.
             self.solved(ProblemKind::Stalled, &group);
         } else if self.waiting.failures >= 2 {
             // The first failures pass while a group is being rebalanced.
@@ -128,6 +144,13 @@ impl Worker {
         self.waiting.partitions.retain(|(topic, number)| {
             !partitions.iter().any(|entry| (&entry.topic, entry.partition) == (topic, *number))
         });
+        let count = self.waiting.lost.len();
+        self.waiting.lost.retain(|one| {
+            !partitions.iter().any(|entry| (&entry.topic, entry.partition) == (&one.topic, one.partition))
+        });
+        if self.waiting.lost.len() < count {
+            self.report_lost();
+        }
         let partitions = partitions.iter().map(|entry| (entry.topic.clone(), entry.partition)).collect();
         if lost {
             self.give_back(partitions, "the group went on without us");

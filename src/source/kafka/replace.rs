@@ -109,6 +109,7 @@ pub fn wait(mut link: Link, carried: &mut Carried, pulse: Option<&Pulse>) -> Opt
                 Command::Note { .. }
                 | Command::Prove { .. }
                 | Command::SkipUndecodable { .. }
+                | Command::StartFrom(_)
                 | Command::LeaveToOthers,
             )) => {}
             Poll::Pending => thread::park_timeout(NAP),

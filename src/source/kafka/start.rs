@@ -2,10 +2,11 @@
 //!
 //! A committed offset counts only for the log that its metadata names. A topic that was deleted and
 //! created again is another log, and is read from its beginning. Without a committed offset a
-//! partition is read from its beginning too. `start: latest` is therefore decided once for the
-//! whole group: a member that finds no committed offset in any partition of the subscribed topics
-//! commits the present ends of all of them before it starts. From then on every partition has an
-//! offset. A partition or topic that appears later has none, and so loses nothing.
+//! partition is read from its beginning too, unless the group has lost its offset (see
+//! [`lost`](super::lost)). `start: latest` is therefore decided once for the whole group: a member
+//! that finds no committed offset in any partition of the subscribed topics commits the present
+//! ends of all of them before it starts. From then on every partition has an offset. A partition or
+//! topic that appears later has none, and so loses nothing.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -16,9 +17,11 @@ use rdkafka::{Offset, TopicPartitionList};
 use sha2::{Digest as _, Sha256};
 
 use super::context::Consumer;
+use super::lost::{Lost, partitions_of};
+use super::mark::{self, Mark};
 use super::metadata::{self, Log};
 use super::thread::Worker;
-use super::tracker::{Snapshot, Tracker};
+use super::tracker::Tracker;
 use crate::config::Start;
 use crate::connect::kafka::notice::{Entry, Side, Topic};
 use crate::connect::kafka::raw::{self, Question};
@@ -29,13 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the poll thread may wait for the other answers.
 const SHORT: Duration = Duration::from_secs(1);
 
-/// A partition that every cluster with groups has. An offset of it says that the group has started.
-const MARK: (&str, i32) = ("__consumer_offsets", 0);
-/// Beyond the end of any log, so that tools show no lag.
-const MARK_OFFSET: i64 = i64::MAX;
-
 /// The ids of topics by their names.
-type Logs<'a> = HashMap<&'a str, u128>;
+pub type Logs<'a> = HashMap<&'a str, u128>;
 
 /// A partition that can start.
 #[derive(Debug)]
@@ -48,11 +46,14 @@ pub struct Ready {
     pub tracker: Option<Tracker>,
 }
 
-/// The assigned partitions that can start, and those that their topics do not have.
+/// The assigned partitions that can start, and those that cannot for a known reason.
 #[derive(Debug, Default)]
 pub struct Found {
     pub ready: Vec<Ready>,
+    /// Partitions that their topics do not have.
     pub missing: Vec<(String, i32)>,
+    /// Partitions that wait for a person's decision.
+    pub lost: Vec<Lost>,
 }
 
 /// Why partitions cannot start yet.
@@ -83,12 +84,7 @@ impl Worker {
             self.topics.broker = metadata.brokers().first().map(|broker| broker.id());
         }
         let topics = describe(&self.consumer, self.topics.broker, &names).ok_or(NotReady::Topics)?;
-        let cluster = topics.iter().any(|topic| topic.id.is_none()).then(|| self.cluster_id()).flatten();
-        let logs: Logs<'_> = topics
-            .iter()
-            .filter(|topic| topic.error.is_none())
-            .map(|topic| (topic.name.as_str(), log_id(topic, cluster.as_deref())))
-            .collect();
+        let logs = self.logs(&topics);
         if decides {
             self.decide_start(&topics, &logs)?;
         }
@@ -103,18 +99,32 @@ impl Worker {
             .iter()
             .filter(|(topic, partition)| exists(topic, *partition))
             .map(|(topic, partition)| (topic.as_str(), *partition))
+            .chain([mark::PLACE])
             .collect();
-        let committed = read_committed(&self.consumer, &wanted)?;
+        let mut committed = read_committed(&self.consumer, &wanted)?;
+        let mark = Mark::find(&committed).unwrap_or_default();
+        committed.retain(|entry| (entry.topic.as_str(), entry.partition) != mark::PLACE);
         let failed = committed.iter().find_map(|entry| entry.error);
+        let lost = self.lost(&committed, &logs, &mark)?;
+        let is_lost = |entry: &Entry| {
+            lost.iter().any(|one| one.topic == entry.topic && one.partition == entry.partition)
+        };
         let ready: Vec<Ready> = committed
             .iter()
-            .filter(|entry| entry.error.is_none())
+            .filter(|entry| entry.error.is_none() && !is_lost(entry))
             .map(|entry| begin(entry, logs.get(entry.topic.as_str()).copied().unwrap_or(0)))
             .collect();
-        match failed.filter(|_| ready.is_empty()) {
+        match failed.filter(|_| ready.is_empty() && lost.is_empty()) {
             Some(code) => Err(NotReady::Committed(code.to_string())),
-            None => Ok(Found { ready, missing }),
+            None => Ok(Found { ready, missing, lost }),
         }
+    }
+
+    /// The ids of the topics that exist.
+    pub(super) fn logs<'a>(&self, topics: &'a [Topic]) -> Logs<'a> {
+        let cluster = topics.iter().any(|topic| topic.id.is_none()).then(|| self.cluster_id()).flatten();
+        let known = topics.iter().filter(|topic| topic.error.is_none());
+        known.map(|topic| (topic.name.as_str(), log_id(topic, cluster.as_deref()))).collect()
     }
 
     /// The id of the cluster. It takes the place of the ids of topics where a broker has none.
@@ -124,67 +134,24 @@ impl Worker {
 
     /// Commits the ends of all partitions, unless the group has an offset in any of them.
     fn decide_start(&mut self, topics: &[Topic], logs: &Logs<'_>) -> Result<(), NotReady> {
-        let all: Vec<(&str, i32)> = topics
-            .iter()
-            .filter(|topic| topic.error.is_none() && !self.topics.appeared_late(&topic.name))
-            .flat_map(|topic| topic.partitions.iter().map(|partition| (topic.name.as_str(), *partition)))
-            .collect();
+        let mut all = partitions_of(topics);
+        all.retain(|(topic, _)| !self.topics.appeared_late(topic));
         let committed = read_committed(&self.consumer, &all)?;
         if let Some(code) = committed.iter().find_map(|entry| entry.error) {
             return Err(NotReady::Committed(code.to_string()));
         }
         let is_new = committed.iter().all(|entry| entry.offset < 0) && !self.has_started_before();
         if !all.is_empty() && is_new {
-            let mut question = Question::new(self.consumer.client()).ok_or(NotReady::Ends)?;
-            question.ask_offsets(&self.consumer, &all, Side::End, SHORT);
-            let ends =
-                question.offsets(SHORT).filter(|ends| ends.len() == all.len()).ok_or(NotReady::Ends)?;
-            let mut list = TopicPartitionList::with_capacity(ends.len());
-            for end in &ends {
-                let id = logs.get(end.topic.as_str()).copied().unwrap_or(0);
-                let log = Log { id, is_replacement: false };
-                let empty = Snapshot { base: end.offset, end: end.offset, incomplete: Vec::new(), change: 0 };
-                let mut element = list.add_partition(&end.topic, end.partition);
-                element.set_offset(Offset::Offset(end.offset)).map_err(|_| NotReady::Ends)?;
-                element.set_metadata(metadata::encode(log, &empty, metadata::CHARACTERS));
-            }
-            raw::commit_within(&self.consumer, &list, SHORT).map_err(NotReady::Decision)?;
+            let ends = self.ends(&all, Side::End)?;
+            self.commit_offsets(&ends, logs)?;
             tracing::info!(
                 partitions = ends.len(),
                 "The group is new and starts at the present ends of the logs"
             );
         }
-        self.mark_as_started();
+        self.mark(&Mark::default());
         self.start_is_decided = true;
         Ok(())
-    }
-
-    /// Whether a member of this group has decided the start before. A broker forgets the offsets of
-    /// a topic that is deleted, so a group whose topics were all deleted looks new, but for this
-    /// mark.
-    fn has_started_before(&self) -> bool {
-        let mark = read_committed(&self.consumer, &[MARK]).ok();
-        let entry = mark.as_ref().and_then(|entries| entries.first());
-        let is_marked = entry.is_some_and(|entry| entry.error.is_none() && entry.offset >= 0);
-        if is_marked {
-            tracing::info!("The group has started before, so its topics are read from their beginning");
-        }
-        is_marked
-    }
-
-    /// Leaves the mark. Without the permission for it the start is decided by the offsets alone.
-    pub(super) fn mark_as_started(&self) {
-        let (topic, partition) = MARK;
-        let mut list = TopicPartitionList::new();
-        let mut element = list.add_partition(topic, partition);
-        if element.set_offset(Offset::Offset(MARK_OFFSET)).is_err() {
-            return;
-        }
-        element.set_metadata("longhaul: the start of this group is decided");
-        if let Err(error) = raw::commit_within(&self.consumer, &list, SHORT) {
-            tracing::info!(%error,
-                "The group can't be marked as started; if all its topics are deleted while no member runs, it will look new");
-        }
     }
 }
 
@@ -204,7 +171,7 @@ fn log_id(topic: &Topic, cluster: Option<&str>) -> u128 {
 }
 
 /// Asks for these topics. Returns `None` if no broker answers in time.
-fn describe(consumer: &Consumer, broker: Option<i32>, names: &HashSet<&str>) -> Option<Vec<Topic>> {
+pub fn describe(consumer: &Consumer, broker: Option<i32>, names: &HashSet<&str>) -> Option<Vec<Topic>> {
     if names.is_empty() {
         return Some(Vec::new());
     }
@@ -213,7 +180,7 @@ fn describe(consumer: &Consumer, broker: Option<i32>, names: &HashSet<&str>) -> 
     question.topics(SHORT).filter(|topics| !topics.is_empty())
 }
 
-fn read_committed(consumer: &Consumer, partitions: &[(&str, i32)]) -> Result<Vec<Entry>, NotReady> {
+pub fn read_committed(consumer: &Consumer, partitions: &[(&str, i32)]) -> Result<Vec<Entry>, NotReady> {
     if partitions.is_empty() {
         return Ok(Vec::new());
     }
@@ -314,6 +281,7 @@ fn restore(committed: &Entry, log: u128) -> Restored {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tracker::Snapshot;
     use super::*;
 
     fn committed(offset: i64, metadata: String) -> Entry {

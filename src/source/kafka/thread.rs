@@ -232,6 +232,7 @@ impl Worker {
                     self.stopped_at.get_or_insert(now);
                     self.send(SourceEvent::IntakeStopped);
                 }
+                Poll::Ready(Some(Command::StartFrom(from))) => self.start_from(from, now),
                 Poll::Ready(Some(Command::LeaveToOthers)) => self.look_for_others(now),
                 Poll::Ready(Some(Command::Close)) => self.close(now),
                 // A bridge that is gone means the same as `Close`.

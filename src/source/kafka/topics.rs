@@ -10,7 +10,6 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::metadata;
 use super::thread::Worker;
-use crate::config::Start;
 use crate::connect::kafka::notice::Topic;
 use crate::connect::kafka::raw::Question;
 use crate::telemetry::ProblemKind;
@@ -19,8 +18,8 @@ use crate::telemetry::ProblemKind;
 const INTERVAL: Duration = Duration::from_secs(2);
 /// The time until the next question after an error that such a topic may cause.
 const HURRY: Duration = Duration::from_millis(100);
-/// Offsets of topics that a group does not read expire, after a day at the earliest.
-const MARK_INTERVAL: Duration = Duration::from_secs(3600);
+/// The first commits are done by then.
+const FIRST_MARK: Duration = Duration::from_secs(3);
 const TIMEOUT: Duration = Duration::from_secs(4);
 /// How long the poll thread may wait for the list of all topics. It asks only while it has no
 /// partition.
@@ -37,8 +36,10 @@ pub struct Topics {
     asked_at: Option<Instant>,
     ask_at: Instant,
     list_at: Instant,
-    /// When the group is marked as started again, because offsets expire.
-    mark_at: Instant,
+    /// When the mark of the group is looked at next.
+    pub mark_at: Instant,
+    /// When this member wrote it last.
+    pub marked_at: Option<Instant>,
     /// When a pattern without a topic becomes a problem.
     matches_by: Instant,
     /// All topics of the first list, if a pattern is subscribed.
@@ -58,7 +59,8 @@ impl Topics {
             asked_at: None,
             ask_at: now,
             list_at: now,
-            mark_at: now,
+            mark_at: now + FIRST_MARK,
+            marked_at: None,
             // A group needs a moment for its first join.
             matches_by: now + LIST_INTERVAL,
             existing: None,
@@ -125,10 +127,7 @@ impl Worker {
         let client = self.consumer.client();
         self.topics.question.ask_topics(client, self.topics.broker, names.into_iter(), TIMEOUT);
         self.look_for_matches(now);
-        if self.settings.start == Start::Latest && self.start_is_decided && now >= self.topics.mark_at {
-            self.topics.mark_at = now + MARK_INTERVAL;
-            self.mark_as_started();
-        }
+        self.look_at_mark(now);
     }
 
     fn look_at_topic(&mut self, topic: &Topic, now: Instant) {

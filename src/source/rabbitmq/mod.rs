@@ -255,6 +255,7 @@ async fn told(
             Some(
                 Command::Note { .. }
                 | Command::Prove { .. }
+                | Command::StartFrom(_)
                 | Command::LeaveToOthers
                 | Command::PausePartition { .. }
                 | Command::SkipUndecodable { .. },

@@ -267,6 +267,7 @@ impl Subscription {
                     }
                 }
                 Command::Note { .. }
+                | Command::StartFrom(_)
                 | Command::LeaveToOthers
                 | Command::PausePartition { .. }
                 | Command::SkipUndecodable { .. } => {}

@@ -134,6 +134,23 @@ impl Broker {
         (element.offset().to_raw().unwrap(), element.metadata().to_owned())
     }
 
+    /// Returns the metadata of the mark that says which partitions of the group have started.
+    pub fn mark(&self) -> String {
+        self.committed("__consumer_offsets").1
+    }
+
+    /// Deletes the committed offsets of a topic, which no member of the group may read now.
+    pub async fn forget_offsets(&self, topic: &str) {
+        let ctl = std::env::var("LONGHAUL_TEST_KAFKA_CTL").expect("the broker of tests/brokers");
+        let mut tool = tokio::process::Command::new(ctl);
+        tool.args(["tool", "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"])
+            .args(["--bootstrap-server", &self.bootstrap, "--group", &self.name])
+            .args(["--delete-offsets", "--topic", topic]);
+        let output = tool.output().await.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(self.committed(topic).0, -1001, "{output:?}");
+    }
+
     /// The number of partitions of a topic.
     pub fn partitions(&self, topic: &str) -> usize {
         let consumer: BaseConsumer = self.client().create().unwrap();
