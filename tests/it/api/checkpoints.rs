@@ -19,9 +19,10 @@ use crate::support::process::Longhaul;
 use crate::support::rabbitmq as amqp;
 use crate::support::{eventually, rabbitmq::Queue};
 
-/// Without a checkpoint it works to 90 % and stays there. With one it ends.
+/// Without a checkpoint it works to 90 % and stays there. With one it ends. The checkpoint comes
+/// before the progress, so a test that sees the progress can rely on it.
 const COMMAND: &str = r#"if [ -n "$CE_CHECKPOINT" ]; then echo "$CE_CHECKPOINT" > "$OUT"; exit 0; fi
-echo '::progress 90 nearly'; echo '::checkpoint row 90'; sleep 600"#;
+echo '::checkpoint row 90'; echo '::progress 90 nearly'; sleep 600"#;
 
 /// `longhaul worker` at a fixed address.
 struct Shim {
