@@ -10,6 +10,7 @@
 //! * [`event`]: converts a broker's message to a CloudEvent.
 //! * [`connect`]: connections to brokers and servers.
 //! * [`peers`]: the other replicas of this bridge, and the items that they run.
+//! * [`guard`]: marks busy pods, so that Kubernetes removes idle ones first.
 //! * [`config`], [`telemetry`], [`admin`]: the configuration, the log and metrics, and the admin
 //!   server.
 //! * [`knative`], a crate of its own: Knative's arithmetic, and a local service that is scaled by
@@ -35,6 +36,7 @@ pub mod config;
 pub mod connect;
 pub use longhaul_delivery as delivery;
 pub mod event;
+pub mod guard;
 pub mod peers;
 pub mod plan;
 pub mod progress;

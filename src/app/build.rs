@@ -11,6 +11,7 @@ use crate::bridge::{Parts, SealKey};
 use crate::config::{self, Config, Env, Secret};
 use crate::delivery::{Bounds, OnFailed, OnUnknown, Policy, Retry};
 use crate::event::{self, Encoder, Overrides};
+use crate::guard;
 use crate::publish::reply::{self, Wrap};
 use crate::publish::{self, Broker, dead_letter};
 use crate::sink::http::{Client, Environment, HeaderSource, Replies, Settings};
@@ -84,6 +85,7 @@ pub(super) fn parts(
         seal: seal(pipeline, config),
         checkpoints: brokers::checkpoints(pipeline, &status)?,
         replicas: None,
+        guard: None,
         control: None,
         metrics: metrics.pipeline(name, pipeline.max_in_flight),
         status,
@@ -124,6 +126,14 @@ pub(super) fn reachable(admin: &config::Admin) -> Option<String> {
         (!address.ip().is_unspecified()).then(|| format!("{scheme}://{address}"))
     };
     admin.url.clone().or_else(own)
+}
+
+/// The guard as the pipeline sees it, with the Knative Service that its address names.
+pub(super) fn post(pipeline: &config::Pipeline, lookout: &Arc<guard::Lookout>, env: Env<'_>) -> guard::Post {
+    let url = pipeline.sink.url.clone().or_else(|| env("K_SINK"));
+    let of_url = || url::Url::parse(&url?).ok()?.host_str().map(str::to_owned);
+    let host = pipeline.sink.host.clone().or_else(of_url);
+    guard::Post::new(lookout.clone(), host.as_deref().and_then(guard::service_of))
 }
 
 /// The source of a pipeline, for people.

@@ -15,7 +15,8 @@ use tracing::Instrument;
 use crate::admin;
 use crate::api::Api;
 use crate::bridge::{Parts, Pipeline, Report};
-use crate::config::{Config, Env};
+use crate::config::{self, Config, Env};
+use crate::guard;
 use crate::progress::Registry;
 use crate::source::{Source, SourceError};
 use crate::telemetry::{self, Metrics, Status};
@@ -36,6 +37,13 @@ pub struct App {
     admin: Option<admin::Server>,
     /// The routes of other replicas and of changes by people.
     requests: axum::Router,
+    guard: Option<Guarded>,
+}
+
+/// The guard of busy pods.
+struct Guarded {
+    settings: config::Guard,
+    lookout: Arc<guard::Lookout>,
 }
 
 /// All parts but the bound port.
@@ -44,6 +52,7 @@ struct Built {
     metrics: Arc<Metrics>,
     tls: Option<admin::Tls>,
     requests: axum::Router,
+    guard: Option<Guarded>,
 }
 
 /// The source of either broker.
@@ -87,7 +96,7 @@ impl App {
     /// # Errors
     /// Returns the first part that cannot be built.
     pub async fn build(config: &Config, env: Env<'_>) -> Result<Self, BuildError> {
-        let Built { pipelines, metrics, tls, requests } =
+        let Built { pipelines, metrics, tls, requests, guard } =
             build(config, env).map_err(|mut errors| errors.remove(0))?;
         descriptors::check(config, descriptors::raise_limit())?;
         let admin = match &config.admin.listen {
@@ -98,7 +107,7 @@ impl App {
             }
             None => None,
         };
-        Ok(App { pipelines, metrics, admin, requests })
+        Ok(App { pipelines, metrics, admin, requests, guard })
     }
 
     /// Builds all parts like [`App::build`], without a broker or a port, and drops them. Returns
@@ -128,6 +137,11 @@ impl App {
             let view = admin::View { metrics: self.metrics.clone(), pipelines: statuses };
             tokio::spawn(server.run(view, self.requests, stop_admin.clone()))
         });
+        let stop_guard = CancellationToken::new();
+        let guard = self.guard.map(|Guarded { settings, lookout }| {
+            let guard = guard::guard(settings.namespace, settings.after.get(), lookout, stop_guard.clone());
+            tokio::spawn(guard)
+        });
         let mut running = JoinSet::new();
         for (parts, source) in self.pipelines {
             let drain = drain.clone();
@@ -143,6 +157,11 @@ impl App {
             running.spawn(pipeline.instrument(span));
         }
         let end = collect(running).await;
+        stop_guard.cancel();
+        if let Some(guard) = guard {
+            // Its marks go with it; that has a limit.
+            let _ = guard.await;
+        }
         drop(reminder);
         stop_admin.cancel();
         if let Some(admin) = admin {
@@ -163,6 +182,8 @@ fn build(config: &Config, env: Env<'_>) -> Result<Built, Vec<BuildError>> {
     });
     let reports = Arc::new(Registry::new(build::reachable(&config.admin)));
     let mut api = Api::new(config.admin.token.clone(), config.admin.read_token.clone(), reports.clone());
+    let guard =
+        config.guard.as_ref().map(|settings| Guarded { settings: settings.clone(), lookout: Arc::default() });
     for pipeline in &config.pipelines {
         match (
             build::parts(pipeline, config, &metrics, env),
@@ -172,6 +193,7 @@ fn build(config: &Config, env: Env<'_>) -> Result<Built, Vec<BuildError>> {
                 let source = source.watched(&parts.status);
                 parts.control = Some(api.of(&pipeline.name));
                 parts.reports = reports.clone();
+                parts.guard = guard.as_ref().map(|guard| build::post(pipeline, &guard.lookout, env));
                 if let Some(replicas) = &mut replicas {
                     parts.replicas = replicas.of(&pipeline.name);
                 }
@@ -193,7 +215,7 @@ fn build(config: &Config, env: Env<'_>) -> Result<Built, Vec<BuildError>> {
     };
     let questions = replicas.map(|replicas| replicas.router).unwrap_or_default();
     let requests = questions.merge(api.router());
-    if errors.is_empty() { Ok(Built { pipelines, metrics, tls, requests }) } else { Err(errors) }
+    if errors.is_empty() { Ok(Built { pipelines, metrics, tls, requests, guard }) } else { Err(errors) }
 }
 
 async fn run_pipeline(

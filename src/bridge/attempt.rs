@@ -12,6 +12,7 @@ use super::work::{Work, kept_bytes};
 use super::{Ended, Shared};
 use crate::delivery::{self, Input, ItemId, Outcome};
 use crate::event::{self, Redelivered};
+use crate::guard;
 use crate::progress::Report;
 use crate::sink::classify::CHECKPOINT_HEADER;
 use crate::sink::{Answer, Request};
@@ -42,6 +43,9 @@ pub(super) struct Attempt {
 /// Sends the request and waits for its end. `stalled_after` is the only time limit that is set
 /// here.
 pub(super) async fn run(shared: &Shared, work: &Work, attempt: Attempt) -> Ended {
+    if let Some(guard) = &shared.guard {
+        guard.settle().await;
+    }
     let began = Instant::now();
     let mut answer = send(shared, work, &attempt).await;
     let took = began.elapsed();
@@ -86,13 +90,20 @@ async fn send(shared: &Shared, work: &Work, attempt: &Attempt) -> Answer {
                 checkpoint: checkpoint.as_deref(),
             };
             let (headers, body) = event.for_attempt(&extensions);
+            let guarded = shared.guard.as_ref().map(|guard| guard.begin(report.clone()));
+            let began = Instant::now();
             let sending = shared.sink.send(Request { headers, body });
-            match (shared.stalled_after, &report) {
+            let answer = match (shared.stalled_after, &report) {
                 (Some(limit), Some(report)) => tokio::select! {
                     answer = sending => answer,
                     () = silence(report, limit) => stalled(limit),
                 },
                 _ => sending.await,
+            };
+            let is_late = began.elapsed() >= shared.request_timeout;
+            match guarded.filter(|_| !is_late) {
+                Some(guarded) => explained(answer, &guarded),
+                None => answer,
             }
         }
         // The message cannot be encoded, so another attempt would not help.
@@ -102,6 +113,20 @@ async fn send(shared: &Shared, work: &Work, attempt: &Attempt) -> Answer {
             detail: format!("no CloudEvent can be made of the message: {error}"),
             response: None,
         },
+    }
+}
+
+/// Counts a request as interrupted if a pod that was being stopped cut it. A timeout of Knative
+/// (504) is not such a cut.
+fn explained(answer: Answer, guarded: &guard::Ticket) -> Answer {
+    let was_cut = answer.outcome == Outcome::Unknown && answer.status != Some(504);
+    match was_cut.then(|| guarded.cut_by()).flatten() {
+        Some(pod) => Answer {
+            outcome: Outcome::Interrupted,
+            detail: format!("the pod {pod} was being stopped: {}", answer.detail),
+            ..answer
+        },
+        None => answer,
     }
 }
 

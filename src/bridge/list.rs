@@ -127,7 +127,10 @@ impl Pipeline {
             last: row.last.as_ref().map(|last| last.view(&self.board)),
             ..item
         };
-        with_report(item, self.report(view.item), is_running)
+        let mut item = with_report(item, self.report(view.item), is_running);
+        let guard = self.shared.guard.as_ref().filter(|_| is_running);
+        item.pod_stopping = guard.zip(item.pod.as_deref()).is_some_and(|(guard, pod)| guard.is_stopping(pod));
+        item
     }
 
     fn finished_item(&self, finished: &Finished) -> view::Item {
@@ -156,6 +159,7 @@ impl Pipeline {
             reason: None,
             last: None,
             pod: None,
+            pod_stopping: false,
             queue: None,
             delivery_tag: None,
             topic: None,

@@ -18,6 +18,7 @@ use tracing::Instrument;
 use crate::checkpoints::Store;
 use crate::delivery::{Dispatcher, Effect, Input, ItemId, Policy, Time};
 use crate::event::Encoder;
+use crate::guard;
 use crate::peers::Peers;
 use crate::progress::Registry;
 use crate::publish::copy::Copies;
@@ -91,6 +92,8 @@ pub struct Parts {
     pub checkpoints: Option<Arc<Store>>,
     /// The other replicas and their questions; `None` without peers.
     pub replicas: Option<Replicas>,
+    /// The guard of busy pods, if it is configured.
+    pub guard: Option<guard::Post>,
     /// The requests of people while the pipeline runs.
     pub control: Option<mpsc::Receiver<Control>>,
     pub metrics: PipelineMetrics,
@@ -221,6 +224,7 @@ struct Shared {
     copies: Option<Copies>,
     seal: SealKey,
     checkpoints: Option<Arc<Store>>,
+    guard: Option<guard::Post>,
     metrics: PipelineMetrics,
 }
 
@@ -299,6 +303,7 @@ impl Pipeline {
             copies: parts.copies,
             seal: parts.seal,
             checkpoints: parts.checkpoints,
+            guard: parts.guard,
             metrics: parts.metrics,
         };
         Pipeline {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::Pipeline;
 use super::board::Sample;
 use crate::delivery::{NoRoom, State, StateKind, Stats, Time};
-use crate::telemetry::Reason;
+use crate::guard;
+use crate::telemetry::{Reason, timestamp};
 use crate::view::{self, Binding, ItemState, PipelineState, number};
 
 /// The part of the last hour whose rates the forecast uses.
@@ -37,6 +38,7 @@ impl Pipeline {
             mean_seconds: self.board.duration().map(|(mean, _)| mean),
             pods: self.pods(),
             paused_partitions: self.partitions.paused(),
+            guard: self.shared.guard.as_ref().map(guard_view),
             history: if with_history { self.history() } else { Vec::new() },
         }
     }
@@ -242,6 +244,12 @@ pub(super) fn in_hand(stats: &Stats) -> [u32; ItemState::UNFINISHED.len()] {
 enum Forecast {
     Never,
     In { left: Duration, spread: Duration },
+}
+
+fn guard_view(post: &guard::Post) -> view::Guard {
+    let guard::Shown { marked, stopping, trouble } = post.shown();
+    let pod = |(name, since)| view::StoppingPod { name, since: timestamp(since) };
+    view::Guard { marked, stopping: stopping.into_iter().map(pod).collect(), problem: trouble }
 }
 
 fn problem(reason: Reason) -> view::Problem {

@@ -26,6 +26,7 @@ pub struct Loaded {
 pub struct Features {
     pub kafka: bool,
     pub kafka_tls: bool,
+    pub guard: bool,
 }
 
 /// The reasons why a file gives no configuration.
@@ -133,8 +134,11 @@ fn hint(file: &FilePath, source: &io::Error) -> impl fmt::Display {
 
 impl Features {
     /// The features that this binary was built with.
-    pub const BUILD: Features =
-        Features { kafka: cfg!(feature = "kafka"), kafka_tls: cfg!(feature = "kafka-tls") };
+    pub const BUILD: Features = Features {
+        kafka: cfg!(feature = "kafka"),
+        kafka_tls: cfg!(feature = "kafka-tls"),
+        guard: cfg!(feature = "guard"),
+    };
 }
 
 #[cfg(test)]

@@ -11,10 +11,12 @@ use super::secret::{OptionValue, Secret};
 use super::units::{ByteCount, Rate, Span};
 
 mod event;
+mod guard;
 mod peers;
 mod target;
 
 pub use event::{Event, EventId};
+pub use guard::Guard;
 pub use peers::Peers;
 pub use target::{HttpTarget, KafkaTarget, RabbitmqTarget, Reply, Target};
 
@@ -46,6 +48,9 @@ pub struct Config {
     /// When a lack of progress is reported.
     #[serde(default)]
     pub alerts: Alerts,
+    /// Marks on busy pods, so that Kubernetes removes idle ones first.
+    #[serde(default)]
+    pub guard: Option<Guard>,
 }
 
 /// One queue or topic, and the service that its items go to.

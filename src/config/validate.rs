@@ -13,6 +13,7 @@ use super::units::Span;
 mod admin;
 mod checkpoints;
 mod event;
+mod guard;
 mod kafka;
 pub(crate) mod options;
 mod peers;
@@ -33,6 +34,9 @@ pub(super) fn check(config: &Config, features: Features, env: Env<'_>, report: &
     context.kafka_cycles(&config.pipelines, &root.key("pipelines"));
     context.admin(&config.admin, &root.key("admin"));
     context.alerts(&config.alerts, &root.key("alerts"));
+    if let Some(guard) = &config.guard {
+        context.guard(guard, &root.key("guard"));
+    }
     if let Some(peers) = &config.peers {
         context.peers(peers, &config.admin, &root.key("peers"));
     }

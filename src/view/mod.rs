@@ -70,6 +70,9 @@ pub struct Item {
     /// The worker's pod, if the worker reported it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
+    /// Whether that pod is being deleted, as the guard sees it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pod_stopping: bool,
     /// RabbitMQ: the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<String>,
@@ -200,9 +203,32 @@ pub struct Pipeline {
     /// Kafka: the partitions that a person paused, each as TOPIC/PARTITION.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paused_partitions: Vec<String>,
+    /// The guard of busy pods, if it is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
     /// The last hour, oldest first. Only in the answer about one pipeline.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Sample>,
+}
+
+/// The guard of busy pods.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Guard {
+    /// The number of pods that carry a mark of this bridge.
+    pub marked: usize,
+    /// The pods of the service that are being deleted.
+    pub stopping: Vec<StoppingPod>,
+    /// Why marks cannot be written now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// A pod that is being deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StoppingPod {
+    pub name: String,
+    /// When the bridge saw the deletion first.
+    pub since: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

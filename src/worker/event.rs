@@ -61,6 +61,10 @@ impl Event {
         self.0.get(name).map(String::as_str)
     }
 
+    pub fn set(&mut self, name: &str, value: String) {
+        self.0.insert(name.to_owned(), value);
+    }
+
     /// Returns the id for log lines.
     pub fn id(&self) -> &str {
         self.get("id").unwrap_or("-")

@@ -19,7 +19,7 @@ use super::outcome::{Body, Ending, Outcome};
 use super::output::{Present, Said};
 use super::pod_log::PodLog;
 use super::process::{self, Input, Process, Program};
-use super::progress::{Progress, Target};
+use super::progress::{self, Progress, Target};
 use super::tree::{self, Usage};
 use super::{InputKind, OnGone, Phase, Settings};
 
@@ -64,7 +64,7 @@ impl Runner {
     }
 
     /// Runs the item whose data is in the folder's file.
-    pub async fn run(&self, event: &Event, gone: Gone) -> Ending {
+    pub async fn run(&self, event: &mut Event, gone: Gone) -> Ending {
         let started = Instant::now();
         self.log
             .note(&format!(
@@ -73,7 +73,12 @@ impl Runner {
                 event.get("attempt").unwrap_or("?")
             ))
             .await;
-        let progress = self.progress(event).await;
+        let target = self.target(event).await;
+        if let Some(target) = &target {
+            self.complete_checkpoint(event, target).await;
+        }
+        let progress =
+            target.map(|target| Progress::start(target, self.settings.pod.clone(), self.log.clone()));
         self.present.set(Said::new(event.id(), progress.as_ref().map(|(progress, _)| progress.clone())));
         let ending =
             if self.settings.serve { self.ask(event, gone).await } else { self.start(event, gone).await };
@@ -311,14 +316,27 @@ impl Runner {
         Ok(ending)
     }
 
-    async fn progress(&self, event: &Event) -> Option<(Progress, tokio::task::JoinHandle<()>)> {
+    /// The address for posts.
+    async fn target(&self, event: &Event) -> Option<Target> {
         let url = event.get("progressurl").filter(|_| self.settings.posts_progress)?;
         match Target::parse(url) {
-            Ok(target) => Some(Progress::start(target, self.settings.pod.clone(), self.log.clone())),
+            Ok(target) => Some(target),
             Err(error) => {
                 self.log.note(&format!("Progress is not posted url={url:?} error={error:?}")).await;
                 None
             }
+        }
+    }
+
+    /// Gives the event the checkpoint that is too long for it.
+    async fn complete_checkpoint(&self, event: &mut Event, target: &Target) {
+        if event.get("checkpoint").is_some() {
+            return;
+        }
+        match progress::fetch_checkpoint(target).await {
+            Ok(Some(text)) => event.set("checkpoint", text),
+            Ok(None) => {}
+            Err(error) => self.log.note(&format!("The checkpoint is not known error={error:?}")).await,
         }
     }
 }

@@ -13,8 +13,6 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 /// Queue-proxy refuses requests with this text, and the bridge takes it for *not started*.
 pub const BUSY: &str = "pending request queue full";
 
-/// A longer checkpoint is left out of the header; the progress posts have reported it.
-const CHECKPOINT_HEADER_BYTES: usize = 4 * 1024;
 const REASON_CHARS: usize = 300;
 
 /// The class of an item's end.
@@ -146,9 +144,7 @@ impl Ending {
             let value = HeaderValue::from_str(&header_text(&self.reason));
             value.ok().and_then(|value| headers.insert(HeaderName::from_static("longhaul-reason"), value));
         }
-        if let Some(checkpoint) = self.checkpoint.as_deref().map(encode)
-            && checkpoint.len() <= CHECKPOINT_HEADER_BYTES
-        {
+        if let Some(checkpoint) = self.checkpoint.as_deref().map(encode) {
             let value = HeaderValue::from_str(&checkpoint);
             let name = HeaderName::from_static("longhaul-checkpoint");
             value.ok().and_then(|value| headers.insert(name, value));

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::live::EndLine;
 use super::pod_log::{PodLog, Stream};
-use super::progress::Progress;
+use super::progress::{CHECKPOINT_BYTES, Progress};
 
 /// The longest line that is kept whole; longer ones are split. A reply on standard output must fit
 /// into it.
@@ -17,7 +17,6 @@ pub const LINE_BYTES: usize = 256 * 1024;
 /// How much of standard error a failure quotes.
 const TAIL_BYTES: usize = 1024;
 const CHUNK_BYTES: usize = 16 * 1024;
-const CHECKPOINT_BYTES: usize = 64 * 1024;
 
 /// The state that the lines of one item have set so far.
 #[derive(Debug, Default)]
@@ -88,6 +87,7 @@ impl Said {
         }
         let Some(text) = line.strip_prefix("::checkpoint ") else { return false };
         let text = text.trim();
+        // A line of the log, so that a person sees it.
         if text.len() > CHECKPOINT_BYTES {
             return false;
         }
@@ -245,6 +245,7 @@ mod tests {
             (Stream::Out, "::checkpoint row 2 \r"),
             (Stream::Out, "::checkpoints x"),
             (Stream::Out, "::progress many"),
+            (Stream::Out, &format!("::checkpoint {}", "x".repeat(CHECKPOINT_BYTES + 1))),
         ]);
         assert_eq!(said.checkpoint.as_deref(), Some("row 2"));
         assert_eq!(said.reply, None);

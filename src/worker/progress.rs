@@ -22,8 +22,12 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const POST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the answer to an item waits for its last post.
 const LAST_POST: Duration = Duration::from_secs(1);
+/// How long an item waits for its checkpoint. It starts without one after that.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 const LOG_BYTES: usize = 64 * 1024;
 const LINE_BYTES: usize = 1024;
+/// The longest checkpoint that the bridge keeps.
+pub const CHECKPOINT_BYTES: usize = 4 * 1024;
 
 /// The posts of one item. The task ends with the last clone, or with [`Progress::finish`].
 #[derive(Clone, Debug)]
@@ -215,14 +219,37 @@ async fn post_all(shared: &Shared, target: &Target, log: &PodLog) {
 }
 
 async fn send(target: &Target, post: &Post) -> Result<StatusCode, String> {
+    let body = serde_json::to_vec(post).map_err(|error| error.to_string())?;
+    let request = Request::post(&target.path).header(header::CONTENT_TYPE, "application/json");
+    exchange(target, request, body).await.map(|(status, _)| status)
+}
+
+/// Asks for the checkpoint of the previous attempt. The event leaves out a long one.
+///
+/// # Errors
+/// The reason why the answer is not known.
+pub async fn fetch_checkpoint(target: &Target) -> Result<Option<String>, String> {
+    let exchange = exchange(target, Request::get(&target.path), Vec::new());
+    match tokio::time::timeout(FETCH_TIMEOUT, exchange).await {
+        Ok(Ok((StatusCode::OK, text))) => Ok(String::from_utf8(text).ok()),
+        Ok(Ok(_)) => Ok(None),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err("no answer in time".to_owned()),
+    }
+}
+
+/// Sends one request on a connection of its own. Returns the start of the answer's body.
+async fn exchange(
+    target: &Target,
+    request: http::request::Builder,
+    body: Vec<u8>,
+) -> Result<(StatusCode, Vec<u8>), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let body = serde_json::to_vec(post).map_err(|error| text(&error))?;
     let stream = TcpStream::connect(&target.address).await.map_err(|error| text(&error))?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| text(&error))?;
-    let request = Request::post(&target.path)
+    let request = request
         .header(header::HOST, &target.host)
-        .header(header::CONTENT_TYPE, "application/json")
         .header(header::CONNECTION, "close")
         .body(Full::new(Bytes::from(body)))
         .map_err(|error| text(&error))?;
@@ -230,9 +257,12 @@ async fn send(target: &Target, post: &Post) -> Result<StatusCode, String> {
         let response = sender.send_request(request).await?;
         let status = response.status();
         // The short body is read, so that the server's close is not a reset.
-        let mut body = response.into_body();
-        while let Some(Ok(_)) = body.frame().await {}
-        Ok::<_, hyper::Error>(status)
+        let (mut body, mut start) = (response.into_body(), Vec::new());
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.into_data().unwrap_or_default();
+            start.extend_from_slice(&bytes[..bytes.len().min(CHECKPOINT_BYTES - start.len())]);
+        }
+        Ok::<_, hyper::Error>((status, start))
     };
     tokio::pin!(connection, answer);
     tokio::select! {

@@ -106,7 +106,7 @@ impl Requests {
         };
         let (parts, body) = request.into_parts();
         let is_structured = Event::is_structured(&parts.headers);
-        let event = match self.receive(body, is_structured).await {
+        let mut event = match self.receive(body, is_structured).await {
             Ok(Some(event)) => event,
             Ok(None) => Event::binary(&parts.headers),
             Err(refusal) => return refusal,
@@ -121,7 +121,7 @@ impl Requests {
         let requests = Arc::clone(&self);
         // The item has a task of its own, because it must end in order even if the client has gone.
         tokio::spawn(async move {
-            let ending = requests.runner.run(&event, gone).await;
+            let ending = requests.runner.run(&mut event, gone).await;
             let is_stopping = requests.phase() == Phase::Interrupt;
             if ending.outcome == Outcome::Interrupted && is_stopping {
                 requests.was_cut.store(true, Ordering::Relaxed);

@@ -8,6 +8,8 @@ mod contract;
 mod dead_letter;
 mod faults;
 mod fuzz;
+#[cfg(feature = "guard")]
+mod guard;
 mod kafka;
 mod kpa;
 mod manifests;

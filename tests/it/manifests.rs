@@ -11,7 +11,7 @@ use longhaul::config::{Config, Features, Span, load};
 fn load_example(file: &Path) -> Config {
     let folder = tempfile::tempdir().unwrap();
     let text = with_readable_files(&fs::read_to_string(file).unwrap(), folder.path());
-    let features = Features { kafka: true, kafka_tls: true };
+    let features = Features { kafka: true, kafka_tls: true, guard: true };
     let env = |name: &str| match name {
         "K_SINK" => Some("http://worker.default.svc.cluster.local".to_owned()),
         _ => Some("user:password@host:5672/%2f".to_owned()),

@@ -89,6 +89,7 @@ impl Bed {
             seal: SealKey::derived("secret", "test"),
             checkpoints: None,
             replicas: None,
+            guard: None,
             control: None,
             metrics: Metrics::new().pipeline("test", 4),
             status: Arc::new(Status::new("test")),

@@ -57,7 +57,7 @@ pipelines:
 admin: { listen: here }
 drain: 4h
 ";
-    let features = Features { kafka: true, kafka_tls: true };
+    let features = Features { kafka: true, kafka_tls: true, guard: true };
     let mistakes = config::load("longhaul.yaml", text, features, &|_| None).unwrap_err();
     snapshot("configuration-mistakes", &mistakes.to_string());
 }

@@ -76,7 +76,7 @@ function showItem(item) {
       ['Ends at the latest', item.deadline && clock(item.deadline, fullClocks)],
       ['Progress', item.progress && progressBar(item.progress, item.id)],
       ['Reported', item.progress && node('span', {}, node('span', { 'data-age': item.progress.at, text: age(item.progress.at) }), ' ago')],
-      ['Worker pod', item.pod],
+      ['Worker pod', item.pod_stopping ? `${item.pod}, being stopped` : item.pod],
       ['Place', place(item)],
       ['Pipeline', item.pipeline],
     ])];

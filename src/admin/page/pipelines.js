@@ -54,8 +54,15 @@ function facts(pipeline) {
     ['Done', number(count(pipeline, 'done')), failed ? `${number(count(pipeline, 'dead-lettered'))} dead-lettered, ${number(count(pipeline, 'dropped'))} dropped` : 'none failed for good'],
     ['Throughput', `${decimal(pipeline.done_per_minute)}/min`, pipeline.mean_seconds === undefined ? 'nothing done yet' : `${seconds(pipeline.mean_seconds)} per item`],
     ...(pipeline.paused_partitions?.length ? [['Paused partitions', pipeline.paused_partitions.join(', '), '`longhaul resume` with --partition ends a pause']] : []),
-    ['Worker pods', number(pipeline.pods), 'that report a running item'],
+    ['Worker pods', number(pipeline.pods), podsText(pipeline.guard)],
   ];
+}
+
+function podsText(guard) {
+  if (!guard) {
+    return 'that report a running item';
+  }
+  return guard.problem ? `guard: ${guard.problem}` : `${number(guard.marked)} guarded, ${number(guard.stopping.length)} being stopped`;
 }
 
 function showFacts(pipeline) {

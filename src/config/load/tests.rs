@@ -8,7 +8,7 @@ mod good;
 mod secrets;
 mod values;
 
-const ALL: Features = Features { kafka: true, kafka_tls: true };
+const ALL: Features = Features { kafka: true, kafka_tls: true, guard: true };
 
 fn env(name: &str) -> Option<String> {
     match name {

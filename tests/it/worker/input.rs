@@ -78,6 +78,20 @@ async fn progress_checkpoint_and_lines_are_posted() {
 }
 
 #[tokio::test]
+async fn a_checkpoint_that_is_too_long_for_the_event_is_fetched() {
+    let long = "page ".repeat(600);
+    let posts = Posts::with_checkpoint(&long).await;
+    let shim = Shim::sh(&[], "printf %s \"$CE_CHECKPOINT\" | wc -c; exit 65").await;
+    let answer = shim.post("").header("ce-progressurl", &posts.url).send().await.unwrap();
+    assert_eq!(answer.status(), 422);
+    shim.logged("[item 1] 3000\n").await;
+    // A short one is in the event, and nothing is asked.
+    let request = shim.post("").header("ce-progressurl", &posts.url).header("ce-checkpoint", "row%201");
+    assert_eq!(request.send().await.unwrap().status(), 422);
+    shim.logged("[item 1] 5\n").await;
+}
+
+#[tokio::test]
 async fn an_unreachable_progress_url_costs_nothing_but_a_second() {
     let shim = Shim::sh(&[], "echo line").await;
     for url in ["http://127.0.0.1:1/x", "https://127.0.0.1:1/x", "nonsense"] {

@@ -217,7 +217,7 @@ fn what_this_build_lacks_is_named() {
         "bootstrap_servers: [k:9092], options: { security.protocol: \"${env:PROTOCOL}\", ssl.ca.location: /x, sasl.mechanism: SCRAM-SHA-256 }",
     );
     let env = |name: &str| (name == "PROTOCOL").then(|| "SASL_SSL".to_owned());
-    let load = |kafka, kafka_tls| load("f", &text, Features { kafka, kafka_tls }, &env);
+    let load = |kafka, kafka_tls| load("f", &text, Features { kafka, kafka_tls, guard: false }, &env);
     let brief = |kafka| brief(&load(kafka, false).unwrap_err());
     assert_eq!(brief(true).len(), 3);
     assert!(
@@ -227,6 +227,17 @@ fn what_this_build_lacks_is_named() {
     );
     assert!(brief(false)[0].contains("source.kafka: this program was built without Kafka"));
     assert!(load(true, true).is_ok());
+}
+
+#[test]
+fn the_guard_needs_its_feature_and_a_short_wait() {
+    let text = rabbitmq("").replace("pipelines:", "guard: { namespace: jobs, after: 2h }\npipelines:");
+    let load = |guard| load("f", &text, Features { kafka: true, kafka_tls: true, guard }, &|_| None);
+    let without = brief(&load(false).unwrap_err());
+    assert!(without[0].contains("guard: this program was built without the guard"), "{without:?}");
+    let with = brief(&load(true).unwrap_err());
+    assert_eq!(with.len(), 1, "{with:?}");
+    assert!(with[0].contains("guard.after: `2h` is out of range"), "{with:?}");
 }
 
 #[test]

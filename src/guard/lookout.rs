@@ -1,0 +1,280 @@
+//! The running requests and the pods, shared between the pipelines and the guard.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::plan::{Plan, SeenPod};
+use crate::progress::Report;
+
+/// After the start of a pod's end, new requests wait this long, because the routes may still lead
+/// to the pod (knative/serving#15211).
+const SETTLING: Duration = Duration::from_secs(2);
+/// How long a pod is remembered after its end, because the end of its request may be noticed later.
+const MEMORY: Duration = Duration::from_secs(30);
+
+/// What the guard and the pipelines know together.
+#[derive(Debug, Default)]
+pub struct Lookout {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    running: HashMap<u64, Running>,
+    /// The number of the latest request.
+    count: u64,
+    /// Services that have pods, or had some.
+    services: BTreeSet<String>,
+    stopping: BTreeMap<String, Stopping>,
+    /// The start of the latest end of a pod, for each service.
+    shrunk: HashMap<String, Instant>,
+    /// Pods that queue-proxy showed as busy, and since when.
+    measured: BTreeMap<String, Instant>,
+    marked: usize,
+    trouble: Option<String>,
+}
+
+#[derive(Debug)]
+struct Running {
+    service: Option<String>,
+    since: Instant,
+    report: Option<Arc<Report>>,
+}
+
+/// A pod that is being deleted, or that has been deleted lately.
+#[derive(Clone, Debug)]
+struct Stopping {
+    service: String,
+    began: SystemTime,
+    /// When it was gone.
+    gone: Option<Instant>,
+    /// Whether a request may run in it without having told so.
+    is_busy: bool,
+}
+
+/// The state of the guard for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// The number of pods that carry a mark of this bridge.
+    pub marked: usize,
+    /// The pods of the service that are being deleted, with the start of the deletion.
+    pub stopping: Vec<(String, SystemTime)>,
+    /// Why marks cannot be written now.
+    pub trouble: Option<String>,
+}
+
+/// The guard as one pipeline sees it.
+#[derive(Clone, Debug)]
+pub struct Post {
+    lookout: Arc<Lookout>,
+    /// The Knative Service of the pipeline, if its address tells.
+    service: Option<String>,
+}
+
+/// A running request. Its pod is busy until this is dropped.
+#[derive(Debug)]
+pub struct Ticket {
+    post: Post,
+    number: u64,
+}
+
+impl Post {
+    pub fn new(lookout: Arc<Lookout>, service: Option<String>) -> Self {
+        Post { lookout, service }
+    }
+
+    /// Waits while the service has just begun to shrink. The wait is never longer than
+    /// [`SETTLING`], however long the service goes on to shrink.
+    pub async fn settle(&self) {
+        let until = {
+            let inner = self.lookout.lock();
+            let shrunk = inner.shrunk.iter().filter(|(service, _)| inner.concerns(&self.service, service));
+            shrunk.map(|(_, at)| *at + SETTLING).max()
+        };
+        if let Some(until) = until {
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
+    /// Registers a request that starts now. `report` has the name of its pod once the worker has
+    /// reported it.
+    pub fn begin(&self, report: Option<Arc<Report>>) -> Ticket {
+        let mut inner = self.lookout.lock();
+        inner.count += 1;
+        let number = inner.count;
+        let running = Running { service: self.service.clone(), since: Instant::now(), report };
+        inner.running.insert(number, running);
+        Ticket { post: self.clone(), number }
+    }
+
+    pub fn shown(&self) -> Shown {
+        let inner = self.lookout.lock();
+        let stopping = inner.stopping.iter().filter(|(_, pod)| pod.gone.is_none());
+        let of_service = stopping.filter(|(_, pod)| inner.concerns(&self.service, &pod.service));
+        Shown {
+            marked: inner.marked,
+            stopping: of_service.map(|(name, pod)| (name.clone(), pod.began)).collect(),
+            trouble: inner.trouble.clone(),
+        }
+    }
+
+    /// Whether this pod is being deleted.
+    pub fn is_stopping(&self, pod: &str) -> bool {
+        self.lookout.lock().stopping.contains_key(pod)
+    }
+}
+
+impl Ticket {
+    /// The name of the stopping pod that cut this request, if one did. A pod that the worker did
+    /// not report counts once, if it was busy when its end began.
+    pub fn cut_by(&self) -> Option<String> {
+        let mut inner = self.post.lookout.lock();
+        let running = inner.running.get(&self.number)?;
+        if let Some(pod) = running.report.as_ref().and_then(|report| report.pod()) {
+            return inner.stopping.contains_key(&pod).then_some(pod);
+        }
+        let service = running.service.clone();
+        let busy = inner.stopping.iter().filter(|(_, pod)| pod.is_busy);
+        let of_service = busy.filter(|(_, pod)| inner.concerns(&service, &pod.service));
+        let name = of_service.min_by_key(|(_, pod)| pod.began).map(|(name, _)| name.clone())?;
+        inner.stopping.get_mut(&name)?.is_busy = false;
+        Some(name)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.post.lookout.lock().running.remove(&self.number);
+    }
+}
+
+impl Lookout {
+    /// The busy pods with the starts of their items, by the names of `plan`.
+    pub fn busy(&self, plan: &Plan) -> BTreeMap<String, Instant> {
+        let inner = self.lock();
+        let mut busy = BTreeMap::new();
+        for running in inner.running.values() {
+            let Some(reported) = running.report.as_ref().and_then(|report| report.pod()) else { continue };
+            let Some(pod) = plan.find(&reported) else { continue };
+            if inner.concerns(&running.service, &pod.service) {
+                earliest(&mut busy, &pod.name, running.since);
+            }
+        }
+        // A measured pod is busy for as long as a request runs whose pod is unknown.
+        if inner.running.values().any(Running::is_nowhere) {
+            for (pod, since) in &inner.measured {
+                earliest(&mut busy, pod, *since);
+            }
+        }
+        busy
+    }
+
+    /// The services with requests whose pods are unknown; `None` in place of a service means any.
+    /// Queue-proxy is asked about them.
+    pub fn unlocated(&self, plan: &Plan) -> Vec<(String, String)> {
+        let inner = self.lock();
+        let unlocated: Vec<&Running> =
+            inner.running.values().filter(|running| running.is_nowhere()).collect();
+        if unlocated.is_empty() {
+            return Vec::new();
+        }
+        let asked = plan
+            .pods()
+            .filter(|pod| unlocated.iter().any(|running| inner.concerns(&running.service, &pod.service)));
+        asked.filter_map(|pod| Some((pod.name.clone(), pod.address.clone()?))).collect()
+    }
+
+    /// Takes the answers of queue-proxies: each pod that answered, and whether it is busy.
+    pub fn measured(&self, now: Instant, answers: &[(String, bool)]) {
+        let mut inner = self.lock();
+        for (pod, is_busy) in answers {
+            if *is_busy {
+                inner.measured.entry(pod.clone()).or_insert(now);
+            } else {
+                inner.measured.remove(pod);
+            }
+            if let Some(stopping) = inner.stopping.get_mut(pod).filter(|_| !is_busy) {
+                stopping.is_busy = false;
+            }
+        }
+    }
+
+    /// Takes a pod as the watch shows it.
+    pub fn seen(&self, now: Instant, pod: &SeenPod) {
+        let mut inner = self.lock();
+        inner.services.insert(pod.service.clone());
+        if pod.is_stopping && !inner.stopping.contains_key(&pod.name) {
+            let is_busy = inner.measured.contains_key(&pod.name);
+            let stopping =
+                Stopping { service: pod.service.clone(), began: SystemTime::now(), gone: None, is_busy };
+            inner.stopping.insert(pod.name.clone(), stopping);
+            inner.shrunk.insert(pod.service.clone(), now);
+        }
+    }
+
+    pub fn gone(&self, now: Instant, pod: &str) {
+        let mut inner = self.lock();
+        inner.measured.remove(pod);
+        if let Some(stopping) = inner.stopping.get_mut(pod) {
+            stopping.gone.get_or_insert(now);
+        }
+        inner.forget(now);
+    }
+
+    /// Takes the complete list of pods.
+    pub fn restart(&self, now: Instant, all: &[SeenPod]) {
+        let names: BTreeSet<&str> = all.iter().map(|pod| pod.name.as_str()).collect();
+        {
+            let mut inner = self.lock();
+            let inner = &mut *inner;
+            inner.measured.retain(|name, _| names.contains(name.as_str()));
+            for (_, pod) in inner.stopping.iter_mut().filter(|(name, _)| !names.contains(name.as_str())) {
+                pod.gone.get_or_insert(now);
+            }
+            inner.forget(now);
+        }
+        all.iter().for_each(|pod| self.seen(now, pod));
+    }
+
+    /// Shows the state of the marks.
+    pub fn show(&self, marked: usize, trouble: Option<String>) {
+        let mut inner = self.lock();
+        inner.marked = marked;
+        inner.trouble = trouble;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Whether a pipeline with this service, as far as known, sends requests to `pod_service`. A
+    /// name that no pod has is not the name of a service, but for example a domain of its own.
+    fn concerns(&self, service: &Option<String>, pod_service: &str) -> bool {
+        service.as_ref().is_none_or(|name| name == pod_service || !self.services.contains(name))
+    }
+
+    fn forget(&mut self, now: Instant) {
+        self.stopping.retain(|_, pod| pod.gone.is_none_or(|gone| now < gone + MEMORY));
+        self.shrunk.retain(|_, at| now < *at + SETTLING);
+    }
+}
+
+impl Running {
+    /// Whether the worker has not reported its pod.
+    fn is_nowhere(&self) -> bool {
+        self.report.as_ref().and_then(|report| report.pod()).is_none()
+    }
+}
+
+fn earliest(busy: &mut BTreeMap<String, Instant>, pod: &str, since: Instant) {
+    let start = busy.entry(pod.to_owned()).or_insert(since);
+    *start = since.min(*start);
+}
+
+#[cfg(test)]
+mod tests;

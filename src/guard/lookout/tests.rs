@@ -1,0 +1,133 @@
+use super::*;
+
+fn pod(name: &str, service: &str) -> SeenPod {
+    let address = Some("10.0.0.1".to_owned());
+    SeenPod { name: name.to_owned(), service: service.to_owned(), address, ..SeenPod::default() }
+}
+
+fn stopping(name: &str, service: &str) -> SeenPod {
+    SeenPod { is_stopping: true, ..pod(name, service) }
+}
+
+/// A lookout and a plan that know these pods of the service `hello`.
+fn known(names: &[&str]) -> (Arc<Lookout>, Plan) {
+    let (lookout, mut plan) = (Arc::new(Lookout::default()), Plan::new("a".to_owned(), Duration::ZERO));
+    let pods: Vec<SeenPod> = names.iter().map(|name| pod(name, "hello")).collect();
+    lookout.restart(Instant::now(), &pods);
+    plan.restart(Instant::now(), pods);
+    (lookout, plan)
+}
+
+fn of_hello(lookout: &Arc<Lookout>) -> Post {
+    Post::new(lookout.clone(), Some("hello".to_owned()))
+}
+
+fn reported(pod: &str) -> Option<Arc<Report>> {
+    let report = Arc::new(Report::default());
+    let post = serde_json::from_str(&format!("{{\"pod\": \"{pod}\"}}")).unwrap();
+    report.take(post, 100).unwrap();
+    Some(report)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reported_pod_is_busy_until_its_request_ends() {
+    let (lookout, plan) = known(&["p", "q"]);
+    let began = Instant::now();
+    let first = of_hello(&lookout).begin(reported("p"));
+    tokio::time::advance(Duration::from_secs(5)).await;
+    let stranger = of_hello(&lookout).begin(reported("no such pod"));
+    assert_eq!(lookout.busy(&plan), BTreeMap::from([("p".to_owned(), began)]));
+    assert_eq!(lookout.unlocated(&plan), []);
+    drop((first, stranger));
+    assert!(lookout.busy(&plan).is_empty());
+}
+
+#[tokio::test]
+async fn a_worker_cannot_mark_a_pod_of_another_service() {
+    let (lookout, mut plan) = known(&["p"]);
+    lookout.seen(Instant::now(), &pod("foreign", "other"));
+    plan.seen(Instant::now(), pod("foreign", "other"));
+    let _ticket = of_hello(&lookout).begin(reported("foreign"));
+    assert!(lookout.busy(&plan).is_empty());
+    // An address that names no known service may lead to any.
+    let domain = Post::new(lookout.clone(), Some("thumbs-domain".to_owned()));
+    let _other = domain.begin(reported("foreign"));
+    assert!(lookout.busy(&plan).contains_key("foreign"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_without_a_report_are_measured() {
+    let (lookout, plan) = known(&["p", "q"]);
+    let ticket = of_hello(&lookout).begin(None);
+    let asked: Vec<String> = lookout.unlocated(&plan).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(asked, ["p", "q"]);
+    let first = Instant::now();
+    lookout.measured(first, &[("p".to_owned(), true), ("q".to_owned(), false)]);
+    tokio::time::advance(Duration::from_secs(2)).await;
+    lookout.measured(Instant::now(), &[("p".to_owned(), true)]);
+    assert_eq!(lookout.busy(&plan), BTreeMap::from([("p".to_owned(), first)]));
+    drop(ticket);
+    assert!(lookout.busy(&plan).is_empty(), "nothing of ours runs any more");
+}
+
+#[tokio::test]
+async fn a_request_in_a_stopping_pod_is_cut_by_it() {
+    let (lookout, _) = known(&["p", "q"]);
+    let post = of_hello(&lookout);
+    let (first, second) = (post.begin(reported("p")), post.begin(reported("q")));
+    lookout.seen(Instant::now(), &stopping("p", "hello"));
+    assert_eq!((first.cut_by().as_deref(), second.cut_by()), (Some("p"), None));
+    lookout.gone(Instant::now(), "p");
+    assert_eq!(first.cut_by().as_deref(), Some("p"), "the end of the request may be noticed later");
+}
+
+#[tokio::test]
+async fn a_stopping_pod_without_a_report_explains_one_cut() {
+    let (lookout, _) = known(&["p", "q"]);
+    let post = of_hello(&lookout);
+    let tickets = [post.begin(None), post.begin(None)];
+    lookout.measured(Instant::now(), &[("p".to_owned(), true), ("q".to_owned(), true)]);
+    lookout.seen(Instant::now(), &stopping("p", "hello"));
+    assert_eq!(tickets[0].cut_by().as_deref(), Some("p"));
+    assert_eq!(tickets[1].cut_by(), None);
+    // The item in a stopping pod may also finish in time.
+    lookout.seen(Instant::now(), &stopping("q", "hello"));
+    lookout.measured(Instant::now(), &[("q".to_owned(), false)]);
+    assert_eq!(tickets[1].cut_by(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_start_of_a_scale_down_requests_wait_a_bounded_time() {
+    let (lookout, _) = known(&["p", "q"]);
+    let post = of_hello(&lookout);
+    let waited = async || {
+        let began = Instant::now();
+        post.settle().await;
+        began.elapsed()
+    };
+    assert_eq!(waited().await, Duration::ZERO);
+    lookout.seen(Instant::now(), &stopping("p", "hello"));
+    let again = Post::new(lookout.clone(), Some("hello".to_owned()));
+    assert_eq!(again.shown().stopping.len(), 1);
+    assert!((SETTLING..SETTLING * 2).contains(&waited().await));
+    assert_eq!(waited().await, Duration::ZERO);
+    lookout.seen(Instant::now(), &stopping("x", "other"));
+    assert_eq!(waited().await, Duration::ZERO, "another service is not ours");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ended_pods_are_forgotten() {
+    let (lookout, _) = known(&["p"]);
+    let post = of_hello(&lookout);
+    lookout.seen(Instant::now(), &stopping("p", "hello"));
+    lookout.gone(Instant::now(), "p");
+    assert_eq!(post.shown().stopping, []);
+    assert!(post.is_stopping("p"));
+    tokio::time::advance(MEMORY).await;
+    lookout.gone(Instant::now(), "another");
+    assert!(!post.is_stopping("p"));
+    // A pod that vanished while the watch was interrupted is forgotten too.
+    lookout.seen(Instant::now(), &stopping("q", "hello"));
+    lookout.restart(Instant::now(), &[]);
+    assert_eq!(post.shown().stopping, []);
+}
