@@ -12,6 +12,9 @@ use crate::progress::Report;
 /// After the start of a pod's end, new requests wait this long, because the routes may still lead
 /// to the pod (knative/serving#15211).
 const SETTLING: Duration = Duration::from_secs(2);
+/// How long a worker of a service whose workers report may take to do so, before queue-proxies are
+/// asked.
+const REPORT_TIME: Duration = Duration::from_secs(5);
 /// How long a pod is remembered after its end, because the end of its request may be noticed later.
 const MEMORY: Duration = Duration::from_secs(30);
 
@@ -31,6 +34,8 @@ struct Inner {
     stopping: BTreeMap<String, Stopping>,
     /// The start of the latest end of a pod, for each service.
     shrunk: HashMap<String, Instant>,
+    /// Services whose workers report their pods.
+    reporting: BTreeSet<Option<String>>,
     /// Pods that queue-proxy showed as busy, and since when.
     measured: BTreeMap<String, Instant>,
     marked: usize,
@@ -133,7 +138,7 @@ impl Ticket {
     pub fn cut_by(&self) -> Option<String> {
         let mut inner = self.post.lookout.lock();
         let running = inner.running.get(&self.number)?;
-        if let Some(pod) = running.report.as_ref().and_then(|report| report.pod()) {
+        if let Some(pod) = running.pod() {
             return inner.stopping.contains_key(&pod).then_some(pod);
         }
         let service = running.service.clone();
@@ -155,35 +160,47 @@ impl Lookout {
     /// The busy pods with the starts of their items, by the names of `plan`.
     pub fn busy(&self, plan: &Plan) -> BTreeMap<String, Instant> {
         let inner = self.lock();
-        let mut busy = BTreeMap::new();
+        let (mut busy, mut unlocated) = (BTreeMap::new(), Vec::new());
         for running in inner.running.values() {
-            let Some(reported) = running.report.as_ref().and_then(|report| report.pod()) else { continue };
-            let Some(pod) = plan.find(&reported) else { continue };
-            if inner.concerns(&running.service, &pod.service) {
-                earliest(&mut busy, &pod.name, running.since);
+            let Some(reported) = running.pod() else {
+                unlocated.push(running.since);
+                continue;
+            };
+            let pod = plan.find(&reported).filter(|pod| inner.concerns(&running.service, &pod.service));
+            if let Some(pod) = pod {
+                let start = busy.entry(pod.name.clone()).or_insert(running.since);
+                *start = running.since.min(*start);
             }
         }
-        // A measured pod is busy for as long as a request runs whose pod is unknown.
-        if inner.running.values().any(Running::is_nowhere) {
-            for (pod, since) in &inner.measured {
-                earliest(&mut busy, pod, *since);
-            }
-        }
+        // The pod that has been busy for the longest time has the oldest of the other requests.
+        unlocated.sort_unstable();
+        let mut measured: Vec<_> =
+            inner.measured.iter().filter(|(pod, _)| !busy.contains_key(*pod)).collect();
+        measured.sort_unstable_by_key(|(_, since)| **since);
+        let found: Vec<_> =
+            measured.into_iter().zip(unlocated).map(|((pod, _), since)| (pod.clone(), since)).collect();
+        busy.extend(found);
         busy
     }
 
-    /// The services with requests whose pods are unknown; `None` in place of a service means any.
-    /// Queue-proxy is asked about them.
-    pub fn unlocated(&self, plan: &Plan) -> Vec<(String, String)> {
-        let inner = self.lock();
-        let unlocated: Vec<&Running> =
-            inner.running.values().filter(|running| running.is_nowhere()).collect();
-        if unlocated.is_empty() {
-            return Vec::new();
+    /// The pods in which requests may run that have not told their pods, by name and address. Their
+    /// queue-proxies are to be asked.
+    pub fn unlocated(&self, now: Instant, plan: &Plan) -> Vec<(String, String)> {
+        let mut inner = self.lock();
+        let reporting = inner.running.values().filter(|running| running.pod().is_some());
+        let reporting: Vec<_> = reporting.map(|running| running.service.clone()).collect();
+        inner.reporting.extend(reporting);
+        let is_unlocated = |running: &&Running| {
+            let has_time = inner.reporting.contains(&running.service) && now < running.since + REPORT_TIME;
+            running.pod().is_none() && !has_time
+        };
+        let services: BTreeSet<_> =
+            inner.running.values().filter(is_unlocated).map(|running| running.service.clone()).collect();
+        if services.is_empty() {
+            inner.measured.clear();
         }
-        let asked = plan
-            .pods()
-            .filter(|pod| unlocated.iter().any(|running| inner.concerns(&running.service, &pod.service)));
+        let asked =
+            plan.pods().filter(|pod| services.iter().any(|service| inner.concerns(service, &pod.service)));
         asked.filter_map(|pod| Some((pod.name.clone(), pod.address.clone()?))).collect()
     }
 
@@ -265,15 +282,10 @@ impl Inner {
 }
 
 impl Running {
-    /// Whether the worker has not reported its pod.
-    fn is_nowhere(&self) -> bool {
-        self.report.as_ref().and_then(|report| report.pod()).is_none()
+    /// The pod that the worker has reported.
+    fn pod(&self) -> Option<String> {
+        self.report.as_ref().and_then(|report| report.pod())
     }
-}
-
-fn earliest(busy: &mut BTreeMap<String, Instant>, pod: &str, since: Instant) {
-    let start = busy.entry(pod.to_owned()).or_insert(since);
-    *start = since.min(*start);
 }
 
 #[cfg(test)]

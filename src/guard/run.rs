@@ -14,8 +14,12 @@ use super::lookout::Lookout;
 use super::plan::{Plan, SeenPod, Write, Wrote};
 use super::trouble::{Failure, Trouble};
 
-/// The time from one write to the next, so that there are at most two in a second.
+/// How often the guard looks for the next write.
+const STEP: Duration = Duration::from_millis(250);
+/// The time in which one further write is allowed: two in a second in the long run.
 pub const PACE: Duration = Duration::from_millis(500);
+/// The most writes at once, after a time with fewer of them.
+pub const BURST: u32 = 10;
 /// How often queue-proxies are asked.
 const ASK: Duration = Duration::from_secs(2);
 /// The longest time of a write.
@@ -66,6 +70,7 @@ pub async fn run(
 ) {
     let mut guard = Guard {
         plan: Plan::new(settings.holder, settings.after),
+        allowance: Allowance::full(Instant::now()),
         trouble: Trouble::default(),
         cluster,
         lookout,
@@ -79,9 +84,32 @@ pub async fn run(
 
 struct Guard<C> {
     plan: Plan,
+    allowance: Allowance,
     trouble: Trouble,
     cluster: C,
     lookout: Arc<Lookout>,
+}
+
+/// The writes that are allowed now. One is added every [`PACE`], up to [`BURST`].
+#[derive(Debug)]
+struct Allowance {
+    /// The time at which all of [`BURST`] are allowed again.
+    full: Instant,
+}
+
+impl Allowance {
+    fn full(now: Instant) -> Self {
+        Allowance { full: now }
+    }
+
+    /// The time at which the next write is allowed.
+    fn next(&self) -> Instant {
+        self.full - (BURST - 1) * PACE
+    }
+
+    fn take(&mut self, now: Instant) {
+        self.full = self.full.max(now) + PACE;
+    }
 }
 
 /// A round of questions to queue-proxies.
@@ -90,8 +118,8 @@ type Asking<'a> = Pin<Box<dyn Future<Output = Vec<(String, bool)>> + Send + 'a>>
 impl<C: Cluster> Guard<C> {
     async fn work(&mut self, proxies: &impl Measure) {
         let mut pods = self.cluster.watch();
-        let mut pace = tokio::time::interval(PACE);
-        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut step = tokio::time::interval(STEP);
+        step.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ask = tokio::time::interval(ASK);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut asking: Option<Asking<'_>> = None;
@@ -108,12 +136,12 @@ impl<C: Cluster> Guard<C> {
                     self.lookout.measured(Instant::now(), &answers);
                 }
                 _ = ask.tick(), if asking.is_none() => {
-                    let unlocated = self.lookout.unlocated(&self.plan);
+                    let unlocated = self.lookout.unlocated(Instant::now(), &self.plan);
                     if !unlocated.is_empty() {
                         asking = Some(Box::pin(proxies.ask(unlocated)));
                     }
                 }
-                _ = pace.tick() => self.step().await,
+                _ = step.tick() => self.step().await,
             }
         }
     }
@@ -140,20 +168,23 @@ impl<C: Cluster> Guard<C> {
         }
     }
 
-    /// Makes the most urgent write, if one is due.
+    /// Makes the writes that are due and allowed, the most urgent one first.
     async fn step(&mut self) {
-        let now = Instant::now();
+        let mut now = Instant::now();
         self.plan.busy(now, &self.lookout.busy(&self.plan));
-        if self.trouble.may_try(now)
+        while now >= self.allowance.next()
+            && self.trouble.may_try(now)
             && let Some(write) = self.plan.next(now)
         {
             self.write(&write).await;
+            now = Instant::now();
         }
         self.lookout.show(self.plan.marked(), self.trouble.text(now));
     }
 
     /// Carries out a write. Returns whether the API server answered.
     async fn write(&mut self, write: &Write) -> bool {
+        self.allowance.take(Instant::now());
         let written = tokio::time::timeout(WRITE_TIMEOUT, self.cluster.write(write)).await;
         let late = || Failure {
             text: format!("no answer of the API server within {WRITE_TIMEOUT:?}"),
@@ -179,10 +210,10 @@ impl<C: Cluster> Guard<C> {
     /// the rest.
     async fn release_all(&mut self) {
         while let Some(write) = self.plan.next_release() {
+            tokio::time::sleep_until(self.allowance.next()).await;
             if !self.write(&write).await {
                 return;
             }
-            tokio::time::sleep(PACE).await;
         }
     }
 }

@@ -37,7 +37,7 @@ async fn a_reported_pod_is_busy_until_its_request_ends() {
     tokio::time::advance(Duration::from_secs(5)).await;
     let stranger = of_hello(&lookout).begin(reported("no such pod"));
     assert_eq!(lookout.busy(&plan), BTreeMap::from([("p".to_owned(), began)]));
-    assert_eq!(lookout.unlocated(&plan), []);
+    assert_eq!(lookout.unlocated(Instant::now(), &plan), []);
     drop((first, stranger));
     assert!(lookout.busy(&plan).is_empty());
 }
@@ -58,16 +58,33 @@ async fn a_worker_cannot_mark_a_pod_of_another_service() {
 #[tokio::test(start_paused = true)]
 async fn pods_without_a_report_are_measured() {
     let (lookout, plan) = known(&["p", "q"]);
-    let ticket = of_hello(&lookout).begin(None);
-    let asked: Vec<String> = lookout.unlocated(&plan).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(asked, ["p", "q"]);
     let first = Instant::now();
-    lookout.measured(first, &[("p".to_owned(), true), ("q".to_owned(), false)]);
+    let ticket = of_hello(&lookout).begin(None);
+    tokio::time::advance(Duration::from_secs(3)).await;
+    let asked: Vec<String> =
+        lookout.unlocated(Instant::now(), &plan).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(asked, ["p", "q"]);
+    lookout.measured(Instant::now(), &[("p".to_owned(), true), ("q".to_owned(), false)]);
     tokio::time::advance(Duration::from_secs(2)).await;
     lookout.measured(Instant::now(), &[("p".to_owned(), true)]);
     assert_eq!(lookout.busy(&plan), BTreeMap::from([("p".to_owned(), first)]));
+    lookout.measured(Instant::now(), &[("q".to_owned(), true)]);
+    assert_eq!(lookout.busy(&plan).len(), 1, "the other pod works for somebody else");
     drop(ticket);
     assert!(lookout.busy(&plan).is_empty(), "nothing of ours runs any more");
+    assert_eq!(lookout.unlocated(Instant::now(), &plan), []);
+    let _next = of_hello(&lookout).begin(None);
+    assert!(lookout.busy(&plan).is_empty(), "an old measurement tells nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_reports_has_time_for_it() {
+    let (lookout, plan) = known(&["p", "q"]);
+    let _reported = of_hello(&lookout).begin(reported("p"));
+    let _young = of_hello(&lookout).begin(None);
+    assert_eq!(lookout.unlocated(Instant::now(), &plan), []);
+    tokio::time::advance(REPORT_TIME).await;
+    assert_eq!(lookout.unlocated(Instant::now(), &plan).len(), 2);
 }
 
 #[tokio::test]
