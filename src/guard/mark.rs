@@ -56,12 +56,17 @@ impl Mark {
         serde_json::from_str(annotations.get(OWN)?).ok()
     }
 
+    /// The start of the item, in whole seconds.
+    pub fn start(&self) -> SystemTime {
+        let seconds = self.since.parse::<jiff::Timestamp>().map_or(0, |since| since.as_second());
+        UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
+    }
+
     /// The annotations of a pod with this mark.
     pub fn annotations(&self) -> Annotations {
-        let since = self.since.parse::<jiff::Timestamp>().map(SystemTime::from).unwrap_or(UNIX_EPOCH);
         let own = serde_json::to_string(self).unwrap_or_default();
         let pairs = [
-            (DELETION_COST, cost(since).to_string()),
+            (DELETION_COST, cost(self.start()).to_string()),
             (DO_NOT_DISRUPT, "true".to_owned()),
             (SAFE_TO_EVICT, "false".to_owned()),
             (OWN, own),

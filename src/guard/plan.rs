@@ -198,9 +198,9 @@ impl Plan {
         }
         live().find_map(|pod| {
             let since = pod.busy.filter(|_| self.is_ours(pod))?;
-            let marked = pod.mark.as_ref()?.since.parse::<jiff::Timestamp>().ok()?;
+            let marked = pod.mark.as_ref()?.start();
             let right = wall(since, now).checked_sub(SKEW)?;
-            (SystemTime::from(marked) < right).then(|| self.protect(pod, since, now))
+            (marked < right).then(|| self.protect(pod, since, now))
         })
     }
 
@@ -248,8 +248,7 @@ impl Plan {
     }
 
     fn renew(&self, pod: &Pod) -> Write {
-        let since = pod.mark.as_ref().and_then(|mark| mark.since.parse::<jiff::Timestamp>().ok());
-        let since = since.map_or_else(SystemTime::now, SystemTime::from);
+        let since = pod.mark.as_ref().map_or_else(SystemTime::now, Mark::start);
         let mark = Mark::new(&self.holder, since, SystemTime::now(), &pod.seen.annotations);
         write(pod, mark.annotations())
     }
