@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use crate::config::units::Span;
 
 /// Keeps Kubernetes from stopping pods in which items run, by annotations that a pod carries only
-/// while it is busy: `controller.kubernetes.io/pod-deletion-cost`, `karpenter.sh/do-not-disrupt` and
-/// `cluster-autoscaler.kubernetes.io/safe-to-evict`. Without this key the bridge asks nothing of
-/// Kubernetes. The bridge's service account needs a Role with get, list, watch and patch on pods in
-/// the namespace; without it items are delivered as before.
+/// while it is busy: `controller.kubernetes.io/pod-deletion-cost`, `karpenter.sh/do-not-disrupt`
+/// and `cluster-autoscaler.kubernetes.io/safe-to-evict`. Without this key the bridge asks nothing
+/// of Kubernetes. The bridge's service account needs a Role with get, list, watch and patch on pods
+/// in the namespace; without it items are delivered as before.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Guard {
