@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::plan::{Plan, SeenPod};
+use super::plan::{Plan, SeenPod, host_name};
 use crate::progress::Report;
 
 /// After the start of a pod's end, new requests wait this long, because the routes may still lead
@@ -128,7 +128,7 @@ impl Post {
 
     /// Whether this pod is being deleted.
     pub fn is_stopping(&self, pod: &str) -> bool {
-        self.lookout.lock().stopping.contains_key(pod)
+        self.lookout.lock().stopping_pod(pod).is_some()
     }
 }
 
@@ -139,7 +139,7 @@ impl Ticket {
         let mut inner = self.post.lookout.lock();
         let running = inner.running.get(&self.number)?;
         if let Some(pod) = running.pod() {
-            return inner.stopping.contains_key(&pod).then_some(pod);
+            return inner.stopping_pod(&pod).cloned();
         }
         let service = running.service.clone();
         let busy = inner.stopping.iter().filter(|(_, pod)| pod.is_busy);
@@ -273,6 +273,12 @@ impl Inner {
     /// name that no pod has is not the name of a service, but for example a domain of its own.
     fn concerns(&self, service: &Option<String>, pod_service: &str) -> bool {
         service.as_ref().is_none_or(|name| name == pod_service || !self.services.contains(name))
+    }
+
+    /// The name of the stopping pod that a worker reported by its name or its host name.
+    fn stopping_pod(&self, reported: &str) -> Option<&String> {
+        let is_it = |name: &&String| *name == reported || host_name(name) == reported;
+        self.stopping.keys().find(is_it)
     }
 
     fn forget(&mut self, now: Instant) {

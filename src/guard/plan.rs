@@ -283,7 +283,7 @@ fn wall(since: Instant, now: Instant) -> SystemTime {
 }
 
 /// The host name that Kubernetes gives to a pod.
-fn host_name(pod: &str) -> &str {
+pub fn host_name(pod: &str) -> &str {
     match pod.get(..HOST_NAME_MAX) {
         Some(start) => start.trim_end_matches(['-', '.']),
         None => pod,

@@ -99,6 +99,15 @@ async fn a_request_in_a_stopping_pod_is_cut_by_it() {
 }
 
 #[tokio::test]
+async fn a_long_name_is_known_by_its_host_name() {
+    let long = format!("{}-00001-deployment-7d9f8b6c5-abcde", "x".repeat(40));
+    let (lookout, _) = known(&[&long]);
+    let ticket = of_hello(&lookout).begin(reported(&long[..63]));
+    lookout.seen(Instant::now(), &stopping(&long, "hello"));
+    assert_eq!(ticket.cut_by(), Some(long));
+}
+
+#[tokio::test]
 async fn a_stopping_pod_without_a_report_explains_one_cut() {
     let (lookout, _) = known(&["p", "q"]);
     let post = of_hello(&lookout);
