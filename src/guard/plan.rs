@@ -78,6 +78,8 @@ pub struct Plan {
     /// The name of this bridge in its marks.
     holder: String,
     after: Duration,
+    /// One moment on both clocks.
+    clocks: (Instant, SystemTime),
     pods: BTreeMap<String, Pod>,
     /// When another bridge last changed one of its marks.
     holders: HashMap<String, Instant>,
@@ -98,8 +100,9 @@ struct Pod {
 }
 
 impl Plan {
-    pub fn new(holder: String, after: Duration) -> Self {
-        Plan { holder, after, pods: BTreeMap::new(), holders: HashMap::new(), beat: None }
+    /// `clocks` is the present moment. Later times in marks are computed from it.
+    pub fn new(holder: String, after: Duration, clocks: (Instant, SystemTime)) -> Self {
+        Plan { holder, after, clocks, pods: BTreeMap::new(), holders: HashMap::new(), beat: None }
     }
 
     /// Takes a pod as the watch shows it.
@@ -190,7 +193,7 @@ impl Plan {
         if self.beat.is_none_or(|beat| now >= beat + BEAT)
             && let Some(pod) = ours.next()
         {
-            return Some(self.renew(pod));
+            return Some(self.renew(pod, now));
         }
         let idle = live().filter(|pod| pod.is_idle(now) && pod.mark.is_some() && !self.is_held(pod, now));
         if let Some(pod) = idle.min_by_key(|pod| pod.busy_last) {
@@ -199,7 +202,7 @@ impl Plan {
         live().find_map(|pod| {
             let since = pod.busy.filter(|_| self.is_ours(pod))?;
             let marked = pod.mark.as_ref()?.start();
-            let right = wall(since, now).checked_sub(SKEW)?;
+            let right = self.wall(since).checked_sub(SKEW)?;
             (marked < right).then(|| self.protect(pod, since, now))
         })
     }
@@ -242,14 +245,22 @@ impl Plan {
         self.holders.get(&mark.holder).is_some_and(|sign| now < *sign + SILENCE)
     }
 
+    /// The time of day at a moment.
+    fn wall(&self, at: Instant) -> SystemTime {
+        let (instant, time) = self.clocks;
+        let later = time.checked_add(at.saturating_duration_since(instant));
+        let earlier = later.and_then(|later| later.checked_sub(instant.saturating_duration_since(at)));
+        earlier.unwrap_or(time)
+    }
+
     fn protect(&self, pod: &Pod, since: Instant, now: Instant) -> Write {
-        let mark = Mark::new(&self.holder, wall(since, now), SystemTime::now(), &pod.seen.annotations);
+        let mark = Mark::new(&self.holder, self.wall(since), self.wall(now), &pod.seen.annotations);
         write(pod, mark.annotations())
     }
 
-    fn renew(&self, pod: &Pod) -> Write {
-        let since = pod.mark.as_ref().map_or_else(SystemTime::now, Mark::start);
-        let mark = Mark::new(&self.holder, since, SystemTime::now(), &pod.seen.annotations);
+    fn renew(&self, pod: &Pod, now: Instant) -> Write {
+        let since = pod.mark.as_ref().map_or_else(|| self.wall(now), Mark::start);
+        let mark = Mark::new(&self.holder, since, self.wall(now), &pod.seen.annotations);
         write(pod, mark.annotations())
     }
 }
@@ -276,10 +287,6 @@ fn release(pod: &Pod) -> Write {
     let before = |name: &str| was.and_then(|was| was.get(name)).cloned();
     let annotations = super::mark::ALL.iter().map(|name| ((*name).to_owned(), before(name))).collect();
     Write { pod: pod.seen.name.clone(), uid: pod.seen.uid.clone(), annotations }
-}
-
-fn wall(since: Instant, now: Instant) -> SystemTime {
-    SystemTime::now().checked_sub(now - since).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// The host name that Kubernetes gives to a pod.

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -69,7 +69,7 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     let mut guard = Guard {
-        plan: Plan::new(settings.holder, settings.after),
+        plan: Plan::new(settings.holder, settings.after, (Instant::now(), SystemTime::now())),
         allowance: Allowance::full(Instant::now()),
         trouble: Trouble::default(),
         cluster,

@@ -11,7 +11,10 @@ fn stopping(name: &str, service: &str) -> SeenPod {
 
 /// A lookout and a plan that know these pods of the service `hello`.
 fn known(names: &[&str]) -> (Arc<Lookout>, Plan) {
-    let (lookout, mut plan) = (Arc::new(Lookout::default()), Plan::new("a".to_owned(), Duration::ZERO));
+    let (lookout, mut plan) = (
+        Arc::new(Lookout::default()),
+        Plan::new("a".to_owned(), Duration::ZERO, (Instant::now(), SystemTime::now())),
+    );
     let pods: Vec<SeenPod> = names.iter().map(|name| pod(name, "hello")).collect();
     lookout.restart(Instant::now(), &pods);
     plan.restart(Instant::now(), pods);

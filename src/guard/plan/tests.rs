@@ -29,7 +29,11 @@ impl World {
     }
 
     fn over(holder: &str, cluster: BTreeMap<String, SeenPod>, now: Instant) -> Self {
-        let mut plan = Plan::new(holder.to_owned(), AFTER);
+        let mut plan = Plan::new(
+            holder.to_owned(),
+            AFTER,
+            (now, SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
+        );
         plan.restart(now, cluster.values().cloned().collect());
         World { plan, now, cluster, busy: BTreeMap::new(), writes: 0 }
     }
@@ -270,6 +274,7 @@ fn in_random_walks_idle_pods_lose_their_marks_and_busy_ones_have_them() {
                 let cluster = std::mem::take(&mut world.cluster);
                 world = World::over(&format!("{second}"), cluster, world.now);
                 ends.clear();
+                idle.clear();
             }
             world.pass(1);
             for name in &names {

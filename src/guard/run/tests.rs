@@ -166,7 +166,7 @@ async fn a_busy_queue_proxy_stands_for_a_worker_that_does_not_report() {
     }
     let bed = guard_of(fake, Busy(vec!["p1"]));
     let _ticket = Post::new(bed.lookout.clone(), None).begin(None);
-    pass(16).await;
+    pass(13).await;
     let marked: Vec<String> = bed.fake.writes().into_iter().map(|(_, write)| write.pod).collect();
     assert_eq!(marked, ["p1"]);
 }

@@ -231,7 +231,8 @@ fn what_this_build_lacks_is_named() {
 
 #[test]
 fn the_guard_needs_its_feature_and_a_short_wait() {
-    let text = rabbitmq("").replace("pipelines:", "guard: { namespace: jobs, after: 2h }\npipelines:");
+    let text = rabbitmq("  sink: { url: 'http://s' }")
+        .replace("pipelines:", "guard: { namespace: jobs, after: 2h }\npipelines:");
     let load = |guard| load("f", &text, Features { kafka: true, kafka_tls: true, guard }, &|_| None);
     let without = brief(&load(false).unwrap_err());
     assert!(without[0].contains("guard: this program was built without the guard"), "{without:?}");
