@@ -11,9 +11,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod filter;
+mod guard;
 mod number;
 
 pub use filter::{Filter, FilterError};
+pub use guard::{Guard, StoppingPod};
 pub use number::number;
 
 /// The state of an item.
@@ -209,26 +211,6 @@ pub struct Pipeline {
     /// The last hour, oldest first. Only in the answer about one pipeline.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Sample>,
-}
-
-/// The guard of busy pods.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Guard {
-    /// The number of pods that carry a mark of this bridge.
-    pub marked: usize,
-    /// The pods of the service that are being deleted.
-    pub stopping: Vec<StoppingPod>,
-    /// Why marks cannot be written now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub problem: Option<String>,
-}
-
-/// A pod that is being deleted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct StoppingPod {
-    pub name: String,
-    /// When the bridge saw the deletion first.
-    pub since: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
