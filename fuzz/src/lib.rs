@@ -62,7 +62,7 @@ pub fn event(data: &[u8]) {
 /// Reads a configuration file. A refusal must name a mistake.
 pub fn configuration(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let features = Features { kafka: true, kafka_tls: true };
+    let features = Features { kafka: true, kafka_tls: true, guard: true };
     if let Err(mistakes) = config::load("fuzz.yaml", &text, features, &|_| None) {
         assert!(!mistakes.list.is_empty(), "refused without a mistake");
         let _ = mistakes.to_string();
