@@ -30,6 +30,8 @@ pub async fn all() -> Result<()> {
     let queues = brokers::queues().await?;
     // The program of benches/go, if a Go compiler is installed.
     let go = std::env::var_os("LONGHAUL_BENCH_GO");
+    // An earlier build of longhaul.
+    let before = std::env::var_os("LONGHAUL_BENCH_BEFORE");
     println!(
         "{items} items of {ITEM_BYTES} bytes, {IN_FLIGHT} in flight, a sink that does nothing, {ROUNDS} rounds"
     );
@@ -46,11 +48,16 @@ pub async fn all() -> Result<()> {
             let ours = bridge(&sink, items, queue, filled, Bridge::Longhaul).await;
             let ours = ours.with_context(|| queue.title())?;
             table.add(&queue.title(), ours.beside(&wrk, &client));
-            if let Some(program) = &go {
+            let others = [
+                ("before", before.as_deref().map(Bridge::Before)),
+                ("in Go", go.as_deref().map(Bridge::ByHand)),
+            ];
+            for (name, other) in others {
+                let Some(other) = other else { continue };
                 let filled = queue.fill(items).await?;
-                let theirs = bridge(&sink, items, queue, filled, Bridge::ByHand(program.as_os_str())).await;
+                let theirs = bridge(&sink, items, queue, filled, other).await;
                 let theirs = theirs.with_context(|| queue.title())?;
-                table.add(&format!("{}, in Go", queue.title()), theirs.beside(&wrk, &client));
+                table.add(&format!("{}, {name}", queue.title()), theirs.beside(&wrk, &client));
             }
         }
     }
@@ -95,6 +102,8 @@ pub const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/release/l
 /// A bridge to measure.
 pub enum Bridge<P> {
     Longhaul,
+    /// An earlier build of longhaul, which runs in turn with the present one.
+    Before(P),
     /// The program of benches/go.
     ByHand(P),
 }
@@ -109,13 +118,17 @@ impl<P: AsRef<OsStr>> Bridge<P> {
         in_flight: usize,
     ) -> Result<(Command, tempfile::NamedTempFile)> {
         let file = tempfile::NamedTempFile::with_suffix(".yaml")?;
-        if let Bridge::ByHand(program) = self {
-            let mut command = Command::new(program);
-            let address = queue.address()?;
-            command.args([queue.broker(), &address, &filled.name, sink, &in_flight.to_string()]);
-            return Ok((command, file));
-        }
-        let mut command = Command::new(PROGRAM);
+        let program = match self {
+            Bridge::Longhaul => OsStr::new(PROGRAM),
+            Bridge::Before(program) => program.as_ref(),
+            Bridge::ByHand(program) => {
+                let mut command = Command::new(program);
+                let address = queue.address()?;
+                command.args([queue.broker(), &address, &filled.name, sink, &in_flight.to_string()]);
+                return Ok((command, file));
+            }
+        };
+        let mut command = Command::new(program);
         command.args(["--log", "warn", "run", "-c"]).arg(file.path());
         let config = format!(
             "pipelines:\n  - {{ name: bench, source: {}, sink: {{ url: \"{sink}\" }}, max_in_flight: {in_flight}, on_failed: hold }}\n",

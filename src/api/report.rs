@@ -1,4 +1,5 @@
-//! The reports of workers, and the checkpoint that they ask for.
+//! The address of an attempt: its worker posts reports there, and reads the checkpoint of the
+//! attempt before.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ pub(super) async fn take(
     body: axum::body::Bytes,
 ) -> Response {
     let taking = || {
-        let report = report(&api, &token)?;
+        let report = report_of(&api, &token)?;
         let wrong = |error: String| Failure {
             status: StatusCode::BAD_REQUEST,
             error,
@@ -38,7 +39,7 @@ pub(super) async fn checkpoint(
     Path(token): Path<String>,
     caller: Caller,
 ) -> Response {
-    match report(&api, &token) {
+    match report_of(&api, &token) {
         Ok(report) => match report.checkpoint() {
             Some(text) => {
                 let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
@@ -50,7 +51,8 @@ pub(super) async fn checkpoint(
     }
 }
 
-fn report(api: &Api, token: &str) -> Result<Arc<Report>, Failure> {
+/// The report of the running attempt with this token.
+fn report_of(api: &Api, token: &str) -> Result<Arc<Report>, Failure> {
     api.reports.of(token).ok_or_else(|| Failure {
         status: StatusCode::NOT_FOUND,
         error: "no running attempt has this address; the attempt has ended".to_owned(),

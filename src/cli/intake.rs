@@ -93,7 +93,7 @@ async fn intake(options: &Options, stop: CancellationToken) -> Result<u8, End> {
     let settings = Settings {
         to,
         group,
-        backlog: options.backlog,
+        backlog_max: options.backlog,
         window: options.window.into(),
         body_bytes: options.body_bytes,
         remember: options.remember,

@@ -83,7 +83,7 @@ fn check(document: &Document, features: Features, env: Env<'_>, report: &mut Rep
     for error in &document.errors {
         report.at(error.at.start, &root, error.reason.as_str(), error.help.as_str());
     }
-    for range in &document.private {
+    for range in &document.hidden {
         report.hide(*range);
     }
     let json = shape::check(&document.root, &schema(), env, report);

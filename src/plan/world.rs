@@ -69,9 +69,9 @@ impl World<'_> {
         let arrival = arrivals.get(self.arrived).copied().unwrap_or(Duration::MAX);
         let next = arrival.min(self.requests.next()).min(self.queue.next()).max(self.now);
         self.pass(next, arrivals.len());
-        let come = arrivals[self.arrived..].iter().take_while(|at| **at <= next).count();
-        self.arrived += come;
-        self.queue.enqueue(come);
+        let new = arrivals[self.arrived..].iter().take_while(|at| **at <= next).count();
+        self.arrived += new;
+        self.queue.enqueue(new);
         self.queue.turn(next, &mut self.asked);
         while let Some(ended) = self.requests.pop_ended(next) {
             self.run.note_end(next, &ended.outcome, ended.waited);

@@ -15,7 +15,7 @@ use super::place::Kafka;
 use crate::connect;
 
 /// The longest wait for the cluster's answer to one request.
-pub const ANSWER: Duration = Duration::from_secs(15);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Passes the lines of librdkafka to our log.
 pub struct Logging;
@@ -57,7 +57,7 @@ pub fn client(place: &Kafka, group: &str) -> Result<Client, Failure> {
 ///
 /// # Errors
 /// Returns an error if the cluster does not answer, or refuses.
-pub fn find(place: &Kafka) -> Result<Option<usize>, Failure> {
+pub fn partition_count(place: &Kafka) -> Result<Option<usize>, Failure> {
     let client = client(place, "longhaul-tools")?;
     let metadata = metadata(&client, place)?;
     partitions(&metadata, place.topic()?)
@@ -69,7 +69,7 @@ pub fn find(place: &Kafka) -> Result<Option<usize>, Failure> {
 /// Returns an error if the cluster does not answer.
 pub fn metadata(client: &Client, place: &Kafka) -> Result<Metadata, Failure> {
     let topic = place.topic.as_deref();
-    tokio::task::block_in_place(|| client.fetch_metadata(topic, ANSWER))
+    tokio::task::block_in_place(|| client.fetch_metadata(topic, ANSWER_TIMEOUT))
         .map_err(|error| failure(place, &error))
 }
 
@@ -124,7 +124,8 @@ pub async fn create(place: &Kafka, partitions: i32) -> Result<(), Failure> {
         .create_with_context(Logging)
         .map_err(|error| Failure::config(connect::kafka::creation_error(&error), "correct the option"))?;
     let wanted = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
-    let options = AdminOptions::new().operation_timeout(Some(ANSWER)).request_timeout(Some(ANSWER));
+    let options =
+        AdminOptions::new().operation_timeout(Some(ANSWER_TIMEOUT)).request_timeout(Some(ANSWER_TIMEOUT));
     let answers = admin.create_topics([&wanted], &options).await.map_err(|error| failure(place, &error))?;
     match answers.into_iter().next() {
         Some(Err((name, Code::TopicAlreadyExists))) => {
@@ -155,10 +156,11 @@ pub fn lag(place: &Kafka, group: &str) -> Result<u64, Failure> {
         }
     }
     tokio::task::block_in_place(|| {
-        let committed = client.committed_offsets(list, ANSWER).map_err(|error| failure(place, &error))?;
+        let committed =
+            client.committed_offsets(list, ANSWER_TIMEOUT).map_err(|error| failure(place, &error))?;
         let mut lag = 0;
         for element in committed.elements() {
-            let ends = client.fetch_watermarks(topic, element.partition(), ANSWER);
+            let ends = client.fetch_watermarks(topic, element.partition(), ANSWER_TIMEOUT);
             let (low, end) = ends.map_err(|error| failure(place, &error))?;
             let from = match element.offset() {
                 Offset::Offset(offset) => offset.max(low),

@@ -13,14 +13,14 @@ use crate::event::Message;
 /// AMQP's code for an object that does not exist.
 const NOT_FOUND: u16 = 404;
 
-/// Returns the messages that are ready in the queue; none if it does not exist.
+/// Returns the number of ready messages in the queue, or `None` if the queue does not exist.
 ///
 /// # Errors
 /// Returns an error if the broker does not answer, or refuses.
-pub async fn find(place: &Rabbitmq) -> Result<Option<u32>, Failure> {
+pub async fn ready_messages(place: &Rabbitmq) -> Result<Option<u32>, Failure> {
     let queue = place.queue()?.to_owned();
     let connection = place.connection("look").connect().await.map_err(|error| failure(place, &error))?;
-    let found = passive(&connection, &queue).await;
+    let found = count_ready(&connection, &queue).await;
     connection.close().await;
     match found {
         Ok(count) => Ok(Some(count)),
@@ -39,7 +39,8 @@ fn failure(place: &Rabbitmq, error: &Error) -> Failure {
     Failure::unavailable(format!("RabbitMQ at {address}: {error}"), help)
 }
 
-async fn passive(connection: &Connection, queue: &str) -> Result<u32, Error> {
+/// Counts the ready messages. A passive declaration changes nothing.
+async fn count_ready(connection: &Connection, queue: &str) -> Result<u32, Error> {
     let channel = connection.channel().await?;
     let name = table::short("queue name", queue)?;
     let asking = channel.queue_declare(name, QueueDeclareOptions::default().passive(), FieldTable::default());
@@ -94,12 +95,12 @@ impl Reader {
         Ok(Reader { connection, channel, queue, place: place.clone() })
     }
 
-    /// The messages that are ready now.
+    /// Returns the number of messages that are ready now.
     ///
     /// # Errors
     /// Returns an error if the queue does not exist, or the broker does not answer.
     pub async fn ready(&self) -> Result<u32, Failure> {
-        passive(&self.connection, &self.queue).await.map_err(|error| self.failed(&error))
+        count_ready(&self.connection, &self.queue).await.map_err(|error| self.failed(&error))
     }
 
     /// Takes the next message, if there is one.

@@ -9,16 +9,16 @@ use super::ItemState;
 /// Selects items. An empty filter selects all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Any of these states; empty for all.
+    /// The states of which the item has one; empty for all.
     pub states: Vec<ItemState>,
     /// The reason of a held or dead-lettered item.
     pub reason: Option<String>,
-    /// In the present state for at least this long.
+    /// The least time that the item has been in its present state.
     pub older: Option<Duration>,
     /// A part of the id; `*` stands for any characters, and the pattern then has to match the whole
     /// id.
     pub key: Option<String>,
-    /// Exactly this id.
+    /// The whole id.
     pub id: Option<String>,
 }
 
@@ -62,7 +62,7 @@ impl Filter {
         })
     }
 
-    /// Only the item or items of this id.
+    /// Returns the filter for the item or items with this id.
     pub fn of_id(id: &str) -> Self {
         Filter { id: Some(id.to_owned()), ..Filter::default() }
     }

@@ -1,5 +1,5 @@
 //! `longhaul worker`: an HTTP server that runs a command for each item, so that any program is a
-//! Knative worker.
+//! Knative worker. The comments call this server the *shim*.
 //!
 //! * [`requests`]: probes, and the one place for an item.
 //! * [`item`]: one item from its start to its answer; [`live`]: the lines of a process that stays.

@@ -72,20 +72,20 @@ impl fmt::Display for Mistakes {
 }
 
 impl Excerpt {
-    /// Returns the line at `spot`, with each private range shown as one `…`. `None` if the line is
+    /// Returns the line at `spot`, with each hidden range shown as one `…`. `None` if the line is
     /// empty.
-    pub(crate) fn cut(text: &str, spot: Spot, private: &[Range]) -> Option<Excerpt> {
+    pub(crate) fn cut(text: &str, spot: Spot, hidden: &[Range]) -> Option<Excerpt> {
         let mut line = String::new();
         let mut indent = None;
-        let mut hidden = false;
+        let mut was_hidden = false;
         for (index, character) in text.lines().nth(spot.line - 1)?.chars().enumerate() {
             let here = Spot { line: spot.line, column: index + 1 };
-            let hide = private.iter().any(|range| range.start <= here && here < range.end);
+            let is_hidden = hidden.iter().any(|range| range.start <= here && here < range.end);
             if here == spot {
                 // If the spot is inside a hidden range, the caret points at its ellipsis.
-                indent = Some(line.chars().count() - usize::from(hide && hidden));
+                indent = Some(line.chars().count() - usize::from(is_hidden && was_hidden));
             }
-            match (hide, hidden) {
+            match (is_hidden, was_hidden) {
                 // Terminals show tabs and escape sequences in different ways, so the caret would be
                 // misplaced.
                 (false, _) if character.is_control() => line.push(' '),
@@ -93,7 +93,7 @@ impl Excerpt {
                 (true, false) => line.push('…'),
                 (true, true) => {}
             }
-            hidden = hide;
+            was_hidden = is_hidden;
         }
         let shown = line.trim_end();
         let width = shown.chars().count();
@@ -105,15 +105,15 @@ impl Excerpt {
 mod tests {
     use super::*;
 
-    fn cut(text: &str, column: usize, private: Option<(usize, usize)>) -> Option<(String, usize)> {
+    fn cut(text: &str, column: usize, hidden: Option<(usize, usize)>) -> Option<(String, usize)> {
         let at = |column| Spot { line: 1, column };
-        let private: Vec<_> =
-            private.map(|(start, end)| Range { start: at(start), end: at(end) }).into_iter().collect();
-        Excerpt::cut(text, at(column), &private).map(|excerpt| (excerpt.line, excerpt.indent))
+        let hidden: Vec<_> =
+            hidden.map(|(start, end)| Range { start: at(start), end: at(end) }).into_iter().collect();
+        Excerpt::cut(text, at(column), &hidden).map(|excerpt| (excerpt.line, excerpt.indent))
     }
 
     #[test]
-    fn a_private_range_is_one_ellipsis_and_the_caret_stays_right() {
+    fn a_hidden_range_is_one_ellipsis_and_the_caret_stays_right() {
         assert_eq!(cut("a: secret, b: 1", 12, Some((4, 10))), Some(("a: …, b: 1".into(), 6)));
         assert_eq!(cut("a: secret", 4, Some((4, 10))), Some(("a: …".into(), 3)));
         assert_eq!(cut("a: secret", 6, Some((4, 10))), Some(("a: …".into(), 3)));

@@ -14,7 +14,7 @@ pub struct Report {
     /// Paths with a mistake of shape. Later remarks about them are dropped, because they follow
     /// from that mistake.
     spoilt: Vec<Path>,
-    private: Vec<Range>,
+    hidden: Vec<Range>,
 }
 
 struct Finding {
@@ -39,18 +39,18 @@ impl Report {
 
     /// Keeps the text of the range out of every excerpt.
     pub fn hide(&mut self, range: Range) {
-        self.private.push(range);
+        self.hidden.push(range);
     }
 
     /// Whether the range is hidden.
     pub fn hides(&self, range: Range) -> bool {
-        self.private.iter().any(|private| private.start <= range.start && range.end <= private.end)
+        self.hidden.iter().any(|hidden| hidden.start <= range.start && range.end <= hidden.end)
     }
 
     /// Works like [`Report::hide`], for a value whose path is known.
     pub fn hide_value(&mut self, path: &Path) {
         if let Some(place) = self.places.get(path) {
-            self.private.push(place.value);
+            self.hidden.push(place.value);
         }
     }
 
@@ -118,7 +118,7 @@ impl Report {
         let mut mistakes = Mistakes { file: file.to_owned(), list: Vec::new() };
         let mut warnings = mistakes.clone();
         for Finding { severity, at, path, reason, help } in self.findings {
-            let excerpt = Excerpt::cut(text, at, &self.private);
+            let excerpt = Excerpt::cut(text, at, &self.hidden);
             let (line, column, path) = (at.line, at.column, path.to_string());
             let list = match severity {
                 Severity::Error => &mut mistakes.list,

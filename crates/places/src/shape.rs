@@ -15,8 +15,8 @@ use crate::units::{ByteCount, Rate, Span, UnitError};
 use crate::yaml::{Content, Entry, Node};
 
 mod keys;
-mod private;
 mod scalar;
+mod stray_secrets;
 mod words;
 
 pub use keys::nearest;
@@ -61,7 +61,7 @@ pub fn check(root: &Node, schema: &Value, env: Env<'_>, report: &mut Report) -> 
     let mut walk = Walk { schema, env, report };
     let path = Path::default();
     walk.report.locate(&path, None, root.range);
-    private::hide(root, walk.report);
+    stray_secrets::hide(root, walk.report);
     walk.value(root, schema, &path).unwrap_or_else(|| walk.stand_in(schema))
 }
 
@@ -166,9 +166,9 @@ impl<'a> Walk<'a> {
         let value = if keeps_text { Scalar::Text(expanded) } else { Scalar::plain(&expanded) };
         // Text instead of a mapping may be a mapping without spaces after its colons, with secrets
         // in it.
-        let is_private = is_secret(schema) || schema["type"] == "object" || self.report.hides(node.range);
+        let is_hidden = is_secret(schema) || schema["type"] == "object" || self.report.hides(node.range);
         // Only the text of the file is shown: an expanded placeholder may be a secret in any place.
-        let shown = (!is_private).then_some(text);
+        let shown = (!is_hidden).then_some(text);
         if !is_any(schema) && (value.is_null() || !allows(schema, value.json_type())) {
             return self.wrong_type(node, schema, value.kind(), shown.filter(|_| !value.is_null()), path);
         }

@@ -71,7 +71,7 @@ pub struct Document {
     pub errors: Vec<Error>,
     /// Ranges of text that is not in the tree: the value of a duplicate key, or a key without a
     /// colon. The text may be a secret, so it is hidden.
-    pub private: Vec<Range>,
+    pub hidden: Vec<Range>,
 }
 
 /// Reads a file with exactly one document.
@@ -123,7 +123,7 @@ struct Builder<'a> {
     start: Option<Range>,
     root: Option<Node>,
     errors: Vec<Error>,
-    private: Vec<Range>,
+    hidden: Vec<Range>,
 }
 
 impl Builder<'_> {
@@ -169,9 +169,9 @@ impl Builder<'_> {
     fn finish_document(&mut self) {
         self.anchors.clear();
         let start = self.start.take().unwrap_or(Range::START);
-        let (errors, private) = (std::mem::take(&mut self.errors), std::mem::take(&mut self.private));
+        let (errors, hidden) = (std::mem::take(&mut self.errors), std::mem::take(&mut self.hidden));
         if let Some(root) = self.root.take() {
-            self.documents.push(Document { start, root, errors, private });
+            self.documents.push(Document { start, root, errors, hidden });
         }
     }
 
@@ -232,10 +232,10 @@ impl Builder<'_> {
                 Some((key, key_range)) => {
                     if let Some(first) = entries.iter().find(|entry| entry.key == key) {
                         self.errors.push(hints::duplicate(&key, key_range, first.key_range));
-                        self.private.push(node.range);
+                        self.hidden.push(node.range);
                     } else if node.is_empty() && !is_colon_behind(self.text, key_range.end) {
                         self.errors.push(hints::no_colon(key_range));
-                        self.private.push(key_range);
+                        self.hidden.push(key_range);
                     } else {
                         entries.push(Entry { key, key_range, value: node });
                     }

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn where_it_was_taken_from() {
+    fn the_place_of_the_item_is_read() {
         let from = |text| restore(&letter(&[("longhaul-origin", text)])).map(|restored| restored.from);
         assert_eq!(from("rabbitmq/a/b"), Ok(Place::Rabbitmq { queue: "a/b".to_owned() }));
         assert_eq!(from("kafka/t/2/9"), Ok(Place::Kafka { topic: "t".to_owned(), partition: 2, offset: 9 }));
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_changed_is_not_guessed_at() {
+    fn headers_that_somebody_changed_are_refused() {
         for wrong in ["{", r#"{"key":"no base64!"}"#, r#"{"headers":[["a",{"int":"x"}]]}"#] {
             let changed = letter(&[("longhaul-origin", "kafka/t/2/9"), ("longhaul-original", wrong)]);
             assert!(matches!(restore(&changed), Err(RestoreError::Original(_))), "{wrong}");

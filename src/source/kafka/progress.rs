@@ -33,6 +33,7 @@ pub struct Progress {
     readable_to: i64,
     /// The end of the log with all records.
     written_to: i64,
+    /// The present wait and its start.
     wait: Option<(Wait, Instant)>,
     /// The longest wait for a transaction that has ended.
     longest: Duration,

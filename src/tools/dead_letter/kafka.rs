@@ -16,7 +16,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::letters::{Found, Handle};
 use crate::event::{KafkaOrigin, Message, Origin, Value};
 use crate::tools::Failure;
-use crate::tools::kafka::{ANSWER, Client, client, failure, metadata};
+use crate::tools::kafka::{ANSWER_TIMEOUT, Client, client, failure, metadata};
 use crate::tools::place::Kafka;
 
 /// The first word of our metadata.
@@ -135,9 +135,9 @@ impl Log {
             if self.partitions.values().all(|partition| partition.position >= partition.end) {
                 return Ok(None);
             }
-            let Some(polled) = tokio::task::block_in_place(|| self.client.poll(ANSWER)) else {
+            let Some(polled) = tokio::task::block_in_place(|| self.client.poll(ANSWER_TIMEOUT)) else {
                 return Err(Failure::unavailable(
-                    format!("Kafka sends no record of topic {} within {ANSWER:?}", self.topic),
+                    format!("Kafka sends no record of topic {} within {ANSWER_TIMEOUT:?}", self.topic),
                     "check that the leaders of its partitions are there",
                 ));
             };
@@ -231,13 +231,13 @@ fn partitions(
     for number in numbers {
         list.add_partition(topic, *number);
     }
-    let committed = client.committed_offsets(list, ANSWER).map_err(|error| failure(place, &error))?;
+    let committed = client.committed_offsets(list, ANSWER_TIMEOUT).map_err(|error| failure(place, &error))?;
     let (mut partitions, mut total) = (BTreeMap::new(), 0);
     let mut assignment = TopicPartitionList::new();
     for element in committed.elements() {
         let number = element.partition();
         let (low, end) =
-            client.fetch_watermarks(topic, number, ANSWER).map_err(|error| failure(place, &error))?;
+            client.fetch_watermarks(topic, number, ANSWER_TIMEOUT).map_err(|error| failure(place, &error))?;
         let progress = match element.offset() {
             Offset::Offset(offset) => Progress::decode(offset, element.metadata()).ok_or_else(|| {
                 Failure::usage(

@@ -11,7 +11,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::{Findings, Options, millis, shown};
 use crate::config::{KafkaSource, Order, Pipeline};
 use crate::connect;
-use crate::tools::kafka::{ANSWER, Client, Logging, client, failure, metadata};
+use crate::tools::kafka::{ANSWER_TIMEOUT, Client, Logging, client, failure, metadata};
 use crate::tools::place::{Kafka, Place};
 
 /// The metadata that the bridge commits beside an offset, in bytes.
@@ -256,7 +256,7 @@ fn group(
     findings: &mut Findings<'_>,
 ) {
     let name = &source.group;
-    if let Ok(list) = client.fetch_group_list(Some(name), ANSWER)
+    if let Ok(list) = client.fetch_group_list(Some(name), ANSWER_TIMEOUT)
         && let Some(found) = list.groups().iter().find(|found| found.name() == name)
     {
         if !matches!(found.protocol_type(), "" | "consumer") {
@@ -290,7 +290,7 @@ fn group(
             list.add_partition(topic.name(), partition.id());
         }
     }
-    let committed = match client.committed_offsets(list, ANSWER) {
+    let committed = match client.committed_offsets(list, ANSWER_TIMEOUT) {
         Ok(committed) => committed,
         Err(error) => {
             let failure = failure(place, &error);
@@ -301,7 +301,7 @@ fn group(
     for element in committed.elements() {
         let Offset::Offset(offset) = element.offset() else { continue };
         let (topic, partition) = (element.topic(), element.partition());
-        let Ok((low, _)) = client.fetch_watermarks(topic, partition, ANSWER) else { continue };
+        let Ok((low, _)) = client.fetch_watermarks(topic, partition, ANSWER_TIMEOUT) else { continue };
         if offset < low {
             findings.error(
                 "lost-records",
@@ -387,7 +387,7 @@ fn admin(place: &Kafka) -> Option<AdminClient<Logging>> {
 }
 
 async fn configs(admin: &AdminClient<Logging>, resource: ResourceSpecifier<'_>) -> Option<Configs> {
-    let options = AdminOptions::new().request_timeout(Some(ANSWER));
+    let options = AdminOptions::new().request_timeout(Some(ANSWER_TIMEOUT));
     let found = admin.describe_configs([&resource], &options).await.ok()?.into_iter().next()?.ok()?;
     Some(found.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect())
 }
@@ -409,7 +409,7 @@ pub(super) fn described(place: &Kafka, group: Option<&str>) -> serde_json::Value
                 .partitions()
                 .iter()
                 .map(|it| {
-                    let ends = tokio::task::block_in_place(|| client.fetch_watermarks(topic.name(), it.id(), ANSWER));
+                    let ends = tokio::task::block_in_place(|| client.fetch_watermarks(topic.name(), it.id(), ANSWER_TIMEOUT));
                     serde_json::json!({
                         "partition": it.id(), "leader": it.leader(), "replicas": it.replicas(), "in_sync": it.isr(),
                         "first": ends.as_ref().ok().map(|ends| ends.0), "end": ends.ok().map(|ends| ends.1),

@@ -12,7 +12,7 @@ use crate::connect::http;
 
 /// The bound of a connection and of an answer. A service that was scaled to zero starts a pod.
 const CONNECT: Duration = Duration::from_secs(10);
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Many servers close a connection that was unused for 5 s.
 const PAUSE: Duration = Duration::from_secs(6);
 /// The longest head of an answer that is read.
@@ -126,10 +126,10 @@ async fn plain(
         }
     }
     request.push_str("\r\n");
-    let first = match timeout(ANSWER, exchange(&mut stream, &request)).await {
+    let first = match timeout(ANSWER_TIMEOUT, exchange(&mut stream, &request)).await {
         Ok(Ok(head)) => head,
         Ok(Err(reason)) => return silent(url, &reason, findings),
-        Err(_) => return silent(url, &format!("it sends nothing within {ANSWER:?}"), findings),
+        Err(_) => return silent(url, &format!("it sends nothing within {ANSWER_TIMEOUT:?}"), findings),
     };
     status(pipeline, url, first.status, findings);
     if first.closes {
@@ -144,7 +144,7 @@ async fn plain(
     let second = if is_closed {
         None
     } else {
-        timeout(ANSWER, exchange(&mut stream, &request)).await.ok().and_then(Result::ok)
+        timeout(ANSWER_TIMEOUT, exchange(&mut stream, &request)).await.ok().and_then(Result::ok)
     };
     match second {
         None => closes(
@@ -215,7 +215,7 @@ async fn encrypted(
         ca_certs: std::env::var("K_CA_CERTS").ok(),
         bundles: http::TRUST_BUNDLES.into(),
     };
-    let made = http::client(trust, url, || http::builder().connect_timeout(CONNECT).timeout(ANSWER));
+    let made = http::client(trust, url, || http::builder().connect_timeout(CONNECT).timeout(ANSWER_TIMEOUT));
     let client = match made {
         Ok(client) => client,
         Err(error) => {

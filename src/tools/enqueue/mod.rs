@@ -360,9 +360,9 @@ pub async fn exists(to: &Place) -> Result<bool, Failure> {
     match to {
         // An exchange is looked for by the first write.
         Place::Rabbitmq(place) if place.exchange.is_some() => Ok(true),
-        Place::Rabbitmq(place) => Ok(super::rabbitmq::find(place).await?.is_some()),
+        Place::Rabbitmq(place) => Ok(super::rabbitmq::ready_messages(place).await?.is_some()),
         #[cfg(feature = "kafka")]
-        Place::Kafka(place) => Ok(super::kafka::find(place)?.is_some()),
+        Place::Kafka(place) => Ok(super::kafka::partition_count(place)?.is_some()),
         #[cfg(not(feature = "kafka"))]
         Place::Kafka(_) => Err(Failure::usage("this build has no Kafka", "use another build")),
     }

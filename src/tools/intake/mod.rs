@@ -43,7 +43,7 @@ pub struct Settings {
     /// The consumer group whose lag is the backlog of a topic.
     pub group: Option<String>,
     /// The backlog at which requests are answered with 429; `None` sets no limit.
-    pub backlog: Option<u64>,
+    pub backlog_max: Option<u64>,
     /// The largest number of requests that are handled at the same time.
     pub window: usize,
     pub body_bytes: usize,
@@ -57,10 +57,10 @@ struct Intake {
     known: Known,
     window: Semaphore,
     /// The backlog at the last successful count. It is 0 before the first count, and always 0 if
-    /// `settings.backlog` sets no limit.
-    backlog: AtomicU64,
-    /// Items that were accepted since the last successful count began.
-    accepted: AtomicU64,
+    /// `settings.backlog_max` sets no limit.
+    counted_backlog: AtomicU64,
+    /// Items that were written since the last successful count began.
+    written_since_count: AtomicU64,
 }
 
 /// Serves requests until `stop` is cancelled, and then finishes the requests that have begun.
@@ -73,8 +73,8 @@ pub async fn run(settings: Settings, listener: TcpListener, stop: CancellationTo
         publisher,
         known: Known::new(settings.remember),
         window: Semaphore::new(settings.window),
-        backlog: AtomicU64::new(0),
-        accepted: AtomicU64::new(0),
+        counted_backlog: AtomicU64::new(0),
+        written_since_count: AtomicU64::new(0),
         settings,
     });
     let app = Router::new().fallback(answer).with_state(Arc::clone(&intake));
@@ -157,17 +157,19 @@ impl Intake {
             Some(Entry { digest: its, .. }) if its != digest => {
                 return text(StatusCode::CONFLICT, "another item has this id");
             }
-            Some(Entry { is_doubtful: false, .. }) => return accepted(id, true),
-            Some(Entry { is_doubtful: true, .. }) if !repeats => return doubtful(id, StatusCode::CONFLICT),
+            Some(Entry { is_doubtful: false, .. }) => return accepted_answer(id, true),
+            Some(Entry { is_doubtful: true, .. }) if !repeats => {
+                return doubtful_answer(id, StatusCode::CONFLICT);
+            }
             _ => {}
         }
         // A client that leaves ends this request at once, and the item may be written all the same.
         self.known.set(key, Entry { digest, is_doubtful: true });
         match self.publisher.publish(outgoing).await {
             Ok(()) => {
-                self.accepted.fetch_add(1, Ordering::Relaxed);
+                self.written_since_count.fetch_add(1, Ordering::Relaxed);
                 self.known.set(key, Entry { digest, is_doubtful: false });
-                accepted(id, false)
+                accepted_answer(id, false)
             }
             Err(error) => {
                 tracing::warn!(id, error = error.what, "Item not accepted");
@@ -181,27 +183,27 @@ impl Intake {
                     PublishErrorKind::Transient if error.is_unwritten => {
                         later(StatusCode::SERVICE_UNAVAILABLE, &error.what)
                     }
-                    PublishErrorKind::Transient => doubtful(id, StatusCode::BAD_GATEWAY),
+                    PublishErrorKind::Transient => doubtful_answer(id, StatusCode::BAD_GATEWAY),
                 }
             }
         }
     }
 
     fn is_full(&self) -> bool {
-        let backlog = self.backlog.load(Ordering::Relaxed);
-        let backlog = backlog.saturating_add(self.accepted.load(Ordering::Relaxed));
-        self.settings.backlog.is_some_and(|limit| backlog >= limit)
+        let counted = self.counted_backlog.load(Ordering::Relaxed);
+        let backlog = counted.saturating_add(self.written_since_count.load(Ordering::Relaxed));
+        self.settings.backlog_max.is_some_and(|limit| backlog >= limit)
     }
 }
 
-fn accepted(id: &str, is_known: bool) -> Response {
+fn accepted_answer(id: &str, is_known: bool) -> Response {
     let location = format!("/api/v1/items/{}", utf8_percent_encode(id, NON_ALPHANUMERIC));
     let body = serde_json::json!({ "id": id, "known": is_known });
     let headers = [(header::LOCATION, location), (header::CONTENT_TYPE, "application/json".to_owned())];
     (StatusCode::ACCEPTED, headers, format!("{body}\n")).into_response()
 }
 
-fn doubtful(id: &str, status: StatusCode) -> Response {
+fn doubtful_answer(id: &str, status: StatusCode) -> Response {
     let body = serde_json::json!({
         "id": id,
         "error": "the write was not confirmed, so the item may be there; with the header Longhaul-Repeat: true it is \

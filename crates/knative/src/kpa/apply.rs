@@ -1,5 +1,8 @@
 //! Turns a decision into a number of replicas: scale bounds, the initial scale, and the way to zero
 //! (Knative Serving, `pkg/reconciler/autoscaling/kpa/{kpa,scaler}.go`).
+//!
+//! The *activator* is Knative's proxy that holds requests until a replica is ready. It is in the
+//! path of all requests while the replicas could not take a burst.
 
 use std::time::Duration;
 

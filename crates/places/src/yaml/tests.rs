@@ -36,7 +36,7 @@ fn a_duplicate_key_does_not_stop_the_reading_and_the_first_counts() {
     let document = parse("a: 1\na: 2\nb: 3\nb: 4\n").unwrap();
     let reasons: Vec<_> = document.errors.iter().map(|error| error.reason.as_str()).collect();
     assert_eq!(reasons, ["the key `a` is already given in line 1", "the key `b` is already given in line 3"]);
-    assert_eq!(document.private[1].start, Spot { line: 4, column: 4 });
+    assert_eq!(document.hidden[1].start, Spot { line: 4, column: 4 });
     assert!(matches!(&document.root.content, Content::Map(entries) if entries.len() == 2));
 }
 
