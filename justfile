@@ -19,7 +19,7 @@ test-only PATTERN:
 # Runs the tests that need no broker.
 test-quick:
     cargo test --workspace --lib --bins
-    cargo test --workspace --test architecture --test model --test simulation --test claims --test rules --test attempts --test writes
+    cargo test --workspace --test architecture --test model --test simulation --test rules
 
 # Runs a million seeds of each walk of the core's simulation, which takes some minutes.
 nightly:
@@ -57,7 +57,7 @@ deny:
 # known survivors.
 # Mutates the core, the tracker and the metadata, and lists the mutants that no test finds.
 mutants *ARGS:
-    LONGHAUL_SIMULATIONS=2000 cargo mutants --package longhaul-delivery --output target/mutants-core {{ARGS}} -- --lib --test simulation --test claims --test rules --test attempts --test writes
+    LONGHAUL_SIMULATIONS=2000 cargo mutants --package longhaul-delivery --output target/mutants-core {{ARGS}} -- --lib --test simulation --test rules
     cargo mutants --package longhaul --file src/source/kafka/tracker.rs --file src/source/kafka/metadata.rs --output target/mutants-kafka {{ARGS}} -- --lib kafka::
 
 # It needs `cargo install cargo-fuzz`. The variable lets the pinned compiler take the flags of a

@@ -142,6 +142,48 @@ mod tests {
         assert!(lowest_with_every(20) >= 85);
     }
 
+    /// A new ceiling counts at once, but requests that were refused lately keep the limit down.
+    #[test]
+    fn a_ceiling_moves_the_limit() {
+        let mut limit = Limit::new(10, SECOND);
+        limit.set_ceiling(4);
+        assert_eq!((limit.current(), limit.ceiling()), (4, 4));
+        limit.set_ceiling(8);
+        assert_eq!((limit.current(), limit.timeout()), (8, None));
+        limit.refused(Time::ZERO, 3);
+        assert_eq!(limit.current(), 3);
+        limit.set_ceiling(10);
+        assert_eq!(limit.current(), 3);
+        limit.set_ceiling(2);
+        assert_eq!(limit.current(), 2);
+        limit.timer(SECOND);
+        assert_eq!((limit.current(), limit.timeout()), (2, None), "it is at its ceiling");
+    }
+
+    /// The first refusal of a step may come when fewer requests run than at the start of the step.
+    #[test]
+    fn a_step_counts_from_its_first_refusal() {
+        let mut limit = Limit::new(20, SECOND);
+        limit.refused(Time::ZERO, 9);
+        assert_eq!(limit.current(), 9, "nine of ten");
+        limit.timer(SECOND);
+        assert_eq!(limit.current(), 10);
+        limit.refused(SECOND, 4);
+        assert_eq!(limit.current(), 4, "four of five");
+        limit.refused(SECOND, 4);
+        assert_eq!(limit.current(), 3, "four of six, of five");
+    }
+
+    #[test]
+    fn a_started_request_weighs_as_much_as_a_running_one() {
+        let mut limit = Limit::new(20, SECOND);
+        limit.started();
+        limit.refused(Time::ZERO, 9);
+        (0..9).for_each(|_| limit.started());
+        limit.refused(Time::ZERO, 9);
+        assert_eq!(limit.current(), 9, "18 of 20, of ten");
+    }
+
     #[test]
     fn one_request_is_always_allowed_and_a_zero_step_switches_the_limit_off() {
         let mut limit = Limit::new(3, SECOND);

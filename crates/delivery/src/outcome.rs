@@ -112,3 +112,44 @@ impl fmt::Display for Reason {
         formatter.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_survives_the_way_through_a_header() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::parse(&reason.to_string()), Some(reason));
+        }
+        assert_eq!(Reason::parse("Rejected"), None);
+    }
+
+    #[test]
+    fn only_a_run_counts_as_an_attempt() {
+        let counted = [
+            Outcome::Done,
+            Outcome::Failed { retry_after: None },
+            Outcome::Rejected,
+            Outcome::Unknown,
+            Outcome::Unreadable,
+            Outcome::Stalled,
+        ];
+        let free = [Outcome::NotStarted { retry_after: None }, Outcome::Misconfigured, Outcome::Interrupted];
+        assert!(counted.iter().all(|outcome| outcome.counts_as_attempt()));
+        assert!(!free.iter().any(|outcome| outcome.counts_as_attempt()));
+        let labels = counted.iter().chain(&free).map(|outcome| outcome.label());
+        let names = [
+            "done",
+            "failed",
+            "rejected",
+            "unknown",
+            "unreadable",
+            "stalled",
+            "not-started",
+            "misconfigured",
+            "interrupted",
+        ];
+        assert!(labels.eq(names), "the labels are API");
+    }
+}

@@ -228,6 +228,52 @@ impl fmt::Display for DeliveryId {
 mod tests {
     use super::*;
 
+    fn record(topic: &str, partition: i32) -> Identity {
+        Identity::Record {
+            log: LogId(7),
+            topic: topic.into(),
+            partition,
+            offset: 1,
+            content: Digest([9; 16]),
+        }
+    }
+
+    #[test]
+    fn only_a_content_is_shared_by_items() {
+        let copy = Identity::Copy { mark: Mark([1; 16]), content: Digest([2; 16]) };
+        let content = Identity::Content(Digest([3; 16]));
+        assert_eq!([&record("t", 0), &copy, &content].map(Identity::is_unique), [true, true, false]);
+        assert_eq!(
+            [&record("t", 0), &copy, &content].map(Identity::content),
+            [9, 2, 3].map(|byte| Digest([byte; 16]))
+        );
+        assert_eq!([&record("t", 0), &copy, &content].map(Identity::mark), [None, Some(Mark([1; 16])), None]);
+        assert_ne!(Identity::numbered(1), Identity::numbered(2));
+        assert_eq!(
+            content.copy(Mark([4; 16])),
+            Identity::Copy { mark: Mark([4; 16]), content: Digest([3; 16]) }
+        );
+    }
+
+    /// The values are those of FNV-1a with 64 bits.
+    #[test]
+    fn each_partition_is_a_group_and_a_queue_is_one() {
+        assert_eq!(Identity::Content(Digest([3; 16])).group(), Group::default());
+        assert_eq!(record("", 0).group(), Group(0x4d25_767f_9dce_13f5));
+        let groups = [record("t", 0), record("t", 1), record("u", 0), record("t", 256)];
+        let mut groups = groups.map(|record| record.group());
+        groups.sort_unstable();
+        assert!(groups.windows(2).all(|pair| pair[0] != pair[1]));
+    }
+
+    #[test]
+    fn a_session_has_all_its_deliveries_and_no_others() {
+        let range = Epoch(3).deliveries();
+        let has = |epoch, tag| range.contains(&DeliveryId { epoch: Epoch(epoch), tag });
+        assert!(has(3, 0) && has(3, u64::MAX) && !has(2, u64::MAX) && !has(4, 0));
+        assert_eq!(range.start().to_string(), "3/0");
+    }
+
     #[test]
     fn an_identity_survives_the_way_to_another_replica() {
         let all = [

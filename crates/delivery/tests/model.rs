@@ -9,7 +9,7 @@ mod world;
 use std::time::Duration;
 
 use longhaul_delivery::lease::LONGEST_SILENCE;
-use longhaul_delivery::{Bounds, OnFailed, OnUnknown, Outcome, Policy, Retry};
+use longhaul_delivery::{Bounds, OnFailed, OnUnknown, Outcome, Policy, Retry, Targets};
 use stateright::{Checker, HasDiscoveries, Model, Property};
 use world::{Setting, Step, World};
 
@@ -66,9 +66,9 @@ fn policy() -> Policy {
             interruptions: 2,
         },
         on_unknown: OnUnknown::Retry,
-        on_failed: OnFailed::DeadLetter,
-        reply: false,
-        park: false,
+        on_failed: OnFailed::Hold,
+        targets: Targets { dead_letter: true, ..Targets::default() },
+        give_up_after: None,
         prefetched: true,
         peers: false,
         limit_step: Duration::ZERO,
@@ -117,7 +117,7 @@ fn twins() -> Setting {
         lost_answers: 0,
         silence: LONGEST_SILENCE,
         releases: 0,
-        give_ups: 0,
+        stucks: 0,
         acts: 0,
         checkpoints: false,
         undecodable: 0,
@@ -203,13 +203,13 @@ fn two_askers_that_die_and_lose_answers_drain_anywhere() {
 fn kafka_given_back_and_given_up_drain_anywhere() {
     let twins = twins();
     explore(Setting {
-        policy: Policy { prefetched: false, ..twins.policy.clone() },
+        policy: Policy { prefetched: false, give_up_after: Some(Duration::ZERO), ..twins.policy.clone() },
         classes: vec![0, 1],
         unique: true,
         prefetch: None,
         losses: 1,
         releases: 1,
-        give_ups: 1,
+        stucks: 1,
         undecodable: 1,
         ..twins
     });
@@ -218,7 +218,8 @@ fn kafka_given_back_and_given_up_drain_anywhere() {
 #[test]
 fn parked_one_loss_drain_anywhere() {
     let twins = twins();
-    explore(Setting { policy: Policy { park: true, ..twins.policy.clone() }, losses: 1, ..twins });
+    let targets = Targets { park: true, ..twins.policy.targets };
+    explore(Setting { policy: twins.policy.clone().with_targets(targets), losses: 1, ..twins });
 }
 
 /// In a drain, a copy with the checkpoint takes the place of an item that is returned.

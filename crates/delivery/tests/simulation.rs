@@ -7,7 +7,7 @@ mod world;
 use std::time::Duration;
 
 use longhaul_delivery::lease::LONGEST_SILENCE;
-use longhaul_delivery::{Bounds, OnFailed, OnUnknown, Outcome, Policy, Retry};
+use longhaul_delivery::{Bounds, OnFailed, OnUnknown, Outcome, Policy, Retry, Targets};
 use world::{Setting, Step, World};
 
 /// The most steps of a walk. A longer one never ends.
@@ -24,9 +24,10 @@ fn seeded_walks_break_nothing_and_come_to_an_end() {
 fn copies_of_copies_break_nothing() {
     walk_all(|rng| {
         let items = rng.usize(1..3);
-        let policy = Policy { prefetched: true, reply: false, breaker_failures: 0, ..policy(rng) };
+        let policy = Policy { prefetched: true, breaker_failures: 0, ..policy(rng) };
+        let targets = Targets { reply: false, ..policy.targets };
         Setting {
-            policy,
+            policy: policy.with_targets(targets),
             classes: (0..items).collect(),
             unique: false,
             keys: vec![None; items],
@@ -37,7 +38,7 @@ fn copies_of_copies_break_nothing() {
             near_limit: Some(1),
             claims: 0,
             releases: 0,
-            give_ups: 0,
+            stucks: 0,
             acts: 0,
             checkpoints: rng.bool(),
             ..setting(rng)
@@ -87,7 +88,7 @@ fn walk(seed: u64, setting: impl Fn(&mut fastrand::Rng) -> Setting) -> Result<()
 /// behind it may wait with it.
 fn is_stuck(world: &World) -> bool {
     let is_over = world.steps().iter().all(|step| *step == Step::Drain);
-    is_over && !world.is_settled() && world.core.stats().held == 0
+    is_over && !world.is_settled() && world.core.stats().held_live == 0
 }
 
 /// Takes a step. Returns the fault, if it shows one; an invariant of the core panics.
@@ -168,8 +169,10 @@ fn setting(rng: &mut fastrand::Rng) -> Setting {
     ];
     let near_limit = (!unique && rng.bool()).then(|| rng.u32(1..4));
     let checkpoints = !unique && rng.bool();
+    let policy = Policy { prefetched: !unique, ..policy(rng) };
+    let targets = Targets { park: !unique && rng.bool(), ..policy.targets };
     Setting {
-        policy: Policy { park: !unique && rng.bool(), prefetched: !unique, ..policy(rng) },
+        policy: policy.with_targets(targets),
         classes,
         unique,
         any_order: !unique && rng.bool(),
@@ -185,9 +188,9 @@ fn setting(rng: &mut fastrand::Rng) -> Setting {
         claims: if near_limit.is_some() || checkpoints { 0 } else { rng.u32(0..4) },
         lost_answers: rng.u32(0..4),
         silence: LONGEST_SILENCE,
-        // Only Kafka gives sessions back as planned, and only its records are given up.
+        // Only Kafka gives sessions back as planned, and only its records can be stuck.
         releases: if unique { rng.u32(0..4) } else { 0 },
-        give_ups: if unique { rng.u32(0..4) } else { 0 },
+        stucks: if unique { rng.u32(0..4) } else { 0 },
         acts: if rng.bool() { rng.u32(0..8) } else { 0 },
         checkpoints,
         undecodable: if unique { rng.usize(0..3) } else { 0 },
@@ -196,7 +199,7 @@ fn setting(rng: &mut fastrand::Rng) -> Setting {
 
 fn policy(rng: &mut fastrand::Rng) -> Policy {
     let seconds = |rng: &mut fastrand::Rng, most| Duration::from_secs(rng.u64(1..most));
-    let on_failed = [OnFailed::DeadLetter, OnFailed::Hold, OnFailed::Drop];
+    let on_failed = [OnFailed::Hold, OnFailed::Drop];
     let on_unknown = [OnUnknown::Retry, OnUnknown::DeadLetter, OnUnknown::Hold];
     Policy {
         max_in_flight: rng.u32(1..6),
@@ -210,9 +213,9 @@ fn policy(rng: &mut fastrand::Rng) -> Policy {
             interruptions: rng.u32(0..3),
         },
         on_unknown: on_unknown[rng.usize(..3)],
-        on_failed: on_failed[rng.usize(..3)],
-        reply: rng.bool(),
-        park: false,
+        on_failed: on_failed[rng.usize(..2)],
+        targets: Targets { dead_letter: rng.u32(..3) == 0, reply: rng.bool(), park: false },
+        give_up_after: rng.bool().then(|| seconds(rng, 100)),
         prefetched: false,
         peers: rng.bool(),
         limit_step: seconds(rng, 5) - Duration::from_secs(1),

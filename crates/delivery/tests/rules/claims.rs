@@ -1,9 +1,7 @@
 //! The answers to claims of other replicas, one by one. The models check that no answer is wrong;
 //! these tests check that there is one.
 
-mod bed;
-
-use bed::{Bed, SECOND, identity, outline};
+use crate::bed::{Bed, SECOND, identity, outline};
 use longhaul_delivery::lease::{FETCH, LEASE};
 use longhaul_delivery::{
     ClaimId, Command, DeliveryId, Effect, Epoch, Handed, Input, ItemId, LogId, Outcome, Outline, Settlement,

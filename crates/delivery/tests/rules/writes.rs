@@ -1,42 +1,21 @@
 //! Writes and settlements, one by one: a write is repeated until it is confirmed, and an ack counts
 //! when the broker has proven it.
 
-mod bed;
-
-use bed::{Bed, identity};
+use crate::bed::{Bed, ITEM, identity};
 use longhaul_delivery::{
-    ClaimId, Command, DeliveryId, Effect, Epoch, Handed, Input, ItemId, OnFailed, Outcome, Reason,
-    Settlement, Standing, Write, Written,
+    ClaimId, Command, DeliveryId, Effect, Epoch, Handed, Input, Outcome, Reason, Settlement, Standing,
+    Targets, Write, Written,
 };
 
-const ITEM: ItemId = ItemId(1);
 const FIRST: DeliveryId = DeliveryId { epoch: Epoch(1), tag: 1 };
 
 fn with_targets() -> Bed {
     let mut bed = Bed::with(|policy| {
-        policy.on_failed = OnFailed::DeadLetter;
-        policy.reply = true;
+        policy.targets = Targets { dead_letter: true, reply: true, park: false };
         policy.peers = true;
     });
     bed.receive(1, 1, None, false);
     bed
-}
-
-/// The write that the last input started.
-fn write(bed: &Bed) -> Option<Write> {
-    bed.effects.iter().find_map(|effect| match effect {
-        Effect::Do(Command::Write { write, .. }) => Some(*write),
-        _ => None,
-    })
-}
-
-/// The settlements that the last input asked for.
-fn settled(bed: &Bed) -> Vec<(u64, Settlement)> {
-    let of = |effect: &Effect| match effect {
-        Effect::Do(Command::Settle { delivery, how, .. }) => Some((delivery.tag, *how)),
-        _ => None,
-    };
-    bed.effects.iter().filter_map(of).collect()
 }
 
 fn written(bed: &mut Bed, written: Written) {
@@ -47,7 +26,7 @@ fn written(bed: &mut Bed, written: Written) {
 fn a_dead_letter_is_written_until_it_is_confirmed() {
     let mut bed = with_targets();
     bed.complete(ITEM, Outcome::Rejected);
-    let letter = write(&bed);
+    let letter = bed.write();
     assert_eq!(letter, Some(Write::DeadLetter { reason: Reason::Rejected, attempts: 1 }));
     let mut waits = Vec::new();
     for _ in 0..3 {
@@ -56,11 +35,11 @@ fn a_dead_letter_is_written_until_it_is_confirmed() {
         waits.push(next - bed.now);
         bed.now = next;
         bed.tell(Input::Timer);
-        assert_eq!(write(&bed), letter);
+        assert_eq!(bed.write(), letter);
     }
     assert!(waits[0] < waits[1] && waits[1] < waits[2], "each wait is longer: {waits:?}");
     written(&mut bed, Written::Confirmed);
-    assert_eq!(settled(&bed), [(1, Settlement::Ack)]);
+    assert_eq!(bed.settled(), [(1, Settlement::Ack)]);
 }
 
 #[test]
@@ -68,9 +47,9 @@ fn a_reply_that_can_never_be_written_becomes_a_dead_letter() {
     for (end, reason) in [(Written::TooLarge, Reason::TooLarge), (Written::Impossible, Reason::Rejected)] {
         let mut bed = with_targets();
         bed.complete(ITEM, Outcome::Done);
-        assert_eq!(write(&bed), Some(Write::Reply));
+        assert_eq!(bed.write(), Some(Write::Reply));
         written(&mut bed, end);
-        assert_eq!(write(&bed), Some(Write::DeadLetter { reason, attempts: 1 }));
+        assert_eq!(bed.write(), Some(Write::DeadLetter { reason, attempts: 1 }));
     }
 }
 
@@ -80,7 +59,7 @@ fn a_drain_returns_an_item_whose_write_fails() {
     bed.complete(ITEM, Outcome::Rejected);
     bed.tell(Input::Drain);
     written(&mut bed, Written::Failed);
-    assert_eq!(settled(&bed), [(1, Settlement::Return)]);
+    assert_eq!(bed.settled(), [(1, Settlement::Return)]);
 }
 
 #[test]
@@ -90,11 +69,11 @@ fn a_claimed_item_is_handed_over_after_its_reply() {
     let claim = ClaimId(1);
     bed.tell(Input::Claim { claim, identity: identity(1) });
     bed.complete(ITEM, Outcome::Done);
-    assert_eq!(write(&bed), Some(Write::Reply));
+    assert_eq!(bed.write(), Some(Write::Reply));
     written(&mut bed, Written::Failed);
     bed.now = bed.core.poll_timeout().expect("the time of the next write");
     bed.tell(Input::Timer);
-    assert_eq!(write(&bed), Some(Write::Reply));
+    assert_eq!(bed.write(), Some(Write::Reply));
     written(&mut bed, Written::Confirmed);
     let handed = Command::Answer { claim, standing: Standing::Handed(Handed::Done) };
     assert!(bed.effects.contains(&Effect::Do(handed)), "{:?}", bed.effects);
@@ -106,7 +85,7 @@ fn an_ack_is_remembered_until_it_is_proven() {
         let mut bed = Bed::new();
         bed.receive(1, 1, None, false);
         bed.complete(ITEM, Outcome::Done);
-        assert_eq!(settled(&bed), [(1, Settlement::Ack)]);
+        assert_eq!(bed.settled(), [(1, Settlement::Ack)]);
         bed.tell(Input::Settled { delivery: FIRST, stale: false });
         bed
     };
@@ -119,7 +98,7 @@ fn an_ack_is_remembered_until_it_is_proven() {
     let mut bed = acked();
     again(&mut bed);
     assert!(bed.started().is_empty(), "the work is done");
-    assert_eq!(settled(&bed), [(1, Settlement::Ack)]);
+    assert_eq!(bed.settled(), [(1, Settlement::Ack)]);
 
     let mut bed = acked();
     bed.tell(Input::Proven { delivery: FIRST });
@@ -133,5 +112,5 @@ fn a_session_that_ends_returns_the_items_that_did_not_start() {
     bed.receive(1, 1, Some(7), false);
     bed.receive(1, 2, Some(7), false);
     bed.tell(Input::SessionEnding(Epoch(1)));
-    assert_eq!(settled(&bed), [(2, Settlement::Return)]);
+    assert_eq!(bed.settled(), [(2, Settlement::Return)]);
 }

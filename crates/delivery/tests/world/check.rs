@@ -1,6 +1,8 @@
 //! The rules that must hold in every state, and the counts that they need.
 
-use longhaul_delivery::invariants;
+use std::time::Duration;
+
+use longhaul_delivery::{Command, Effect, Notice, Reason, Write, invariants};
 
 use super::World;
 
@@ -54,6 +56,23 @@ impl World {
             self.require("runs are bounded", tally.starts <= times * attempts + self.not_started());
         }
         self.check_order();
+    }
+
+    /// An item fails for the lack of a worker only after the configured time, and pauses do not
+    /// count.
+    pub(super) fn check_failure(&mut self, effect: &Effect) {
+        let (Effect::Do(Command::Write { write: Write::DeadLetter { reason, .. }, .. })
+        | Effect::Tell(Notice::Held { reason, .. })) = effect
+        else {
+            return;
+        };
+        let time = self.now.saturating_sub(self.paused_time());
+        let is_due = time >= self.setting.policy.retry.not_started_for;
+        self.require("a pause is not a failure", *reason != Reason::NotStarted || is_due);
+    }
+
+    pub(super) fn paused_time(&self) -> Duration {
+        self.paused_for + self.paused_at.map_or(Duration::ZERO, |since| self.now.saturating_sub(since))
     }
 
     pub(super) fn acts_so_far(&self) -> u32 {

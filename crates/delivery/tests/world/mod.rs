@@ -56,10 +56,13 @@ pub struct World {
     failures: u32,
     losses: u32,
     releases: u32,
-    give_ups: u32,
+    stucks: u32,
     acts: u32,
     write_faults: u32,
     lost_answers: u32,
+    /// The length of the pauses that are over, and the start of the present one.
+    paused_for: Duration,
+    paused_at: Option<Time>,
     tallies: Vec<Tally>,
     /// The fault, if there is one; checked as a property.
     pub broken: Option<String>,
@@ -96,8 +99,8 @@ pub struct Setting {
     pub silence: Duration,
     /// How often a session may be given back as planned.
     pub releases: u32,
-    /// How often a delivery may be given up in the middle of its work.
-    pub give_ups: u32,
+    /// How often the broker may tell that a delivery holds up its partition.
+    pub stucks: u32,
     /// How often a person may act on an item or on the pipeline.
     pub acts: u32,
     /// Whether each attempt that fails leaves a checkpoint.
@@ -159,7 +162,7 @@ pub enum Step {
     /// The group takes the session back, and returns it later.
     Release,
     GiveBack,
-    GiveUp(DeliveryId),
+    Stuck(DeliveryId),
     Act(ItemId, Action),
     Pause,
     Resume,
@@ -193,10 +196,12 @@ impl World {
             failures: setting.failures,
             losses: setting.losses,
             releases: setting.releases,
-            give_ups: setting.give_ups,
+            stucks: setting.stucks,
             acts: setting.acts,
             write_faults: setting.write_faults,
             lost_answers: setting.lost_answers,
+            paused_for: Duration::ZERO,
+            paused_at: None,
             tallies: vec![Tally::default(); class_count],
             broken: None,
             setting,
@@ -250,9 +255,9 @@ impl World {
                 steps.push(Step::FailCopy(*item));
             }
         }
-        if self.give_ups > 0 && self.is_connected() {
+        if self.stucks > 0 && self.is_connected() {
             let out = |stored: &Stored| match stored.place {
-                Place::Out(id) => Some(Step::GiveUp(id)),
+                Place::Out(id) => Some(Step::Stuck(id)),
                 _ => None,
             };
             steps.extend(self.stored.iter().filter_map(out));

@@ -16,6 +16,7 @@ impl World {
     }
 
     pub(super) fn obey(&mut self, effect: Effect, was_draining: bool) {
+        self.check_failure(&effect);
         let Effect::Do(command) = effect else { return };
         match command {
             Command::Admit { item, delivery } => {
@@ -48,7 +49,7 @@ impl World {
             Command::Write { item, write } => {
                 self.writes.insert(item, write);
             }
-            Command::Rewrite { item, mark, attempts } => {
+            Command::Copy { item, mark, attempts } => {
                 let copy = Copy { class: self.class(item), mark, attempts, landed: false };
                 self.copying.insert(item, copy);
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longhaul_delivery::{Attempt, Epoch, Handed, Input, ItemId, Outcome, Reason, Settlement, Write, Written};
+use longhaul_delivery::{AttemptEnd, Epoch, Handed, Input, ItemId, Outcome, Settlement, Write, Written};
 
 use super::broker::Copy;
 use super::{Session, SessionState, Step, World};
@@ -26,8 +26,8 @@ impl World {
                 }
                 let has_checkpoint = self.setting.checkpoints && outcome != Outcome::Done;
                 let took = Duration::from_secs(1);
-                let attempt = Attempt { outcome, took, answer_bytes: 0, has_checkpoint };
-                self.tell(Input::Completed { item, attempt });
+                let end = AttemptEnd { outcome, took, answer_bytes: 0, has_checkpoint };
+                self.tell(Input::Completed { item, end });
             }
             Step::Confirm(item) => {
                 let write = self.writes.remove(&item);
@@ -61,7 +61,7 @@ impl World {
                     }
                 }
                 if let (true, Settlement::Ack, true, Some(class)) =
-                    (stale, settle.how, self.setting.policy.park, self.class_of_delivery(settle.id))
+                    (stale, settle.how, self.setting.policy.targets.park, self.class_of_delivery(settle.id))
                 {
                     self.tallies[class].twice += 1;
                 }
@@ -81,15 +81,17 @@ impl World {
             Step::LandCopy(item) => self.land_copy(item),
             Step::ConfirmCopy(item) => {
                 self.copying.remove(&item);
-                self.tell(Input::Rewritten { item, written: Written::Confirmed });
+                self.tell(Input::CopyWritten { item, written: Written::Confirmed });
             }
             Step::FailCopy(item) => {
                 let copy = self.copying.remove(&item);
-                if let (true, Some(copy)) = (self.setting.policy.park, copy.filter(|copy| copy.landed)) {
+                if let (true, Some(copy)) =
+                    (self.setting.policy.targets.park, copy.filter(|copy| copy.landed))
+                {
                     self.tallies[copy.class].twice += 1;
                 }
                 self.write_faults -= 1;
-                self.tell(Input::Rewritten { item, written: Written::Failed });
+                self.tell(Input::CopyWritten { item, written: Written::Failed });
             }
             Step::AnswerAsk(item, handed) => {
                 self.asks.remove(&item);
@@ -152,9 +154,9 @@ impl World {
                 self.tell(Input::SessionLost(Epoch(self.session.epoch)));
                 self.delivered.clear();
             }
-            Step::GiveUp(id) => {
-                self.give_ups -= 1;
-                self.tell(Input::GiveUp { delivery: id, reason: Reason::Stalled });
+            Step::Stuck(id) => {
+                self.stucks -= 1;
+                self.tell(Input::Stuck { delivery: id });
             }
             Step::Act(item, action) => {
                 self.acts -= 1;
@@ -162,9 +164,14 @@ impl World {
             }
             Step::Pause => {
                 self.acts -= 1;
+                self.paused_at.get_or_insert(self.now);
                 self.tell(Input::Pause);
             }
-            Step::Resume => self.tell(Input::Resume),
+            Step::Resume => {
+                self.paused_for = self.paused_time();
+                self.paused_at = None;
+                self.tell(Input::Resume);
+            }
             Step::Limit => {
                 self.acts -= 1;
                 self.tell(Input::Limit { most: 1 });
