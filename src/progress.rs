@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use serde::Deserialize;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::checkpoints::Keeper;
@@ -43,6 +44,8 @@ pub struct Report {
     inner: Mutex<Inner>,
     /// Stores the checkpoints beyond this process, if the broker has a place for them.
     keeper: Option<Keeper>,
+    /// Wakes the attempt at the first report.
+    first_report: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +53,7 @@ struct Inner {
     state: Reported,
     log: VecDeque<String>,
     log_bytes: usize,
+    /// When the worker of the present attempt reported last.
     heard: Option<Instant>,
 }
 
@@ -142,7 +146,7 @@ impl Report {
     /// A report that starts with the checkpoint of an earlier attempt, if there is one.
     pub fn new(checkpoint: Option<String>, keeper: Option<Keeper>) -> Self {
         let state = Reported { checkpoint, ..Reported::default() };
-        Report { inner: Mutex::new(Inner { state, ..Inner::default() }), keeper }
+        Report { inner: Mutex::new(Inner { state, ..Inner::default() }), keeper, first_report: Notify::new() }
     }
 
     /// A new attempt starts: it has made no progress, and may run in another pod.
@@ -150,7 +154,7 @@ impl Report {
         let mut inner = self.inner();
         let checkpoint = inner.state.checkpoint.take();
         inner.state = Reported { checkpoint, ..Reported::default() };
-        inner.heard = Some(Instant::now());
+        inner.heard = None;
     }
 
     /// Takes a worker's report. At most `log_bytes` of its log lines are kept.
@@ -177,6 +181,7 @@ impl Report {
         inner.heard = Some(Instant::now());
         post.log.iter().for_each(|line| inner.add(shortened(line)));
         inner.trim(log_bytes);
+        self.first_report.notify_one();
         Ok(())
     }
 
@@ -209,9 +214,15 @@ impl Report {
         self.inner().state.clone()
     }
 
-    /// When the worker of the present attempt was heard last: its report, or its start.
-    pub fn heard(&self) -> Option<Instant> {
-        self.inner().heard
+    /// Returns when the worker of the present attempt reported last. Waits for its first report.
+    pub async fn heard(&self) -> Instant {
+        loop {
+            if let Some(heard) = self.inner().heard {
+                return heard;
+            }
+            // A notification of an earlier report only repeats the look.
+            self.first_report.notified().await;
+        }
     }
 
     pub fn log(&self) -> Vec<String> {

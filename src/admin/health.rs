@@ -80,7 +80,7 @@ mod tests {
     async fn all_reasons_are_given_as_text_and_as_json() {
         let status = Arc::new(Status::new("p"));
         let view = Arc::new(View { metrics: Arc::new(Metrics::new()), pipelines: vec![status.clone()] });
-        status.connected(true);
+        status.set_connected(true);
         assert_eq!(ask(&view, "*/*").await, (200, "ok\n".to_owned()));
         assert_eq!(ask(&view, "application/json").await, (200, r#"{"ready":true,"reasons":[]}"#.to_owned()));
         status.raise(Problem {
@@ -89,7 +89,7 @@ mod tests {
             text: "the dead-letter queue q.dead is missing\nforged: ok".to_owned(),
             help: "create it".to_owned(),
         });
-        status.held_full(true);
+        status.set_held_full(true);
         let (code, text) = ask(&view, "*/*").await;
         assert_eq!((code, text.lines().count()), (503, 4), "{text}");
         assert!(text.contains(

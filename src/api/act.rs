@@ -1,4 +1,4 @@
-//! Actions of people on items and pipelines. Each leaves a line in the log: who, what, how many.
+//! Actions of people on items and pipelines.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use axum::response::Response;
 
 use super::read::{Selection, unknown};
 use super::{Api, Caller, Failure, ask, unless_ended};
-use crate::bridge::Control;
+use crate::bridge::{Control, Person};
 use crate::view::{Action, Changed, Filter, Matched, PartitionChange, Then};
 
 /// The items that an action is about.
@@ -48,20 +48,21 @@ pub(super) async fn on_pipeline(
     let acting = async {
         api.may_change(&caller)?;
         let pipeline = api.pipeline(&name)?;
+        let by = caller.person();
         let changed = match action.as_str() {
-            "pause" => ask(pipeline, |answer| Control::Pause { answer }).await?,
+            "pause" => ask(pipeline, |answer| Control::Pause { by, answer }).await?,
             "resume" => {
                 let from = selection.from.as_deref().map(str::parse).transpose().map_err(not_a_start)?;
-                ask(pipeline, |answer| Control::Resume { from, answer }).await?
+                ask(pipeline, |answer| Control::Resume { from, by, answer }).await?
             }
-            "drain" => ask(pipeline, |answer| Control::Drain { answer }).await?,
+            "drain" => ask(pipeline, |answer| Control::Drain { by, answer }).await?,
             "limit" => {
                 let most = selection.max_in_flight.ok_or_else(|| Failure {
                     status: StatusCode::BAD_REQUEST,
                     error: "the new limit is missing".to_owned(),
                     help: "write limit?max_in_flight=5".to_owned(),
                 })?;
-                ask(pipeline, |answer| Control::Limit { most, answer }).await?
+                ask(pipeline, |answer| Control::Limit { most, by, answer }).await?
             }
             _ => {
                 return Err(Failure {
@@ -71,15 +72,6 @@ pub(super) async fn on_pipeline(
                 });
             }
         };
-        tracing::info!(
-            pipeline = name,
-            action,
-            by = caller.name(),
-            from = %caller.from,
-            changed = changed.changed,
-            text = changed.text,
-            "A person acted on the pipeline"
-        );
         Ok(changed)
     };
     changed(&caller, acting.await)
@@ -94,21 +86,9 @@ pub(super) async fn on_partition(
     let acting = async {
         api.may_change(&caller)?;
         let change = change_of(&action, &selection)?;
-        let asked = topic.clone();
-        let request = |answer| Control::Partition { topic: asked, partition, change, answer };
-        let changed: Changed = ask(api.pipeline(&name)?, request).await?;
-        tracing::info!(
-            pipeline = name,
-            action,
-            topic,
-            partition,
-            by = caller.name(),
-            from = %caller.from,
-            changed = changed.changed,
-            text = changed.text,
-            "A person acted on a partition"
-        );
-        Ok(changed)
+        let by = caller.person();
+        let request = |answer| Control::Partition { topic, partition, change, by, answer };
+        ask(api.pipeline(&name)?, request).await
     };
     changed(&caller, acting.await)
 }
@@ -177,24 +157,22 @@ async fn act(
 ) -> Result<Matched, Failure> {
     api.may_change(caller)?;
     let (action, then) = action_of(action, selection)?;
-    let (filter, pipelines, on) = match scope {
+    let (filter, pipelines) = match scope {
         Scope::Item(id) => {
             selection.has_only(&["pipeline"])?;
             let pipelines = api.of_request(selection.pipeline.as_deref())?;
-            (Filter::of_id(id), pipelines, format!("item {id}"))
+            (Filter::of_id(id), pipelines)
         }
         Scope::Pipeline(name) => {
             selection.has_only(&["state", "reason", "older", "key"])?;
-            let filter = selection.filter()?;
-            let on = format!("pipeline {name}, {filter:?}");
-            (filter, vec![api.pipeline(name)?], on)
+            (selection.filter()?, vec![api.pipeline(name)?])
         }
     };
     let dry_run = selection.dry_run.unwrap_or(false);
     let mut all = Matched { dry_run, ..Matched::default() };
     for pipeline in pipelines {
-        let filter = filter.clone();
-        let request = |answer| Control::Act { filter, action, then, dry_run, answer };
+        let (filter, by) = (filter.clone(), caller.person());
+        let request = |answer| Control::Act { filter, action, then, dry_run, by, answer };
         let Some(matched) = unless_ended(ask(pipeline, request).await)? else { continue };
         all.matched += matched.matched;
         all.changed += matched.changed;
@@ -202,7 +180,6 @@ async fn act(
     if let (Scope::Item(id), 0) = (scope, all.matched) {
         return Err(unknown(id));
     }
-    audit(caller, action, &on, all);
     Ok(all)
 }
 
@@ -225,19 +202,6 @@ fn action_of(text: &str, selection: &Selection) -> Result<(Action, Then), Failur
     Ok((action, then))
 }
 
-fn audit(caller: &Caller, action: Action, on: &str, matched: Matched) {
-    tracing::info!(
-        action = action.as_str(),
-        by = caller.name(),
-        from = %caller.from,
-        on,
-        matched = matched.matched,
-        changed = matched.changed,
-        dry_run = matched.dry_run,
-        "A person acted on items"
-    );
-}
-
 fn answer(caller: &Caller, action: &str, acted: Result<Matched, Failure>) -> Response {
     match acted {
         Ok(matched) => {
@@ -252,8 +216,8 @@ fn answer(caller: &Caller, action: &str, acted: Result<Matched, Failure>) -> Res
 }
 
 impl Caller {
-    /// The name of the right that the caller used, for the audit line.
-    fn name(&self) -> &'static str {
-        if self.headers.contains_key(axum::http::header::AUTHORIZATION) { "admin.token" } else { "loopback" }
+    fn person(&self) -> Person {
+        let has_token = self.headers.contains_key(axum::http::header::AUTHORIZATION);
+        Person { right: if has_token { "admin.token" } else { "loopback" }, from: self.from }
     }
 }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use super::brokers;
 use super::error::BuildError;
-use crate::bridge::{Parts, SealKey};
+use crate::bridge::{Parts, SealKey, Targets};
 use crate::config::{self, Config, Env, Secret};
-use crate::delivery::{Bounds, OnFailed, OnUnknown, Policy, Retry};
+use crate::delivery::{self, Bounds, OnFailed, OnUnknown, Policy, Retry};
 use crate::event::{self, Encoder, Overrides};
 use crate::guard;
 use crate::publish::reply::{self, Wrap};
@@ -79,9 +79,7 @@ pub(super) fn parts(
         stalled_after: pipeline.stalled_after.map(|span| span.get()),
         stalled: config.alerts.stalled.get(),
         reports: Arc::default(),
-        dead_letter,
-        reply,
-        copies: brokers::copies(pipeline)?,
+        targets: Targets { dead_letter, reply, copies: brokers::copies(pipeline)? },
         seal: seal(pipeline, config),
         checkpoints: brokers::checkpoints(pipeline, &status)?,
         replicas: None,
@@ -157,9 +155,10 @@ fn seal(pipeline: &config::Pipeline, config: &Config) -> SealKey {
     SealKey::derived(&secret, &format!("{} {queue}", pipeline.name))
 }
 
-/// Returns the core's rules for a pipeline.
+/// Returns the core's rules for a pipeline, without its targets.
 pub fn policy(pipeline: &config::Pipeline) -> Policy {
     let (retry, limits) = (&pipeline.retry, &pipeline.limits);
+    let stuck_head = pipeline.source.kafka.as_ref().map(|kafka| &kafka.stuck_head);
     Policy {
         max_in_flight: pipeline.max_in_flight,
         retry: Retry {
@@ -176,13 +175,12 @@ pub fn policy(pipeline: &config::Pipeline) -> Policy {
             config::OnUnknown::DeadLetter => OnUnknown::DeadLetter,
             config::OnUnknown::Hold => OnUnknown::Hold,
         },
-        on_failed: match (&pipeline.dead_letter, pipeline.on_failed) {
-            (Some(_), _) => OnFailed::DeadLetter,
-            (None, config::OnFailed::Hold) => OnFailed::Hold,
-            (None, config::OnFailed::Drop) => OnFailed::Drop,
+        on_failed: match pipeline.on_failed {
+            config::OnFailed::Hold => OnFailed::Hold,
+            config::OnFailed::Drop => OnFailed::Drop,
         },
-        reply: pipeline.reply.is_some(),
-        park: retry.queue.is_some(),
+        targets: delivery::Targets::default(),
+        give_up_after: stuck_head.and_then(|stuck| stuck.dead_letter_after).map(|after| after.get()),
         prefetched: pipeline.source.rabbitmq.is_some(),
         peers: false,
         limit_step: LIMIT_STEP,

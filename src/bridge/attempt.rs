@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::board::LastAnswer;
 use super::work::{Work, kept_bytes};
-use super::{Ended, Shared};
-use crate::delivery::{self, Input, ItemId, Outcome};
+use super::{Ended, Shared, Targets};
+use crate::delivery::{AttemptEnd, Input, ItemId, Outcome};
 use crate::event::{self, Redelivered};
 use crate::guard;
 use crate::progress::Report;
@@ -51,23 +51,21 @@ pub(super) async fn run(shared: &Shared, work: &Work, attempt: Attempt) -> Ended
     let took = began.elapsed();
     let outcome = answer.outcome;
     let seconds = took.as_secs_f64();
-    shared.metrics.attempt(outcome);
-    shared.metrics.duration.observe(seconds);
     if outcome == Outcome::Done {
         tracing::info!(id = work.id(shared), attempt = attempt.number, seconds, "Item done");
     }
     let last = shown(&answer);
     keep_checkpoint(work, &mut answer);
     let detail = (outcome != Outcome::Done).then(|| answer.detail.clone());
-    let is_used =
-        if outcome == Outcome::Done { shared.reply.is_some() } else { shared.dead_letter.is_some() };
+    let Targets { dead_letter, reply, .. } = &shared.targets;
+    let is_used = if outcome == Outcome::Done { reply.is_some() } else { dead_letter.is_some() };
     let answer_bytes = if is_used { kept_bytes(&answer) } else { 0 };
     if is_used {
         work.keep_answer(answer);
     }
     let has_checkpoint = outcome != Outcome::Done && work.has_new_checkpoint();
-    let ended = delivery::Attempt { outcome, took, answer_bytes, has_checkpoint };
-    let input = Input::Completed { item: attempt.item, attempt: ended };
+    let end = AttemptEnd { outcome, took, answer_bytes, has_checkpoint };
+    let input = Input::Completed { item: attempt.item, end };
     Ended { input, detail, last: Some(last), request: Some(attempt.request) }
 }
 
@@ -83,7 +81,7 @@ async fn send(shared: &Shared, work: &Work, attempt: &Attempt) -> Answer {
             let report = work.begin_report(shared);
             let checkpoint = report.as_ref().and_then(|report| report.checkpoint());
             let ticket = report.as_ref().and_then(|report| shared.reports.open(report));
-            let extensions = event::Attempt {
+            let extensions = event::AttemptExtensions {
                 number: attempt.number,
                 redelivered: Redelivered(attempt.redelivered),
                 progress_url: ticket.as_ref().map(|ticket| ticket.url.as_str()),
@@ -130,13 +128,14 @@ fn explained(answer: Answer, guarded: &guard::Ticket) -> Answer {
     }
 }
 
-/// Waits until the worker has reported nothing for `limit`. [`Report::begin`] sets the time that
-/// `heard` returns; without it this function returns at once.
+/// Waits until a worker that has reported falls silent for `limit`. It waits without end for the
+/// first report: until then nobody knows whether a worker has started, because a service may take
+/// minutes to start one. `sink.timeout` ends such a request.
 async fn silence(report: &Report, limit: Duration) {
-    while let Some(end) = report.heard().map(|heard| heard + limit)
-        && end > Instant::now()
-    {
+    let mut end = report.heard().await + limit;
+    while end > Instant::now() {
         sleep_until(end).await;
+        end = report.heard().await + limit;
     }
 }
 

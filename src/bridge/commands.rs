@@ -1,6 +1,7 @@
 //! Carries out the commands of the core.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -34,9 +35,9 @@ impl Pipeline {
             Command::Dispatch { item, attempt, redelivered } => {
                 self.request(item, attempt, redelivered);
             }
-            Command::Cancel { item } => drop(self.requests.remove(&item)),
+            Command::Cancel { item } => self.cancel(item),
             Command::Write { item, write } => self.write(item, write),
-            Command::Rewrite { item, mark, attempts } => self.rewrite(item, mark, attempts),
+            Command::Copy { item, mark, attempts } => self.copy(item, mark, attempts),
             Command::Ask { item, delivery, identity } => self.ask(item, delivery, &identity),
             Command::Prove { epoch } => self.send(source::Command::Prove { epoch }),
             Command::Answer { claim, standing } => self.claims.answer(claim, standing),
@@ -107,36 +108,33 @@ impl Pipeline {
     /// Reports the end of a task to the core.
     pub(super) fn ended(&mut self, ended: Ended) {
         match &ended.input {
-            Input::Completed { item, attempt } => {
+            Input::Completed { item, end } => {
                 let is_present = self.requests.get(item).map(|(number, _)| *number) == ended.request;
                 if !is_present {
                     // A person cut this request while its end was on its way.
                     return;
                 }
                 self.requests.remove(item);
+                self.shared.metrics.attempt(end.outcome, end.took);
                 if let Some(report) = self.report(*item) {
                     // Many items may wait with their logs.
                     report.trim(log_share(self.core.stats().items as usize));
                 }
                 if let Some(last) = ended.last {
-                    self.board.answered(
-                        *item,
-                        LastAnswer { at: self.started.elapsed(), ..last },
-                        attempt.took,
-                    );
+                    self.board.answered(*item, LastAnswer { at: self.started.elapsed(), ..last }, end.took);
                 }
                 if let Some(detail) = &ended.detail {
                     self.last_failure = Some(detail.clone());
                     tracing::warn!(
                         id = self.id(*item),
-                        outcome = attempt.outcome.label(),
-                        seconds = attempt.took.as_secs_f64(),
+                        outcome = end.outcome.label(),
+                        seconds = end.took.as_secs_f64(),
                         detail,
                         "Attempt ended without success"
                     );
                 }
             }
-            Input::Written { item, written } | Input::Rewritten { item, written }
+            Input::Written { item, written } | Input::CopyWritten { item, written }
                 if *written != Written::Confirmed =>
             {
                 self.shared.metrics.write_failures.inc();
@@ -155,7 +153,7 @@ impl Pipeline {
                     "Write not confirmed, so the item is not acked"
                 );
             }
-            Input::Written { item, .. } | Input::Rewritten { item, .. } => {
+            Input::Written { item, .. } | Input::CopyWritten { item, .. } => {
                 self.failing_writes.remove(item);
             }
             _ => {}
@@ -180,6 +178,18 @@ impl Pipeline {
         self.requests.insert(item, (self.request_count, AbortOnDropHandle::new(request)));
     }
 
+    /// Cuts the request of an item. Its task ends here, so the attempt is counted here too.
+    fn cancel(&mut self, item: ItemId) {
+        if self.requests.remove(&item).is_none() {
+            // A record that is skipped has no request.
+            return;
+        }
+        let started = self.board.row(item).and_then(|row| row.started);
+        let took = started.map_or(Duration::ZERO, |started| self.now.saturating_sub(started));
+        self.shared.metrics.cancelled(took);
+        tracing::info!(id = self.id(item), seconds = took.as_secs_f64(), "Request cancelled by a person");
+    }
+
     fn write(&mut self, item: ItemId, write: Write) {
         self.board.writes(item, write);
         let Some(work) = self.work(item) else {
@@ -189,12 +199,12 @@ impl Pipeline {
         self.spawn(async move { writes::run(&shared, &work, item, write).await });
     }
 
-    fn rewrite(&mut self, item: ItemId, mark: Mark, attempts: u32) {
+    fn copy(&mut self, item: ItemId, mark: Mark, attempts: u32) {
         let Some(work) = self.work(item) else {
-            return self.handle_later(Input::Rewritten { item, written: Written::Impossible });
+            return self.handle_later(Input::CopyWritten { item, written: Written::Impossible });
         };
         let shared = self.shared.clone();
-        self.spawn(async move { writes::rewrite(&shared, &work, item, mark, attempts).await });
+        self.spawn(async move { writes::copy_to_queue(&shared, &work, item, mark, attempts).await });
     }
 
     /// Starts a task, which reports its end to the loop.

@@ -35,7 +35,7 @@ impl Pipeline {
             running = stats.running, timeout = ?self.drain_timeout,
             "Draining: nothing new starts, running requests finish"
         );
-        self.status.draining();
+        self.status.set_draining();
         // A source that has ended ignores this, and the loop notices its end.
         let _ = self.port.commands.send(Command::StopIntake);
         self.handle(Input::Drain);

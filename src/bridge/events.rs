@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::work::Incoming;
 use super::{BATCH, Pipeline};
-use crate::delivery::{Identity, Input, Reason};
+use crate::delivery::{Identity, Input};
 use crate::source::{Delivery, Settled, SourceEvent};
 
 impl Pipeline {
@@ -103,15 +103,13 @@ impl Pipeline {
             SourceEvent::Alive { epoch } => self.handle(Input::SessionAlive(epoch)),
             SourceEvent::Connected(connected) => {
                 self.shared.metrics.connected.set(i64::from(connected));
-                self.status.connected(connected);
+                self.status.set_connected(connected);
             }
             SourceEvent::Backlog(items) => {
                 self.backlog = Some(items);
                 self.shared.metrics.backlog.set(i64::try_from(items).unwrap_or(i64::MAX));
             }
-            SourceEvent::Stuck { delivery } => {
-                self.handle(Input::GiveUp { delivery, reason: Reason::Stalled })
-            }
+            SourceEvent::Stuck { delivery } => self.handle(Input::Stuck { delivery }),
             SourceEvent::HeadAge(age) => {
                 self.shared.metrics.kafka_head_age.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
             }

@@ -5,6 +5,7 @@
 //! module carries out its commands.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +22,6 @@ use crate::event::Encoder;
 use crate::guard;
 use crate::peers::Peers;
 use crate::progress::Registry;
-use crate::publish::copy::Copies;
-use crate::publish::{dead_letter, reply};
 use crate::sink::Sink;
 use crate::source::{Port, Source, SourceError, StartFrom, link};
 use crate::telemetry::{PipelineMetrics, Status};
@@ -53,6 +52,7 @@ use board::{Board, LastAnswer};
 use partitions::Partitions;
 pub use seal::SealKey;
 use show::Shown;
+pub use targets::Targets;
 use work::{Incoming, Kept};
 
 /// The number of ended requests, or deliveries, that the loop handles before it checks everything
@@ -71,6 +71,7 @@ pub struct Parts {
     pub name: String,
     /// The queue, or the topics and the group, for people.
     pub source: String,
+    /// The rules of the core. Its targets are replaced by those that [`Targets`] has.
     pub policy: Policy,
     pub encoder: Encoder,
     pub sink: Arc<dyn Sink>,
@@ -82,10 +83,7 @@ pub struct Parts {
     pub stalled: Duration,
     /// The reports of workers.
     pub reports: Arc<Registry>,
-    pub dead_letter: Option<dead_letter::Target>,
-    pub reply: Option<reply::Target>,
-    /// The targets of copies; `None` if the broker needs no copies (Kafka).
-    pub copies: Option<Copies>,
+    pub targets: Targets,
     /// The key with which the bridge seals its copies.
     pub seal: SealKey,
     /// The topic of the workers' checkpoints (Kafka, if one is configured).
@@ -119,24 +117,40 @@ pub enum Control {
     /// Return the log tail of the first item that the filter selects.
     Log { filter: Filter, answer: oneshot::Sender<Option<view::ItemLog>> },
     /// Act on the items that the filter selects, or only count them in a dry run.
-    Act { filter: Filter, action: Action, then: Then, dry_run: bool, answer: oneshot::Sender<view::Matched> },
+    Act {
+        filter: Filter,
+        action: Action,
+        then: Then,
+        dry_run: bool,
+        by: Person,
+        answer: oneshot::Sender<view::Matched>,
+    },
     /// Start nothing new until `Resume`.
-    Pause { answer: oneshot::Sender<view::Changed> },
+    Pause { by: Person, answer: oneshot::Sender<view::Changed> },
     /// End a pause, and close the breaker. `from` decides where partitions without offsets begin.
-    Resume { from: Option<StartFrom>, answer: oneshot::Sender<view::Changed> },
+    Resume { from: Option<StartFrom>, by: Person, answer: oneshot::Sender<view::Changed> },
     /// Finish the running items, take no new ones, and leave the broker.
-    Drain { answer: oneshot::Sender<view::Changed> },
+    Drain { by: Person, answer: oneshot::Sender<view::Changed> },
     /// Pause or resume one Kafka partition, or skip one of its records.
     Partition {
         topic: String,
         partition: i32,
         change: view::PartitionChange,
+        by: Person,
         answer: oneshot::Sender<view::Changed>,
     },
     /// Bound the open requests until the next restart.
-    Limit { most: u32, answer: oneshot::Sender<view::Changed> },
+    Limit { most: u32, by: Person, answer: oneshot::Sender<view::Changed> },
     /// Publish every change from now on.
     Watch { answer: oneshot::Sender<broadcast::Receiver<view::Change>> },
+}
+
+/// The person who asks for an action, for its line in the log.
+#[derive(Clone, Debug)]
+pub struct Person {
+    /// The right that the person used.
+    pub right: &'static str,
+    pub from: SocketAddr,
 }
 
 /// The end of a pipeline.
@@ -219,9 +233,7 @@ struct Shared {
     stalled_after: Option<Duration>,
     stalled: Duration,
     reports: Arc<Registry>,
-    dead_letter: Option<dead_letter::Target>,
-    reply: Option<reply::Target>,
-    copies: Option<Copies>,
+    targets: Targets,
     seal: SealKey,
     checkpoints: Option<Arc<Store>>,
     guard: Option<guard::Post>,
@@ -258,7 +270,7 @@ impl Pipeline {
         drain: CancellationToken,
     ) -> Result<Report, SourceError> {
         let (port, mut next_link) = link(parts.policy.max_in_flight as usize);
-        let targets = targets::watch(&parts);
+        let probes = parts.targets.watch(&parts.status);
         let checkpoints = parts.checkpoints.clone();
         let storing = checkpoints.clone().map(|store| {
             AbortOnDropHandle::new(tokio::spawn(async move { store.run().await }.in_current_span()))
@@ -275,8 +287,8 @@ impl Pipeline {
         if let Some(store) = checkpoints {
             store.flush(FLUSH_TIMEOUT).await;
         }
-        drop((targets, storing));
-        pipeline.status.stopped();
+        drop((probes, storing));
+        pipeline.status.set_stopped();
         result
     }
 
@@ -288,27 +300,26 @@ impl Pipeline {
             None => (None, None),
         };
         let asking = Asking::new(peers, parts.checkpoints.clone());
+        let policy = parts.policy.with_targets(parts.targets.present());
         let shared = Shared {
             name: parts.name,
             source: parts.source,
-            attempts: parts.policy.retry.attempts,
+            attempts: policy.retry.attempts,
             encoder: parts.encoder,
             sink: parts.sink,
             request_timeout: parts.request_timeout,
             stalled_after: parts.stalled_after,
             stalled: parts.stalled,
             reports: parts.reports,
-            dead_letter: parts.dead_letter,
-            reply: parts.reply,
-            copies: parts.copies,
+            targets: parts.targets,
             seal: parts.seal,
             checkpoints: parts.checkpoints,
             guard: parts.guard,
             metrics: parts.metrics,
         };
         Pipeline {
-            core: Dispatcher::new(parts.policy.clone()),
-            policy: parts.policy,
+            core: Dispatcher::new(policy.clone()),
+            policy,
             started: Instant::now(),
             now: Time::ZERO,
             port,

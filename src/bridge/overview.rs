@@ -124,7 +124,10 @@ impl Pipeline {
         match state {
             PipelineState::Drained => "drained: `longhaul resume` starts it again".to_owned(),
             PipelineState::Draining => format!("draining: {running} running items finish"),
-            PipelineState::Paused => format!("paused: {running} items run, and nothing new starts"),
+            PipelineState::Paused => {
+                let paused = format!("paused: {running} items run, and nothing new starts");
+                if problems.is_empty() { paused } else { format!("{paused}; {}", stuck(problems)) }
+            }
             PipelineState::Stuck => stuck(problems),
             PipelineState::Running => {
                 let done = number(self.board.totals.done);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::Pipeline;
 use super::board::Place;
-use crate::delivery::{self, DeliveryId, Epoch, Identity, Input, ItemView, OnFailed, State};
+use crate::delivery::{self, DeliveryId, Epoch, Identity, Input, ItemView, State};
 use crate::source::{self, Assignment, Delivery};
 use crate::view::{Changed, PartitionChange, Then};
 
@@ -175,7 +175,7 @@ impl Pipeline {
     /// Settles one record without its work: with a dead letter, or without.
     fn skip(&mut self, name: Name, offset: i64, then: Then, dry_run: bool) -> Changed {
         let record = format!("{}/{offset}", shown(&name));
-        if then == Then::DeadLetter && self.policy.on_failed != OnFailed::DeadLetter {
+        if then == Then::DeadLetter && !self.policy.targets.dead_letter {
             let text = format!(
                 "nothing changed: no dead_letter is configured; skip {record} with then=drop to lose it"
             );

@@ -1,9 +1,10 @@
-//! Carries out the requests of people.
+//! Carries out the requests of people. Each action leaves a line in the log here, where it is
+//! carried out: the person may have left before that.
 
 use tokio::sync::oneshot;
 
-use super::{Control, Pipeline};
-use crate::delivery::{self, Input, ItemId};
+use super::{Control, Person, Pipeline};
+use crate::delivery::{self, Input, ItemId, StateKind};
 use crate::source::{Command, StartFrom};
 use crate::telemetry::ProblemKind;
 use crate::view::{Action, Changed, Filter, Matched, Then};
@@ -19,16 +20,26 @@ impl Pipeline {
                 reply(answer, self.list(&filter, most, after.as_deref()));
             }
             Control::Log { filter, answer } => reply(answer, self.log(&filter)),
-            Control::Act { filter, action, then, dry_run, answer } => {
-                reply(answer, self.act(&filter, core_action(action, then), dry_run));
+            Control::Act { filter, action, then, dry_run, by, answer } => {
+                let matched = self.act(&filter, core_action(action, then), dry_run);
+                log_action(action, &filter, matched, &by);
+                reply(answer, matched);
             }
-            Control::Pause { answer } => reply(answer, self.pause()),
-            Control::Resume { from, answer } => reply(answer, self.resume(from)),
-            Control::Drain { answer } => reply(answer, self.drain_by_hand()),
-            Control::Partition { topic, partition, change, answer } => {
-                reply(answer, self.change_partition(&topic, partition, change));
+            Control::Pause { by, answer } => reply(answer, logged("pause", self.pause(), &by)),
+            Control::Resume { from, by, answer } => reply(answer, logged("resume", self.resume(from), &by)),
+            Control::Drain { by, answer } => reply(answer, logged("drain", self.drain_by_hand(), &by)),
+            Control::Limit { most, by, answer } => {
+                reply(answer, logged("limit", self.lower_limit(most), &by));
             }
-            Control::Limit { most, answer } => reply(answer, self.lower_limit(most)),
+            Control::Partition { topic, partition, change, by, answer } => {
+                let changed = self.change_partition(&topic, partition, change);
+                tracing::info!(
+                    topic, partition, action = ?change, by = by.right, from = %by.from,
+                    changed = changed.changed, text = changed.text,
+                    "A person acted on a partition"
+                );
+                reply(answer, changed);
+            }
             Control::Watch { answer } => reply(answer, self.board.changes.subscribe()),
         }
     }
@@ -73,7 +84,7 @@ impl Pipeline {
         if let Some(from) = from {
             return self.start_from(from);
         }
-        let held = self.core.stats().held;
+        let held = self.core.stats().states[StateKind::Held];
         let text = match (was_paused, was_open) {
             (true, true) => "the pause is over and the breaker is closed; waiting items start at once",
             (true, false) => "the pause is over; waiting items start at once",
@@ -174,6 +185,38 @@ impl Control {
 fn reply<T>(answer: oneshot::Sender<T>, value: T) {
     // A person who has left needs no answer.
     let _ = answer.send(value);
+}
+
+/// Writes the log line of an action on items.
+fn log_action(action: Action, filter: &Filter, matched: Matched, by: &Person) {
+    // The item may be in another pipeline.
+    if filter.id.is_some() && matched.matched == 0 {
+        return;
+    }
+    let on = filter.id.as_ref().map_or_else(|| format!("{filter:?}"), |id| format!("item {id}"));
+    tracing::info!(
+        action = action.as_str(),
+        by = by.right,
+        from = %by.from,
+        on,
+        matched = matched.matched,
+        changed = matched.changed,
+        dry_run = matched.dry_run,
+        "A person acted on items"
+    );
+}
+
+/// Writes the log line of an action on the pipeline, and returns its result.
+fn logged(action: &str, changed: Changed, by: &Person) -> Changed {
+    tracing::info!(
+        action,
+        by = by.right,
+        from = %by.from,
+        changed = changed.changed,
+        text = changed.text,
+        "A person acted on the pipeline"
+    );
+    changed
 }
 
 fn core_action(action: Action, then: Then) -> delivery::Action {

@@ -9,7 +9,7 @@ use super::board::{SAMPLE_INTERVAL, Sample};
 use super::list::seconds;
 use super::overview::{in_hand, rough};
 use super::work::Kept;
-use crate::delivery::{NoRoom, Stats, Time};
+use crate::delivery::{NoRoom, StateKind, Stats, Time};
 use crate::telemetry::{Problem, ProblemKind};
 use crate::view::Change;
 
@@ -21,6 +21,8 @@ const WRITES_FAIL: Duration = Duration::from_secs(3);
 pub(super) struct Shown {
     stats: Stats,
     no_room: Option<NoRoom>,
+    /// Whether `limits.held_max` items are held. A pause does not hide that.
+    is_held_full: bool,
 }
 
 impl Pipeline {
@@ -32,7 +34,7 @@ impl Pipeline {
         self.sample(&stats);
         self.show_oldest();
         // Items that wait for a person, or for the time that the rate gives them, are not stalled.
-        let waiting = stats.items.saturating_sub(stats.pending + stats.held);
+        let waiting = stats.items.saturating_sub(stats.pending + stats.held_live);
         let is_waiting =
             waiting > 0 && stats.running == 0 && !self.core.is_paused() && !self.core.waits_for_rate();
         if !is_waiting {
@@ -72,16 +74,20 @@ impl Pipeline {
 
     /// Updates metrics and readiness after a change.
     pub(super) fn show(&mut self) {
-        let now = Shown { stats: self.core.stats(), no_room: self.core.no_room() };
+        let now = Shown {
+            stats: self.core.stats(),
+            no_room: self.core.no_room(),
+            is_held_full: self.core.is_held_full(),
+        };
         let before = self.shown.replace(now);
         if before == Some(now) {
             return;
         }
-        let Shown { stats, no_room } = now;
+        let Shown { stats, no_room, is_held_full } = now;
         let metrics = &self.shared.metrics;
         metrics.in_flight.set(i64::from(stats.running));
         metrics.in_flight_limit.set(i64::from(stats.limit));
-        metrics.held.set(i64::from(stats.held));
+        metrics.held.set(i64::from(stats.states[StateKind::Held]));
         metrics.orphans.set(i64::from(stats.pending));
         metrics.blocked_by_key.set(i64::from(stats.blocked_by_key));
         metrics.message_bytes.set(i64::try_from(stats.bytes).unwrap_or(i64::MAX));
@@ -92,11 +98,10 @@ impl Pipeline {
         if let Some(before) = before.filter(|before| before.stats.limit != stats.limit) {
             tell_limit(is_low(&before.stats), &stats);
         }
-        if before.and_then(|before| before.no_room) == no_room {
-            return;
+        if before.is_none_or(|before| before.is_held_full != is_held_full) {
+            self.status.set_held_full(is_held_full);
         }
-        self.status.held_full(no_room == Some(NoRoom::Held));
-        if no_room == Some(NoRoom::Bytes) {
+        if no_room == Some(NoRoom::Bytes) && before.is_none_or(|before| before.no_room != no_room) {
             tracing::warn!(
                 bytes = stats.bytes,
                 "No new items are taken: the messages in hand are at limits.held_bytes"
@@ -126,7 +131,7 @@ impl Pipeline {
             at,
             backlog: self.backlog.unwrap_or(0),
             running: stats.running,
-            held: stats.held,
+            held: stats.states[StateKind::Held],
             totals: self.board.totals,
         });
         if self.board.has_readers() {

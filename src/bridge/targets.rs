@@ -1,5 +1,5 @@
-//! Watches the targets of dead letters, replies and retries, so that a missing one shows before an
-//! item needs it.
+//! The targets that a pipeline writes to, and the probes that show a missing one before an item
+//! needs it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +8,9 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-use super::Parts;
-use crate::publish::{Publisher, dead_letter};
+use crate::delivery;
+use crate::publish::copy::Copies;
+use crate::publish::{Publisher, dead_letter, reply};
 use crate::telemetry::{Problem, ProblemKind, Status};
 
 /// The time between two probes of one target.
@@ -18,23 +19,43 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// A target that does not answer a probe for this long counts as unwritable.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// Starts one task for each target. The tasks end with the returned handles.
-pub(super) fn watch(parts: &Parts) -> Vec<AbortOnDropHandle<()>> {
-    let mut targets: Vec<(String, Arc<dyn Publisher>)> = Vec::new();
-    if let Some(dead_letter::Target::Broker(_, publisher)) = &parts.dead_letter {
-        targets.push(("dead_letter".to_owned(), publisher.clone()));
+/// The targets of a pipeline.
+#[derive(Clone, Default)]
+pub struct Targets {
+    pub dead_letter: Option<dead_letter::Target>,
+    pub reply: Option<reply::Target>,
+    /// The targets of copies; `None` if the broker needs no copies (Kafka).
+    pub copies: Option<Copies>,
+}
+
+impl Targets {
+    /// The targets that are there, for the core.
+    pub(super) fn present(&self) -> delivery::Targets {
+        delivery::Targets {
+            dead_letter: self.dead_letter.is_some(),
+            reply: self.reply.is_some(),
+            park: self.copies.as_ref().is_some_and(|copies| !copies.parked.is_empty()),
+        }
     }
-    if let Some(reply) = &parts.reply {
-        targets.push(("reply".to_owned(), reply.publisher.clone()));
+
+    /// Starts one probe for each target. The probes end with the returned handles.
+    pub(super) fn watch(&self, status: &Arc<Status>) -> Vec<AbortOnDropHandle<()>> {
+        let mut publishers: Vec<(String, Arc<dyn Publisher>)> = Vec::new();
+        if let Some(dead_letter::Target::Broker(_, publisher)) = &self.dead_letter {
+            publishers.push(("dead_letter".to_owned(), publisher.clone()));
+        }
+        if let Some(reply) = &self.reply {
+            publishers.push(("reply".to_owned(), reply.publisher.clone()));
+        }
+        if let Some(copies) = &self.copies {
+            let parked = copies.parked.iter();
+            publishers.extend(parked.map(|(delay, place)| (format!("retry.queue {delay:?}"), place.clone())));
+        }
+        let spawn = |(name, publisher)| {
+            AbortOnDropHandle::new(tokio::spawn(probe(name, publisher, status.clone()).in_current_span()))
+        };
+        publishers.into_iter().map(spawn).collect()
     }
-    if let Some(copies) = &parts.copies {
-        let parked = copies.parked.iter();
-        targets.extend(parked.map(|(delay, place)| (format!("retry.queue {delay:?}"), place.clone())));
-    }
-    let spawn = |(name, publisher)| {
-        AbortOnDropHandle::new(tokio::spawn(probe(name, publisher, parts.status.clone()).in_current_span()))
-    };
-    targets.into_iter().map(spawn).collect()
 }
 
 async fn probe(name: String, publisher: Arc<dyn Publisher>, status: Arc<Status>) {

@@ -22,13 +22,19 @@ pub(super) async fn run(shared: &Shared, work: &Work, item: ItemId, write: Write
 }
 
 /// Writes a copy of the item to its own queue and waits for the confirm.
-pub(super) async fn rewrite(shared: &Shared, work: &Work, item: ItemId, mark: Mark, attempts: u32) -> Ended {
-    let result = match &shared.copies {
+pub(super) async fn copy_to_queue(
+    shared: &Shared,
+    work: &Work,
+    item: ItemId,
+    mark: Mark,
+    attempts: u32,
+) -> Ended {
+    let result = match &shared.targets.copies {
         Some(copies) => copies.queue.publish(sealed_copy(shared, work, mark, attempts, Parked(false))).await,
         None => Err(PublishError::impossible("this broker takes no copies".to_owned())),
     };
     let (written, detail) = outcome_of(result);
-    Ended::of(Input::Rewritten { item, written }, detail)
+    Ended::of(Input::CopyWritten { item, written }, detail)
 }
 
 fn outcome_of(result: Result<(), PublishError>) -> (Written, Option<String>) {
@@ -58,7 +64,7 @@ async fn park(
     attempts: u32,
     delay: Duration,
 ) -> Result<(), PublishError> {
-    let place = shared.copies.as_ref().and_then(|copies| copies.parked_for(delay));
+    let place = shared.targets.copies.as_ref().and_then(|copies| copies.parked_for(delay));
     let Some(place) = place else {
         return Err(PublishError::impossible("no retry.queue is configured".to_owned()));
     };
@@ -78,7 +84,7 @@ async fn dead_letter(
     reason: Reason,
     attempts: u32,
 ) -> Result<(), PublishError> {
-    let Some(target) = &shared.dead_letter else {
+    let Some(target) = &shared.targets.dead_letter else {
         return Err(PublishError::impossible("no dead_letter is configured".to_owned()));
     };
     let answer = work.answer();
@@ -101,7 +107,7 @@ async fn dead_letter(
 
 /// Publishes the worker's answer if it is a reply.
 async fn reply(shared: &Shared, work: &Work) -> Result<(), PublishError> {
-    let (Some(target), Some(answer)) = (&shared.reply, work.answer()) else { return Ok(()) };
+    let (Some(target), Some(answer)) = (&shared.targets.reply, work.answer()) else { return Ok(()) };
     let (Some(response), Some(status)) = (&answer.response, answer.status) else { return Ok(()) };
     let message = target.message(&AnsweredItem {
         item: &work.message,

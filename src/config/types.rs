@@ -97,8 +97,10 @@ pub struct Pipeline {
     /// When to stop asking a service that only fails.
     #[serde(default)]
     pub breaker: Breaker,
-    /// Ends an attempt whose worker reports nothing to `progressurl` for this long. It counts as a
-    /// failed attempt. Without this key a silent worker may take as long as `sink.timeout`.
+    /// Ends an attempt whose worker has reported to `progressurl` and then reports nothing for this
+    /// long. It counts as a failed attempt. The time starts with the first report of the attempt,
+    /// so that the start of a worker does not count. A worker that never reports may take as long
+    /// as `sink.timeout`.
     #[serde(default)]
     pub stalled_after: Option<Span>,
     /// An existing compacted Kafka topic for the checkpoints that workers post, so that the next
@@ -242,8 +244,9 @@ pub struct StuckHead {
     /// always shows its age.
     pub report_after: Span,
     /// How long after its first failed attempt the record is given up, unless it is running: it
-    /// goes to `dead_letter` (reason `stalled`), or is held or dropped as `on_failed` says. Without
-    /// this key the partition waits for it without end.
+    /// goes to `dead_letter` (reason `stalled`), or is held or dropped as `on_failed` says. Time in
+    /// which nothing may start does not count: in a pause, while the breaker is open, or with
+    /// `limits.held_max` held items. Without this key the partition waits for it without end.
     pub dead_letter_after: Option<Span>,
 }
 
@@ -365,7 +368,8 @@ pub struct Retry {
     /// Worker time that one item may use in all its attempts.
     pub worker_time_budget: Span,
     /// How long an item may wait for a worker that cannot be reached. Such attempts are not
-    /// counted.
+    /// counted. Time in which nothing may start does not count: in a pause, while the breaker is
+    /// open, or with `limits.held_max` held items.
     pub not_started_for: Span,
     /// Interruptions in a row that cost no attempt, 0 to 1000. A worker reports one if it is
     /// stopped before it has finished. Each further one counts as a failed attempt.

@@ -21,7 +21,7 @@ const CHECKPOINT_BYTES: usize = 1024;
 
 /// The extensions of one attempt.
 #[derive(Clone, Copy, Debug)]
-pub struct Attempt<'a> {
+pub struct AttemptExtensions<'a> {
     /// 1 is the first.
     pub number: u32,
     pub redelivered: Redelivered,
@@ -55,10 +55,10 @@ pub(super) enum Body {
     Structured(Document),
 }
 
-impl Attempt<'_> {
+impl AttemptExtensions<'_> {
     /// An attempt without an address for reports and without a checkpoint.
     pub fn new(number: u32, redelivered: Redelivered) -> Self {
-        Attempt { number, redelivered, progress_url: None, checkpoint: None }
+        AttemptExtensions { number, redelivered, progress_url: None, checkpoint: None }
     }
 }
 
@@ -68,7 +68,7 @@ impl EncodedEvent {
     ///
     /// In binary mode the body is shared and never copied. In structured mode the document is
     /// written once per attempt, because it must be in one piece.
-    pub fn for_attempt(&self, attempt: &Attempt<'_>) -> (HeaderMap, Bytes) {
+    pub fn for_attempt(&self, attempt: &AttemptExtensions<'_>) -> (HeaderMap, Bytes) {
         let mut headers = self.headers.to_map();
         let flag = if attempt.redelivered.0 { "true" } else { "false" };
         let checkpoint = attempt.checkpoint.filter(|text| text.len() <= CHECKPOINT_BYTES);

@@ -29,7 +29,7 @@ mod tests;
 
 pub use binary::attribute_headers;
 pub use decode::{DecodeError, Defect, Parts, decode, decode_response, is_structured, response_attributes};
-pub use encoded::{Attempt, EncodedEvent, Redelivered};
+pub use encoded::{AttemptExtensions, EncodedEvent, Redelivered};
 pub use encoder::{EncodeError, Encoder, Settings, SettingsError};
 pub use extension::{NameError, Overrides, OverridesError};
 pub use message::{Exact, KafkaOrigin, MAX_DEPTH, Message, Origin, Properties, RabbitmqOrigin, Value};

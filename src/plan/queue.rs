@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::requests::{Asked, Ended};
 use super::scenario::Bridge;
 use crate::delivery::{
-    Attempt, Command, DeliveryId, Digest, Dispatcher, Effect, Epoch, Identity, Input, Notice, Outline,
+    AttemptEnd, Command, DeliveryId, Digest, Dispatcher, Effect, Epoch, Identity, Input, Notice, Outline,
     Policy, Settlement, Write, Written,
 };
 
@@ -90,7 +90,7 @@ impl Queue {
             now,
             Input::Completed {
                 item,
-                attempt: Attempt { outcome: ended.outcome, took, answer_bytes: 0, has_checkpoint: false },
+                end: AttemptEnd { outcome: ended.outcome, took, answer_bytes: 0, has_checkpoint: false },
             },
             asked,
         );

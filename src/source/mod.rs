@@ -88,8 +88,8 @@ pub enum SourceEvent {
     /// The number of partitions that take in nothing new, because a commit could not name more
     /// unfinished records. Sent when it changes. Kafka only.
     PartitionsFull(u64),
-    /// This delivery has held back its partition's committed offset for longer than the
-    /// configuration allows. Kafka only.
+    /// This delivery holds back its partition's committed offset, and is at least as old as
+    /// `stuck_head.dead_letter_after`. Repeated each second. Kafka only.
     Stuck { delivery: DeliveryId },
     /// The age of the oldest record in our hands that holds back a partition's committed offset;
     /// zero without such a record. Kafka only.

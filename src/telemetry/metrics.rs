@@ -2,6 +2,7 @@
 //! are API: add, never rename.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -109,6 +110,7 @@ macro_rules! pipeline_metrics {
             $($(#[$comment])* pub $field: $type,)*
             pub duration: Histogram,
             attempts: [Counter; OUTCOMES.len()],
+            cancelled: Counter,
             states: [Gauge; ItemState::UNFINISHED.len()],
             bindings: [Gauge; Binding::ALL.len()],
             acked: Counter,
@@ -132,7 +134,8 @@ macro_rules! pipeline_metrics {
                 let metrics = PipelineMetrics {
                     $($field: plain.$field.get_or_create_owned(&pipeline),)*
                     duration: duration.get_or_create_owned(&pipeline),
-                    attempts: OUTCOMES.map(|outcome| self.families.attempts(name, outcome)),
+                    attempts: OUTCOMES.map(|outcome| self.families.attempts(name, outcome.label())),
+                    cancelled: self.families.attempts(name, "cancelled"),
                     states: ItemState::UNFINISHED.map(|state| self.families.items(name, state)),
                     bindings: Binding::ALL.map(|binding| self.families.binding(name, binding)),
                     acked: self.families.settled(name, "ack"),
@@ -346,11 +349,19 @@ impl Metrics {
 }
 
 impl PipelineMetrics {
-    pub fn attempt(&self, outcome: Outcome) {
+    /// Counts an attempt that ended in this way after this time.
+    pub fn attempt(&self, outcome: Outcome, took: Duration) {
         let same = |known: &Outcome| known.label() == outcome.label();
         if let Some(index) = OUTCOMES.iter().position(same) {
             self.attempts[index].inc();
         }
+        self.duration.observe(took.as_secs_f64());
+    }
+
+    /// Counts an attempt that a person cancelled after this time.
+    pub fn cancelled(&self, took: Duration) {
+        self.cancelled.inc();
+        self.duration.observe(took.as_secs_f64());
     }
 
     /// Shows the number of items in each state of [`ItemState::UNFINISHED`].
@@ -422,8 +433,8 @@ impl Families {
         registry.register("build_info", help("longhaul_build_info"), self.build.clone());
     }
 
-    fn attempts(&self, pipeline: &str, outcome: Outcome) -> Counter {
-        let labels = OutcomeLabels { pipeline: pipeline.to_owned(), outcome: outcome.label() };
+    fn attempts(&self, pipeline: &str, outcome: &'static str) -> Counter {
+        let labels = OutcomeLabels { pipeline: pipeline.to_owned(), outcome };
         self.attempts.get_or_create_owned(&labels)
     }
 

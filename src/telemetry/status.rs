@@ -65,7 +65,7 @@ impl Status {
     }
 
     /// Records whether the source has a connection to its broker.
-    pub fn connected(&self, connected: bool) {
+    pub fn set_connected(&self, connected: bool) {
         let mut state = self.state();
         if matches!(state.phase, Phase::Starting | Phase::Connected | Phase::Disconnected) {
             // A source that never had a connection stays in its start phase.
@@ -78,7 +78,7 @@ impl Status {
     }
 
     /// Records whether as many items are held as `limits.held_max` allows.
-    pub fn held_full(&self, full: bool) {
+    pub fn set_held_full(&self, full: bool) {
         if full {
             self.raise(Problem {
                 kind: ProblemKind::HeldFull,
@@ -93,7 +93,7 @@ impl Status {
         }
     }
 
-    pub fn draining(&self) {
+    pub fn set_draining(&self) {
         self.state().enter(Phase::Draining);
     }
 
@@ -103,7 +103,7 @@ impl Status {
     }
 
     /// Records that the pipeline has ended.
-    pub fn stopped(&self) {
+    pub fn set_stopped(&self) {
         self.state().enter(Phase::Stopped);
         self.stopped.store(true, Ordering::Relaxed);
     }
@@ -140,7 +140,7 @@ impl Status {
     }
 
     /// Returns a problem for each loop that has been silent for too long. The list is empty after
-    /// `stopped()`. The outage of another service does not silence a loop.
+    /// `set_stopped()`. The outage of another service does not silence a loop.
     pub fn wedged(&self) -> Vec<Problem> {
         if self.stopped.load(Ordering::Relaxed) {
             return Vec::new();
@@ -270,22 +270,22 @@ mod tests {
         assert_eq!(kinds(&status), ["source-unreachable"]);
         status.raise(missing());
         assert_eq!(kinds(&status), ["source-missing"], "the source's own word says more");
-        status.connected(true);
-        status.held_full(true);
+        status.set_connected(true);
+        status.set_held_full(true);
         assert_eq!(kinds(&status), ["source-missing", "held-full"]);
         assert_eq!(
             (status.reasons()[0].text.as_str(), status.reasons()[0].help.as_str()),
             ("no queue q", "create it")
         );
         status.clear(ProblemKind::SourceMissing, "q");
-        status.held_full(false);
+        status.set_held_full(false);
         assert_eq!(kinds(&status), [""; 0]);
-        status.connected(false);
+        status.set_connected(false);
         assert_eq!(kinds(&status), ["source-unreachable"]);
-        status.draining();
-        status.connected(true);
+        status.set_draining();
+        status.set_connected(true);
         assert_eq!(kinds(&status), ["draining"]);
-        status.stopped();
+        status.set_stopped();
         assert_eq!(kinds(&status), ["stopped"]);
     }
 
@@ -293,7 +293,7 @@ mod tests {
     async fn a_loop_that_stops_beating_is_wedged_and_an_outage_is_not() {
         let status = Status::new("p");
         let poll = status.pulse("kafka poll thread");
-        status.connected(false);
+        status.set_connected(false);
         tokio::time::advance(Duration::from_secs(3600)).await;
         assert_eq!(status.wedged(), [], "before the first beat nothing is known");
         status.beat();
@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(status.wedged(), [], "a loop that ended is not stuck");
         tokio::time::advance(Duration::from_secs(60)).await;
         assert_eq!(status.wedged().len(), 1);
-        status.stopped();
+        status.set_stopped();
         assert_eq!(status.wedged(), []);
     }
 }

@@ -214,8 +214,8 @@ async fn reports_of_a_worker_are_shown<B: Backlog>() {
     backlog.remove().await;
 }
 
-/// A worker that reports nothing loses its request, and its item goes to the dead letter in the
-/// end.
+/// A worker that reports once and then nothing loses its request, and its item goes to the dead
+/// letter in the end.
 async fn a_silent_worker_is_given_up<B: Backlog>() {
     let (backlog, graveyard) = (B::create().await, B::create().await);
     backlog.fill([b"item".to_vec()].into_iter()).await;
@@ -227,6 +227,17 @@ async fn a_silent_worker_is_given_up<B: Backlog>() {
         admin.config("")
     );
     let bridge = Longhaul::run(&config(&backlog.source(), &worker, 1, &more));
+    let client = reqwest::Client::new();
+    for attempt in ["1", "2"] {
+        let address = || {
+            let log = worker.log();
+            let headers = log.headers.values().next()?;
+            (headers["ce-attempt"] == attempt).then(|| headers["ce-progressurl"].clone())
+        };
+        eventually("the attempt", async || address().is_some()).await;
+        let url = address().unwrap().to_str().unwrap().to_owned();
+        assert_eq!(client.post(url).body("{}").send().await.unwrap().status().as_u16(), 204);
+    }
     eventually("the dead letter", async || admin.total("dead-lettered").await == 1).await;
     let (_, list) = admin.get("/api/v1/pipelines/test/items?state=dead-lettered").await;
     let item = &list["items"][0];

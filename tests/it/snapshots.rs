@@ -84,7 +84,7 @@ fn text_of_a_plan() {
 #[test]
 fn names_of_the_metrics() {
     let metrics = Metrics::new();
-    metrics.pipeline("thumbnails", 20).attempt(Outcome::Done);
+    metrics.pipeline("thumbnails", 20).attempt(Outcome::Done, std::time::Duration::ZERO);
     metrics.watch(&[Arc::new(Status::new("thumbnails"))]);
     let text = metrics.render().unwrap();
     // The process's own metrics come from /proc, so only Linux has them.

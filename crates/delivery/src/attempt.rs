@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use super::clock::StartTime;
 use super::dispatcher::Dispatcher;
 use super::item::{Decision, Doing, End, Item, ItemId, Place};
 use super::outcome::{Outcome, Reason};
 use super::policy::{OnFailed, OnUnknown};
-use super::protocol::{Attempt, Command, Effect, Notice, Write};
+use super::protocol::{AttemptEnd, Command, Effect, Notice, Write};
 use super::session::DeliveryId;
 
 /// The step after an ended attempt.
@@ -20,12 +21,12 @@ pub(super) enum Next {
 }
 
 impl Dispatcher {
-    pub(super) fn completed(&mut self, id: ItemId, attempt: Attempt, effects: &mut Vec<Effect>) {
+    pub(super) fn completed(&mut self, id: ItemId, end: AttemptEnd, effects: &mut Vec<Effect>) {
         if !self.items.get(id).is_some_and(Item::is_running) {
             return;
         }
-        let outcome = self.interrupted_too_often(id, attempt.outcome);
-        let attempt = Attempt { outcome, ..attempt };
+        let outcome = self.interrupted_too_often(id, end.outcome);
+        let end = AttemptEnd { outcome, ..end };
         let others = self.items.counts().running - 1;
         match outcome {
             Outcome::NotStarted { .. } => self.limit.refused(self.now, others),
@@ -33,8 +34,8 @@ impl Dispatcher {
             _ => self.limit.started(),
         }
         self.breaker.ended(self.now, id, outcome);
-        let now = self.now;
-        self.items.edit(id, |item| item.count(now, attempt));
+        let now = self.start_time();
+        self.items.edit(id, |item| item.count(now, end));
         let Some(item) = self.items.get(id) else { return };
         let next = self.next_step(id, item, outcome);
         self.conclude(id, next, outcome, effects);
@@ -67,14 +68,14 @@ impl Dispatcher {
             effects.push(Effect::Do(Command::Note { delivery, attempts }));
         }
         let doing = match next {
-            Next::Done if self.policy.reply => Doing::Writing(Write::Reply),
+            Next::Done if self.policy.targets.reply => Doing::Writing(Write::Reply),
             Next::Done => Doing::Settling(End::Ack),
             Next::Fail(reason) => self.failed(reason, attempts),
             Next::Hold(reason) => self.held(item, reason),
             Next::Drop => Doing::Settling(End::Drop),
             Next::Retry(delay) => {
                 // One copy is already being written; a parked copy would be a second one.
-                let parks = self.policy.park && outcome.counts_as_attempt() && !item.is_rewriting();
+                let parks = self.policy.targets.park && outcome.counts_as_attempt() && !item.is_copying();
                 if parks || !self.draining {
                     effects.push(Effect::Tell(Notice::Retrying { item: id, delay, attempts }));
                 }
@@ -110,8 +111,8 @@ impl Dispatcher {
             Outcome::Misconfigured => return Next::Retry(Duration::ZERO),
             Outcome::Interrupted => return Next::Retry(Duration::ZERO),
             Outcome::NotStarted { retry_after } => {
-                let (since, tries) = item.not_started.unwrap_or((self.now, 1));
-                if self.now.saturating_sub(since) >= retry.not_started_for {
+                let (since, tries) = item.not_started.unwrap_or((self.start_time(), 1));
+                if self.start_time().since(since) >= retry.not_started_for {
                     return Next::Fail(Reason::NotStarted);
                 }
                 (self.policy.backoff(id, tries), retry_after)
@@ -138,7 +139,7 @@ impl Dispatcher {
 
     fn decision(&self, next: Next, attempts: u32) -> Decision {
         match next {
-            Next::Done if self.policy.reply => Decision::Write(Write::Reply),
+            Next::Done if self.policy.targets.reply => Decision::Write(Write::Reply),
             Next::Done | Next::Drop => Decision::Ack,
             Next::Retry(delay) => Decision::Retry { until: self.now.saturating_add(delay) },
             Next::Fail(reason) => Decision::Write(Write::DeadLetter { reason, attempts }),
@@ -148,8 +149,10 @@ impl Dispatcher {
 
     /// Returns the state of an item that failed for good.
     pub(super) fn failed(&self, reason: Reason, attempts: u32) -> Doing {
+        if self.policy.targets.dead_letter {
+            return Doing::Writing(Write::DeadLetter { reason, attempts });
+        }
         match self.policy.on_failed {
-            OnFailed::DeadLetter => Doing::Writing(Write::DeadLetter { reason, attempts }),
             OnFailed::Hold if self.draining => Doing::Settling(End::Return),
             OnFailed::Hold => Doing::Held { reason },
             OnFailed::Drop => Doing::Settling(End::Drop),
@@ -162,18 +165,16 @@ impl Dispatcher {
         if self.draining { self.returned(item) } else { Doing::Held { reason } }
     }
 
-    /// Fails an item whose record holds back its partition. A running item continues. So does an
-    /// item that was never tried, because it only waits for a slot.
-    pub(super) fn give_up(&mut self, delivery: DeliveryId, reason: Reason, effects: &mut Vec<Effect>) {
-        // A paused item does not run because a person wants that.
-        if self.paused {
-            return;
-        }
+    /// Fails an item whose record holds back its partition, and whose attempts have failed for too
+    /// long. A running item continues. So does an item that was never tried, because it only waits
+    /// for a slot. Nothing is given up while nothing may start.
+    pub(super) fn stuck(&mut self, delivery: DeliveryId, effects: &mut Vec<Effect>) {
         let Some(id) = self.items.of_delivery(delivery) else { return };
         let Some(item) = self.items.get(id) else { return };
+        let (Some(since), Some(limit)) = (item.failing_since, self.policy.give_up_after) else { return };
         let is_idle = matches!(item.doing(), Some(Doing::Ready | Doing::Waiting { .. }));
-        if is_idle && item.has_history() {
-            let next = self.failed(reason, item.attempts);
+        if is_idle && !self.is_stopped() && self.start_time().since(since) >= limit {
+            let next = self.failed(Reason::Stalled, item.attempts);
             self.enter(id, next, effects);
         }
     }
@@ -181,8 +182,8 @@ impl Dispatcher {
 
 impl Item {
     /// Charges an ended attempt.
-    fn count(&mut self, now: super::Time, attempt: Attempt) {
-        let Attempt { outcome, took, answer_bytes, has_checkpoint } = attempt;
+    fn count(&mut self, now: StartTime, end: AttemptEnd) {
+        let AttemptEnd { outcome, took, answer_bytes, has_checkpoint } = end;
         self.is_tried = true;
         self.answer_bytes = answer_bytes;
         self.has_checkpoint |= has_checkpoint;
@@ -191,6 +192,7 @@ impl Item {
             self.worker_time = self.worker_time.saturating_add(took);
             self.not_started = None;
             self.interruptions = 0;
+            self.failing_since.get_or_insert(now);
         }
         match outcome {
             Outcome::NotStarted { .. } => {

@@ -56,6 +56,11 @@ impl Breaker {
         matches!(self.state, State::Closed { .. } | State::HalfOpen { probe: None, .. })
     }
 
+    /// Whether it waits for the time of the next probe.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Open { .. })
+    }
+
     pub fn started(&mut self, item: ItemId) {
         if let State::HalfOpen { probe, .. } = &mut self.state {
             *probe = Some(item);

@@ -153,9 +153,9 @@ impl Dispatcher {
         if !matches!(item.place, Place::Live { .. }) {
             return State::Pledged(id);
         }
-        if item.is_rewriting() && !matches!(item.doing(), Some(Doing::Settling(_) | Doing::Acked)) {
+        if item.is_copying() && !matches!(item.doing(), Some(Doing::Settling(_) | Doing::Acked)) {
             // The claimant has the copy that was written to replace the delivery here.
-            self.let_copy_arrive(id, effects);
+            self.copy_arrived_elsewhere(id, effects);
             return State::Pledged(id);
         }
         // The item has another delivery here, so the claimant's is redundant.

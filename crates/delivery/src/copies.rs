@@ -17,7 +17,7 @@
 //! A redundant delivery whose ack is on its way is a [`Spare`].
 
 use super::dispatcher::Dispatcher;
-use super::item::{Decision, Doing, Item, ItemId, Keep, Place, Rewrite};
+use super::item::{Copying, Decision, Doing, Item, ItemId, Keep, Place};
 use super::policy;
 use super::protocol::{Command, Effect, Notice, Write, Written};
 use super::session::{DeliveryId, Epoch, Identity, Mark, Outline, Settlement};
@@ -36,24 +36,26 @@ pub(super) struct Spare {
 }
 
 impl Dispatcher {
-    /// The present delivery of the item is near the limit.
-    pub(super) fn near_limit(&mut self, id: ItemId, delivery: DeliveryId, effects: &mut Vec<Effect>) {
-        if self.items.get(id).and_then(Item::delivery) == Some(delivery) {
-            self.rewrite(id, effects);
+    /// Starts to write a copy of an item whose present delivery is this one, and near the delivery
+    /// limit.
+    pub(super) fn copy_near_limit(&mut self, id: ItemId, outline: &Outline, effects: &mut Vec<Effect>) {
+        let is_present = self.items.get(id).and_then(Item::delivery) == Some(outline.id);
+        if outline.near_limit && is_present && !self.draining {
+            self.start_copy(id, effects);
         }
     }
 
     /// Starts to write a copy, unless one is being written, the queue has refused one, or the item
     /// does not need one.
-    pub(super) fn rewrite(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
+    pub(super) fn start_copy(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
         let Some(item) = self.items.get(id) else { return };
-        let is_open = matches!(item.copy, Rewrite::NotNeeded | Rewrite::Wait { .. });
+        let is_open = matches!(item.copying, Copying::NotNeeded | Copying::Wait { .. });
         match item.doing() {
             // A parked copy is being written. A copy in the item's own queue is needed only if that
             // write fails.
-            Some(Doing::Writing(Write::Park { .. })) if is_open => return self.rewrite_later(id),
+            Some(Doing::Writing(Write::Park { .. })) if is_open => return self.copy_later(id),
             None | Some(Doing::Settling(_) | Doing::Acked) => {
-                self.items.edit(id, |item| item.copy = Rewrite::NotNeeded);
+                self.items.edit(id, |item| item.copying = Copying::NotNeeded);
                 return;
             }
             Some(_) if is_open => {}
@@ -61,14 +63,14 @@ impl Dispatcher {
         }
         let attempts = item.attempts;
         let Some(mark) = self.expect_copy(id) else { return };
-        self.items.edit(id, |item| item.copy = Rewrite::Writing { mark });
-        effects.push(Effect::Do(Command::Rewrite { item: id, mark, attempts }));
+        self.items.edit(id, |item| item.copying = Copying::Writing { mark });
+        effects.push(Effect::Do(Command::Copy { item: id, mark, attempts }));
     }
 
     /// Whether a copy has to replace the item's message, because the message does not carry the
     /// worker's checkpoint and no copy was begun. Kafka's records cannot be replaced.
     pub(super) fn needs_copy(&self, item: &Item) -> bool {
-        item.has_checkpoint && self.policy.prefetched && item.copy == Rewrite::NotNeeded
+        item.has_checkpoint && self.policy.prefetched && item.copying == Copying::NotNeeded
     }
 
     /// In a drain, starts to write a copy of a stopped item that would otherwise be returned
@@ -76,15 +78,15 @@ impl Dispatcher {
     pub(super) fn save_checkpoint(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
         let is_stopped = |item: &Item| item.doing() == Some(Doing::Stopped) && self.needs_copy(item);
         if self.draining && self.items.get(id).is_some_and(is_stopped) {
-            self.rewrite(id, effects);
+            self.start_copy(id, effects);
         }
     }
 
-    fn rewrite_later(&mut self, id: ItemId) {
+    fn copy_later(&mut self, id: ItemId) {
         let Some(item) = self.items.get(id) else { return };
         let wait = self.policy.write_backoff(id, item.write_failures.max(1));
         let until = self.now.saturating_add(wait);
-        self.items.edit(id, |item| item.copy = Rewrite::Wait { until });
+        self.items.edit(id, |item| item.copying = Copying::Wait { until });
     }
 
     /// Mints a mark, and lets the item expect the delivery of a copy with it.
@@ -100,28 +102,28 @@ impl Dispatcher {
         let copy = name.copy(mark);
         self.items.edit(id, |item| {
             item.expected.push(copy);
-            item.awaited.push(mark);
+            item.unseen_copies.push(mark);
         });
         Some(mark)
     }
 
-    pub(super) fn rewritten(&mut self, id: ItemId, written: Written, effects: &mut Vec<Effect>) {
-        let Some(Rewrite::Writing { mark }) = self.items.get(id).map(|item| item.copy) else { return };
+    pub(super) fn copy_written(&mut self, id: ItemId, written: Written, effects: &mut Vec<Effect>) {
+        let Some(Copying::Writing { mark }) = self.items.get(id).map(|item| item.copying) else { return };
         match written {
             Written::Confirmed => {
                 self.items.edit(id, |item| {
-                    item.copy = Rewrite::NotNeeded;
+                    item.copying = Copying::NotNeeded;
                     item.has_checkpoint = false;
                 });
-                self.detach(id, mark, effects);
+                self.wait_for_copy(id, mark, effects);
             }
             Written::Failed => {
                 self.items.edit(id, |item| item.write_failures = item.write_failures.saturating_add(1));
-                self.rewrite_later(id);
+                self.copy_later(id);
             }
             Written::TooLarge | Written::Impossible => {
                 self.items.edit(id, |item| {
-                    item.copy = Rewrite::Impossible;
+                    item.copying = Copying::Impossible;
                     item.unexpect_copy(mark);
                 });
             }
@@ -133,13 +135,13 @@ impl Dispatcher {
 
     /// A copy with this mark is in the queue, so the present delivery is redundant: it is acked,
     /// and the item waits for the copy.
-    fn detach(&mut self, id: ItemId, mark: Mark, effects: &mut Vec<Effect>) {
+    fn wait_for_copy(&mut self, id: ItemId, mark: Mark, effects: &mut Vec<Effect>) {
         let Some(item) = self.items.get(id) else { return };
         let Place::Live { delivery, name, doing } = &item.place else { return };
         // Nothing remains to do if the copy has arrived already, or if the present delivery is
         // being settled or was acked.
-        let is_awaited = item.expected.contains(&name.copy(mark));
-        if !is_awaited || matches!(doing, Doing::Settling(_) | Doing::Acked) {
+        let is_expected = item.expected.contains(&name.copy(mark));
+        if !is_expected || matches!(doing, Doing::Settling(_) | Doing::Acked) {
             return;
         }
         let (delivery, name) = (*delivery, name.clone());
@@ -149,24 +151,24 @@ impl Dispatcher {
     }
 
     /// Another replica has the copy that is being written, so the delivery here is redundant.
-    pub(super) fn let_copy_arrive(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
-        let Some(Rewrite::Writing { mark }) = self.items.get(id).map(|item| item.copy) else { return };
-        self.detach(id, mark, effects);
+    pub(super) fn copy_arrived_elsewhere(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
+        let Some(Copying::Writing { mark }) = self.items.get(id).map(|item| item.copying) else { return };
+        self.wait_for_copy(id, mark, effects);
     }
 
     /// A delivery arrived for an item that has one. Both are in the broker, so one of them is
     /// redundant.
-    pub(super) fn redundant(&mut self, id: ItemId, outline: &Outline, effects: &mut Vec<Effect>) {
+    pub(super) fn ack_one_of_two(&mut self, id: ItemId, outline: &Outline, effects: &mut Vec<Effect>) {
         let Some(item) = self.items.get(id) else { return };
         let Place::Live { delivery, name, doing } = &item.place else { return };
         let is_settled = matches!(doing, Doing::Settling(_) | Doing::Acked);
-        let replaces = match (&outline.identity, item.copy) {
+        let replaces = match (&outline.identity, item.copying) {
             // A copy is being written. The new delivery replaces the old one, unless the old one is
             // that copy.
-            (Identity::Copy { .. }, Rewrite::Writing { mark }) => *name != name.copy(mark),
+            (Identity::Copy { .. }, Copying::Writing { mark }) => *name != name.copy(mark),
             // The latest write was not confirmed or was refused, but a copy has arrived. It
             // replaces the old delivery.
-            (Identity::Copy { .. }, Rewrite::Wait { .. } | Rewrite::Impossible) => true,
+            (Identity::Copy { .. }, Copying::Wait { .. } | Copying::Impossible) => true,
             // The new delivery is not a copy, or the item does not need one. The old delivery
             // stays.
             _ => false,
@@ -181,8 +183,8 @@ impl Dispatcher {
                 *delivery = outline.id;
                 *name = outline.identity.clone();
             }
-            if !item.is_rewriting() {
-                item.copy = Rewrite::NotNeeded;
+            if !item.is_copying() {
+                item.copying = Copying::NotNeeded;
             }
         });
         effects.push(Effect::Do(Command::Adopt { item: id, delivery: outline.id }));
@@ -251,6 +253,6 @@ impl Item {
     /// Stops expecting a copy with this mark. If one arrives all the same, it is a new item.
     pub(super) fn unexpect_copy(&mut self, mark: Mark) {
         self.expected.retain(|name| name.mark() != Some(mark));
-        self.awaited.retain(|awaited| *awaited != mark);
+        self.unseen_copies.retain(|awaited| *awaited != mark);
     }
 }

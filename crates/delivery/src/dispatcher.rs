@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::breaker::{Breaker, OpenBreaker};
 use super::claims::Claims;
+use super::clock::{StartClock, StartTime};
 use super::copies::Spare;
-use super::item::{Doing, Item, ItemId, Left, Place, Rewrite};
+use super::item::{Copying, Doing, Item, ItemId, Left, Place};
 use super::items::Items;
 use super::limit::Limit;
 use super::policy::Policy;
@@ -34,6 +35,7 @@ pub struct Dispatcher {
     pub(super) draining: bool,
     /// Whether a person has paused the pipeline.
     pub(super) paused: bool,
+    start_clock: StartClock,
 }
 
 /// A session that is not lost.
@@ -67,8 +69,8 @@ pub struct Stats {
     pub running: u32,
     /// All items in hand, orphans included.
     pub items: u32,
-    /// Items that failed for good and are kept.
-    pub held: u32,
+    /// Held items that have a delivery. `limits.held_max` bounds them.
+    pub held_live: u32,
     /// Orphans whose work has ended.
     pub pending: u32,
     /// Items that wait for another of their key.
@@ -99,6 +101,7 @@ impl Dispatcher {
             marks: 0,
             draining: false,
             paused: false,
+            start_clock: StartClock::default(),
         }
     }
 
@@ -116,16 +119,16 @@ impl Dispatcher {
             Input::SessionLost(epoch) => self.session_lost(epoch, effects),
             Input::SessionAlive(epoch) => self.session_alive(epoch, effects),
             Input::Received(outline) => self.received(&outline, effects),
-            Input::Completed { item, attempt } => self.completed(item, attempt, effects),
+            Input::Completed { item, end } => self.completed(item, end, effects),
             Input::Written { item, written } => self.written(item, written, effects),
-            Input::Rewritten { item, written } => self.rewritten(item, written, effects),
+            Input::CopyWritten { item, written } => self.copy_written(item, written, effects),
             Input::Settled { delivery, stale } => self.settled(delivery, stale, effects),
             Input::Proven { delivery } => self.proven(delivery, effects),
             Input::Answered { item, handed } => self.answered(item, handed, effects),
             Input::Claim { claim, identity } => self.claim(claim, &identity, effects),
             Input::Fetched { claim } => self.fetched(claim),
             Input::Released { claim } => self.released(claim, effects),
-            Input::GiveUp { delivery, reason } => self.give_up(delivery, reason, effects),
+            Input::Stuck { delivery } => self.stuck(delivery, effects),
             Input::Act { item, action } => self.act(item, action, effects),
             Input::Pause => self.pause(),
             Input::Resume => self.resume(),
@@ -135,6 +138,7 @@ impl Dispatcher {
         }
         self.fire_timers(effects);
         self.start_ready(effects);
+        self.start_clock.set_stopped(self.now, self.is_stopped());
         match (was_closed, self.breaker.open()) {
             (true, Some(OpenBreaker { cause, .. })) => {
                 effects.push(Effect::Tell(Notice::BreakerOpened { cause }));
@@ -176,7 +180,7 @@ impl Dispatcher {
         if self.paused {
             return Some(NoRoom::Paused);
         }
-        if counts.held >= bounds.held_max {
+        if self.is_held_full() {
             return Some(NoRoom::Held);
         }
         if counts.bytes > 0 && counts.bytes >= bounds.held_bytes {
@@ -206,7 +210,7 @@ impl Dispatcher {
         Stats {
             running: counts.running,
             items: self.items.len() as u32 - counts.remembered,
-            held: counts.held,
+            held_live: counts.held,
             pending: counts.decided,
             blocked_by_key: self.items.blocked(),
             limit: self.limit.current(),
@@ -249,6 +253,22 @@ impl Dispatcher {
         !self.rate.may_start(self.now) && self.next_start().is_some()
     }
 
+    /// Whether as many items are held as `limits.held_max` allows.
+    pub fn is_held_full(&self) -> bool {
+        self.items.counts().held >= self.policy.bounds.held_max
+    }
+
+    /// Whether nothing may start by order: of a person, of the open breaker or of
+    /// `limits.held_max`.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.paused || self.breaker.is_waiting() || self.is_held_full()
+    }
+
+    /// The present time, for the rules that give an item up.
+    pub(super) fn start_time(&self) -> StartTime {
+        self.start_clock.at(self.now)
+    }
+
     /// Starts items while there are slots.
     fn start_ready(&mut self, effects: &mut Vec<Effect>) {
         while self.rate.may_start(self.now)
@@ -265,8 +285,7 @@ impl Dispatcher {
     fn next_start(&self) -> Option<(Group, ItemId)> {
         let counts = self.items.counts();
         let may_start = !self.draining
-            && !self.paused
-            && counts.held < self.policy.bounds.held_max
+            && !self.is_stopped()
             && counts.running < self.limit.current()
             && self.breaker.may_start();
         if may_start { self.items.next_ready(self.turn) } else { None }
@@ -287,8 +306,8 @@ impl Dispatcher {
     fn item_timer(&mut self, id: ItemId, effects: &mut Vec<Effect>) {
         let now = self.now;
         let Some(item) = self.items.get(id) else { return };
-        if matches!(item.copy, Rewrite::Wait { until } if until <= now) {
-            return self.rewrite(id, effects);
+        if matches!(item.copying, Copying::Wait { until } if until <= now) {
+            return self.start_copy(id, effects);
         }
         match item.place {
             Place::Live { doing: Doing::Waiting { .. }, .. } => self.make_ready(id, effects),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::clock::StartTime;
 use super::outcome::Reason;
 use super::protocol::{ClaimId, Time, Write};
 use super::session::{DeliveryId, Group, Identity, Mark, OrderKey, Outline};
@@ -17,8 +18,8 @@ pub(super) struct Item {
     /// delivery, and those of copies that were written or may have been. One delivery uses one of
     /// them up.
     pub expected: Vec<Identity>,
-    /// The marks among them whose first delivery has not arrived yet.
-    pub awaited: Vec<Mark>,
+    /// The marks of the copies among them that no delivery has brought yet.
+    pub unseen_copies: Vec<Mark>,
     pub redelivered: bool,
     pub order_key: Option<OrderKey>,
     pub group: Group,
@@ -33,14 +34,16 @@ pub(super) struct Item {
     /// Time that workers spent on it in all counted attempts.
     pub worker_time: Duration,
     /// Since when no worker could be reached, and the number of tries since then.
-    pub not_started: Option<(Time, u32)>,
+    pub not_started: Option<(StartTime, u32)>,
+    /// When its first attempt failed.
+    pub failing_since: Option<StartTime>,
     /// Whether a worker left a checkpoint that the item's message does not carry.
     pub has_checkpoint: bool,
     /// Attempts that were interrupted since the last counted one.
     pub interruptions: u32,
     /// Writes that failed in a row.
     pub write_failures: u32,
-    pub copy: Rewrite,
+    pub copying: Copying,
 }
 
 /// Where an item is: under a delivery that can be settled, without one, or promised to another
@@ -131,10 +134,11 @@ pub(super) struct Keep {
     pub owed: bool,
 }
 
-/// The progress of the copy of an item that is near its queue's delivery limit.
+/// The progress of the copy that an item gets in its own queue, near the delivery limit or in a
+/// drain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) enum Rewrite {
-    /// The present delivery is not near the limit.
+pub(super) enum Copying {
+    /// The item needs no copy.
     #[default]
     NotNeeded,
     Writing {
@@ -172,7 +176,7 @@ impl Item {
         Item {
             place,
             expected: Vec::new(),
-            awaited: Vec::new(),
+            unseen_copies: Vec::new(),
             redelivered: false,
             order_key: None,
             group,
@@ -182,10 +186,11 @@ impl Item {
             attempts: 0,
             worker_time: Duration::ZERO,
             not_started: None,
+            failing_since: None,
             has_checkpoint: false,
             interruptions: 0,
             write_failures: 0,
-            copy: Rewrite::NotNeeded,
+            copying: Copying::NotNeeded,
         }
     }
 
@@ -238,8 +243,8 @@ impl Item {
         matches!(self.place, Place::Orphan { doing: Left::Decided(_), .. })
     }
 
-    pub fn is_rewriting(&self) -> bool {
-        matches!(self.copy, Rewrite::Writing { .. })
+    pub fn is_copying(&self) -> bool {
+        matches!(self.copying, Copying::Writing { .. })
     }
 
     /// Uses an expected identity up. Returns whether it was expected.
@@ -247,7 +252,7 @@ impl Item {
         let found = self.expected.iter().position(|expected| expected == name);
         if let Some(found) = found {
             self.expected.remove(found);
-            self.awaited.retain(|mark| name.mark() != Some(*mark));
+            self.unseen_copies.retain(|mark| name.mark() != Some(*mark));
         }
         found.is_some()
     }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{AddAssign, Bound, SubAssign};
 
-use super::item::{Doing, Item, ItemId, Left, Place, Rewrite};
+use super::item::{Copying, Doing, Item, ItemId, Left, Place};
 use super::protocol::Time;
 use super::session::{DeliveryId, Epoch, Group, Identity, OrderKey};
 use super::state::{PerState, State};
@@ -354,8 +354,8 @@ impl Item {
             Place::Orphan { keep, .. } => keep.until,
             _ => None,
         };
-        let of_copy = match self.copy {
-            Rewrite::Wait { until } => Some(until),
+        let of_copy = match self.copying {
+            Copying::Wait { until } => Some(until),
             _ => None,
         };
         [of_place, of_copy]

@@ -28,6 +28,7 @@
 mod attempt;
 mod breaker;
 mod claims;
+mod clock;
 mod copies;
 mod dispatcher;
 mod drain;
@@ -53,9 +54,9 @@ pub use dispatcher::{Dispatcher, NoRoom, Stats};
 pub use item::ItemId;
 pub use outcome::{Outcome, Reason};
 pub use people::{Action, Then};
-pub use policy::{Bounds, OnFailed, OnUnknown, Policy, Retry};
+pub use policy::{Bounds, OnFailed, OnUnknown, Policy, Retry, Targets};
 pub use protocol::{
-    Attempt, ClaimId, Command, Effect, Handed, Input, Notice, Remains, Standing, Time, Write, Written,
+    AttemptEnd, ClaimId, Command, Effect, Handed, Input, Notice, Remains, Standing, Time, Write, Written,
 };
 pub use session::{DeliveryId, Digest, Epoch, Group, Identity, LogId, Mark, OrderKey, Outline, Settlement};
 pub use state::{Ended, ItemView, PerState, State, StateKind};

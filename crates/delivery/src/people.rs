@@ -6,7 +6,6 @@ use super::attempt::Next;
 use super::dispatcher::Dispatcher;
 use super::item::{Doing, End, Item, ItemId, Place};
 use super::outcome::{Outcome, Reason};
-use super::policy::OnFailed;
 use super::protocol::{Command, Effect, Write};
 
 /// An action of a person on one item.
@@ -59,12 +58,12 @@ impl Dispatcher {
         match change {
             Change::To(doing) => self.enter(id, doing, effects),
             Change::Again(doing) => {
-                self.items.edit(id, Item::forget_idle_time);
+                self.items.edit(id, Item::forget_lost_time);
                 self.enter(id, doing, effects);
             }
             Change::Afresh(doing) => {
                 self.items.edit(id, |item| {
-                    item.forget_idle_time();
+                    item.forget_lost_time();
                     item.attempts = 0;
                     item.worker_time = Duration::ZERO;
                 });
@@ -81,7 +80,7 @@ impl Dispatcher {
                 self.items.edit(id, |item| {
                     item.is_tried = true;
                     item.attempts = item.attempts.saturating_add(1);
-                    item.forget_idle_time();
+                    item.forget_lost_time();
                 });
                 self.conclude(id, next, Outcome::Failed { retry_after: None }, effects);
             }
@@ -122,7 +121,7 @@ impl Dispatcher {
             (
                 Action::DeadLetter,
                 Doing::Ready | Doing::Waiting { .. } | Doing::WriteWait { .. } | Doing::Held { .. },
-            ) if self.policy.on_failed == OnFailed::DeadLetter => {
+            ) if self.policy.targets.dead_letter => {
                 let reason = if let Doing::Held { reason } = doing { reason } else { Reason::Cancelled };
                 Some(Change::To(Doing::Writing(Write::DeadLetter { reason, attempts: item.attempts })))
             }
@@ -134,7 +133,7 @@ impl Dispatcher {
     fn cut(&self, id: ItemId, item: &Item, then: Then) -> Option<Change> {
         let next = match then {
             Then::Requeue => Next::Retry(self.policy.backoff(id, item.attempts.saturating_add(1))),
-            Then::DeadLetter if self.policy.on_failed != OnFailed::DeadLetter => return None,
+            Then::DeadLetter if !self.policy.targets.dead_letter => return None,
             Then::DeadLetter => Next::Fail(Reason::Cancelled),
             // Without a delivery there is nothing to ack, so the item would count as done.
             Then::Drop if item.delivery().is_none() => return None,
@@ -166,9 +165,10 @@ impl Dispatcher {
 }
 
 impl Item {
-    /// The time without a worker so far does not count any more.
-    fn forget_idle_time(&mut self) {
+    /// The time so far does not count any more, neither without a worker nor of failures.
+    fn forget_lost_time(&mut self) {
         self.not_started = None;
+        self.failing_since = None;
         self.interruptions = 0;
     }
 }

@@ -13,10 +13,10 @@ pub struct Policy {
     pub retry: Retry,
     pub on_unknown: OnUnknown,
     pub on_failed: OnFailed,
-    /// Whether a worker's answer is written somewhere before the ack.
-    pub reply: bool,
-    /// Whether the wait for the next attempt is spent in the broker instead of in memory.
-    pub park: bool,
+    pub targets: Targets,
+    /// How long the attempts at a stuck record may fail before it is given up; `None` sets no
+    /// limit. Kafka only (`stuck_head.dead_letter_after`).
+    pub give_up_after: Option<Duration>,
     /// Whether the broker itself hands over no more than fits, so that all of it is taken at once.
     pub prefetched: bool,
     /// Whether there may be other replicas that ask for our orphans.
@@ -58,11 +58,21 @@ pub enum OnUnknown {
     Hold,
 }
 
-/// The reaction to an item that failed for good.
+/// The targets that a pipeline has. The shell derives them from those that it writes to, so that
+/// the core never asks for a write without a target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Targets {
+    /// An item that failed for good is written there, then acked.
+    pub dead_letter: bool,
+    /// A worker's answer is written there before the ack.
+    pub reply: bool,
+    /// The wait for the next attempt is spent there, and not in memory.
+    pub park: bool,
+}
+
+/// The reaction to an item that failed for good and has no dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OnFailed {
-    /// Written to the configured dead letter, then acked.
-    DeadLetter,
     /// Kept and shown.
     Hold,
     /// Acked: lost by choice.
@@ -88,10 +98,15 @@ pub struct Bounds {
 const WRITE_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 impl Policy {
+    /// The same rules for a pipeline with these targets.
+    pub fn with_targets(self, targets: Targets) -> Self {
+        Policy { targets, ..self }
+    }
+
     /// The wait before the try after `failures` failed ones in a row (at least 1).
     pub(super) fn backoff(&self, item: ItemId, failures: u32) -> Duration {
         let wait = doubled(self.retry.backoff, failures, self.retry.backoff_max);
-        if self.park {
+        if self.targets.park {
             // The wait is exactly the length of a parking queue. A little more would select the
             // next longer queue.
             return wait;
@@ -130,4 +145,103 @@ fn splitmix64(seed: u64) -> u64 {
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn policy(park: bool, seed: u128) -> Policy {
+        Policy {
+            max_in_flight: 1,
+            retry: Retry {
+                attempts: 1,
+                backoff: SECOND * 10,
+                backoff_max: SECOND * 60,
+                unknown_backoff: SECOND,
+                worker_time_budget: SECOND,
+                not_started_for: SECOND,
+                interruptions: 0,
+            },
+            on_unknown: OnUnknown::Retry,
+            on_failed: OnFailed::Hold,
+            targets: Targets { park, ..Targets::default() },
+            give_up_after: None,
+            prefetched: false,
+            peers: false,
+            limit_step: SECOND,
+            start_every: Duration::ZERO,
+            breaker_failures: 0,
+            breaker_open: SECOND,
+            bounds: Bounds { item_bytes: 1, held_bytes: 1, held_max: 1, orphans_max: 1, orphan_age: SECOND },
+            seed,
+        }
+    }
+
+    /// The queues of parked items have exactly these lengths.
+    #[test]
+    fn waits_double_up_to_the_longest() {
+        let policy = policy(true, 0);
+        let waits = [1, 2, 3, 4, 100].map(|failures| policy.backoff(ItemId(1), failures).as_secs());
+        assert_eq!(waits, [10, 20, 40, 60, 60]);
+    }
+
+    #[test]
+    fn waits_in_memory_vary_by_a_quarter_and_never_exceed_the_longest() {
+        let mut waits: Vec<Duration> = Vec::new();
+        for seed in 0..10 {
+            let policy = policy(false, seed);
+            waits.extend((0..2000).map(|item| policy.backoff(ItemId(item), 1)));
+            let longest = (0..200).map(|item| policy.backoff(ItemId(item), 9)).max();
+            assert_eq!(longest, Some(SECOND * 60));
+        }
+        let (least, most) = (waits.iter().min().copied(), waits.iter().max().copied());
+        assert_eq!((least, most), (Some(SECOND * 10 * 3 / 4), Some(SECOND * 10 * 5 / 4)));
+        let mean = waits.iter().sum::<Duration>() / waits.len() as u32;
+        assert!(mean > SECOND * 9 && mean < SECOND * 11, "{mean:?}");
+    }
+
+    #[test]
+    fn items_replicas_and_failures_do_not_wait_in_step() {
+        let (one, other) = (policy(false, 1), policy(false, 2));
+        assert_ne!(one.backoff(ItemId(1), 1), one.backoff(ItemId(2), 1));
+        assert_ne!(one.backoff(ItemId(1), 1), other.backoff(ItemId(1), 1));
+        assert_ne!(one.backoff(ItemId(1), 1) * 2, one.backoff(ItemId(1), 2));
+    }
+
+    #[test]
+    fn writes_are_repeated_after_one_second_to_half_a_minute() {
+        let policy = policy(false, 0);
+        let around = |failures, seconds: u32| {
+            let wait = policy.write_backoff(ItemId(1), failures);
+            assert!(wait >= SECOND * seconds * 3 / 4 && wait <= SECOND * seconds * 5 / 4, "{wait:?}");
+        };
+        around(1, 1);
+        around(2, 2);
+        around(50, 30);
+    }
+
+    /// A mark must not be guessed, and none is used twice.
+    #[test]
+    fn marks_are_spread_over_all_bits() {
+        let mut marks: Vec<Mark> = (0..1000).map(|number| mark(7, number)).collect();
+        marks.extend((0..1000).map(|number| mark(1 << 100, number)));
+        marks.sort_unstable();
+        marks.dedup();
+        assert_eq!(marks.len(), 2000);
+        for bit in 0..128 {
+            let is_set = |mark: &&Mark| u128::from_be_bytes(mark.0) >> bit & 1 == 1;
+            let count = marks.iter().filter(is_set).count();
+            assert!((800..1200).contains(&count), "bit {bit} is set in {count}");
+        }
+    }
+
+    /// The reference values are those of the published algorithm for the seeds 0, 1 and 2.
+    #[test]
+    fn the_hash_is_splitmix64() {
+        let expected = [0xE220_A839_7B1D_CDAF, 0x910A_2DEC_8902_5CC1, 0x9758_35DE_1C97_56CE];
+        assert_eq!([0, 1, 2].map(splitmix64), expected);
+    }
 }

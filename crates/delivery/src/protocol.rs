@@ -26,11 +26,11 @@ pub enum Input {
     /// The broker handed an item over.
     Received(Outline),
     /// The request of [`Command::Dispatch`] ended.
-    Completed { item: ItemId, attempt: Attempt },
+    Completed { item: ItemId, end: AttemptEnd },
     /// The write of [`Command::Write`] ended.
     Written { item: ItemId, written: Written },
-    /// The write of [`Command::Rewrite`] ended.
-    Rewritten { item: ItemId, written: Written },
+    /// The write of [`Command::Copy`] ended.
+    CopyWritten { item: ItemId, written: Written },
     /// The broker's client took the settlement of [`Command::Settle`], or its session was already
     /// gone.
     Settled { delivery: DeliveryId, stale: bool },
@@ -46,9 +46,10 @@ pub enum Input {
     Fetched { claim: ClaimId },
     /// The replica that made the claim does not need it any more.
     Released { claim: ClaimId },
-    /// A Kafka record has held up its partition's committed offset for too long. A running item,
-    /// and one that was never tried, is left alone.
-    GiveUp { delivery: DeliveryId, reason: Reason },
+    /// This Kafka record holds back its partition's committed offset. It is given up if its
+    /// attempts have failed for [`super::Policy::give_up_after`]. Repeat this input while the record
+    /// is there.
+    Stuck { delivery: DeliveryId },
     /// A person acts on an item. Nothing happens if [`super::Dispatcher::allows`] is false.
     Act { item: ItemId, action: Action },
     /// A person pauses the pipeline: nothing new starts until `Resume`.
@@ -65,7 +66,7 @@ pub enum Input {
 
 /// The end of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Attempt {
+pub struct AttemptEnd {
     pub outcome: Outcome,
     pub took: Duration,
     /// Memory of the kept part of the answer, in bytes.
@@ -99,8 +100,8 @@ pub enum Command {
     /// Write the item; answered by exactly one [`Input::Written`].
     Write { item: ItemId, write: Write },
     /// Write a copy of the item to its own queue, with this mark; answered by exactly one
-    /// [`Input::Rewritten`].
-    Rewrite { item: ItemId, mark: Mark, attempts: u32 },
+    /// [`Input::CopyWritten`].
+    Copy { item: ItemId, mark: Mark, attempts: u32 },
     /// Ask the other replicas for the item; answered by exactly one [`Input::Answered`].
     Ask { item: ItemId, delivery: DeliveryId, identity: Identity },
     /// Ask the broker whether it knows the session; answered by [`Input::SessionAlive`] or

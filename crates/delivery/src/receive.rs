@@ -2,7 +2,7 @@
 //! copies.
 
 use super::dispatcher::{Dispatcher, Session};
-use super::item::{Decision, Doing, End, Item, ItemId, Left, Place, Rewrite};
+use super::item::{Copying, Decision, Doing, End, Item, ItemId, Left, Place};
 use super::outcome::Reason;
 use super::protocol::{Command, Effect, Write};
 use super::session::Outline;
@@ -17,12 +17,10 @@ impl Dispatcher {
         let Some(id) = self.expecting(outline, effects) else { return self.admit(outline, effects) };
         self.items.edit(id, |item| item.take_expected(&outline.identity));
         match self.items.get(id).map(|item| &item.place) {
-            Some(Place::Live { .. }) => self.redundant(id, outline, effects),
+            Some(Place::Live { .. }) => self.ack_one_of_two(id, outline, effects),
             _ => self.adopt(id, outline, effects),
         }
-        if outline.near_limit && !self.draining {
-            self.near_limit(id, outline.id, effects);
-        }
+        self.copy_near_limit(id, outline, effects);
     }
 
     /// The oldest item that this delivery belongs to. Its expected identity is used up, so that an
@@ -39,7 +37,8 @@ impl Dispatcher {
         // The broker marks the return of a delivery. Without the mark it is the first one of a copy
         // that this process wrote, or somebody else's duplicate of a copy.
         let is_first = |mark| {
-            outline.redelivered || self.items.get(found).is_some_and(|item| item.awaited.contains(&mark))
+            outline.redelivered
+                || self.items.get(found).is_some_and(|item| item.unseen_copies.contains(&mark))
         };
         if !name.mark().is_none_or(is_first) {
             return None;
@@ -71,8 +70,8 @@ impl Dispatcher {
             item.redelivered = true;
             item.message_bytes = outline.kept_bytes;
             item.order_key = outline.order_key;
-            if !item.is_rewriting() {
-                item.copy = Rewrite::NotNeeded;
+            if !item.is_copying() {
+                item.copying = Copying::NotNeeded;
             }
         });
         // The command of any other state is under way already.
@@ -94,9 +93,7 @@ impl Dispatcher {
         effects.push(Effect::Do(Command::Admit { item: id, delivery: outline.id }));
         let first = self.first_step(outline, attempts);
         self.enter(id, first, effects);
-        if outline.near_limit && !self.draining {
-            self.near_limit(id, outline.id, effects);
-        }
+        self.copy_near_limit(id, outline, effects);
     }
 
     fn first_step(&self, outline: &Outline, attempts: u32) -> Doing {

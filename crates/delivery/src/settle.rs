@@ -19,7 +19,7 @@ impl Dispatcher {
     /// The state of an item that is returned to the broker. While a copy of it is being written it
     /// waits: a returned item with a copy would be in the queue twice.
     pub(super) fn returned(&self, item: &Item) -> Doing {
-        let waits = item.is_rewriting() || self.needs_copy(item);
+        let waits = item.is_copying() || self.needs_copy(item);
         if waits { Doing::Stopped } else { Doing::Settling(End::Return) }
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{Options, Refused, exit};
 use crate::app;
 use crate::config::{self, Pipeline, process_env};
-use crate::delivery::Policy;
+use crate::delivery::{Policy, Targets};
 use crate::plan::Bridge;
 
 /// The requests of a bridge if neither a configuration nor `--max-in-flight` sets their number. It
@@ -47,12 +47,11 @@ pub fn with_defaults(max_in_flight: u32) -> Bridge {
 }
 
 fn of_pipeline(pipeline: &Pipeline) -> Bridge {
-    Bridge {
-        replicas: 1,
-        timeout: pipeline.sink.timeout.get(),
-        // In the bridge the core's seed is random. A plan sets the seed it was given.
-        policy: Policy { seed: 0, park: false, prefetched: false, ..app::policy(pipeline) },
-    }
+    let targets =
+        Targets { dead_letter: pipeline.dead_letter.is_some(), reply: pipeline.reply.is_some(), park: false };
+    // In the bridge the core's seed is random. A plan sets the seed it was given.
+    let policy = Policy { seed: 0, prefetched: false, ..app::policy(pipeline) };
+    Bridge { replicas: 1, timeout: pipeline.sink.timeout.get(), policy: policy.with_targets(targets) }
 }
 
 fn pipeline(file: &Path, name: Option<&str>) -> Result<Pipeline, Refused> {

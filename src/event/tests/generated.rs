@@ -186,7 +186,8 @@ fn a_valid_event_with_the_same_id_leaves_for_every_message() {
             sent += 1;
             assert_eq!(encoded.id(), id, "seed {seed}");
             for attempt in [1, 2] {
-                let (headers, body) = encoded.for_attempt(&Attempt::new(attempt, Redelivered(attempt > 1)));
+                let (headers, body) =
+                    encoded.for_attempt(&AttemptExtensions::new(attempt, Redelivered(attempt > 1)));
                 let head: usize =
                     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
                 assert!(head <= 64 * 1024 + 64, "seed {seed}: {head}");

@@ -34,8 +34,8 @@ fn an_id_is_made_once_unless_the_item_has_one() {
     let first = encoder.encode(&bare).unwrap();
     assert_eq!(uuid::Uuid::parse_str(first.id()).unwrap().get_version_num(), 4);
     assert_ne!(first.id(), encoder.encode(&bare).unwrap().id());
-    let (one, _) = first.for_attempt(&Attempt::new(1, Redelivered(false)));
-    let (two, _) = first.for_attempt(&Attempt::new(2, Redelivered(true)));
+    let (one, _) = first.for_attempt(&AttemptExtensions::new(1, Redelivered(false)));
+    let (two, _) = first.for_attempt(&AttemptExtensions::new(2, Redelivered(true)));
     assert_eq!(one["ce-id"], two["ce-id"]);
     assert_eq!(one["ce-time"], two["ce-time"]);
     assert_eq!(
@@ -99,7 +99,7 @@ fn the_configuration_has_the_last_word() {
 
     let plain = encoder.encode(&kafka(vec![], "x")).unwrap();
     assert_eq!((plain.kind(), plain.source()), ("com.example.thumb", "/thumbs"));
-    let (found, _) = plain.for_attempt(&Attempt::new(1, Redelivered(false)));
+    let (found, _) = plain.for_attempt(&AttemptExtensions::new(1, Redelivered(false)));
     assert_eq!(
         (&found["ce-team"], &found["ce-region"], &found["ce-subject"]),
         (&"binding".parse().unwrap(), &"eu".parse().unwrap(), &"s".parse().unwrap())
@@ -120,7 +120,7 @@ fn the_configuration_has_the_last_word() {
     event.headers.push(("ce_team".to_owned(), Value::Text("producer".to_owned())));
     let passed = encoder.encode(&event).unwrap();
     assert_eq!((passed.kind(), passed.source()), ("own", "/own"));
-    assert_eq!(passed.for_attempt(&Attempt::new(1, Redelivered(false))).0["ce-team"], "binding");
+    assert_eq!(passed.for_attempt(&AttemptExtensions::new(1, Redelivered(false))).0["ce-team"], "binding");
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn settings(mode: Mode) -> Settings {
 /// Encodes with default settings and makes the first attempt.
 fn send(mode: Mode, message: &Message) -> (HeaderMap, Bytes) {
     let encoder = Encoder::new(settings(mode)).unwrap();
-    encoder.encode(message).unwrap().for_attempt(&Attempt::new(1, Redelivered(false)))
+    encoder.encode(message).unwrap().for_attempt(&AttemptExtensions::new(1, Redelivered(false)))
 }
 
 /// Returns every header as text. A test that compares all of them notices a header that should not

@@ -63,7 +63,8 @@ fn every_attempt_has_one_good_document() {
         for message in sources(content_type, body) {
             let encoded = encoder.encode(&message).unwrap();
             for attempt in [1, 2, 255] {
-                let (found, document) = encoded.for_attempt(&Attempt::new(attempt, Redelivered(attempt > 1)));
+                let (found, document) =
+                    encoded.for_attempt(&AttemptExtensions::new(attempt, Redelivered(attempt > 1)));
                 assert_eq!(
                     all(&found),
                     texts([("content-type", "application/cloudevents+json; charset=utf-8")])

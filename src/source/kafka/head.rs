@@ -4,7 +4,7 @@
 //! stuck for long, the map of the finished records behind it grows, and retention may delete the
 //! head from the log. This process still has its body then, but after a restart it would be lost.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::thread::Worker;
@@ -33,9 +33,6 @@ pub struct Heads {
 #[derive(Debug, Default)]
 pub struct Head {
     ages: Ages,
-    /// The time of the first failed attempt at each record in this session. A record that never
-    /// started, or that runs for the first time, is not listed, because it cannot be given up.
-    failed: BTreeMap<i64, Instant>,
     /// The end of the log at the last answer.
     log_end: i64,
     /// The start of the log at the first answer.
@@ -53,8 +50,6 @@ pub struct Look {
     pub age: Duration,
     /// Whether it has just become older than the limit for reports.
     pub is_newly_stuck: bool,
-    /// The time since its first failed attempt.
-    pub failing_for: Option<Duration>,
 }
 
 /// The times at which offsets were received, in bounded memory. They are exact to a second at
@@ -87,26 +82,19 @@ impl Heads {
 }
 
 impl Head {
-    /// Records that an attempt at this record failed.
-    pub fn attempt_failed(&mut self, offset: i64, now: Instant) {
-        self.failed.entry(offset).or_insert(now);
-    }
-
     pub fn log_ends_at(&mut self, end: i64) {
         self.log_end = end;
     }
 
     /// Checks the head `base`. All records below `next` were received.
     pub fn look(&mut self, base: i64, next: i64, report_after: Duration, now: Instant) -> Option<Look> {
-        self.failed = self.failed.split_off(&base);
         self.ages.note(base, next, now);
         let age = self.ages.of(base, now)?;
         let is_newly_stuck = age >= report_after && self.stuck != Some(base);
         if is_newly_stuck {
             self.stuck = Some(base);
         }
-        let failing_for = self.failed.get(&base).map(|since| now.saturating_duration_since(*since));
-        Some(Look { age, is_newly_stuck, failing_for })
+        Some(Look { age, is_newly_stuck })
     }
 
     /// Returns the threat to `head` in a log that starts at `start`, unless it was already
@@ -186,7 +174,7 @@ impl Worker {
         }
         self.heads.look_at = now + INTERVAL;
         let give_up_after = self.settings.stuck_head_dead_letter_after;
-        let (mut oldest, mut given_up) = (Duration::ZERO, Vec::new());
+        let (mut oldest, mut stuck) = (Duration::ZERO, Vec::new());
         for partition in self.sessions.iter_mut() {
             let Some((base, next)) = partition.window() else { continue };
             let look = partition.head.look(base, next, self.settings.stuck_head_report_after, now);
@@ -196,16 +184,14 @@ impl Worker {
                 tracing::warn!(id = %partition.place.id(base), age = ?look.age, behind = next - base - 1,
                     "A record has been unfinished for long: the committed offset waits for it, and the records behind it go on");
             }
-            // Only an item that was tried can be given up. The core keeps one that runs again by
-            // now.
-            if give_up_after.is_some_and(|after| look.failing_for.is_some_and(|time| time >= after)) {
-                given_up.push(DeliveryId { epoch: partition.place.epoch, tag: base.cast_unsigned() });
+            // The core gives the item up if its attempts have failed for as long.
+            if give_up_after.is_some_and(|after| look.age >= after) {
+                stuck.push(DeliveryId { epoch: partition.place.epoch, tag: base.cast_unsigned() });
             }
         }
         self.send(SourceEvent::HeadAge(oldest));
-        // The event is repeated each second until it has an effect, because the bridge may still be
-        // asking another replica for the item.
-        given_up.into_iter().for_each(|delivery| self.send(SourceEvent::Stuck { delivery }));
+        // The event is repeated each second, because its effect depends on the state of the item.
+        stuck.into_iter().for_each(|delivery| self.send(SourceEvent::Stuck { delivery }));
         // Retention cannot reach a young head, so its partition is not asked for.
         if now >= self.heads.ask_at && oldest >= RETENTION_INTERVAL {
             self.heads.ask_at = now + RETENTION_INTERVAL;

@@ -52,11 +52,10 @@ impl Worker {
         self.send(SourceEvent::Settled { delivery: id, settled });
     }
 
-    /// Records that an attempt failed.
+    /// Records the number of attempts.
     pub fn note(&mut self, id: DeliveryId, attempts: u32, now: Instant) {
         let Some(partition) = self.sessions.get(id.epoch) else { return };
         let offset = id.tag.cast_signed();
-        partition.head.attempt_failed(offset, now);
         if let Some(tracker) = partition.tracker() {
             tracker.note_attempts(offset, attempts);
             self.committer.touch(now);

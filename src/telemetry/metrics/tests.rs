@@ -5,9 +5,9 @@ use crate::telemetry::{Problem, Status};
 
 fn metrics() -> Metrics {
     let metrics = Metrics::new();
-    metrics.pipeline("p", 20).attempt(Outcome::Done);
+    metrics.pipeline("p", 20).attempt(Outcome::Done, std::time::Duration::ZERO);
     let status = Arc::new(Status::new("p"));
-    status.connected(true);
+    status.set_connected(true);
     status.raise(Problem {
         kind: ProblemKind::TargetMissing,
         subject: "q.dead".to_owned(),

@@ -17,24 +17,16 @@ fn an_age_counts_from_the_receipt_and_not_from_becoming_the_head() {
     assert_eq!(ages.of(2, start + 7 * SECOND), None);
 }
 
-/// A record that waits for a slot, or that runs for the first time, did not fail.
 #[test]
-fn a_head_fails_from_its_first_failed_attempt_on() {
+fn a_head_is_reported_once_as_stuck() {
     let start = Instant::now();
     let mut head = Head::default();
     let look = |head: &mut Head, base, now| head.look(base, 10, 5 * SECOND, now).unwrap();
-    assert_eq!(look(&mut head, 0, start).failing_for, None);
+    assert!(!look(&mut head, 0, start).is_newly_stuck);
     let old = look(&mut head, 0, start + 3600 * SECOND);
-    assert_eq!((old.failing_for, old.is_newly_stuck), (None, true));
+    assert_eq!((old.age, old.is_newly_stuck), (3600 * SECOND, true));
     assert!(!look(&mut head, 0, start + 3601 * SECOND).is_newly_stuck, "it was reported");
-
-    head.attempt_failed(0, start + 3602 * SECOND);
-    head.attempt_failed(4, start + 3603 * SECOND);
-    head.attempt_failed(0, start + 3609 * SECOND);
-    assert_eq!(look(&mut head, 0, start + 3610 * SECOND).failing_for, Some(8 * SECOND));
-    // The head is done: the next one never failed, and the one behind it did.
-    assert_eq!(look(&mut head, 3, start + 3610 * SECOND).failing_for, None);
-    assert_eq!(look(&mut head, 4, start + 3610 * SECOND).failing_for, Some(7 * SECOND));
+    assert!(look(&mut head, 3, start + 3601 * SECOND).is_newly_stuck, "the next head is as old");
 }
 
 #[test]
