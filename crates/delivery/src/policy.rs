@@ -238,6 +238,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn both_halves_of_the_seed_count_for_a_mark() {
+        let marks = [1, 2, 1 << 100, 1 << 101].map(|seed| mark(seed, 1));
+        for (index, mark) in marks.iter().enumerate() {
+            assert!(!marks[index + 1..].contains(mark), "{index}");
+        }
+    }
+
+    #[test]
+    fn other_targets_leave_the_other_rules() {
+        let targets = Targets { dead_letter: true, reply: true, park: false };
+        let changed = policy(true, 7).with_targets(targets);
+        assert_eq!(changed, Policy { targets, ..policy(true, 7) });
+    }
+
     /// The reference values are those of the published algorithm for the seeds 0, 1 and 2.
     #[test]
     fn the_hash_is_splitmix64() {

@@ -290,9 +290,15 @@ mod tests {
         for identity in all {
             assert_eq!(Identity::parse(&identity.to_string()), Some(identity));
         }
-        for bad in
-            ["", "record:1:t", "content:zz", "copy:1", "other:1", "content:+0000000000000000000000000000001"]
-        {
+        for bad in [
+            "",
+            "record:1:t",
+            "content:zz",
+            "content:12",
+            "copy:1",
+            "other:1",
+            "content:+0000000000000000000000000000001",
+        ] {
             assert_eq!(Identity::parse(bad), None);
         }
     }

@@ -45,6 +45,14 @@ fn an_item_that_nobody_knows_is_unknown_at_once() {
 }
 
 #[test]
+fn a_claim_is_about_one_delivery() {
+    let mut bed = Bed::new();
+    bed.receive(1, 1, None, false);
+    claim(&mut bed, 9);
+    assert_eq!(answers(&bed), [Standing::Unknown], "another item is here");
+}
+
+#[test]
 fn the_end_of_a_claimed_request_is_handed_over() {
     let mut bed = orphaned();
     claim(&mut bed, 1);

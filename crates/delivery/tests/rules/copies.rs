@@ -339,6 +339,55 @@ fn nothing_is_copied_in_a_drain_because_of_the_limit() {
 }
 
 #[test]
+fn an_item_whose_copy_is_being_written_gets_no_second_one() {
+    let (mut bed, _) = copying();
+    bed.reconnect(1);
+    bed.tell(Input::Received(Outline { redelivered: true, near_limit: true, ..message(2, 1) }));
+    assert!(bed.copies().is_empty(), "{:?}", bed.effects);
+    copy_written(&mut bed, Written::Confirmed);
+    assert_eq!(bed.settled(), [(1, ACK)], "the copy replaces the redelivery too");
+}
+
+#[test]
+fn a_redelivery_that_is_not_near_the_limit_needs_no_copy() {
+    let (mut bed, _) = copying();
+    copy_written(&mut bed, Written::Failed);
+    bed.reconnect(1);
+    bed.tell(Input::Received(Outline { redelivered: true, ..message(2, 1) }));
+    assert_eq!(bed.core.poll_timeout(), None);
+}
+
+/// A returned item with a copy would be in the queue twice.
+#[test]
+fn a_drain_waits_for_a_copy_that_is_being_written() {
+    let (mut bed, _) = copying();
+    bed.complete(ITEM, FAILED);
+    bed.tell(Input::Drain);
+    assert!(bed.settled().is_empty(), "{:?}", bed.effects);
+    copy_written(&mut bed, Written::Failed);
+    assert_eq!(bed.settled(), [(1, Settlement::Return)]);
+}
+
+#[test]
+fn an_item_that_ends_in_a_drain_needs_no_copy() {
+    let letters = |policy: &mut longhaul_delivery::Policy| {
+        policy.prefetched = true;
+        policy.targets = Targets { dead_letter: true, ..Targets::default() };
+    };
+    let mut bed = Bed::with(letters);
+    bed.tell(Input::Received(message(1, 1)));
+    bed.tell(Input::Drain);
+    bed.complete(ITEM, Outcome::Rejected);
+    assert!(bed.write().is_some() && bed.copies().is_empty(), "{:?}", bed.effects);
+
+    let mut bed = with_checkpoint(Bed::with(letters));
+    bed.wait();
+    bed.tell(Input::Drain);
+    bed.complete(ITEM, Outcome::Rejected);
+    assert!(bed.write().is_some() && bed.copies().is_empty(), "{:?}", bed.effects);
+}
+
+#[test]
 fn effects_of_a_copy_come_after_the_admission() {
     let mut bed = Bed::rabbitmq();
     bed.tell(Input::Received(Outline { near_limit: true, ..message(1, 1) }));

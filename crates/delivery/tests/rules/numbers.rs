@@ -202,6 +202,27 @@ fn only_a_ready_item_behind_another_of_its_key_is_blocked() {
 }
 
 #[test]
+fn the_next_of_a_key_starts_when_the_first_is_settled() {
+    let mut bed = Bed::new();
+    bed.receive(1, 1, Some(7), false);
+    bed.receive(1, 2, Some(7), false);
+    bed.complete(ITEM, Outcome::Done);
+    assert_eq!(bed.started(), [ItemId(2)]);
+    assert_eq!(bed.core.stats().blocked_by_key, 0);
+}
+
+#[test]
+fn a_request_without_a_delivery_blocks_its_key_and_a_kept_result_does_not() {
+    let mut bed = Bed::new();
+    bed.receive(1, 1, Some(7), false);
+    bed.reconnect(1);
+    bed.receive(2, 2, Some(7), false);
+    assert!(bed.started().is_empty());
+    bed.complete(ITEM, Outcome::Done);
+    assert_eq!(bed.started(), [ItemId(2)]);
+}
+
+#[test]
 fn the_next_timer_is_the_earliest() {
     let mut bed = Bed::with(|policy| {
         policy.retry.backoff = Duration::from_secs(100);

@@ -1,6 +1,6 @@
 //! Results that wait for a redelivery: their bounds, and their end.
 
-use crate::bed::{AGE, Bed, FAILED, ITEM, SECOND, copy, delivery, identity, message};
+use crate::bed::{AGE, Bed, FAILED, ITEM, NOT_STARTED, SECOND, copy, delivery, identity, message};
 use longhaul_delivery::lease::HAND_OVER;
 use longhaul_delivery::{
     ClaimId, Command, Effect, Epoch, Input, ItemId, Notice, Outcome, Outline, Remains, Settlement, Targets,
@@ -94,6 +94,27 @@ fn an_item_with_a_history_is_kept_with_its_attempts() {
     assert_eq!(bed.noted(), [1], "the new session has not heard of the attempt");
     bed.complete(ItemId(2), Outcome::Done);
     assert!(bed.did(&Command::Dispatch { item: ITEM, attempt: 2, redelivered: true }), "{:?}", bed.effects);
+}
+
+/// An item that used a worker, waited for one, or may have a copy.
+#[test]
+fn every_history_is_kept() {
+    for outcome in [FAILED, NOT_STARTED, Outcome::Interrupted] {
+        let mut bed = Bed::new();
+        bed.receive(1, 1, None, false);
+        bed.tell(Input::Pause);
+        bed.complete(ITEM, outcome);
+        bed.now = AGE;
+        bed.tell(Input::Timer);
+        bed.tell(Input::SessionLost(Epoch(1)));
+        assert_eq!(bed.core.stats().pending, 1, "{outcome:?}");
+    }
+    let mut bed = Bed::rabbitmq();
+    bed.tell(Input::Pause);
+    bed.tell(Input::Received(Outline { near_limit: true, ..message(1, 1) }));
+    bed.tell(Input::CopyWritten { item: ITEM, written: Written::Failed });
+    bed.tell(Input::SessionLost(Epoch(1)));
+    assert_eq!(bed.core.stats().pending, 1, "its copy may be in the queue");
 }
 
 /// Nobody knows whether the ack of a lost session counted. Only a unique identity tells a
