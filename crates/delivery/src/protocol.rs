@@ -47,8 +47,8 @@ pub enum Input {
     /// The replica that made the claim does not need it any more.
     Released { claim: ClaimId },
     /// This Kafka record holds back its partition's committed offset. It is given up if its
-    /// attempts have failed for [`super::Policy::give_up_after`]. Repeat this input while the record
-    /// is there.
+    /// attempts have failed for [`super::Policy::give_up_after`]. Repeat this input while the
+    /// record is there.
     Stuck { delivery: DeliveryId },
     /// A person acts on an item. Nothing happens if [`super::Dispatcher::allows`] is false.
     Act { item: ItemId, action: Action },
