@@ -281,7 +281,7 @@ async fn a_pause_hides_no_problem_and_the_metrics_of_held_items_agree() {
     bed.queue.cut();
     bed.until("no delivery", |bed| bed.problems().is_empty()).await;
     assert_eq!((by_state(&bed), bed.metric("longhaul_items_held", "")), (3, 3));
-    bed.send(Control::Resume { by: person(), answer: oneshot::channel().0 }).await;
+    bed.send(Control::Resume { from: None, by: person(), answer: oneshot::channel().0 }).await;
     bed.until("their redelivery", |bed| bed.problems() == ["held-full"]).await;
     assert_eq!(bed.started(), 3);
 }
