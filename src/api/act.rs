@@ -7,8 +7,10 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::read::{Selection, unknown};
+use super::replicas::Heard;
 use super::{Api, Caller, Failure, ask, unless_ended};
 use crate::bridge::{Control, Person};
+use crate::peers::Method;
 use crate::view::{Action, Changed, Filter, Matched, PartitionChange, Then};
 
 /// The items that an action is about.
@@ -87,8 +89,23 @@ pub(super) async fn on_partition(
         api.may_change(&caller)?;
         let change = change_of(&action, &selection)?;
         let by = caller.person();
-        let request = |answer| Control::Partition { topic, partition, change, by, answer };
-        ask(api.pipeline(&name)?, request).await
+        let asked = topic.clone();
+        let request = |answer| Control::Partition { topic: asked, partition, change, by, answer };
+        let mut changed: Changed = ask(api.pipeline(&name)?, request).await?;
+        if !changed.changed && !caller.is_replica {
+            // Another replica may read the partition.
+            let number = partition.to_string();
+            let path = ["api", "v1", "pipelines", &name, "partitions", &topic, &number, &action];
+            let query = [
+                ("offset", selection.offset.map(|offset| offset.to_string()).unwrap_or_default()),
+                ("then", selection.then.clone().unwrap_or_default()),
+                ("dry_run", selection.dry_run.map(|dry_run| dry_run.to_string()).unwrap_or_default()),
+            ];
+            let heard: Heard<Changed> = api.ask_others(Method::Post, &path, &query).await;
+            let elsewhere = heard.answers.into_iter().map(|(_, answer)| answer).find(|answer| answer.changed);
+            changed = elsewhere.unwrap_or(changed);
+        }
+        Ok(changed)
     };
     changed(&caller, acting.await)
 }
@@ -178,9 +195,36 @@ async fn act(
         all.changed += matched.changed;
     }
     if let (Scope::Item(id), 0) = (scope, all.matched) {
-        return Err(unknown(id));
+        all = elsewhere(api, caller, id, action, selection, dry_run).await?;
     }
     Ok(all)
+}
+
+/// Acts on an item that other replicas have.
+async fn elsewhere(
+    api: &Api,
+    caller: &Caller,
+    id: &str,
+    action: Action,
+    selection: &Selection,
+    dry_run: bool,
+) -> Result<Matched, Failure> {
+    if caller.is_replica {
+        return Err(unknown(id, &[]));
+    }
+    let query = [
+        ("pipeline", selection.pipeline.clone().unwrap_or_default()),
+        ("then", selection.then.clone().unwrap_or_default()),
+        ("dry_run", dry_run.to_string()),
+    ];
+    let path = ["api", "v1", "items", id, action.as_str()];
+    let heard: Heard<Matched> = api.ask_others(Method::Post, &path, &query).await;
+    let mut all = Matched { dry_run, ..Matched::default() };
+    for (_, matched) in heard.answers {
+        all.matched += matched.matched;
+        all.changed += matched.changed;
+    }
+    if all.matched == 0 { Err(unknown(id, &heard.replicas)) } else { Ok(all) }
 }
 
 fn action_of(text: &str, selection: &Selection) -> Result<(Action, Then), Failure> {
@@ -218,6 +262,11 @@ fn answer(caller: &Caller, action: &str, acted: Result<Matched, Failure>) -> Res
 impl Caller {
     fn person(&self) -> Person {
         let has_token = self.headers.contains_key(axum::http::header::AUTHORIZATION);
-        Person { right: if has_token { "admin.token" } else { "loopback" }, from: self.from }
+        let right = match self.is_replica {
+            true => "another replica",
+            false if has_token => "admin.token",
+            false => "loopback",
+        };
+        Person { right, from: self.from }
     }
 }

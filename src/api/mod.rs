@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
@@ -17,16 +18,19 @@ use axum::{Json, Router};
 use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
+use tower_service::Service as _;
 
 use crate::admin::{Guard, Known, accept};
 use crate::bridge::Control;
 use crate::config::Secret;
+use crate::peers::{Call, Called, Method, Peers};
 use crate::progress::Registry;
 
 mod act;
 mod events;
 pub mod openapi;
 mod read;
+mod replicas;
 mod report;
 
 /// The number of requests that may wait for a pipeline.
@@ -34,6 +38,9 @@ const WAITING: usize = 64;
 
 /// The time that a pipeline has to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest answer to another replica, in bytes.
+const ANSWER_MAX: usize = 1 << 20;
 
 /// Connections that read events at once.
 const READERS_MAX: usize = 32;
@@ -45,7 +52,18 @@ pub struct Api {
     read: Option<Guard>,
     reports: Arc<Registry>,
     readers: Arc<Semaphore>,
+    /// The name of this replica, for people.
+    replica: String,
+    /// The other replicas, if there may be any.
+    peers: Option<Arc<Peers>>,
 }
+
+/// Answers requests that came to another replica, which has checked the rights of the caller.
+pub struct Local(Router, String);
+
+/// Marks a request that another replica passed on. Only [`Local`] can set it.
+#[derive(Clone, Copy)]
+struct FromReplica;
 
 /// An answer that is not a success, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +83,8 @@ struct FailureBody<'a> {
 struct Caller {
     headers: HeaderMap,
     from: SocketAddr,
+    /// Another replica passed the request on, and has checked the rights.
+    is_replica: bool,
 }
 
 impl Api {
@@ -79,7 +99,20 @@ impl Api {
             read,
             reports,
             readers: Arc::new(Semaphore::new(READERS_MAX)),
+            replica: String::new(),
+            peers: None,
         }
+    }
+
+    /// The name of this replica, and the other ones.
+    pub fn among(self, replica: String, peers: Option<Arc<Peers>>) -> Self {
+        Api { replica, peers, ..self }
+    }
+
+    /// The answering side for requests that came to another replica.
+    pub fn local(self: Arc<Self>) -> Local {
+        let replica = self.replica.clone();
+        Local(self.router(), replica)
     }
 
     /// Returns the requests to this pipeline.
@@ -89,7 +122,7 @@ impl Api {
         receiver
     }
 
-    pub fn router(self) -> Router {
+    pub fn router(self: Arc<Self>) -> Router {
         Router::new()
             .route("/api/v1/openapi.json", get(openapi::serve))
             .route("/api/v1/events", get(events::stream))
@@ -106,13 +139,14 @@ impl Api {
             .route("/api/v1/items/{id}/log", get(read::log))
             .route("/api/v1/items/{id}/{action}", post(act::on_item))
             .route("/api/v1/progress/{token}", post(report::take).get(report::checkpoint))
-            .with_state(Arc::new(self))
+            .with_state(self)
     }
 
     /// # Errors
     /// If the caller may not read.
     fn may_read(&self, caller: &Caller) -> Result<(), Failure> {
         match &self.read {
+            _ if caller.is_replica => Ok(()),
             Some(guard) => guard.allows(&caller.headers, caller.from).map_err(refused),
             None => Ok(()),
         }
@@ -121,6 +155,9 @@ impl Api {
     /// # Errors
     /// If the caller may not change anything.
     fn may_change(&self, caller: &Caller) -> Result<(), Failure> {
+        if caller.is_replica {
+            return Ok(());
+        }
         self.change.allows(&caller.headers, caller.from).map_err(refused)
     }
 
@@ -141,6 +178,37 @@ impl Api {
         match name {
             Some(name) => Ok(vec![self.pipeline(name)?]),
             None => Ok(self.pipelines.iter().map(|(_, pipeline)| pipeline).collect()),
+        }
+    }
+}
+
+impl Local {
+    /// Answers a request as if it had come here, but passes it on to nobody.
+    pub async fn answer(&self, call: Call) -> Called {
+        let method = match call.method {
+            Method::Get => axum::http::Method::GET,
+            Method::Post => axum::http::Method::POST,
+        };
+        let replica = self.1.clone();
+        let failed = |status: StatusCode| Called {
+            replica: replica.clone(),
+            status: status.as_u16(),
+            body: String::new(),
+        };
+        let is_meant =
+            ["/api/v1/pipelines", "/api/v1/items"].iter().any(|path| call.target.starts_with(path));
+        let request = axum::http::Request::builder().method(method).uri(call.target);
+        let request = request.header("accept", "application/json").extension(FromReplica);
+        let Ok(request) = request.body(Body::empty()) else { return failed(StatusCode::BAD_REQUEST) };
+        if !is_meant {
+            return failed(StatusCode::NOT_FOUND);
+        }
+        // A router is always ready, and has no error of its own.
+        let Ok(response) = self.0.clone().call(request).await;
+        let status = response.status().as_u16();
+        match to_bytes(response.into_body(), ANSWER_MAX).await.map(|body| String::from_utf8(body.into())) {
+            Ok(Ok(body)) => Called { replica, status, body },
+            _ => failed(StatusCode::INSUFFICIENT_STORAGE),
         }
     }
 }
@@ -218,6 +286,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         let from = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let from = from.map_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)), |ConnectInfo(from)| *from);
-        Ok(Caller { headers: parts.headers.clone(), from })
+        let is_replica = parts.extensions.get::<FromReplica>().is_some();
+        Ok(Caller { headers: parts.headers.clone(), from, is_replica })
     }
 }

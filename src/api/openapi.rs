@@ -24,7 +24,7 @@ const CALLS: [Call; 16] = [
         method: "get",
         path: "/api/v1/pipelines",
         summary: "All pipelines",
-        query: &[],
+        query: &["replicas"],
         answer: schema::<PipelineList>,
     },
     Call {
@@ -38,7 +38,7 @@ const CALLS: [Call; 16] = [
         method: "get",
         path: "/api/v1/pipelines/{name}/items",
         summary: "The items that a filter selects",
-        query: &["state", "reason", "older", "key", "limit", "after"],
+        query: &["state", "reason", "older", "key", "limit", "after", "replicas"],
         answer: schema::<ItemList>,
     },
     Call {
@@ -101,14 +101,14 @@ const CALLS: [Call; 16] = [
         method: "get",
         path: "/api/v1/items/{id}",
         summary: "One item, also a finished one while it is remembered",
-        query: &["pipeline"],
+        query: &["pipeline", "replicas"],
         answer: schema::<Item>,
     },
     Call {
         method: "get",
         path: "/api/v1/items/{id}/log",
         summary: "The log tail of an item",
-        query: &["pipeline"],
+        query: &["pipeline", "replicas"],
         answer: schema::<ItemLog>,
     },
     Call {

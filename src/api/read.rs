@@ -6,10 +6,13 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
+use super::replicas::{self, Heard};
 use super::{Api, Caller, Failure, ask, unless_ended};
 use crate::bridge::Control;
-use crate::view::{Filter, Item, ItemList, PipelineList};
+use crate::peers::Method;
+use crate::view::{Filter, Item, ItemList, Pipeline, PipelineList, Replica};
 
 /// Items on one page, and the most that a caller may ask for.
 const PAGE: usize = 100;
@@ -32,6 +35,7 @@ pub(super) struct Selection {
     pub max_in_flight: Option<u32>,
     pub offset: Option<i64>,
     pub from: Option<String>,
+    pub replicas: Option<String>,
 }
 
 impl Selection {
@@ -47,6 +51,7 @@ impl Selection {
             ("after", &self.after),
             ("pipeline", &self.pipeline),
             ("from", &self.from),
+            ("replicas", &self.replicas),
         ];
         let numbers = [
             ("limit", self.limit.is_some()),
@@ -66,6 +71,20 @@ impl Selection {
         }
     }
 
+    /// Whether all replicas are meant, and not this one only.
+    fn is_of_all(&self, api: &Api, caller: &Caller) -> Result<bool, Failure> {
+        match self.replicas.as_deref() {
+            None | Some("one") => Ok(false),
+            Some("all") => Ok(api.peers.is_some() && !caller.is_replica),
+            Some(other) => Err(Failure {
+                status: StatusCode::BAD_REQUEST,
+                error: format!("replicas={other:?} is not known"),
+                help: "write replicas=all for all replicas, or replicas=one for the one that is asked"
+                    .to_owned(),
+            }),
+        }
+    }
+
     pub fn filter(&self) -> Result<Filter, Failure> {
         let text = |text: &'_ Option<String>| text.clone();
         let (state, reason) = (text(&self.state), text(&self.reason));
@@ -78,15 +97,25 @@ impl Selection {
     }
 }
 
-pub(super) async fn pipelines(State(api): State<Arc<Api>>, caller: Caller) -> Response {
+pub(super) async fn pipelines(
+    State(api): State<Arc<Api>>,
+    Query(selection): Query<Selection>,
+    caller: Caller,
+) -> Response {
     let listing = async {
         api.may_read(&caller)?;
+        selection.has_only(&["replicas"])?;
+        let is_of_all = selection.is_of_all(&api, &caller)?;
         let mut pipelines = Vec::new();
         for (_, pipeline) in &api.pipelines {
             let overview = |answer| Control::Overview { with_history: false, answer };
             pipelines.extend(unless_ended(ask(pipeline, overview).await)?);
         }
-        Ok(PipelineList { pipelines })
+        for pipeline in &mut pipelines {
+            pipeline.replica.clone_from(&api.replica);
+        }
+        let own = PipelineList { pipelines, replicas: Vec::new() };
+        Ok(if is_of_all { api.add_pipelines(own).await } else { own })
     };
     caller.json(listing.await)
 }
@@ -99,7 +128,8 @@ pub(super) async fn pipeline(
     let reading = async {
         api.may_read(&caller)?;
         let overview = |answer| Control::Overview { with_history: true, answer };
-        ask(api.pipeline(&name)?, overview).await
+        let pipeline = ask(api.pipeline(&name)?, overview).await?;
+        Ok(Pipeline { replica: api.replica.clone(), ..pipeline })
     };
     caller.json(reading.await)
 }
@@ -113,9 +143,23 @@ pub(super) async fn items(
     let listing = async {
         api.may_read(&caller)?;
         let filter = selection.filter()?;
-        let most = selection.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
-        let after = selection.after.clone();
-        ask(api.pipeline(&name)?, |answer| Control::List { filter, most, after, answer }).await
+        let is_of_all = selection.is_of_all(&api, &caller)?;
+        let page = if is_of_all { replicas::PAGE_MAX } else { PAGE_MAX };
+        let most = selection.limit.unwrap_or(PAGE).clamp(1, page);
+        let pipeline = api.pipeline(&name)?;
+        let (after, most) = match api.own_cursor(selection.after.as_deref()) {
+            Some(after) => (after, most),
+            // Only the number of items is wanted.
+            None => (None, 0),
+        };
+        let mut list = ask(pipeline, |answer| Control::List { filter, most, after, answer }).await?;
+        if most == 0 {
+            list.next = None;
+        }
+        for item in &mut list.items {
+            item.replica.clone_from(&api.replica);
+        }
+        if is_of_all { api.add_items(&name, &selection, list).await } else { Ok(list) }
     };
     caller.json(listing.await)
 }
@@ -136,10 +180,10 @@ async fn find(api: &Api, id: &str, selection: &Selection, caller: &Caller) -> Re
         let list = ask(pipeline, |answer| Control::List { filter, most: 1, after: None, answer }).await;
         let list: ItemList = unless_ended(list)?.unwrap_or_default();
         if let Some(item) = list.items.into_iter().next() {
-            return Ok(item);
+            return Ok(Item { replica: api.replica.clone(), ..item });
         }
     }
-    Err(unknown(id))
+    elsewhere(api, &["api", "v1", "items", id], id, selection, caller).await
 }
 
 pub(super) async fn log(
@@ -157,7 +201,7 @@ pub(super) async fn log(
                 return Ok(log);
             }
         }
-        Err(unknown(&id))
+        elsewhere(&api, &["api", "v1", "items", &id, "log"], &id, &selection, &caller).await
     };
     match reading.await {
         Ok(log) => caller.answer(&log, || log.lines.join("\n")),
@@ -165,12 +209,36 @@ pub(super) async fn log(
     }
 }
 
+/// The answer of the first other replica that knows the item.
+async fn elsewhere<T: DeserializeOwned>(
+    api: &Api,
+    path: &[&str],
+    id: &str,
+    selection: &Selection,
+    caller: &Caller,
+) -> Result<T, Failure> {
+    let mut replicas = Vec::new();
+    if !caller.is_replica && selection.replicas.as_deref() != Some("one") {
+        let query = [("pipeline", selection.pipeline.clone().unwrap_or_default())];
+        let heard: Heard<T> = api.ask_others(Method::Get, path, &query).await;
+        if let Some((_, found)) = heard.answers.into_iter().next() {
+            return Ok(found);
+        }
+        replicas = heard.replicas;
+    }
+    Err(unknown(id, &replicas))
+}
+
 /// No item of this id is in hand, and none is remembered.
-pub(super) fn unknown(id: &str) -> Failure {
+pub(super) fn unknown(id: &str, others: &[Replica]) -> Failure {
+    let silent: Vec<&str> = others.iter().filter_map(|other| other.error.as_deref()).collect();
+    let help = match silent.as_slice() {
+        [] => "list the items with /api/v1/pipelines/NAME/items?replicas=all".to_owned(),
+        silent => format!("these replicas gave no answer, and may have it: {}", silent.join("; ")),
+    };
     Failure {
         status: StatusCode::NOT_FOUND,
         error: format!("no item {id:?} is in hand here, and none of the latest finished items has this id"),
-        help: "list the items with /api/v1/pipelines/NAME/items; another replica may have this one"
-            .to_owned(),
+        help,
     }
 }

@@ -134,6 +134,13 @@ pub(super) fn post(pipeline: &config::Pipeline, lookout: &Arc<guard::Lookout>, e
     guard::Post::new(lookout.clone(), host.as_deref().and_then(guard::service_of))
 }
 
+/// The name of this replica for people: the name of its pod or machine, and the port.
+pub(super) fn replica_name(config: &Config, env: Env<'_>) -> String {
+    let host = env("HOSTNAME").filter(|name| !name.is_empty()).unwrap_or_else(|| "localhost".to_owned());
+    let port = config.admin.listen.as_ref().and_then(|listen| listen.rsplit_once(':'));
+    port.map_or(host.clone(), |(_, port)| format!("{host}:{port}"))
+}
+
 /// The source of a pipeline, for people.
 fn source_name(pipeline: &config::Pipeline) -> String {
     match (&pipeline.source.rabbitmq, &pipeline.source.kafka) {

@@ -181,7 +181,8 @@ fn build(config: &Config, env: Env<'_>) -> Result<Built, Vec<BuildError>> {
         None
     });
     let reports = Arc::new(Registry::new(build::reachable(&config.admin)));
-    let mut api = Api::new(config.admin.token.clone(), config.admin.read_token.clone(), reports.clone());
+    let mut api = Api::new(config.admin.token.clone(), config.admin.read_token.clone(), reports.clone())
+        .among(build::replica_name(config, env), replicas.as_ref().map(|replicas| replicas.client()));
     let guard =
         config.guard.as_ref().map(|settings| Guarded { settings: settings.clone(), lookout: Arc::default() });
     for pipeline in &config.pipelines {
@@ -213,8 +214,12 @@ fn build(config: &Config, env: Env<'_>) -> Result<Built, Vec<BuildError>> {
             .ok(),
         None => None,
     };
-    let questions = replicas.map(|replicas| replicas.router).unwrap_or_default();
-    let requests = questions.merge(api.router());
+    let api = Arc::new(api);
+    let questions = replicas.map(|replicas| {
+        replicas.answer_with(api.clone().local());
+        replicas.router
+    });
+    let requests = questions.unwrap_or_default().merge(api.router());
     if errors.is_empty() { Ok(Built { pipelines, metrics, tls, requests, guard }) } else { Err(errors) }
 }
 

@@ -1,7 +1,7 @@
 //! Passes the questions of other replicas to the pipeline that they concern.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -10,10 +10,13 @@ use tokio::time::timeout;
 
 use super::descriptors;
 use super::error::BuildError;
+use crate::api::Local;
 use crate::bridge::{self, Asker, Question, When};
 use crate::config::{Config, Pipeline, Secret, Tls};
 use crate::delivery::LogId;
-use crate::peers::{self, Claim, Discovery, InFlight, Instance, ItemStatus, Peers, Release, Responder, Stay};
+use crate::peers::{
+    self, Call, Called, Claim, Discovery, InFlight, Instance, ItemStatus, Peers, Release, Responder, Stay,
+};
 
 /// The number of questions that may wait for a pipeline. Each is answered in microseconds.
 const QUESTIONS: usize = 1024;
@@ -28,6 +31,7 @@ pub(super) struct Replicas {
     client: Arc<Peers>,
     /// The channel on which each pipeline receives its questions.
     questions: HashMap<String, mpsc::Receiver<Question>>,
+    api: Arc<OnceLock<Local>>,
 }
 
 impl Replicas {
@@ -35,6 +39,17 @@ impl Replicas {
     pub fn of(&mut self, pipeline: &str) -> Option<bridge::Replicas> {
         let questions = self.questions.remove(pipeline)?;
         Some(bridge::Replicas { peers: Arc::clone(&self.client), questions })
+    }
+
+    /// The asking side, for requests of people.
+    pub fn client(&self) -> Arc<Peers> {
+        self.client.clone()
+    }
+
+    /// Answers requests of people that came to other replicas.
+    pub fn answer_with(&self, api: Local) {
+        // There is one API.
+        let _ = self.api.set(api);
     }
 }
 
@@ -79,8 +94,10 @@ pub(super) fn replicas(config: &Config) -> Result<Option<Replicas>, BuildError> 
     }
     // One connection may wait for each answer. The remaining connections are for operators.
     let questions_max = descriptors::known_connections(config) * 3 / 4;
-    let router = peers::router(Arc::new(Answerer { pipelines }), instance, token, questions_max);
-    Ok(Some(Replicas { client: Arc::new(client), router, questions }))
+    let api: Arc<OnceLock<Local>> = Arc::default();
+    let answerer = Answerer { pipelines, api: api.clone() };
+    let router = peers::router(Arc::new(answerer), instance, token, questions_max);
+    Ok(Some(Replicas { client: Arc::new(client), router, questions, api }))
 }
 
 fn reader(token: Secret) -> peers::Token {
@@ -89,6 +106,7 @@ fn reader(token: Secret) -> peers::Token {
 
 struct Answerer {
     pipelines: HashMap<String, mpsc::Sender<Question>>,
+    api: Arc<OnceLock<Local>>,
 }
 
 impl Answerer {
@@ -135,6 +153,13 @@ impl Responder for Answerer {
         let asker = Asker { instance: release.asker.to_string(), delivery: release.delivery };
         if let Some(pipeline) = self.pipelines.get(&release.pipeline) {
             let _ = pipeline.send(Question::Release { asker }).await;
+        }
+    }
+
+    async fn call(&self, call: Call) -> Called {
+        match self.api.get() {
+            Some(api) => api.answer(call).await,
+            None => Called { replica: String::new(), status: 503, body: String::new() },
         }
     }
 

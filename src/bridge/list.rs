@@ -150,6 +150,8 @@ impl Pipeline {
         let blank = view::Item {
             id: name.id.clone(),
             pipeline: self.shared.name.clone(),
+            // The API adds it.
+            replica: String::new(),
             state: ItemState::Waiting,
             attempt: 0,
             attempts: self.shared.attempts,

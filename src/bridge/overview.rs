@@ -24,6 +24,8 @@ impl Pipeline {
         let forecast = self.forecast(&stats);
         view::Pipeline {
             name: self.shared.name.clone(),
+            // The API adds it.
+            replica: String::new(),
             source: self.shared.source.clone(),
             sink: self.shared.sink.destination().to_owned(),
             state,

@@ -27,6 +27,7 @@ pub fn run(options: &Options, out: &mut dyn Write, err: &mut dyn Write) -> io::R
 }
 
 fn show(options: &Options, client: &Client, out: &mut dyn Write) -> Outcome {
+    let mut replicas = Vec::new();
     let pipelines = match &options.pipeline {
         Some(name) => match one(client, name) {
             Ok(answer) if options.client.json && !options.items => {
@@ -35,18 +36,22 @@ fn show(options: &Options, client: &Client, out: &mut dyn Write) -> Outcome {
             Ok(answer) => vec![answer.value],
             Err(failure) => return Ok(Err(failure)),
         },
-        None => match client.pipelines() {
+        None => match client.pipelines_of_all() {
             Ok(answer) if options.client.json && !options.items => {
                 return writeln!(out, "{}", answer.text).map(Ok);
             }
-            Ok(answer) => answer.value.pipelines,
+            Ok(answer) => {
+                replicas = answer.value.replicas;
+                answer.value.pipelines
+            }
             Err(failure) => return Ok(Err(failure)),
         },
     };
+    let has_others = replicas.len() > 1;
     let now = Timestamp::now();
     for pipeline in &pipelines {
         if !options.client.json {
-            print(pipeline, now, out)?;
+            print(pipeline, has_others, now, out)?;
         }
         if options.items || options.pipeline.is_some() {
             let wanted = list::Wanted::unfinished();
@@ -57,6 +62,10 @@ fn show(options: &Options, client: &Client, out: &mut dyn Write) -> Outcome {
             }
         }
     }
+    for error in replicas.iter().filter_map(|replica| replica.error.as_ref()).filter(|_| !options.client.json)
+    {
+        writeln!(out, "! a replica gives no answer: {}", shown(error))?;
+    }
     Ok(Ok(()))
 }
 
@@ -66,8 +75,9 @@ fn one(client: &Client, name: &str) -> Result<Answer<Pipeline>, Failure> {
     answer.map_err(|failure| client.about_pipeline(name, failure))
 }
 
-fn print(pipeline: &Pipeline, now: Timestamp, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{}: {}", pipeline.name, shown(&pipeline.sentence))?;
+fn print(pipeline: &Pipeline, has_others: bool, now: Timestamp, out: &mut dyn Write) -> io::Result<()> {
+    let at = if has_others { format!(" at {}", shown(&pipeline.replica)) } else { String::new() };
+    writeln!(out, "{}{at}: {}", pipeline.name, shown(&pipeline.sentence))?;
     writeln!(out, "  {}", figures(pipeline).join(", "))?;
     writeln!(out, "  {} -> {}", shown(&pipeline.source), shown(&pipeline.sink))?;
     for line in troubles(pipeline, now) {

@@ -14,7 +14,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::discovery::Address;
 use super::seal::{Code, HEADER, Key};
-use super::wire::{ANSWER_BYTES, Answer, Claim, InFlight, Instance, PATH, Question, Release, Reply, Stay};
+use super::wire::{
+    ANSWER_BYTES, Answer, Call, Called, Claim, InFlight, Instance, Method, PATH, Question, Release, Reply,
+    Stay,
+};
 use super::{Claimed, Discovery, Token};
 use crate::config::Tls;
 use crate::connect::http::{self as connect, Trust, Watched};
@@ -67,6 +70,13 @@ pub struct Settings {
 struct Heard {
     address: Address,
     reply: Reply,
+}
+
+/// The answer of one replica to a request of a person.
+pub struct Told {
+    pub address: String,
+    /// The answer, or the reason why there is none.
+    pub answer: Result<Called, String>,
 }
 
 /// A peer that did not answer.
@@ -173,6 +183,23 @@ impl Peers {
         heard.iter().any(|heard| heard.reply.answer == Answer::Staying)
     }
 
+    /// Passes a request of a person on to all others. Returns within twice the timeout.
+    pub async fn call(&self, method: Method, target: &str) -> Vec<Told> {
+        let call = Call { asker: self.instance.clone(), method, target: target.to_owned() };
+        let (heard, silent) = self.put_to_all(&Question::Call(call), self.timeout).await;
+        let heard = heard.into_iter().map(|heard| Told {
+            address: heard.address.to_string(),
+            answer: match heard.reply.answer {
+                Answer::Called(called) => Ok(called),
+                _ => Err("its answer is not one to this question".to_owned()),
+            },
+        });
+        let silent = silent
+            .into_iter()
+            .map(|silent| Told { address: silent.address.to_string(), answer: Err(silent.reason) });
+        heard.chain(silent).collect()
+    }
+
     /// Tells all others that this delivery needs no result. If a replica cannot be told, its
     /// reservation ends when nobody asks any more.
     pub async fn release(&self, pipeline: &str, delivery: &str) {
@@ -187,7 +214,8 @@ impl Peers {
             delivery: delivery.to_owned(),
         };
         let Ok(body) = serde_json::to_vec(&Question::Release(release)).map(Bytes::from) else { return };
-        let telling = addresses.iter().map(|address| self.post(address, body.clone(), self.timeout));
+        let telling =
+            addresses.iter().map(|address| self.post(address, body.clone(), self.timeout, ANSWER_BYTES));
         for silent in join_all(telling).await.into_iter().filter_map(Result::err) {
             tracing::warn!(
                 peer = %silent.address,
@@ -221,7 +249,8 @@ impl Peers {
         // A struct of texts and numbers always has a JSON form.
         let Ok(body) = serde_json::to_vec(question).map(Bytes::from) else { return Default::default() };
         let addresses = self.discovery.addresses(self.timeout).await;
-        let asking = addresses.iter().map(|address| self.first(address, body.clone(), within));
+        let most = question.answer_bytes();
+        let asking = addresses.iter().map(|address| self.first(address, body.clone(), within, most));
         let (mut heard, mut silent) = (Vec::new(), Vec::new());
         for answered in join_all(asking).await {
             match answered {
@@ -256,7 +285,7 @@ impl Peers {
             let hold = if failures == 0 { POLL.min(end - began) } else { Duration::ZERO };
             let question = Question::Claim(Claim { wait_seconds: hold.as_secs(), ..claim.clone() });
             let Ok(body) = serde_json::to_vec(&question).map(Bytes::from) else { return Claimed::Gone };
-            match self.post(address, body, hold + self.timeout).await {
+            match self.post(address, body, hold + self.timeout, ANSWER_BYTES).await {
                 // A restarted process at the same address does not know the items of the process
                 // before it.
                 Ok(heard) if heard.reply.instance != *instance => return Claimed::Gone,
@@ -288,13 +317,26 @@ impl Peers {
 
     /// Sends a first question. Later ones go only to a peer that has proven that it knows the
     /// secret.
-    async fn first(&self, address: &Address, body: Bytes, within: Duration) -> Result<Heard, Silent> {
+    async fn first(
+        &self,
+        address: &Address,
+        body: Bytes,
+        within: Duration,
+        most: usize,
+    ) -> Result<Heard, Silent> {
         // The semaphore is never closed.
         let _permit = self.asking.acquire().await;
-        self.post(address, body, within).await
+        self.post(address, body, within, most).await
     }
 
-    async fn post(&self, address: &Address, body: Bytes, within: Duration) -> Result<Heard, Silent> {
+    /// `most` bounds the answer, in bytes.
+    async fn post(
+        &self,
+        address: &Address,
+        body: Bytes,
+        within: Duration,
+        most: usize,
+    ) -> Result<Heard, Silent> {
         let silent = |reason: String, asked| Silent { address: address.clone(), reason, asked };
         let token = (self.token)().map_err(|error| silent(error, false))?;
         let key = Key::from_secret(&token).ok_or_else(|| silent("the secret is empty".to_owned(), false))?;
@@ -311,7 +353,7 @@ impl Peers {
         let mut response = request.send().await.map_err(failed)?;
         let status = response.status();
         let code = response.headers().get(HEADER).and_then(|value| value.to_str().ok()?.parse::<Code>().ok());
-        let limit = if status.is_success() { ANSWER_BYTES } else { REFUSAL_MAX };
+        let limit = if status.is_success() { most } else { REFUSAL_MAX };
         let mut text = Vec::new();
         while text.len() <= limit {
             let Some(chunk) = response.chunk().await.map_err(failed)? else { break };

@@ -16,6 +16,7 @@
 //! * All peers are asked at once, and items can be alike byte for byte, so two of them may reserve
 //!   a result for one delivery. The second one gets a [`Release`], and its result is free for
 //!   another delivery again.
+//! * People can put a request to any replica; that replica passes it on ([`Peers::call`]).
 //! * "It runs here" is believed for a bounded time ([`Settings::patience`]), since no request runs
 //!   longer.
 
@@ -31,10 +32,10 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Peers, Settings};
+pub use client::{Peers, Settings, Told};
 pub use discovery::Discovery;
 pub use server::{ItemStatus, Responder, router};
-pub use wire::{Claim, InFlight, Instance, Release, Stay, Verdict};
+pub use wire::{Call, Called, Claim, InFlight, Instance, Method, Release, Stay, Verdict};
 
 /// Reads the secret that all replicas share. It is read again at each use, so that a rotated one is
 /// seen. An error is for a person and holds nothing of the secret.

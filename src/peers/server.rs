@@ -18,7 +18,7 @@ use super::Token;
 use super::replay::{Refusal, Replays};
 use super::seal::{HEADER, Key, Proof};
 use super::wire::{
-    self, ANSWER_BYTES, Claim, InFlight, Instance, PATH, QUESTION_BYTES, Question, Release, Reply, Stay,
+    self, Call, Called, Claim, InFlight, Instance, PATH, QUESTION_BYTES, Question, Release, Reply, Stay,
     Verdict,
 };
 use crate::admin::Known;
@@ -46,6 +46,9 @@ pub trait Responder: Send + Sync + 'static {
 
     /// Takes back the result that was reserved for that delivery, if there is one.
     fn release(&self, release: Release) -> impl Future<Output = ()> + Send;
+
+    /// Answers a request of a person that came to another replica.
+    fn call(&self, call: Call) -> impl Future<Output = Called> + Send;
 
     /// Whether the pipeline takes new work, and no drain of it is known.
     fn stays(&self, question: Stay) -> impl Future<Output = bool> + Send;
@@ -99,12 +102,13 @@ async fn question<A: Responder>(
     let Ok(_permit) = server.free.try_acquire() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many questions at once").into_response();
     };
+    let most = question.answer_bytes();
     let Some(answer) = server.answer(question).await else {
         return (StatusCode::SERVICE_UNAVAILABLE, "no answer in time").into_response();
     };
     let reply = Reply { instance: server.instance.clone(), answer };
     match serde_json::to_vec(&reply) {
-        Ok(json) if json.len() <= ANSWER_BYTES => {
+        Ok(json) if json.len() <= most => {
             let proof = key.answer(&proof, &json).to_string();
             let headers = [(HEADER, proof), (CONTENT_TYPE.as_str(), "application/json".to_owned())];
             (Extension(Known), headers, json).into_response()
@@ -172,6 +176,10 @@ impl<A: Responder> Server<A> {
             Question::Release(release) => {
                 timeout(GRACE, self.answer.release(release)).await.ok()?;
                 Some(wire::Answer::Released)
+            }
+            Question::Call(call) => {
+                let called = timeout(GRACE, self.answer.call(call)).await.ok()?;
+                Some(wire::Answer::Called(called))
             }
             Question::Stay(question) => {
                 let stays = timeout(GRACE, self.answer.stays(question)).await.ok()?;

@@ -14,6 +14,9 @@ pub(super) const QUESTION_BYTES: usize = 16 * 1024;
 /// The longest answer. A partition has at most about 1,000 unfinished offsets of at most 20 digits.
 pub(super) const ANSWER_BYTES: usize = 64 * 1024;
 
+/// The longest answer to a [`Call`]: a page of items.
+pub(super) const CALLED_BYTES: usize = 1 << 20;
+
 /// The random name of one process of the bridge. A replica does not know its own address as others
 /// see it, so it recognises its own answer by this name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -63,6 +66,33 @@ pub struct Release {
     pub delivery: String,
 }
 
+/// "Answer this request of a person, as you answer it yourself." The asker has checked that the
+/// person may do this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    pub asker: Instance,
+    pub method: Method,
+    /// The path and the query, percent-encoded.
+    pub target: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    Get,
+    Post,
+}
+
+/// The answer to a [`Call`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Called {
+    /// The name of the replica, for people.
+    pub replica: String,
+    pub status: u16,
+    /// JSON, as the asker parses it.
+    pub body: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "question", rename_all = "kebab-case")]
 pub(super) enum Question {
@@ -70,6 +100,7 @@ pub(super) enum Question {
     InFlight(InFlight),
     Release(Release),
     Stay(Stay),
+    Call(Call),
 }
 
 /// An answer, and the name of the replica that gave it.
@@ -98,6 +129,7 @@ pub(super) enum Answer {
     Staying,
     /// It drains too, or has no such pipeline.
     Leaving,
+    Called(Called),
 }
 
 /// The result of an item that one replica hands to another.
@@ -129,12 +161,18 @@ impl Instance {
 }
 
 impl Question {
+    /// The longest answer to this question.
+    pub fn answer_bytes(&self) -> usize {
+        if matches!(self, Question::Call(_)) { CALLED_BYTES } else { ANSWER_BYTES }
+    }
+
     pub fn asker(&self) -> &Instance {
         match self {
             Question::Claim(Claim { asker, .. })
             | Question::InFlight(InFlight { asker, .. })
             | Question::Release(Release { asker, .. })
-            | Question::Stay(Stay { asker, .. }) => asker,
+            | Question::Stay(Stay { asker, .. })
+            | Question::Call(Call { asker, .. }) => asker,
         }
     }
 }

@@ -13,10 +13,14 @@ use serde::{Deserialize, Serialize};
 mod filter;
 mod guard;
 mod number;
+mod partition;
+mod replica;
 
 pub use filter::{Filter, FilterError};
 pub use guard::{Guard, StoppingPod};
 pub use number::number;
+pub use partition::PartitionChange;
+pub use replica::Replica;
 
 /// The state of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -50,6 +54,9 @@ pub struct Item {
     /// The `id` of its event. Two items may have the same one.
     pub id: String,
     pub pipeline: String,
+    /// The replica that has the item.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub replica: String,
     pub state: ItemState,
     /// The number of the present attempt or of the latest one. 0 before the first.
     pub attempt: u32,
@@ -134,6 +141,9 @@ pub struct ItemList {
     /// The value of `after` for the next page; absent on the last page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// With `replicas=all`: the replicas that were asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<Replica>,
 }
 
 /// The log tail of an item.
@@ -169,12 +179,18 @@ pub struct Changed {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PipelineList {
     pub pipelines: Vec<Pipeline>,
+    /// With `replicas=all`: the replicas that were asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<Replica>,
 }
 
 /// One pipeline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Pipeline {
     pub name: String,
+    /// The replica that this is the state of.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub replica: String,
     /// The queue, or the topics and the group.
     pub source: String,
     /// The address that the requests go to.
@@ -347,20 +363,6 @@ pub enum Action {
     Release,
     /// Close the running request.
     Cancel,
-}
-
-/// A change to one Kafka partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PartitionChange {
-    /// Start nothing new of it.
-    Pause,
-    Resume,
-    /// Settle one record without its work.
-    Skip {
-        offset: i64,
-        then: Then,
-        dry_run: bool,
-    },
 }
 
 /// The next step of a cancelled item.

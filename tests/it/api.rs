@@ -16,6 +16,7 @@ use crate::support::worker::Worker;
 
 mod checkpoints;
 mod partitions;
+mod replicas;
 
 /// A worker that never ends by itself.
 const ENDLESS: Duration = Duration::from_secs(3600);

@@ -77,6 +77,7 @@ function showItem(item) {
       ['Progress', item.progress && progressBar(item.progress, item.id)],
       ['Reported', item.progress && node('span', {}, node('span', { 'data-age': item.progress.at, text: age(item.progress.at) }), ' ago')],
       ['Worker pod', item.pod_stopping ? `${item.pod}, being stopped` : item.pod],
+      ['Replica', item.replica],
       ['Place', place(item)],
       ['Pipeline', item.pipeline],
     ])];

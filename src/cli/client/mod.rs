@@ -127,6 +127,14 @@ impl Client {
         self.read(&["api", "v1", "pipelines"], &[])
     }
 
+    /// The pipelines of all replicas.
+    ///
+    /// # Errors
+    /// As [`Client::read`].
+    pub fn pipelines_of_all(&self) -> Result<Answer<PipelineList>, Failure> {
+        self.read(&["api", "v1", "pipelines"], &[("replicas", "all")])
+    }
+
     /// Explains a failure of a request about this pipeline: an unknown name gets the list of the
     /// known ones.
     pub fn about_pipeline(&self, name: &str, failure: Failure) -> Failure {

@@ -69,6 +69,7 @@ pub fn print(
             Ok(list) => {
                 all.items.extend(list.items);
                 all.total += list.total;
+                all.replicas = list.replicas;
             }
             Err(failure) => return failed(client.about_pipeline(name, failure)),
         }
@@ -85,6 +86,10 @@ pub fn print(
     if pipelines.len() > 1 {
         head.insert(0, "PIPELINE");
     }
+    let has_others = all.replicas.len() > 1;
+    if has_others {
+        head.push("REPLICA");
+    }
     let mut table = Table::new(&head);
     for item in &all.items {
         let mut cells = vec![
@@ -98,9 +103,15 @@ pub fn print(
         if pipelines.len() > 1 {
             cells.insert(0, item.pipeline.clone());
         }
+        if has_others {
+            cells.push(shown(&item.replica));
+        }
         table.row(cells);
     }
     table.print(out, terminal_width())?;
+    for error in all.replicas.iter().filter_map(|replica| replica.error.as_ref()) {
+        writeln!(out, "! a replica gives no answer: {}", shown(error))?;
+    }
     if all.total > all.items.len() {
         let (shown, total) = (number(all.items.len() as u64), number(all.total as u64));
         writeln!(
@@ -118,16 +129,25 @@ fn fetch(client: &Client, pipeline: &str, wanted: &Wanted) -> Result<ItemList, F
     loop {
         let left = if wanted.limit == 0 { PAGE } else { wanted.limit - all.items.len() };
         let mut query = wanted.filter.query();
-        query.extend([("limit", left.min(PAGE).to_string()), ("after", after)]);
+        query.extend([
+            ("limit", left.min(PAGE).to_string()),
+            ("after", after),
+            ("replicas", "all".to_owned()),
+        ]);
         let query: Vec<(&str, &str)> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let page: Answer<ItemList> = client.read(&["api", "v1", "pipelines", pipeline, "items"], &query)?;
-        let ItemList { items, total, next } = page.value;
+        let ItemList { items, total, next, replicas } = page.value;
         let is_empty = items.is_empty();
         all.items.extend(items);
-        all.total = total;
+        (all.total, all.replicas) = (total, replicas);
         let is_enough = wanted.limit != 0 && all.items.len() >= wanted.limit;
         match next {
             Some(next) if !is_empty && !is_enough => after = next,
+            // A page has the items of all replicas.
+            _ if wanted.limit != 0 => {
+                all.items.truncate(wanted.limit);
+                return Ok(all);
+            }
             _ => return Ok(all),
         }
     }

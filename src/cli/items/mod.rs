@@ -143,7 +143,7 @@ fn names(client: &Client, given: Option<&str>) -> Result<Vec<String>, Failure> {
     if let Some(name) = given {
         return Ok(vec![name.to_owned()]);
     }
-    let PipelineList { pipelines } = client.pipelines()?.value;
+    let PipelineList { pipelines, .. } = client.pipelines()?.value;
     Ok(pipelines.into_iter().map(|pipeline| pipeline.name).collect())
 }
 

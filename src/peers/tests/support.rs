@@ -89,6 +89,10 @@ impl Responder for Items {
         self.released.lock().unwrap().push(release.delivery);
     }
 
+    async fn call(&self, call: Call) -> Called {
+        Called { replica: "other".to_owned(), status: 200, body: call.target }
+    }
+
     async fn stays(&self, _: Stay) -> bool {
         !self.drains.load(Ordering::SeqCst)
     }
