@@ -290,6 +290,22 @@ mod tests {
         assert_eq!((state.percent, state.pod, state.checkpoint.as_deref()), (None, None, Some("7")));
     }
 
+    /// A report of an earlier attempt is not one of the present attempt.
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_is_heard_from_its_own_first_report_on() {
+        let report = Report::default();
+        let is_heard =
+            async || tokio::time::timeout(std::time::Duration::from_secs(1), report.heard()).await.is_ok();
+        assert!(!is_heard().await);
+        report.take(post("{}"), 0).unwrap();
+        report.take(post("{}"), 0).unwrap();
+        assert!(is_heard().await);
+        report.begin();
+        assert!(!is_heard().await);
+        report.take(post("{}"), 0).unwrap();
+        assert!(is_heard().await);
+    }
+
     #[test]
     fn without_an_address_for_workers_there_is_no_ticket() {
         assert!(Arc::new(Registry::new(None)).open(&Arc::default()).is_none());
