@@ -20,6 +20,7 @@
 //! * [`worker`]: the other side of the request: runs any program as a worker. It uses no other
 //!   module of longhaul.
 //! * [`tools`]: the work of the commands around a bridge: enqueue, dead letters, the doctor.
+//! * [`migrate`]: converts manifests of other tools to a configuration.
 //! * [`app`]: builds and runs all parts; [`cli`]: the commands.
 //!
 //! The crate `longhaul-places` reads YAML and knows the place of each mistake; [`config`] uses it.
@@ -37,6 +38,7 @@ pub mod connect;
 pub use longhaul_delivery as delivery;
 pub mod event;
 pub mod guard;
+pub mod migrate;
 pub mod peers;
 pub mod plan;
 pub mod progress;

@@ -19,8 +19,10 @@ pub mod demo;
 pub mod enqueue;
 pub mod exit;
 pub mod health;
+pub mod init;
 pub mod intake;
 pub mod items;
+pub mod migrate;
 pub mod pipeline;
 pub mod plan;
 pub mod ps;
@@ -75,6 +77,11 @@ enum Command {
     /// List dead letters, and bring them back to their origin.
     #[command(subcommand)]
     DeadLetter(dead_letter::Command),
+    /// Write a commented configuration to start from.
+    Init(init::Options),
+    /// Convert a RabbitmqSource, a KafkaSource, a ScaledJob, a ScaledObject or a Redpanda Connect
+    /// pipeline to a configuration and manifests, and report what becomes of each value.
+    Migrate(migrate::Options),
     /// Print the JSON Schema of the configuration file.
     Schema(schema::Options),
     /// Show the pipelines of a running bridge: state, backlog, problems and forecast.
@@ -182,6 +189,8 @@ pub fn main() -> io::Result<u8> {
             io::Write::write_all(&mut out, &script)?;
             return Ok(exit::OK);
         }
+        Command::Init(options) => return init::run(&options, &mut out, &mut err),
+        Command::Migrate(options) => return migrate::run(&options, &mut out, &mut err),
         Command::Ps(options) => return ps::run(&options, &mut out, &mut err),
         Command::Items(options) => return items::run(&options, &mut out, &mut err),
         Command::Top(options) => {

@@ -6,6 +6,7 @@ mod admin;
 mod api;
 mod contract;
 mod dead_letter;
+mod documents;
 mod faults;
 mod fuzz;
 #[cfg(feature = "guard")]

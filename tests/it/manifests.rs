@@ -9,15 +9,22 @@ use longhaul::config::{Config, Features, Span, load};
 /// Loads a file like the image would: with all features, and with every variable and `${file:…}`
 /// readable.
 fn load_example(file: &Path) -> Config {
+    check_example(&file.display().to_string(), &fs::read_to_string(file).unwrap())
+}
+
+/// Works like [`load_example`], for a text.
+pub fn check_example(name: &str, text: &str) -> Config {
     let folder = tempfile::tempdir().unwrap();
-    let text = with_readable_files(&fs::read_to_string(file).unwrap(), folder.path());
+    let text = with_readable_files(text, folder.path());
     let features = Features { kafka: true, kafka_tls: true, guard: true };
     let env = |name: &str| match name {
         "K_SINK" => Some("http://worker.default.svc.cluster.local".to_owned()),
+        // As deploy/base/bridge.yaml sets them.
+        "PEERS" | "WORKER" | "NAMESPACE" | "POD_NAME" => Some("name".to_owned()),
+        "POD_IP" => Some("10.0.0.7".to_owned()),
         _ => Some("user:password@host:5672/%2f".to_owned()),
     };
-    let loaded = load(&file.display().to_string(), &text, features, &env)
-        .unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let loaded = load(name, &text, features, &env).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     loaded.config
 }
 
@@ -25,15 +32,16 @@ fn with_readable_files(text: &str, folder: &Path) -> String {
     let mut parts = text.split("${file:");
     let mut result = parts.next().unwrap_or_default().to_owned();
     for (index, part) in parts.enumerate() {
-        let (_, rest) = part.split_once('}').unwrap();
+        let (name, rest) = part.split_once('}').unwrap();
         let file = folder.join(index.to_string());
-        fs::write(&file, "user:password@host:5672/%2f\n").unwrap();
+        let scheme = if name.ends_with("rabbitmq-url") { "amqp://" } else { "" };
+        fs::write(&file, format!("{scheme}user:password@host:5672/%2f\n")).unwrap();
         result += &format!("${{file:{}}}{rest}", file.display());
     }
     result
 }
 
-fn root(path: &str) -> PathBuf {
+pub fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
@@ -59,9 +67,11 @@ fn number(text: &str, key: &str) -> u64 {
 }
 
 fn overlays() -> Vec<Config> {
-    ["rabbitmq", "kafka"]
-        .map(|name| load_example(&root(&format!("deploy/overlays/{name}/longhaul.yaml"))))
-        .into()
+    let files = yaml_files(&root("deploy/overlays"));
+    let files = files.iter().filter(|file| file.ends_with("longhaul.yaml"));
+    let configs: Vec<Config> = files.map(|file| load_example(file)).collect();
+    assert!(configs.len() >= 7, "only {} configurations", configs.len());
+    configs
 }
 
 #[test]
