@@ -118,7 +118,8 @@ func TestNamesFollowPrefixAndSuffix(t *testing.T) {
 
 func staysTheSame(path []string) bool {
 	last, place := path[len(path)-1], strings.Join(path, ".")
-	isLabel := last == "app.kubernetes.io/name" || last == "app.kubernetes.io/part-of"
+	isLabel := strings.HasPrefix(last, "app.kubernetes.io/") && last != "app.kubernetes.io/instance"
+	isLabel = isLabel || strings.HasSuffix(place, "matchExpressions.values")
 	isContainer := strings.HasSuffix(place, "containers.name")
 	// The Secret is not in the tree.
 	isSecret := strings.HasSuffix(place, "secret.name") || strings.HasSuffix(place, "secretTargetRef.name")

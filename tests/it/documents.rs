@@ -26,7 +26,7 @@ fn every_configuration_passes_the_check() {
         check_example(&block.place, &block.text);
         count += 1;
     }
-    assert!(count >= 2, "found only {count} configurations");
+    assert!(count >= 1, "found no configuration");
 }
 
 #[test]

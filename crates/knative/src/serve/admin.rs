@@ -19,7 +19,14 @@ use super::snapshot::Snapshot;
 /// Answers until `stop`, which also ends open streams.
 pub async fn run(listener: TcpListener, engine: Arc<Engine>, stop: CancellationToken) {
     let view = View { engine, stop: stop.clone() };
-    let router = axum::Router::new().route("/replicas", get(replicas)).with_state(view);
+    let router = axum::Router::new()
+        .route("/replicas", get(replicas))
+        // As a bridge answers, so that `longhaul health` works here too.
+        .route(
+            "/readyz",
+            get(async || ([(CONTENT_TYPE, "application/json")], r#"{"ready":true,"reasons":[]}"#)),
+        )
+        .with_state(view);
     if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await {
         tracing::error!(%error, "The admin listener ended");
     }
