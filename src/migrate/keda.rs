@@ -213,6 +213,12 @@ fn rabbitmq(name: &str, trigger: &Trigger<'_>, ledger: &mut Ledger, report: &mut
             Some(text) => {
                 ledger.carry(part, "source.rabbitmq.url");
                 url = default_host(&text.replace("${", "$${"));
+                let login = trigger.secret("username").zip(trigger.secret("password"));
+                if let (Some((scheme, rest)), Some((user, password))) = (url.clone().split_once("://"), login) {
+                    let user = draft.secret(&user.0, &user.1, "user");
+                    let password = draft.secret(&password.0, &password.1, "password");
+                    url = format!("{scheme}://{user}:{password}@{rest}");
+                }
             }
             None => ledger.change(part, "write it as amqp://user:password@host:5672/vhost into Secret longhaul, key rabbitmq-url: a password does not belong into a manifest"),
         }

@@ -8,6 +8,7 @@
 use longhaul_places::yaml::{self, Document};
 use longhaul_places::{Mistakes, Report};
 
+mod delivery;
 mod draft;
 mod keda;
 mod knative;
@@ -60,16 +61,18 @@ pub fn migrate(name: &str, text: &str) -> Result<Migration, Mistakes> {
         drafts.extend(convert(document, &documents, &mut ledger, &mut report));
         ledger.finish_document();
     }
-    if drafts.is_empty() {
-        let at = documents.first().map_or(yaml::Range::START, |document| document.root.range).start;
-        let help = format!("name a file with one of these: {KINDS}");
-        report.at(at, &Default::default(), "nothing in this file can be converted", help);
-    }
-    draft::separate_names(&mut drafts);
     let (mistakes, _) = report.finish(name, text);
     if !mistakes.list.is_empty() {
         return Err(mistakes);
     }
+    if drafts.is_empty() {
+        let at = documents.first().map_or(yaml::Range::START, |document| document.root.range).start;
+        let help = format!("name a file with one of these: {KINDS}");
+        let mut report = Report::default();
+        report.at(at, &Default::default(), "nothing in this file can be converted", help);
+        return Err(report.finish(name, text).0);
+    }
+    draft::separate_names(&mut drafts);
     Ok(Migration { files: manifests::files(name, &drafts), report: ledger.into_lines() })
 }
 

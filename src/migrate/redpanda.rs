@@ -84,6 +84,10 @@ fn values(part: &Part<'_>, ledger: &mut Ledger) -> Vec<String> {
 }
 
 fn source(input: &Part<'_>, ledger: &mut Ledger) -> Option<Draft> {
+    // The first versions named the kind beside its settings.
+    if let Some(kind) = input.get("type") {
+        ledger.silent(&kind);
+    }
     let label = input.get("label");
     if let Some(label) = &label {
         ledger.carry(label, "the name of the pipeline");
@@ -177,6 +181,12 @@ fn kafka(part: &Part<'_>, label: Option<&str>, ledger: &mut Ledger) -> Option<(S
     };
     ledger.carry(&servers, "source.kafka.bootstrap_servers");
     ledger.carry(&topics, "source.kafka.topics");
+    for topic in &mut kafka.topics {
+        if let Some((name, partitions)) = topic.split_once(':') {
+            ledger.change(&topics, format!("source.kafka.topics: all partitions of {name}; longhaul does not read single ones ({partitions})"));
+            *topic = name.to_owned();
+        }
+    }
     if part.get("regexp_topics").is_some_and(|part| part.is_true()) {
         kafka.topics = kafka
             .topics
@@ -289,8 +299,10 @@ fn sink(output: &Part<'_>, drafts: &mut [Draft], ledger: &mut Ledger) -> bool {
     if let Some(label) = output.get("label") {
         ledger.silent(&label);
     }
-    if let Some(limit) = output.get("max_in_flight") {
-        ledger.silent(&limit);
+    for key in ["type", "max_in_flight"] {
+        if let Some(part) = output.get(key) {
+            ledger.silent(&part);
+        }
     }
     for wrapper in WRAPPERS {
         let Some(part) = output.get(wrapper) else { continue };
@@ -330,12 +342,12 @@ fn dead_letter(output: &Part<'_>, drafts: &mut [Draft], ledger: &mut Ledger) {
     };
     let mut is_used = false;
     for draft in drafts.iter_mut().filter(|draft| draft.dead_letter.is_none()) {
-        let fits = match (&target, &draft.source) {
+        let fits = matches!(
+            (&target, &draft.source),
             (Some(DeadLetter::Http(_)), _)
-            | (Some(DeadLetter::Rabbitmq(_)), Source::Rabbitmq { .. })
-            | (Some(DeadLetter::Kafka(_)), Source::Kafka(_)) => true,
-            _ => false,
-        };
+                | (Some(DeadLetter::Rabbitmq(_)), Source::Rabbitmq { .. })
+                | (Some(DeadLetter::Kafka(_)), Source::Kafka(_))
+        );
         if fits {
             draft.dead_letter.clone_from(&target);
             is_used = true;

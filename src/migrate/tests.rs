@@ -134,6 +134,8 @@ fn a_rabbitmq_source_of_the_operators_cluster() {
         kustomization.contains("name: \"rabbit-default-user\", items: [{ key: \"password\""),
         "{kustomization}"
     );
+    assert_eq!(config.pipelines[1].name, "labels");
+    assert!(text.contains("labels-password}@rabbit.brokers:5672\""), "{text}");
     assert_eq!(lines(&migration, "spec.rabbitmqResourcesConfig.parallelism")[0].fate, Fate::Improves);
     assert_eq!(lines(&migration, "spec.delivery.backoffPolicy")[0].fate, Fate::Changes);
     assert_eq!(lines(&migration, "metadata.labels.team")[0].fate, Fate::Without);
@@ -228,7 +230,12 @@ fn a_scaled_object_with_two_triggers_becomes_two_pipelines() {
     let migration = convert("scaled-object.yaml");
     let config = &configurations(&migration)["longhaul.yaml"];
     let names: Vec<&str> = config.pipelines.iter().map(|pipeline| pipeline.name.as_str()).collect();
-    assert_eq!(names, ["reports", "reports-2"]);
+    assert_eq!(names, ["reports", "reports-2", "letters"]);
+    assert!(
+        migration.files[0].text.contains("user}:${file:/etc/longhaul/letters-password}@rabbit.brokers\""),
+        "{}",
+        migration.files[0].text
+    );
     assert!(!migration.files[0].text.contains("guest"), "a password is in the file");
     assert_eq!(lines(&migration, "spec.triggers[1].metadata.host")[0].fate, Fate::Changes);
 }
@@ -253,6 +260,7 @@ fn pipelines_of_redpanda_connect() {
     let config = &configurations(&migration)["longhaul.yaml"];
     assert_eq!(config.pipelines.len(), 2);
     assert!(config.pipelines.iter().all(|pipeline| pipeline.dead_letter.is_some()));
+    assert_eq!(config.pipelines[1].source.kafka.as_ref().unwrap().topics, ["pages-slow"]);
 }
 
 #[test]
@@ -274,6 +282,7 @@ fn mistakes_name_their_lines() {
         ("", 1, "nothing in this file"),
     ] {
         let mistakes = migrate("f.yaml", text).unwrap_err();
+        assert_eq!(mistakes.list.len(), 1, "{mistakes}");
         assert!(
             mistakes.list.iter().any(|mistake| mistake.line == place && mistake.reason.contains(reason)),
             "{mistakes}"
