@@ -107,7 +107,8 @@ mod tests {
                 text.contains(key) && text.contains("films-4k.dead") && !text.contains("work.dead"),
                 "{text}"
             );
-            let loaded = load("f", &text, Features { kafka: true, kafka_tls: false }, &|_| None);
+            let loaded =
+                load("f", &text, Features { kafka: true, kafka_tls: false, guard: false }, &|_| None);
             let loaded = loaded.unwrap_or_else(|mistakes| panic!("{mistakes}"));
             assert!(loaded.warnings.list.is_empty(), "{}", loaded.warnings);
         }

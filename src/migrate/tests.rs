@@ -41,7 +41,7 @@ fn configurations(migration: &Migration) -> BTreeMap<String, Config> {
             text += &format!("${{file:{}}}{rest}", local.display());
         }
         let env = |name: &str| Some(if name == "K_SINK" { "http://sink" } else { "value" }.to_owned());
-        let features = Features { kafka: true, kafka_tls: true };
+        let features = Features { kafka: true, kafka_tls: true, guard: true };
         let loaded = load(&file.path, &text, features, &env)
             .unwrap_or_else(|mistakes| panic!("{mistakes}\n{}", file.text));
         assert!(loaded.warnings.list.is_empty(), "{}\n{}", loaded.warnings, file.text);
