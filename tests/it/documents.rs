@@ -78,8 +78,7 @@ fn command(words: Vec<String>) -> Option<Vec<String>> {
 /// Splits a line into words as a shell does, as far as the documents need it.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote, mut is_open) = (Vec::new(), String::new(), None, false);
-    let mut letters = line.trim_start_matches("$ ").chars().peekable();
-    while let Some(letter) = letters.next() {
+    for letter in line.trim_start_matches("$ ").chars() {
         match (quote, letter) {
             (Some(open), _) if open == letter => quote = None,
             (Some(_), _) => word.push(letter),
