@@ -11,8 +11,8 @@ pub struct Options {
     /// The manifest, which may hold several documents; `-` is standard input.
     #[arg(short = 'f', long = "file", env = "LONGHAUL_FILE", value_name = "FILE")]
     file: PathBuf,
-    /// The folder for the configuration and the manifests; no file in it is replaced. Without it the
-    /// configuration goes to standard output. The report goes to standard error.
+    /// The folder for the configuration and the manifests; no file in it is replaced. Without it
+    /// the configuration goes to standard output. The report goes to standard error.
     #[arg(short, long, env = "LONGHAUL_OUTPUT", value_name = "FOLDER")]
     output: Option<PathBuf>,
     /// Print files and report as JSON on standard output.

@@ -140,9 +140,9 @@ func configOf(objects []object) string {
 
 var hash = regexp.MustCompile(`longhaul-[0-9a-z]{10}$`)
 
-// normalised leaves out the differences that the two tools make: labels of a release, the hash in the
-// name of the ConfigMap against the checksum annotation, the default pull policy, and rules that
-// only the overlay `alerts` has.
+// normalised leaves out the differences that the two tools make: labels of a release, the hash in
+// the name of the ConfigMap against the checksum annotation, and the default pull policy. It also
+// leaves out rules, which only the overlay `alerts` has.
 func normalised(t *testing.T, objects []object) map[string]string {
 	t.Helper()
 	texts := map[string]string{}
