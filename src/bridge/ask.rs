@@ -62,6 +62,16 @@ impl Asking {
         Some(delivery)
     }
 
+    /// Forgets all partitions: their source has ended.
+    pub fn clear(&mut self) {
+        self.partitions.clear();
+        self.waiting = 0;
+        let read = std::mem::take(&mut self.read);
+        if let Some(store) = &self.checkpoints {
+            read.values().for_each(|place| store.forget(place));
+        }
+    }
+
     fn take_waiting(&mut self, partition: Option<Partition>) -> Vec<Delivery> {
         let Some(Partition::Asked(waiting)) = partition else { return Vec::new() };
         self.waiting -= waiting.len();

@@ -104,6 +104,9 @@ impl Pipeline {
         self.core = Dispatcher::new(Policy { seed, ..self.policy.clone() });
         self.claims = answer::Claims::default();
         self.partitions = Partitions::default();
+        if let Some(asking) = &mut self.asking {
+            asking.clear();
+        }
         self.works.clear();
         self.requests.clear();
         self.failing_writes.clear();

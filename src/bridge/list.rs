@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::board::{Finished, Name, Place, Row};
 use super::work::{Kept, Work};
 use super::{Pipeline, Shared};
-use crate::delivery::{Ended, ItemId, ItemView, State, StateKind, Time};
+use crate::delivery::{ItemId, ItemView, State, StateKind, Time};
 use crate::event::Origin;
 use crate::progress::Report;
 use crate::telemetry::timestamp;
@@ -206,9 +206,7 @@ impl Pipeline {
         };
         if let (State::Ended(ended), Some(Kept::Whole(work))) = (state, works.get(&item)) {
             report = work.known_report().cloned();
-            if matches!(ended, Ended::Acked | Ended::Dropped) {
-                work.forget_checkpoint();
-            }
+            work.end_checkpoint(ended);
         }
         let has_ended = self.board.moved(item, state, self.now, name, report);
         if let Some(finished) = has_ended {

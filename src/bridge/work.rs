@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::Shared;
 use crate::checkpoints::Keeper;
-use crate::delivery::{Digest, Remains};
+use crate::delivery::{Digest, Ended, Remains};
 use crate::event::{EncodedEvent, Message, Value, own};
 use crate::progress::{CHECKPOINT_BYTES, Report};
 use crate::sink::Answer;
@@ -106,11 +106,16 @@ impl Work {
         })
     }
 
-    /// The item has ended: its stored checkpoint is of no use any more.
-    pub fn forget_checkpoint(&self) {
-        if let Some(keeper) = &self.keeper {
-            let report = self.report.get();
-            keeper.ended(report.is_some_and(|report| report.checkpoint().is_some()));
+    /// The item has ended. Its stored checkpoint is of no use any more, unless another replica has
+    /// the item.
+    pub fn end_checkpoint(&self, ended: Ended) {
+        let Some(keeper) = &self.keeper else { return };
+        match ended {
+            Ended::Acked | Ended::Dropped => {
+                let report = self.report.get();
+                keeper.ended(report.is_some_and(|report| report.checkpoint().is_some()));
+            }
+            Ended::Returned | Ended::HandedOver => keeper.left(),
         }
     }
 

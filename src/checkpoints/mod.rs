@@ -280,6 +280,11 @@ impl Keeper {
         self.store.table().ended(&self.place, self.content, has_checkpoint, Instant::now());
         self.store.hurried.notify_one();
     }
+
+    /// The item has left this process without an end.
+    pub fn left(&self) {
+        self.store.table().left(&self.place);
+    }
 }
 
 impl fmt::Debug for Keeper {

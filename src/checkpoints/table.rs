@@ -31,6 +31,9 @@ struct Slot {
     /// The start of the latest write.
     written: Option<Instant>,
     state: State,
+    /// Whether the item is in the hands of another replica, so that only the topic needs the
+    /// checkpoint.
+    is_left: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,13 +58,14 @@ impl Table {
         slot.text.clone()
     }
 
-    /// Takes a checkpoint from the topic, unless this process knows a later one.
+    /// Takes a checkpoint from the topic, unless this process has a later one to write. One that is
+    /// stored may be older than the one in the topic, which another replica may have written.
     pub fn loaded(&mut self, place: Place, checkpoint: Checkpoint, has_ended: bool, now: Instant) {
-        if self.slots.contains_key(&place) {
+        if self.slots.get(&place).is_some_and(|slot| slot.state != State::Stored) {
             return;
         }
         let Checkpoint { content, text } = checkpoint;
-        let slot = Slot { content, text: Some(text), written: None, state: State::Stored };
+        let slot = Slot { content, text: Some(text), written: None, state: State::Stored, is_left: false };
         self.slots.insert(place.clone(), slot);
         if has_ended {
             self.change(&place, None, now);
@@ -86,6 +90,15 @@ impl Table {
         if has_checkpoint || self.slots.contains_key(place) {
             self.slot(place, content);
             self.change(place, None, now + END_DELAY);
+        }
+    }
+
+    /// The item has left this process without an end. Its checkpoint stays in the topic.
+    pub fn left(&mut self, place: &Place) {
+        match self.slots.get_mut(place) {
+            Some(slot) if slot.state == State::Stored => self.remove(place),
+            Some(slot) => slot.is_left = true,
+            None => {}
         }
     }
 
@@ -133,7 +146,7 @@ impl Table {
                 let due = slot.written.map_or(now, |written| written + WRITE_INTERVAL);
                 self.put_off(place.clone(), due.max(now));
             }
-            _ if slot.text.is_none() => drop(self.slots.remove(place)),
+            _ if slot.text.is_none() || slot.is_left => drop(self.slots.remove(place)),
             _ => slot.state = State::Stored,
         }
     }
@@ -149,7 +162,7 @@ impl Table {
     }
 
     fn slot(&mut self, place: &Place, content: Digest) -> &mut Slot {
-        let blank = || Slot { content, text: None, written: None, state: State::Stored };
+        let blank = || Slot { content, text: None, written: None, state: State::Stored, is_left: false };
         self.slots.entry(place.clone()).or_insert_with(blank)
     }
 

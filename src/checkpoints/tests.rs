@@ -135,6 +135,26 @@ async fn the_latest_checkpoint_comes_back_and_ends_with_its_item() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_later_checkpoint_of_another_replica_counts() {
+    let topic = Arc::new(Topic::default());
+    let (first, second) = (Process::start(&topic), Process::start(&topic));
+    first.keeper(5, 1).keep("row 1");
+    first.keeper(6, 1).keep("row 1");
+    first.store.flush(Duration::from_secs(1)).await;
+    second.keeper(5, 1).keep("row 2");
+    second.store.flush(Duration::from_secs(1)).await;
+    // The partition comes back without having been forgotten.
+    first.store.load(partition(), 0).await;
+    assert_eq!(first.keeper(5, 1).stored().as_deref(), Some("row 2"));
+    first.keeper(5, 1).left();
+    first.keeper(6, 1).keep("row 3");
+    first.keeper(6, 1).left();
+    first.store.flush(Duration::from_secs(1)).await;
+    assert_eq!((first.keeper(5, 1).stored(), first.keeper(6, 1).stored()), (None, None), "not kept here");
+    assert!(topic.texts().iter().any(|text| text.contains("row 3")), "but in the topic");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_missing_topic_delays_items_for_a_bounded_time_and_is_reported() {
     let topic = Arc::new(Topic::default());
     topic.set_missing(true);
