@@ -14,10 +14,11 @@ use crate::publish::{Publisher, dead_letter, reply};
 use crate::telemetry::{Problem, ProblemKind, Status};
 
 /// The time between two probes of one target.
-const INTERVAL: Duration = Duration::from_secs(5);
+const INTERVAL: Duration = Duration::from_secs(3);
 
-/// A target that does not answer a probe for this long counts as unwritable.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// A target that does not answer a probe for this long counts as unwritable. With the interval, a
+/// problem is visible within 10 s.
+const PATIENCE: Duration = Duration::from_secs(6);
 
 /// The targets of a pipeline.
 #[derive(Clone, Default)]

@@ -22,8 +22,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// librdkafka answers within [`TIMEOUT`]. If it does not, this ends the wait.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// How long a probe may take.
-const PROBE: Duration = Duration::from_secs(5);
+/// How long each of the two questions of a probe may take.
+const PROBE: Duration = Duration::from_secs(3);
 
 /// Writes to one topic. It is cheap to clone, connects at the first write, and reconnects without
 /// end.

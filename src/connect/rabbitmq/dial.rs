@@ -26,8 +26,8 @@ pub(super) const HELLO: &[u8] = b"AMQP\x00\x00\x09\x01";
 /// The time that one address has before the next address is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(1500);
 /// The bound of all steps up to the greeting, for all addresses together. The URI may set another
-/// bound of at most a minute.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// bound of at most a minute. A problem must be visible within 10 s.
+const TIMEOUT: Duration = Duration::from_secs(7);
 const TIMEOUT_MAX: u64 = 60_000;
 /// The largest greeting, in bytes. Real greetings are far smaller.
 const GREETING_MAX: usize = 64 * 1024;

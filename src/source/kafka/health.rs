@@ -14,8 +14,12 @@ use crate::telemetry::{Problem, ProblemKind};
 const TOLD: usize = 64;
 /// A join that takes longer is a problem. A problem must be visible within 10 s.
 const JOIN: Duration = Duration::from_secs(8);
+/// A cluster that answers no question for this long is a problem, even if its connections are open.
+const SILENCE: Duration = Duration::from_secs(5);
 /// How long the group must be steady after a refusal before the refusal counts as over.
 const QUIET: Duration = Duration::from_secs(5);
+
+const UNREACHABLE_HELP: &str = "see whether the brokers are up, and whether source.kafka.bootstrap_servers and security.protocol are right for that port";
 
 pub struct Health {
     reachable: Option<bool>,
@@ -25,6 +29,8 @@ pub struct Health {
     join: String,
     /// The time since which the group is not steady; `None` while it is.
     unsteady_since: Option<Instant>,
+    /// The first question since the last answer of a broker.
+    asked_at: Option<Instant>,
     /// The last refusal of the whole source.
     refused_at: Option<Instant>,
     commit_error: Option<Code>,
@@ -58,6 +64,7 @@ impl Health {
             reason: String::new(),
             join: "init".to_owned(),
             unsteady_since: Some(now),
+            asked_at: None,
             refused_at: None,
             commit_error: None,
             told: HashSet::new(),
@@ -80,6 +87,22 @@ impl Health {
         }
         self.reachable = Some(reachable);
         true
+    }
+
+    /// Records that a broker was asked. It is asked every few seconds.
+    pub fn asked(&mut self, now: Instant) {
+        self.asked_at.get_or_insert(now);
+    }
+
+    /// Records that a broker has answered.
+    pub fn answered(&mut self) {
+        self.asked_at = None;
+    }
+
+    /// Whether no broker has answered for too long. A broker that accepts connections and is
+    /// stopped, or overloaded, is up for librdkafka until a request times out after a minute.
+    fn is_silent(&self, now: Instant) -> bool {
+        self.asked_at.is_some_and(|at| now.saturating_duration_since(at) >= SILENCE)
     }
 
     /// Whether the group has admitted this member.
@@ -144,7 +167,7 @@ impl Worker {
 
     pub fn statistics(&mut self, json: &[u8], now: Instant) {
         if let Some(reachable) = self.health.statistics(json, now) {
-            self.set_reachable(reachable);
+            self.set_reachable(reachable && !self.health.is_silent(now));
         }
         self.look_at_group(now);
     }
@@ -178,6 +201,11 @@ impl Worker {
     pub fn look_at_group(&mut self, now: Instant) {
         let group = self.settings.group.clone();
         let servers = self.settings.cluster.bootstrap_servers.join(",");
+        if self.health.is_silent(now) && self.stopped_at.is_none() {
+            let error = self.health.last_error();
+            let text = format!("no broker of {servers} answers: {error}");
+            return self.problem(ProblemKind::SourceUnreachable, &servers, text, UNREACHABLE_HELP);
+        }
         let Some(since) = self.health.unsteady_since else {
             self.solved(ProblemKind::GroupNotJoined, &group);
             self.solved(ProblemKind::SourceUnreachable, &servers);
@@ -193,8 +221,7 @@ impl Worker {
         let error = self.health.last_error().to_owned();
         if !self.health.is_reachable() || self.health.reachable.is_none() {
             let text = format!("no broker of {servers} answers: {error}");
-            let help = "see whether the brokers are up, and whether source.kafka.bootstrap_servers and security.protocol are right for that port";
-            return self.problem(ProblemKind::SourceUnreachable, &servers, text, help);
+            return self.problem(ProblemKind::SourceUnreachable, &servers, text, UNREACHABLE_HELP);
         }
         self.solved(ProblemKind::SourceUnreachable, &servers);
         // A group cannot be joined for topics that do not exist.
@@ -241,6 +268,9 @@ fn refusal_help(code: Code) -> Option<&'static str> {
         Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => {
             Some("correct sasl.mechanism, sasl.username and sasl.password in source.kafka.options")
         }
+        Code::SSL => Some(
+            "see whether ssl.ca.location names the authority of the brokers' certificates, and whether these are in date and name the host of bootstrap_servers",
+        ),
         Code::GroupAuthorizationFailed => Some("allow this user to Read the group of source.kafka.group"),
         Code::ClusterAuthorizationFailed => Some("allow this user to use the cluster"),
         Code::InvalidGroupId => Some("correct source.kafka.group"),
@@ -271,6 +301,19 @@ mod tests {
         let mut health = Health::new(Instant::now());
         assert!(health.set_reachable(false) && !health.set_reachable(false));
         assert!(health.set_reachable(true) && !health.set_reachable(true));
+    }
+
+    #[test]
+    fn silence_begins_with_the_first_question_without_an_answer() {
+        let start = Instant::now();
+        let second = |number: u64| start + Duration::from_secs(number);
+        let mut health = Health::new(start);
+        assert!(!health.is_silent(second(60)));
+        health.asked(second(60));
+        health.asked(second(65));
+        assert!(!health.is_silent(second(64)) && health.is_silent(second(65)));
+        health.answered();
+        assert!(!health.is_silent(second(67)));
     }
 
     #[test]

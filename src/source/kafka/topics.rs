@@ -102,9 +102,18 @@ impl Topics {
     }
 }
 
+/// Whether an answer with this error came from a broker, and not from librdkafka after a timeout.
+fn is_heard(error: Option<Code>) -> bool {
+    use Code::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
+    !matches!(error, Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve))
+}
+
 impl Worker {
     pub fn look_at_topics(&mut self, now: Instant) {
         if let Some(topics) = self.topics.question.topics(Duration::ZERO) {
+            if is_heard(self.topics.question.error) {
+                self.health.answered();
+            }
             topics.iter().for_each(|topic| self.look_at_topic(topic, now));
             if topics.is_empty() {
                 // This broker may be gone for good.
@@ -124,6 +133,9 @@ impl Worker {
             .chain(self.settings.plain_topics())
             .map(str::to_owned)
             .collect();
+        if !names.is_empty() {
+            self.health.asked(now);
+        }
         let client = self.consumer.client();
         self.topics.question.ask_topics(client, self.topics.broker, names.into_iter(), TIMEOUT);
         self.look_for_matches(now);
@@ -190,7 +202,9 @@ impl Worker {
         }
         self.topics.list_at = now + LIST_INTERVAL;
         // If another member has all partitions, this one has none, which is fine.
+        self.health.asked(now);
         let Ok(metadata) = self.consumer.fetch_metadata(None, LIST_PATIENCE) else { return };
+        self.health.answered();
         let names: BTreeSet<String> = metadata.topics().iter().map(|topic| topic.name().to_owned()).collect();
         if now < self.topics.matches_by {
             self.topics.existing.get_or_insert(names);

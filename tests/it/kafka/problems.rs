@@ -50,6 +50,41 @@ async fn a_silent_broker_is_a_problem_until_it_answers() {
     source.close().await;
 }
 
+/// Stops the broker in the middle of the work, like SIGSTOP: while records run, while the source is
+/// idle, and while finished work waits for its commit. The connections stay open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_falls_silent_is_a_problem_until_it_answers() {
+    let Some(relayed) = Relayed::start("falls-silent").await else { return };
+    let Relayed { broker, direct, relay, .. } = &relayed;
+    direct.create_topic(&direct.name, 1).await;
+    let mut source = broker.start(&[&broker.name]);
+    for phase in ["running", "idle", "commit"] {
+        direct.produce(&direct.name, 0, [phase.to_owned()]).await;
+        let taken = source.take(1).await;
+        assert_eq!(taken[0].message.body, phase);
+        if phase == "idle" {
+            source.ack(taken[0].outline.id);
+            until("the commit", || direct.committed(&direct.name).0 == 2).await;
+        }
+        source.no_problem().await;
+        source.events.clear();
+        relay.set(Mode::Hold);
+        if phase == "commit" {
+            source.ack(taken[0].outline.id);
+        }
+        problem_within_ten_seconds(&mut source, ProblemKind::SourceUnreachable).await;
+        relay.set(Mode::Pass);
+        let answers = Instant::now();
+        source.no_problem().await;
+        assert!(answers.elapsed() < VISIBLE, "{:?}", answers.elapsed());
+        if phase == "running" {
+            source.ack(taken[0].outline.id);
+        }
+    }
+    until("everything is committed", || direct.committed(&direct.name).0 == 3).await;
+    source.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_join_that_does_not_complete_is_a_problem() {
     let cluster = MockCluster::new(1).unwrap();
