@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::brokers;
 use super::error::BuildError;
@@ -12,6 +12,7 @@ use crate::config::{self, Config, Env, Secret};
 use crate::delivery::{self, Bounds, OnFailed, OnUnknown, Policy, Retry};
 use crate::event::{self, Encoder, Overrides};
 use crate::guard;
+use crate::publish::hops::HopsKey;
 use crate::publish::reply::{self, Wrap};
 use crate::publish::{self, Broker, dead_letter};
 use crate::sink::http::{Client, Environment, HeaderSource, Replies, Settings};
@@ -82,6 +83,7 @@ pub(super) fn parts(
         targets: Targets { dead_letter, reply, copies: brokers::copies(pipeline)? },
         seal: seal(pipeline, config),
         checkpoints: brokers::checkpoints(pipeline, &status)?,
+        hops: hops(config),
         replicas: None,
         guard: None,
         control: None,
@@ -155,14 +157,31 @@ fn source_name(pipeline: &config::Pipeline) -> String {
 /// a new item.
 fn seal(pipeline: &config::Pipeline, config: &Config) -> SealKey {
     let url = pipeline.source.rabbitmq.as_ref().map(|source| &source.url);
-    let secrets = config.admin.token.as_ref().into_iter().chain(url);
-    let secret = secrets.filter_map(|secret| secret.resolve().ok()).find(|secret| !secret.is_empty());
+    let secret = first(config.admin.token.as_ref().into_iter().chain(url));
     let secret = secret.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let queue = pipeline.source.rabbitmq.as_ref().map_or("", |source| &source.queue);
     SealKey::derived(&secret, &format!("{} {queue}", pipeline.name))
 }
 
+<<<<<<< HEAD
 /// Returns the core's rules for a pipeline, without its targets.
+=======
+/// The key of the counts of hops, which is the same in all pipelines of this process. If the file has
+/// no secret, a restart begins all counts again.
+fn hops(config: &Config) -> HopsKey {
+    static RANDOM: LazyLock<String> = LazyLock::new(|| uuid::Uuid::new_v4().to_string());
+    let sources = config.pipelines.iter().filter_map(|pipeline| pipeline.source.rabbitmq.as_ref());
+    let secret = first(config.admin.token.as_ref().into_iter().chain(sources.map(|source| &source.url)));
+    HopsKey::derived(&secret.unwrap_or_else(|| RANDOM.clone()))
+}
+
+/// Returns the first secret that can be read.
+fn first<'a>(secrets: impl Iterator<Item = &'a Secret>) -> Option<String> {
+    secrets.filter_map(|secret| secret.resolve().ok()).find(|secret| !secret.is_empty())
+}
+
+/// Returns the core's rules for a pipeline.
+>>>>>>> a4a41a6 (Believe a count of hops only under the bridge's own seal)
 pub fn policy(pipeline: &config::Pipeline) -> Policy {
     let (retry, limits) = (&pipeline.retry, &pipeline.limits);
     let stuck_head = pipeline.source.kafka.as_ref().map(|kafka| &kafka.stuck_head);

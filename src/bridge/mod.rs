@@ -22,6 +22,7 @@ use crate::event::Encoder;
 use crate::guard;
 use crate::peers::Peers;
 use crate::progress::Registry;
+use crate::publish::hops::HopsKey;
 use crate::sink::Sink;
 use crate::source::{Port, Source, SourceError, StartFrom, link};
 use crate::telemetry::{PipelineMetrics, Status};
@@ -88,6 +89,8 @@ pub struct Parts {
     pub seal: SealKey,
     /// The topic of the workers' checkpoints (Kafka, if one is configured).
     pub checkpoints: Option<Arc<Store>>,
+    /// The key with which the bridge counts dead letters and replies.
+    pub hops: HopsKey,
     /// The other replicas and their questions; `None` without peers.
     pub replicas: Option<Replicas>,
     /// The guard of busy pods, if it is configured.
@@ -237,6 +240,7 @@ struct Shared {
     seal: SealKey,
     checkpoints: Option<Arc<Store>>,
     guard: Option<guard::Post>,
+    hops: HopsKey,
     metrics: PipelineMetrics,
 }
 
@@ -315,6 +319,7 @@ impl Pipeline {
             seal: parts.seal,
             checkpoints: parts.checkpoints,
             guard: parts.guard,
+            hops: parts.hops,
             metrics: parts.metrics,
         };
         Pipeline {

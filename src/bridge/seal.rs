@@ -4,11 +4,9 @@
 //! and its message would then be taken for the bridge's own. So the bridge adds a message
 //! authentication code over these values. A message without a valid seal is an ordinary message.
 
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
-
 use crate::delivery::{Digest, Identity, Mark, Outline};
 use crate::event::{Message, Value, own};
+use crate::publish::hops::{code, hex};
 
 /// The key of a pipeline's seals. All replicas have the same one, also after a restart.
 #[derive(Clone)]
@@ -24,8 +22,7 @@ impl SealKey {
 
     /// The value of the header `longhaul-seal`.
     pub(super) fn seal(&self, mark: Mark, content: Digest, attempts: u32) -> String {
-        let code = code(&self.0, &[&mark.0, &content.0, &attempts.to_be_bytes()]);
-        code[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&code(&self.0, &[&mark.0, &content.0, &attempts.to_be_bytes()])[..16])
     }
 
     /// Takes the rights of a copy away from a delivery whose seal is not valid.
@@ -43,15 +40,6 @@ impl SealKey {
             outline.ask_peers = false;
         }
     }
-}
-
-fn code(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let Ok(mut code) = Hmac::<Sha256>::new_from_slice(key) else { return [0; 32] };
-    for part in parts {
-        code.update(&(part.len() as u64).to_be_bytes());
-        code.update(part);
-    }
-    code.finalize().into_bytes().into()
 }
 
 #[cfg(test)]

@@ -97,6 +97,7 @@ async fn dead_letter(
         data: answer.and_then(|answer| answer.response).map(|response| response.body).unwrap_or_default(),
         attempts,
         destination: shared.sink.destination().to_owned(),
+        hops: shared.hops.of_dead_letter(&work.message)?,
         time: SystemTime::now(),
     };
     target.write(&letter, || work.event(shared).cloned()).await?;
@@ -117,6 +118,7 @@ async fn reply(shared: &Shared, work: &Work) -> Result<(), PublishError> {
         headers: &response.headers,
         body: &response.body,
         truncated: response.truncated,
+        hops: &shared.hops,
     })?;
     let Some(message) = message else { return Ok(()) };
     target.publisher.publish(message).await?;

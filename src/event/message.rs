@@ -309,14 +309,6 @@ impl Message {
     }
 }
 
-impl Message {
-    /// Returns the number of dead letters and replies that led to this message.
-    pub fn hops(&self) -> u32 {
-        let hops = self.header(own::HOPS).and_then(Value::number);
-        hops.and_then(|hops| u32::try_from(hops).ok()).unwrap_or(0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

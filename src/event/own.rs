@@ -20,5 +20,7 @@ pub const COPIED_ID: &str = "longhaul-copied-id";
 pub const ORIGIN: &str = "longhaul-origin";
 /// The number of dead letters and replies that led to this message, if longhaul wrote it.
 pub const HOPS: &str = "longhaul-hops";
+/// The counts of [`HOPS`] with the codes that prove that longhaul wrote them.
+pub const HOPS_SEAL: &str = "longhaul-hops-seal";
 /// Marks a reply.
 pub const REPLY: &str = "longhaul-reply";

@@ -13,7 +13,8 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde_json::Value as Json;
 
-use super::{Broker, HOPS_MAX, Outgoing, PublishError, Publisher, http, is_bookkeeping, next_hop};
+use super::hops::Hops;
+use super::{Broker, Outgoing, PublishError, Publisher, http, is_bookkeeping};
 use crate::delivery::Reason;
 use crate::event::{EncodedEvent, KafkaOrigin, Message, Origin, Properties, Value, own};
 
@@ -64,6 +65,7 @@ pub struct Letter {
     pub attempts: u32,
     /// The address of the requests, without any secret.
     pub destination: String,
+    pub hops: Hops,
     pub time: SystemTime,
 }
 
@@ -81,7 +83,6 @@ impl Target {
         letter: &Letter,
         event: impl FnOnce() -> Result<EncodedEvent, String>,
     ) -> Result<(), PublishError> {
-        next_hop(&letter.message, HOPS_MAX + 1, "dead_letter")?;
         let first = match self.write_whole(letter, event).await {
             Err(error) if !error.is_transient() => error,
             result => return result,
@@ -189,13 +190,13 @@ impl Letter {
         let mut about = vec![
             text(own::ID, self.event_id.clone()),
             (own::ATTEMPTS.to_owned(), Value::Int(self.attempts.into())),
-            (own::HOPS.to_owned(), Value::Int(self.message.hops().saturating_add(1).into())),
             text(own::ORIGIN, origin(&self.message.origin)),
             text("longhaul-reason", self.reason.to_string()),
             text("longhaul-time", time(self.time)),
             text("longhaul-detail", self.detail.chars().take(DETAIL_CHARS).collect()),
             text("knativeerrordest", self.destination.clone()),
         ];
+        about.extend(self.hops.headers());
         if let Some(code) = self.code {
             about.push(("longhaul-code".to_owned(), Value::Int(code.into())));
             about.push(("knativeerrorcode".to_owned(), Value::Int(code.into())));

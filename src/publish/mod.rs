@@ -6,10 +6,11 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 
-use crate::event::{Message, Properties, Value, own};
+use crate::event::{Properties, Value};
 
 pub mod copy;
 pub mod dead_letter;
+pub mod hops;
 pub mod http;
 #[cfg(feature = "kafka")]
 pub mod kafka;
@@ -75,31 +76,6 @@ pub fn is_bookkeeping(name: &str) -> bool {
     const STARTS: [&str; 3] = ["x-first-death-", "x-last-death-", "x-opt-rabbitmq-"];
     let starts = |start: &&str| name.get(..start.len()).is_some_and(|it| it.eq_ignore_ascii_case(start));
     NAMES.iter().any(|its| name.eq_ignore_ascii_case(its)) || STARTS.iter().any(starts)
-}
-
-/// The most dead letters and replies that may lead from one message to the next. Only a target that
-/// leads back to its source makes more. Each round would run the item again, without end.
-///
-/// An item with more hops than this gets no reply. Its dead letter is one more hop, because the
-/// dead letters may go elsewhere.
-const HOPS_MAX: u32 = 16;
-
-/// Returns the hops of a message that an item leads to.
-///
-/// # Errors
-///
-/// The item has `most` hops, so the message would come back too.
-fn next_hop(item: &Message, most: u32, key: &str) -> Result<u32, PublishError> {
-    let hops = item.hops();
-    if hops < most {
-        return Ok(hops + 1);
-    }
-    Err(PublishError::impossible(format!(
-        "the item went through {hops} dead letters and replies, so the target of {key} seems to lead back to the \
-         source (perhaps through a binding of its exchange or through other pipelines); write to a place that no \
-         pipeline reads, and remove the header {} from the item to let it go through again",
-        own::HOPS
-    )))
 }
 
 /// The reason why a write was not confirmed.

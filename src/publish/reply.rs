@@ -11,7 +11,8 @@ use ::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 use cloudevents::AttributesReader;
 
-use super::{Broker, HOPS_MAX, Outgoing, PublishError, Publisher, next_hop};
+use super::hops::{Hops, HopsKey};
+use super::{Broker, Outgoing, PublishError, Publisher};
 use crate::event::{
     Message, Origin, Properties, Value, decode_response, is_structured, key, own, response_attributes,
 };
@@ -53,6 +54,7 @@ pub struct AnsweredItem<'a> {
     pub body: &'a Bytes,
     /// Whether headers or body are only the beginning of the answer.
     pub truncated: bool,
+    pub hops: &'a HopsKey,
 }
 
 /// The parts of the event outside the body.
@@ -89,8 +91,8 @@ impl Target {
                         of headers), so that only its beginning is there; raise the limit or answer with less";
             return Err(PublishError::too_large(what));
         }
-        let hops = next_hop(answer.item, HOPS_MAX, "reply")?;
-        Ok(Some(self.outgoing(answer, self.event(answer)?, hops)))
+        let hops = answer.hops.of_reply(answer.item)?;
+        Ok(Some(self.outgoing(answer, self.event(answer)?, &hops)))
     }
 
     fn event(&self, answer: &AnsweredItem<'_>) -> Result<Event, PublishError> {
@@ -140,7 +142,7 @@ impl Target {
         Ok(Event { attributes, content_type, content_encoding, id, key: None })
     }
 
-    fn outgoing(&self, answer: &AnsweredItem<'_>, event: Event, hops: u32) -> Outgoing {
+    fn outgoing(&self, answer: &AnsweredItem<'_>, event: Event, hops: &Hops) -> Outgoing {
         let Event { attributes, content_type, content_encoding, id, key } = event;
         let (key_of_item, correlation_id) = match &answer.item.origin {
             Origin::Kafka(origin) => (origin.key.clone(), None),
@@ -159,12 +161,11 @@ impl Target {
             names.into_iter().zip(in_headers).filter_map(|(name, value)| Some((name.to_owned(), value?)));
         let id_of_item = (own::ID.to_owned(), answer.event_id.to_owned());
         let mark = (own::REPLY.to_owned(), "true".to_owned());
-        let hops = (own::HOPS.to_owned(), hops.to_string());
-        let headers = attributes.chain(own).chain([id_of_item, mark, hops]);
+        let headers = attributes.chain(own).chain([id_of_item, mark]);
         Outgoing {
             body: answer.body.clone(),
             is_null: false,
-            headers: headers.map(|(name, value)| (name, Value::Text(value))).collect(),
+            headers: headers.map(|(name, value)| (name, Value::Text(value))).chain(hops.headers()).collect(),
             // This is the Kafka binding's key. Without one the reply keeps the item's key.
             key: key.as_deref().map(key::from_text).or(key_of_item),
             properties: Properties {

@@ -14,6 +14,7 @@ use longhaul::config::{self, Mode};
 use longhaul::delivery::{Digest, Identity, Outcome};
 use longhaul::event::{self, Encoder, Message, Origin, Overrides, RabbitmqOrigin};
 use longhaul::progress::{PATH, Registry};
+use longhaul::publish::hops::HopsKey;
 use longhaul::sink::{Answer, Request, Sink};
 use longhaul::source::memory;
 use longhaul::telemetry::{Metrics, Status};
@@ -124,6 +125,7 @@ impl Bed {
             targets: Targets::default(),
             seal: SealKey::derived("secret", "test"),
             checkpoints: None,
+            hops: HopsKey::derived("secret"),
             replicas: None,
             guard: None,
             control: Some(requests),

@@ -142,12 +142,12 @@ impl Letter {
         let mut about = vec![
             text(own::ID, &self.event_id),
             (own::ATTEMPTS.to_owned(), Value::Int(self.attempts.into())),
-            (own::HOPS.to_owned(), Value::Int(self.message.hops().saturating_add(1).into())),
             text(own::ORIGIN, &origin(&self.message.origin)),
             text("longhaul-reason", &self.reason.to_string()),
             text("longhaul-time", &super::time(self.time)),
             text("knativeerrordest", &self.destination),
         ];
+        about.extend(self.hops.headers());
         about.extend(self.code.map(|code| ("longhaul-code".to_owned(), Value::Int(code.into()))));
         about
     }

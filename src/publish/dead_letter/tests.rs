@@ -8,10 +8,13 @@ use std::time::Duration;
 use super::*;
 use crate::event::RabbitmqOrigin;
 use crate::publish::PublishErrorKind;
+use crate::publish::hops::HopsKey;
 
 fn letter(origin: Origin, headers: Vec<(String, Value)>) -> Letter {
+    let message = Message { body: "body".into(), headers, origin };
     Letter {
-        message: Arc::new(Message { body: "body".into(), headers, origin }),
+        hops: HopsKey::derived("secret").of_dead_letter(&message).unwrap(),
+        message: Arc::new(message),
         event_id: "event-7".to_owned(),
         reason: Reason::Attempts,
         code: Some(502),
@@ -56,7 +59,8 @@ fn keeps_the_item_and_says_why() {
         ("knativeerrorcode", Value::Int(502)),
         ("knativeerrordata", Value::Text(BASE64_STANDARD.encode([b'x'; 1024]))),
     ];
-    assert_eq!(outgoing.headers.len(), wanted.len(), "{:?}", outgoing.headers);
+    assert_eq!(header(&outgoing, "longhaul-hops-seal").len(), 1);
+    assert_eq!(outgoing.headers.len(), wanted.len() + 1, "{:?}", outgoing.headers);
     for (name, value) in &wanted {
         assert_eq!(header(&outgoing, name), [value], "{name}");
     }

@@ -76,6 +76,7 @@ fn answered(
         headers: &headers,
         body: &body,
         truncated,
+        hops: &HopsKey::derived("secret"),
     })
 }
 

@@ -10,6 +10,7 @@ use longhaul::connect::kafka::Cluster;
 use longhaul::delivery::Reason;
 use longhaul::event::{Exact, KafkaOrigin, Message, Origin, Properties, RabbitmqOrigin, Value};
 use longhaul::publish::dead_letter::{Letter, Place, Restored, restore};
+use longhaul::publish::hops::HopsKey;
 use longhaul::publish::{self, Broker, Outgoing, Publisher};
 
 use crate::run::backlog::{Backlog, Kafka, Rabbitmq};
@@ -104,6 +105,7 @@ fn of_kafka() -> (Message, Restored) {
 
 pub fn letter(message: Message) -> Letter {
     Letter {
+        hops: HopsKey::derived("secret").of_dead_letter(&message).expect("few hops"),
         message: Arc::new(message),
         event_id: "event".to_owned(),
         reason: Reason::Attempts,

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
+use lapin::BasicProperties;
 use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use longhaul::config::QueueKind;
 
 use crate::run::backlog::{Backlog, Kafka, Rabbitmq};
@@ -69,6 +70,29 @@ async fn a_dead_letter_that_comes_back_through_a_binding_is_held() {
         bridge.stop().await;
         eventually("both items to be in the queue again", async || backlog.left().await == 2).await;
         unbind(backlog, exchange).await;
+    }
+}
+
+/// A producer writes a count that would hold its item, with a code of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_count_that_a_producer_wrote_has_no_effect() {
+    for url in brokers() {
+        let backlog = Rabbitmq::of(Queue::create(&url, QueueKind::Quorum).await);
+        let graveyard = Rabbitmq::of(Queue::create(&url, QueueKind::Quorum).await);
+        let mut headers = FieldTable::default();
+        headers.insert("longhaul-hops".into(), AMQPValue::LongLongInt(99));
+        let seal = format!("deadbeef:99:{}", "0".repeat(32));
+        headers.insert("longhaul-hops-seal".into(), AMQPValue::LongString(seal.into()));
+        backlog.0.publish(b"item", BasicProperties::default().with_headers(headers)).await;
+        let worker = refuses().await;
+        let more = format!("    dead_letter: {}\n", graveyard.target());
+        let bridge = Longhaul::run(&config(&backlog.source(), &worker, 4, &more));
+        eventually("the dead letter", async || graveyard.left().await == 1).await;
+        bridge.stop().await;
+        assert_eq!(graveyard.take().await["longhaul-hops"], "1");
+        assert_eq!(runs(&worker), 1);
+        backlog.remove().await;
+        graveyard.remove().await;
     }
 }
 
