@@ -156,6 +156,30 @@ impl Longhaul {
     }
 }
 
+/// Many slots, and items that would fill the memory if all of them were taken at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_large_items_in_many_slots_stay_within_the_bound() {
+    let (items, held) = if acceptance().is_some() { (2000, 64) } else { (200, 16) };
+    let backlog = Rabbitmq::of(Queue::create(&amqp::brokers()[0], QueueKind::Classic).await);
+    let body = vec![b'x'; MIB as usize];
+    for number in 0..items {
+        let id = lapin::BasicProperties::default().with_message_id(number.to_string().into());
+        backlog.0.publish(&body, id).await;
+    }
+    let worker = Worker::start(Duration::from_millis(20)).await;
+    let admin = free_address();
+    let more = format!(
+        "    limits: {{ item_bytes: 4MiB, held_bytes: {held}MiB }}\nadmin: {{ listen: \"{admin}\" }}\n"
+    );
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 2000, &more));
+    let probes = Probes::start(admin);
+    reaches("all items to be done", items as u64, async || worker.done() as u64).await;
+    let what = format!("{items} items of 1 MiB in 2,000 slots");
+    bridge.drains_within_the_bound(&what, held * MIB).await;
+    probes.end(&what);
+    backlog.remove().await;
+}
+
 /// Every item waits for its second attempt, with the kept part of a long answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_long_answers_to_waiting_items_stay_within_the_bound() {

@@ -7,6 +7,7 @@ mod problems;
 mod publisher;
 pub mod random;
 pub mod raw;
+mod window;
 
 use std::collections::BTreeMap;
 

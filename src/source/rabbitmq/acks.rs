@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_millis(50);
 pub(super) struct Acks {
     /// Tags that are not acked or returned, and whose settle is not decided.
     unsettled: BTreeSet<u64>,
+    /// The highest tag that was delivered.
+    last: u64,
     /// Tags with an ack to write.
     waiting: BTreeSet<u64>,
     /// The time at which the first waiting ack arrived.
@@ -42,10 +44,16 @@ impl Acks {
     /// returned.
     pub(super) fn new(prefetch: u16) -> Self {
         let (unsettled, waiting) = (BTreeSet::new(), BTreeSet::new());
-        Acks { unsettled, waiting, since: None, prefetch: prefetch.into() }
+        Acks { unsettled, last: 0, waiting, since: None, prefetch: prefetch.into() }
     }
 
+    /// Records a delivery. The deliveries of several consumers may arrive out of order, so the tags
+    /// before this one count as unsettled until they arrive.
     pub(super) fn deliver(&mut self, tag: u64) {
+        if tag > self.last {
+            self.unsettled.extend(self.last + 1..tag);
+            self.last = tag;
+        }
         self.unsettled.insert(tag);
     }
 
@@ -95,9 +103,9 @@ impl Acks {
 
     /// Returns the frame for the waiting acks below the lowest unsettled tag.
     ///
-    /// The broker hands tags over in order, so every tag up to the last of these was delivered
-    /// here. This frame acks it, or an earlier frame settled it. So the frame acks no delivery that
-    /// must stay unsettled.
+    /// Every tag up to the last of these was delivered here, because a missing tag counts as
+    /// unsettled. This frame acks it, or an earlier frame settled it. So the frame acks no delivery
+    /// that must stay unsettled.
     fn together(&mut self) -> Option<Frame> {
         let above = self.waiting.split_off(&self.lowest_unsettled());
         let below = std::mem::replace(&mut self.waiting, above);

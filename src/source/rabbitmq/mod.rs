@@ -7,6 +7,7 @@
 
 mod acks;
 mod backlog;
+mod consumers;
 mod limit;
 mod message;
 mod others;
@@ -14,6 +15,7 @@ mod problems;
 mod session;
 mod settle;
 mod topology;
+mod window;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +32,7 @@ use others::Others;
 use problems::Problems;
 use session::{Ended, Session};
 use topology::Kind;
+pub use window::Bounds;
 
 /// After a session of at least this length, the next wait is the shortest one again. A shorter
 /// session may have been ended by the item that comes first again. Each such round counts against a
@@ -48,13 +51,17 @@ pub struct Settings {
     pub queue: String,
     /// The queue to create. Without it, longhaul waits for a missing queue.
     pub declare: Option<Declare>,
-    /// The prefetch: the largest number of unsettled deliveries.
+    /// The largest number of unsettled deliveries.
     pub max_in_flight: u16,
+    /// The bounds of the memory of unsettled deliveries.
+    pub bounds: Bounds,
     /// The number of returns that the queue allows, if it is known.
     pub delivery_limit: Option<u32>,
     /// The longest time that an item may stay unsettled. Only some brokers take this from the
     /// consumer.
     pub ack_timeout: Duration,
+    /// The wait after bytes that lapin cannot read.
+    pub unreadable_pause: Duration,
     /// Whether the replicas ask each other about redelivered items.
     pub peers: bool,
 }
@@ -109,7 +116,9 @@ impl Settings {
             declare: config.declare.clone(),
             delivery_limit: config.delivery_limit,
             ack_timeout: Duration::from_secs(30 * 60),
+            unreadable_pause: UNREADABLE_PAUSE,
             peers: false,
+            bounds: Bounds { held_bytes: u64::MAX, item_bytes: 1 },
             // Zero would mean "no bound" to RabbitMQ.
             max_in_flight: u16::try_from(max_in_flight).unwrap_or(u16::MAX).max(1),
         }
@@ -187,7 +196,7 @@ impl super::Source for Source {
             if let Some(session) = opened {
                 self.epoch = session.epoch();
                 let began = Instant::now();
-                let (ended, connection) = session.run(&mut port, &self.settings).await;
+                let (ended, connection) = session.run(&mut port, &self.settings, &mut problems).await;
                 let Ended::Lost { error, intake } = ended else {
                     connection.close().await;
                     return Ok(());
@@ -199,7 +208,7 @@ impl super::Source for Source {
                 }
                 self.lost(&error, &mut problems);
                 if error.is_unreadable() {
-                    least = UNREADABLE_PAUSE;
+                    least = self.settings.unreadable_pause;
                 }
                 closing = Some(connection);
             }

@@ -27,8 +27,10 @@ pub(super) struct Others(Mutex<State>);
 struct State {
     /// Whether another consumer was seen once.
     seen: bool,
-    /// The time until which the count may include the consumer of a lost connection.
-    stale_until: Option<Instant>,
+    /// The number of consumers of the present session.
+    own: u32,
+    /// The time until which the count may include this number of consumers of a lost connection.
+    stale_until: Option<(Instant, u32)>,
 }
 
 /// The knowledge about a redelivered item.
@@ -46,7 +48,7 @@ impl Others {
         let mut state = self.state();
         match (others, state.stale_until) {
             (0, _) => state.stale_until = None,
-            (1, Some(until)) if Instant::now() < until => {}
+            (_, Some((until, stale))) if others <= stale && Instant::now() < until => {}
             _ if state.seen => {}
             _ => {
                 state.seen = true;
@@ -58,12 +60,23 @@ impl Others {
         }
     }
 
+    /// Sets the number of consumers of the present session: before one more starts, and after some
+    /// have ended.
+    pub(super) fn set_own(&self, own: u32) {
+        self.state().own = own;
+    }
+
+    pub(super) fn own(&self) -> u32 {
+        self.state().own
+    }
+
     pub(super) fn lost(&self, error: &Error) {
         // If the broker closed the channel, the channel's consumer is gone. In all other cases the
         // broker may not know of the loss.
         let is_told = error.code().is_some() || matches!(error, Error::Cancelled | Error::Closed);
+        let mut state = self.state();
         if !is_told {
-            self.state().stale_until = Some(Instant::now() + STALE);
+            state.stale_until = Some((Instant::now() + STALE, state.own.max(1)));
         }
     }
 
@@ -91,6 +104,17 @@ mod tests {
         assert_eq!(others.shared(), Shared::No);
         others.counted(1, "q");
         others.counted(0, "q");
+        assert_eq!(others.shared(), Shared::Yes);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_consumers_of_a_lost_connection_are_its_own() {
+        let others = Others::default();
+        others.set_own(3);
+        others.lost(&Error::Silent("a settle", Duration::from_secs(1)));
+        others.counted(3, "q");
+        assert_eq!(others.shared(), Shared::Unclear);
+        others.counted(4, "q");
         assert_eq!(others.shared(), Shared::Yes);
     }
 

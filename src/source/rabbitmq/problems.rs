@@ -41,6 +41,14 @@ impl Problems {
         }
     }
 
+    /// Records that the broker has answered within a session.
+    pub(super) fn answered(&mut self) {
+        if self.open.is_some() {
+            self.solved();
+            self.send(SourceEvent::Connected(true));
+        }
+    }
+
     /// Sends an event. If the bridge is gone, `run` notices that by itself.
     pub(super) fn send(&self, event: SourceEvent) {
         let _ = self.events.send(event);

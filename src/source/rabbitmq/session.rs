@@ -1,27 +1,30 @@
-//! One session: a connection, a channel and a consumer, from the first delivery to the loss or the
+//! One session: a connection, a channel and its consumers, from the first delivery to the loss or the
 //! close.
 //!
 //! One loop does all the work, so that frames are written in the order of the decisions. The loop
 //! never waits for room in the bridge while there are settles to write. It reads no delivery while
 //! another one waits for room. lapin's own buffer has no bound, so the prefetch bounds it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::{try_join, try_join3};
-use futures_util::{FutureExt, StreamExt};
-use lapin::options::{BasicCancelOptions, BasicConsumeOptions};
+use lapin::Channel;
 use lapin::types::FieldTable;
-use lapin::{Channel, Consumer};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
+use super::consumers::{Arrival, Consumers};
 use super::limit::Limit;
 use super::message::Reader;
 use super::others::{Others, Shared};
 use super::settle::Settler;
 use super::topology::Kind;
+use super::window::{Bounds, Window};
 use super::{Intake, Port, Problems, Settings, backlog, topology};
+use crate::config::Declare;
 use crate::connect::rabbitmq::{Connection, Error, answer, table};
 use crate::delivery::{Epoch, Settlement};
 use crate::event::Value;
@@ -49,15 +52,16 @@ pub(super) struct Session {
 struct Subscription {
     epoch: Epoch,
     channel: Channel,
-    consumer: Consumer,
+    consumers: Consumers,
+    window: Window,
     settler: Settler,
     reader: Reader,
     others: Arc<Others>,
     /// The channel for questions about the queue.
     asking: Channel,
-    /// The delivery that waits for room in the bridge.
-    waiting: Option<Delivery>,
-    /// Whether the session has a consumer to read deliveries from.
+    /// The deliveries that wait for room in the bridge.
+    waiting: VecDeque<Delivery>,
+    /// Whether the session has consumers to read deliveries from.
     reading: bool,
     /// The intake for deliveries from now on. A delivery that arrived while the intake was open may
     /// be returned at once.
@@ -92,8 +96,9 @@ impl Session {
         problems: &mut Problems,
     ) -> Result<Session, Error> {
         let connection = settings.connection.connect_to_consume().await?;
-        match Self::subscribe(&connection, settings, kind, others, problems).await {
-            Ok((channel, consumer, asking)) => {
+        let window = Window::new(settings.max_in_flight, bounds(settings, intake));
+        match Self::subscribe(&connection, settings, window.total(), kind, others, problems).await {
+            Ok((channel, consumers, asking)) => {
                 problems.solved();
                 problems.send(SourceEvent::Connected(true));
                 tracing::info!(%epoch, queue = settings.queue, "Session with RabbitMQ is up");
@@ -104,12 +109,13 @@ impl Session {
                 let subscription = Subscription {
                     epoch,
                     channel,
-                    consumer,
+                    consumers,
+                    window,
                     settler,
                     reader,
                     others: Arc::clone(others),
                     asking,
-                    waiting: None,
+                    waiting: VecDeque::new(),
                     reading: true,
                     intake,
                 };
@@ -125,16 +131,17 @@ impl Session {
     async fn subscribe(
         connection: &Connection,
         settings: &Settings,
+        prefetch: u16,
         kind: &mut Option<Kind>,
         others: &Others,
         problems: &mut Problems,
-    ) -> Result<(Channel, Consumer, Channel), Error> {
+    ) -> Result<(Channel, Consumers, Channel), Error> {
         topology::check_limit(connection, settings.declare.as_ref())?;
         // Each step is a round trip to the broker, so the steps run side by side.
         let (asking, questioner, channel) = try_join3(
             topology::ensure(connection, settings, problems),
             topology::questioner(connection, *kind),
-            topology::limited_channel(connection, settings.max_in_flight),
+            topology::limited_channel(connection, prefetch),
         )
         .await?;
         let (count, kind) = try_join(
@@ -143,6 +150,7 @@ impl Session {
         )
         .await?;
         others.counted(count.consumers, &settings.queue);
+        others.set_own(1);
         if kind == Kind::Stream {
             return Err(Error::Stream(settings.queue.clone()));
         }
@@ -151,13 +159,13 @@ impl Session {
         let is_told = connection.server().is_at_least(4, 3) && matches!(kind, Kind::Quorum | Kind::Unknown);
         let arguments = ack_timeout(settings.ack_timeout)?;
         let arguments = if is_told { arguments } else { FieldTable::default() };
-        match consume(&channel, &settings.queue, arguments).await {
+        match Consumers::start(&channel, &settings.queue, arguments).await {
             Err(error) if error.code() == Some(406) && error.to_string().contains("x-consumer-timeout") => {
-                let channel = topology::limited_channel(connection, settings.max_in_flight).await?;
-                let consumer = consume(&channel, &settings.queue, FieldTable::default()).await?;
-                Ok((channel, consumer, asking))
+                let channel = topology::limited_channel(connection, prefetch).await?;
+                let consumers = Consumers::start(&channel, &settings.queue, FieldTable::default()).await?;
+                Ok((channel, consumers, asking))
             }
-            consumer => Ok((channel, consumer?, asking)),
+            consumers => Ok((channel, consumers?, asking)),
         }
     }
 
@@ -167,12 +175,16 @@ impl Session {
 
     /// Runs to the end. If the session was lost, returns the connection for the caller to close,
     /// because the caller must report the loss first.
-    pub(super) async fn run(mut self, port: &mut Port, settings: &Settings) -> (Ended, Connection) {
-        let events = port.events.clone();
+    pub(super) async fn run(
+        mut self,
+        port: &mut Port,
+        settings: &Settings,
+        problems: &mut Problems,
+    ) -> (Ended, Connection) {
         let others = Arc::clone(&self.subscription.others);
         let left = tokio::select! {
             left = self.subscription.work(port, settings) => left,
-            never = backlog::watch(&self.connection, &settings.queue, &others, &events) => match never {},
+            never = backlog::watch(&self.connection, &settings.queue, &others, problems) => match never {},
         };
         let ended = match left {
             Left::Lost(error) => Ended::Lost { error, intake: self.subscription.intake },
@@ -206,9 +218,9 @@ impl Subscription {
                         return left;
                     }
                 }
-                room = port.deliveries.reserve(), if self.waiting.is_some() => {
+                room = port.deliveries.reserve(), if !self.waiting.is_empty() => {
                     let Ok(room) = room else { return Left::Close };
-                    if let Some(delivery) = self.waiting.take() {
+                    if let Some(delivery) = self.waiting.pop_front() {
                         room.send(delivery);
                     }
                 }
@@ -217,10 +229,8 @@ impl Subscription {
                         return Left::Lost(Error::Closed);
                     }
                 }
-                // The stream is not fused: after `None` it would wait without end. So both ends of
-                // the stream leave the loop.
-                next = self.consumer.next(), if self.reading && self.waiting.is_none() => {
-                    if let Some(left) = self.read(next, port, settings).await {
+                arrival = self.consumers.next(), if self.reading && self.waiting.is_empty() => {
+                    if let Some(left) = self.read(arrival, port, settings).await {
                         return left;
                     }
                 }
@@ -229,27 +239,77 @@ impl Subscription {
     }
 
     /// Hands over the deliveries that have arrived, until the bridge has no more room.
-    async fn read(
-        &mut self,
-        next: Option<lapin::Result<lapin::message::Delivery>>,
-        port: &Port,
-        settings: &Settings,
-    ) -> Option<Left> {
-        let mut next = next;
+    async fn read(&mut self, arrival: Arrival, port: &Port, settings: &Settings) -> Option<Left> {
+        let mut arrival = arrival;
         loop {
-            let delivery = match next {
-                Some(Ok(delivery)) => self.received(settings, delivery).await,
-                Some(Err(error)) => return Some(Left::Lost(error.into())),
-                None => return Some(Left::Lost(Error::Cancelled)),
+            let delivery = match arrival {
+                Arrival::Delivery { delivery, .. } => self.reader.delivery(*delivery),
+                Arrival::Failed(error) => return Some(Left::Lost(error.into())),
+                Arrival::Ended(_) => return Some(Left::Lost(Error::Cancelled)),
             };
+            let delivery = self.received(settings, delivery).await;
             if let Err(TrySendError::Full(delivery) | TrySendError::Closed(delivery)) =
                 port.deliveries.try_send(delivery)
             {
-                self.waiting = Some(delivery);
+                self.waiting.push_back(delivery);
+            }
+            if let Err(error) = self.fit(settings).await {
+                return Some(Left::Lost(error));
+            }
+            if !self.waiting.is_empty() {
                 return None;
             }
-            next = self.consumer.next().now_or_never()?;
+            arrival = self.consumers.next().now_or_never()?;
         }
+    }
+
+    /// Starts or cancels consumers, so that the items in hand fill the slots or the memory, and no
+    /// more.
+    async fn fit(&mut self, settings: &Settings) -> Result<(), Error> {
+        if self.window.is_over() {
+            return self.shrink(settings).await;
+        }
+        if let Some(prefetch) = self.window.missing() {
+            self.others.set_own(self.consumers.count() + 1);
+            self.consumers.add(prefetch).await?;
+            self.window.grow(prefetch);
+            tracing::debug!(queue = settings.queue, prefetch, "One more consumer takes items");
+        }
+        Ok(())
+    }
+
+    /// Cancels the further consumers. The deliveries that they still bring are returned, because
+    /// there is no room for them; one that is near its delivery limit is kept.
+    async fn shrink(&mut self, settings: &Settings) -> Result<(), Error> {
+        let (mut kept, mut returned, mut fault) = (Vec::new(), 0, None);
+        let (reader, settler) = (&self.reader, &mut self.settler);
+        let cancelled = self.consumers.cancel_further(|arrival| match arrival {
+            Arrival::Delivery { delivery, is_further } => {
+                let delivery = reader.delivery(*delivery);
+                if is_further && !delivery.outline.near_limit {
+                    settler.deliver(&delivery.outline);
+                    settler.settle(delivery.outline.id, Settlement::Return);
+                    returned += 1;
+                } else {
+                    kept.push(delivery);
+                }
+            }
+            Arrival::Failed(error) => fault = Some(Error::from(error)),
+            Arrival::Ended(_) => fault = Some(Error::Cancelled),
+        });
+        cancelled.await?;
+        self.window.shrink();
+        self.others.set_own(self.consumers.count());
+        tracing::info!(
+            queue = settings.queue,
+            returned,
+            "Fewer items are taken: the items in hand are at limits.held_bytes"
+        );
+        for delivery in kept {
+            let delivery = self.received(settings, delivery).await;
+            self.waiting.push_back(delivery);
+        }
+        fault.map_or(Ok(()), Err)
     }
 
     async fn obey(
@@ -262,6 +322,9 @@ impl Subscription {
         for command in commands {
             match command {
                 Command::Settle { delivery, how } => {
+                    if delivery.epoch == self.epoch {
+                        self.window.settle(delivery.tag);
+                    }
                     if let Some(answer) = self.settler.settle(delivery, how) {
                         let _ = port.events.send(answer);
                     }
@@ -285,14 +348,14 @@ impl Subscription {
         left
     }
 
-    async fn received(&mut self, settings: &Settings, delivery: lapin::message::Delivery) -> Delivery {
-        let mut delivery = self.reader.delivery(delivery);
+    async fn received(&mut self, settings: &Settings, mut delivery: Delivery) -> Delivery {
         let outline = &mut delivery.outline;
         if !settings.peers && !outline.identity.is_unique() {
             let (others, asking) = (&self.others, &self.asking);
             outline.shared = is_shared(others, asking, &settings.queue, outline.redelivered).await;
         }
         self.settler.deliver(outline);
+        self.window.deliver(outline.id.tag, outline.kept_bytes);
         delivery
     }
 
@@ -301,10 +364,10 @@ impl Subscription {
     async fn cause(&mut self, failed: Error) -> Error {
         let verdict = async {
             loop {
-                match self.consumer.next().await {
-                    Some(Ok(_)) => {}
-                    Some(Err(error)) => return Some(error),
-                    None => return None,
+                match self.consumers.next().await {
+                    Arrival::Delivery { .. } => {}
+                    Arrival::Failed(error) => return Some(error),
+                    Arrival::Ended(_) => return None,
                 }
             }
         };
@@ -314,7 +377,7 @@ impl Subscription {
         }
     }
 
-    /// Cancels the consumer. Deliveries that are on their way still go to the bridge, which may
+    /// Cancels the consumers. Deliveries that are on their way still go to the bridge, which may
     /// know their items and returns the others. If the bridge has no room, they are returned here.
     async fn stop_intake(&mut self, port: &Port, settings: &Settings) -> Result<(), Error> {
         if self.intake == Intake::OnlyReturns {
@@ -322,12 +385,19 @@ impl Subscription {
         }
         self.intake = Intake::OnlyReturns;
         self.reading = false;
-        let cancel = self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
-        answer("basic.cancel", cancel).await?;
-        let mut unseen: Vec<Delivery> = self.waiting.take().into_iter().collect();
-        // The broker's answer follows all deliveries that were sent before it; then the stream
-        // ends.
-        while let Some(delivery) = answer("the end of the deliveries", next(&mut self.consumer)).await? {
+        let (mut late, mut fault) = (Vec::new(), None);
+        let cancelled = self.consumers.cancel_all(|arrival| match arrival {
+            Arrival::Delivery { delivery, .. } => late.push(delivery),
+            Arrival::Failed(error) => fault = Some(Error::from(error)),
+            Arrival::Ended(_) => {}
+        });
+        cancelled.await?;
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
+        let mut unseen: Vec<Delivery> = self.waiting.drain(..).collect();
+        for delivery in late {
+            let delivery = self.reader.delivery(*delivery);
             unseen.push(self.received(settings, delivery).await);
         }
         for delivery in unseen {
@@ -350,15 +420,11 @@ impl Subscription {
     }
 }
 
-async fn next(consumer: &mut Consumer) -> lapin::Result<Option<lapin::message::Delivery>> {
-    consumer.next().await.transpose()
-}
-
 /// Returns whether another consumer may have finished an item of the same identity.
 async fn is_shared(others: &Others, asking: &Channel, queue: &str, redelivered: bool) -> bool {
     if redelivered && others.shared() == Shared::Unclear {
         match tokio::time::timeout(COUNT_TIMEOUT, backlog::count(asking, queue)).await {
-            Ok(Ok(count)) => others.counted(count.consumers.saturating_sub(1), queue),
+            Ok(Ok(count)) => others.counted(count.consumers.saturating_sub(others.own()), queue),
             Ok(Err(error)) => tracing::debug!(%error, queue, "The number of consumers is unknown"),
             Err(_) => {}
         }
@@ -370,10 +436,15 @@ async fn is_shared(others: &Others, asking: &Channel, queue: &str, redelivered: 
     }
 }
 
-async fn consume(channel: &Channel, queue: &str, arguments: FieldTable) -> Result<Consumer, Error> {
-    let queue = table::short("queue name", queue)?;
-    let consuming = channel.basic_consume(queue, "".into(), BasicConsumeOptions::default(), arguments);
-    answer("basic.consume", consuming).await
+/// Returns the bounds of a session. A single active consumer is the only one that gets items, and a
+/// drain needs all items in hand again, so there the first consumer takes all.
+fn bounds(settings: &Settings, intake: Intake) -> Bounds {
+    let argument = |declare: &Declare| declare.arguments.get("x-single-active-consumer").cloned();
+    let is_single = settings.declare.as_ref().and_then(argument) == Some(serde_json::Value::Bool(true));
+    if is_single || intake == Intake::OnlyReturns {
+        return Bounds { held_bytes: u64::MAX, item_bytes: 1 };
+    }
+    settings.bounds
 }
 
 fn ack_timeout(timeout: Duration) -> Result<FieldTable, Error> {

@@ -49,6 +49,11 @@ impl Bridge {
         taken
     }
 
+    /// Returns the next delivery of a live session, if it comes within this time.
+    pub async fn delivery_within(&mut self, time: Duration) -> Option<Delivery> {
+        tokio::time::timeout(time, self.delivery()).await.ok()
+    }
+
     /// Asserts that no delivery arrives for a while. Too short a while may hide a fault, but never
     /// reports a false one.
     pub async fn nothing_comes(&mut self) {
@@ -88,6 +93,12 @@ impl Bridge {
             _ => None,
         };
         self.event("the loss of a session", lost).await
+    }
+
+    /// Returns the number of sessions that were lost so far.
+    pub fn losses(&mut self) -> usize {
+        self.take_events();
+        self.history.iter().filter(|event| matches!(event, SourceEvent::Lost { .. })).count()
     }
 
     /// Waits for the first event, read or not, that `pick` accepts, and removes it.

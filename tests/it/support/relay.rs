@@ -2,8 +2,8 @@
 //! refuses.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,6 +28,8 @@ pub struct Relay {
 /// Counts of the bytes so far.
 #[derive(Default)]
 struct Passed {
+    /// The byte behind these bytes of the server is changed.
+    spoiled: Mutex<Vec<u8>>,
     /// Bytes from clients to the server.
     asked: AtomicU64,
     /// Bytes from the server to its clients.
@@ -42,6 +44,9 @@ pub enum Mode {
     /// Connections stay open, but every byte is swallowed. Cut them before passing again, because a
     /// stream with a hole is garbage.
     Stall,
+    /// Connections stay open and no byte passes, as if the server's process were stopped (SIGSTOP).
+    /// All bytes pass afterwards.
+    Hold,
     /// New connections are closed at once.
     Refuse,
 }
@@ -99,6 +104,13 @@ impl Relay {
     /// Closes every connection to the server, while the clients' connections stay open and silent.
     pub fn part(&self) {
         self.control.send_modify(|control| control.parted += 1);
+    }
+
+    /// Changes the byte that follows `marker` in an answer of the server. In AMQP this is the end of
+    /// the frame of a body, and no client can read the stream any further. An empty marker changes
+    /// nothing.
+    pub fn spoil(&self, marker: &[u8]) {
+        *self.passed.spoiled.lock().expect("no panic meanwhile") = marker.to_vec();
     }
 
     /// Returns the bytes that went from the server to its clients so far.
@@ -182,12 +194,13 @@ async fn link(
     let (client_read, client_write) = client.split();
     let (server_read, mut server_write) = server.split();
     let mode = control.clone();
+    let untouched = Mutex::default();
     // If either end closes, both connections are closed, as after a broken network path.
     tokio::select! {
-        () = copy(server_read, client_write, mode.clone(), &passed.answered) => {}
+        () = copy(server_read, client_write, mode.clone(), &passed.answered, &passed.spoiled) => {}
         () = async {
             tokio::select! {
-                () = copy(client_read, &mut server_write, mode, &passed.asked) => return,
+                () = copy(client_read, &mut server_write, mode, &passed.asked, &untouched) => return,
                 () = grown(control, |control| control.junk) => {}
             }
             // This is not a frame of AMQP, nor the start of one. Later bytes of the client do not
@@ -206,8 +219,9 @@ async fn grown(control: &mut watch::Receiver<Control>, which: impl Fn(&Control) 
 async fn copy(
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin,
-    control: watch::Receiver<Control>,
+    mut control: watch::Receiver<Control>,
     passed: &AtomicU64,
+    spoiled: &Mutex<Vec<u8>>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count) = from.read(&mut buffer).await {
@@ -215,9 +229,21 @@ async fn copy(
             return;
         }
         passed.fetch_add(count as u64, Ordering::Relaxed);
+        spoil(&mut buffer[..count], &spoiled.lock().expect("no panic meanwhile"));
+        let _ = control.wait_for(|control| control.mode != Mode::Hold).await;
         let stalled = control.borrow().mode == Mode::Stall;
         if !stalled && to.write_all(&buffer[..count]).await.is_err() {
             return;
         }
+    }
+}
+
+/// The marker is short, and comes in one piece with the bytes around it.
+fn spoil(bytes: &mut [u8], marker: &[u8]) {
+    let found = (!marker.is_empty())
+        .then(|| bytes.windows(marker.len()).position(|window| window == marker))
+        .flatten();
+    if let Some(next) = found.and_then(|start| bytes.get_mut(start + marker.len())) {
+        *next ^= 0xff;
     }
 }

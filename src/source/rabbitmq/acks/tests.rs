@@ -43,7 +43,7 @@ fn the_only_one_goes_at_once() {
     assert_eq!(acks.worth(now), [frame([1])]);
 }
 
-/// Requests end in any order, on a broker that handles frames as RabbitMQ does.
+/// Deliveries arrive nearly in order, and requests end in any order, on a broker that handles frames as RabbitMQ does.
 #[test]
 fn every_ack_arrives_and_none_that_nobody_asked_for() {
     for seed in 0..2_000 {
@@ -52,14 +52,21 @@ fn every_ack_arrives_and_none_that_nobody_asked_for() {
         let mut acks = Acks::new(prefetch);
         let mut now = Instant::now();
         let (mut last, mut running) = (0, BTreeSet::new());
+        // The tags that the broker has handed over and that have not arrived yet.
+        let mut underway = BTreeSet::new();
         // The tags that are unsettled at the broker, and those of them that should be acked.
         let (mut broker, mut asked) = (BTreeSet::new(), BTreeSet::new());
         for step in 0..400 {
             while step < 300 && broker.len() < prefetch.into() && random.u8(..8) > 0 {
                 last += 1;
-                acks.deliver(last);
-                running.insert(last);
+                underway.insert(last);
                 broker.insert(last);
+            }
+            while step >= 300 && !underway.is_empty() || underway.len() > random.usize(..4) {
+                let arrived = random.choice(underway.iter().copied()).unwrap();
+                underway.remove(&arrived);
+                acks.deliver(arrived);
+                running.insert(arrived);
             }
             now += Duration::from_micros(random.u64(0..2_000));
             if let Some(tag) = random.choice(running.iter().copied()) {

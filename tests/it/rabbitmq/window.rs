@@ -1,0 +1,77 @@
+//! The items in hand fill the slots or the memory: `max_in_flight` small items, and as many large
+//! ones as `limits.held_bytes` allows.
+
+use std::time::Duration;
+
+use lapin::BasicProperties;
+use longhaul::config::QueueKind;
+use longhaul::delivery::Settlement;
+use longhaul::source::Delivery;
+use longhaul::source::rabbitmq::{Bounds, Source};
+
+use crate::support::bridge::Bridge;
+use crate::support::rabbitmq::{Queue, address, brokers, through};
+use crate::support::relay::Relay;
+
+const KIB: u64 = 1024;
+/// Sixteen items fit at any size.
+const BOUNDS: Bounds = Bounds { held_bytes: 1024 * KIB, item_bytes: 64 * KIB };
+const SLOTS: u16 = 100;
+
+async fn publish(queue: &Queue, count: usize, bytes: u64) {
+    for number in 0..count {
+        let mut body = number.to_string().into_bytes();
+        body.resize(bytes as usize, b'x');
+        queue.publish(&body, BasicProperties::default()).await;
+    }
+}
+
+fn bytes(deliveries: &[Delivery]) -> u64 {
+    deliveries.iter().map(|delivery| delivery.outline.kept_bytes).sum()
+}
+
+#[tokio::test]
+async fn items_in_hand_fill_the_slots_or_the_memory() {
+    for url in brokers() {
+        let queue = Queue::create(&url, QueueKind::Quorum).await;
+        let relay = Relay::start(address(&url)).await;
+        let mut settings = queue.source(&through(&url, relay.port()), SLOTS);
+        settings.bounds = BOUNDS;
+        publish(&queue, 120, 10).await;
+        let mut bridge = Bridge::start(Source::new(settings));
+        let small = bridge.deliveries(SLOTS.into()).await;
+        bridge.nothing_comes().await;
+
+        // Several consumers of one connection are not strangers to each other.
+        relay.cut_all();
+        bridge.loss().await;
+        let again = bridge.deliveries(SLOTS.into()).await;
+        assert!(again.iter().all(|item| !item.outline.shared), "{:?}", again.last());
+        assert_eq!(small.len(), again.len());
+
+        // All slots become free at once, and the items behind are large.
+        publish(&queue, 100, 60 * KIB).await;
+        for item in again {
+            bridge.settle(item.outline.id, Settlement::Ack).await;
+        }
+        let (mut held, mut done, mut most) = (Vec::new(), usize::from(SLOTS), 0);
+        while done < 220 {
+            match bridge.delivery_within(Duration::from_millis(300)).await {
+                Some(delivery) => held.push(delivery),
+                None => {
+                    assert!(!held.is_empty(), "an item is in hand or comes");
+                    most = most.max(bytes(&held));
+                    done += held.len();
+                    for item in held.drain(..) {
+                        bridge.settle(item.outline.id, Settlement::Ack).await;
+                    }
+                }
+            }
+        }
+        assert!(most > BOUNDS.held_bytes / 2, "{most}");
+        assert!(most <= 2 * BOUNDS.held_bytes, "{most}");
+        bridge.close().await;
+        assert_eq!(queue.ready().await, 0);
+        queue.delete().await;
+    }
+}
