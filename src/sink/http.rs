@@ -19,6 +19,7 @@ use super::classify::{self, Classified, Failure, MOST_HEAD_BYTES, Rules, Seen};
 use super::{Answer, Request, Response, Sink};
 
 mod body;
+mod counted;
 mod error;
 mod kept;
 mod settings;
@@ -95,25 +96,36 @@ impl Client {
     async fn attempt(&self, request: Request) -> Answer {
         let started = Instant::now();
         let client = self.connections.get();
-        let Ok(outgoing) = self.request(request) else { return unanswered(&Failure::TooManyHeaders) };
+        let body = request.body.clone();
+        let Ok(mut outgoing) = self.request(request) else { return unanswered(&Failure::TooManyHeaders) };
         let head = head_bytes(&outgoing);
         if head > MOST_HEAD_BYTES {
             return unanswered(&Failure::HeadTooLarge(head));
         }
+        let unsent = self.is_first_contact().then(|| counted::give(&mut outgoing, body)).flatten();
         match client.execute(outgoing).await {
             Ok(response) => self.receive(response, started).await,
-            Err(error) => unanswered(&self.failure(&error, started)),
+            Err(error) => {
+                let is_cut = unsent.is_some_and(|unsent| unsent.load(Ordering::Relaxed) > 0);
+                unanswered(&self.failure(&error, is_cut, started))
+            }
         }
+    }
+
+    /// Whether the service has never answered over TLS.
+    fn is_first_contact(&self) -> bool {
+        self.url.scheme() == "https" && !self.has_answered.load(Ordering::Relaxed)
     }
 
     /// Classifies an error. If a peer refuses the client's certificate while a large body is being
     /// written, it closes the connection, and its alert is lost. So a request that is cut there did
-    /// not reach a service that has never answered over TLS.
-    fn failure(&self, error: &reqwest::Error, started: Instant) -> Failure {
+    /// not reach a service that has never answered over TLS. `is_cut` is true if a part of the body
+    /// was certainly not sent.
+    fn failure(&self, error: &reqwest::Error, is_cut: bool, started: Instant) -> Failure {
         let failure = error::failure(error, Head::Missing, started, self.timeout);
-        let is_first_contact = self.url.scheme() == "https" && !self.has_answered.load(Ordering::Relaxed);
+        let is_cut = is_cut || error::was_not_written(error);
         match failure {
-            Failure::Lost(text) if is_first_contact && error::was_not_written(error) => {
+            Failure::Lost(text) if self.is_first_contact() && is_cut => {
                 Failure::Alert(format!("{text} (does it accept the client certificate, sink.tls.cert_file?)"))
             }
             failure => failure,

@@ -158,3 +158,30 @@ async fn a_client_certificate_is_shown() {
     let answer = send(&Client::new(known).unwrap()).await;
     assert_eq!(answer.outcome, Outcome::Done, "{}", answer.detail);
 }
+
+/// A server that refuses a certificate while a body is being written closes the connection with
+/// unread bytes. The reset then destroys the alert, before or after the write fails.
+#[tokio::test]
+async fn an_alert_that_a_reset_destroys_is_not_started_at_first_contact() {
+    let acceptor = TlsAcceptor::from(Arc::new(config(Clients::Any, &[&TLS13])));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.set_zero_linger().unwrap();
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            // Some of the request is on its way.
+            let _ = stream.read(&mut [0; 1024]).await;
+        }
+    });
+    let mut settings = settings(&url);
+    settings.sink.tls.ca_file = Some(fixture("ca.pem"));
+    let client = Client::new(settings).unwrap();
+    for _ in 0..50 {
+        let body = vec![b'x'; 8 << 20].into();
+        let answer = client.send(Request { headers: HeaderMap::new(), body }).await;
+        assert_eq!(answer.outcome, NOT_STARTED, "{}", answer.detail);
+        assert!(answer.detail.contains("client certificate"), "{}", answer.detail);
+    }
+}
