@@ -107,10 +107,8 @@ async fn rabbitmq_items_of_a_session_that_is_dead_unnoticed_are_handed_over() {
     pair.stop().await;
 }
 
-/// Three replicas, restarted one after the other under load.
-async fn rolling_restart<B: Backlog>() {
-    let backlog = B::create().await;
-    backlog.fill((0..60).map(|number| format!("item {number}").into_bytes())).await;
+/// Three replicas, restarted one after the other under load of 60 items. No item runs twice.
+async fn rolling_restart(backlog: impl Backlog) {
     let worker = Worker::start(Duration::from_secs(2)).await;
     let all = ports::<6>();
     let start = |port| Longhaul::run(&replica(&backlog.source(), &worker, 5, port, &all));
@@ -124,24 +122,72 @@ async fn rolling_restart<B: Backlog>() {
         replicas.rotate_left(1);
         old.stop().await;
     }
-    eventually("all items to be done", async || worker.done() == 60).await;
+    let finished = || worker.log().finished.values().sum::<u32>();
+    eventually("all items to be done", async || finished() == 60).await;
     eventually("the broker to be empty", async || backlog.left().await == 0).await;
     let logs: String = replicas.iter().map(Longhaul::log).collect();
     for replica in replicas {
         replica.stop().await;
     }
-    assert_eq!(worker.log().second_runs(), 0, "{logs}");
+    assert_eq!(worker.log().started.values().sum::<u32>(), 60, "{logs}");
     backlog.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_rolling_restart_loses_nothing_and_runs_nothing_twice() {
-    rolling_restart::<Rabbitmq>().await;
+    let backlog = Rabbitmq::create().await;
+    backlog.fill((0..60).map(|number| format!("item {number}").into_bytes())).await;
+    rolling_restart(backlog).await;
+}
+
+/// The items are alike byte for byte and have no id.
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_rolling_restart_under_items_that_are_alike_runs_each_once() {
+    let backlog = Rabbitmq::create().await;
+    for _ in 0..60 {
+        backlog.0.publish(b"alike", lapin::BasicProperties::default()).await;
+    }
+    rolling_restart(backlog).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_rolling_restart_loses_nothing_and_runs_nothing_twice() {
-    rolling_restart::<Kafka>().await;
+    let backlog = Kafka::create().await;
+    backlog.fill((0..60).map(|number| format!("item {number}").into_bytes())).await;
+    rolling_restart(backlog).await;
+}
+
+/// One of three replicas is killed with all its slots in use. Its items, and no others, run again.
+async fn killed_replica(backlog: impl Backlog, items: usize) {
+    let worker = Worker::held().await;
+    let all = ports::<3>();
+    let start = |port: &u16| Longhaul::run(&replica(&backlog.source(), &worker, 4, *port, &all));
+    let mut replicas: Vec<Longhaul> = all.iter().map(start).collect();
+    eventually("all slots to be taken", async || worker.log().open == 12).await;
+    replicas.remove(0).kill().await;
+    worker.release_all();
+    eventually("all items to be done", async || worker.done() == items).await;
+    eventually("the broker to be empty", async || backlog.left().await == 0).await;
+    let logs: String = replicas.iter().map(Longhaul::log).collect();
+    assert!(worker.log().second_runs() <= 4, "{logs}");
+    for replica in replicas {
+        replica.stop().await;
+    }
+    backlog.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_killed_replica_costs_at_most_the_items_that_ran_there() {
+    let backlog = Rabbitmq::create().await;
+    backlog.fill((0..30).map(|number| format!("item {number}").into_bytes())).await;
+    killed_replica(backlog, 30).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_killed_replica_costs_at_most_the_records_that_ran_there() {
+    let backlog = Kafka::with_partitions(6).await;
+    backlog.spread(0..30, 6).await;
+    killed_replica(backlog, 30).await;
 }
 
 /// A hand-written consumer with 200 records in flight ran 185 of them again when a second member

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use longhaul::config::QueueKind;
 
 use crate::run::backlog::{Backlog, Kafka, Rabbitmq};
@@ -142,6 +143,39 @@ async fn rabbitmq_breaker_keeps_a_queue_out_of_the_dead_letter() {
     assert!(dead <= 20 + 10 + probes + 2, "{dead} dead letters");
     backlog.remove().await;
     graveyard.remove().await;
+}
+
+/// The service refuses connections for 30 probes of the breaker. That costs the items no attempt.
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_items_outlast_a_service_that_refuses_connections() {
+    on_each_broker(async |url| {
+        let backlog = Rabbitmq::of(Queue::create(&url, QueueKind::Quorum).await);
+        let graveyard = Rabbitmq::of(Queue::create(&url, QueueKind::Quorum).await);
+        backlog.fill((0..10).map(|number| format!("item {number}").into_bytes())).await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        // The configuration needs the address before there is a worker.
+        let nobody = Worker::start(Duration::ZERO).await;
+        let more = format!(
+            "    breaker: {{ failures: 3, open: 1s }}\n    retry: {{ backoff: 1s, backoff_max: 1s }}\n    dead_letter: {}\n",
+            graveyard.target()
+        );
+        let text = config(&backlog.source(), &nobody, 4, &more);
+        let text = text.replace(&nobody.url, &format!("http://{address}/"));
+        let bridge = Longhaul::run(&text);
+        let probes = || bridge.log().matches("outcome=\"not-started\"").count();
+        eventually("many probes", async || probes() >= 30).await;
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        let worker = Worker::listen(listener, Duration::ZERO, |_| StatusCode::OK.into_response());
+        eventually("all items to be done", async || worker.done() == 10).await;
+        eventually("the broker to be empty", async || backlog.left().await == 0).await;
+        bridge.stop().await;
+        assert_eq!((worker.log().second_runs(), graveyard.left().await), (0, 0));
+        backlog.remove().await;
+        graveyard.remove().await;
+    })
+    .await;
 }
 
 /// The breaker is open for an hour, and a person closes it.
