@@ -22,6 +22,8 @@ mod release;
 mod replaced;
 mod secured;
 pub mod support;
+#[cfg(feature = "kafka-tls")]
+mod tls;
 mod transactions;
 mod undecodable;
 mod unreachable;

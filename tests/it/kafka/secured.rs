@@ -23,10 +23,10 @@ fn secured() -> Option<String> {
 }
 
 /// The program, with one pipeline, as the user `tester`.
-struct Secured {
-    broker: Broker,
+pub struct Secured {
+    pub broker: Broker,
     worker: Worker,
-    program: Longhaul,
+    pub program: Longhaul,
     admin: SocketAddr,
     folder: tempfile::TempDir,
 }
@@ -50,12 +50,25 @@ impl Secured {
         folder: tempfile::TempDir,
     ) -> Option<Self> {
         let address = secured()?;
+        Some(Secured::at(&address, test, topics, options, more, folder, |_| StatusCode::OK).await)
+    }
+
+    /// Starts the program against this listener, with a worker that answers by `verdict`.
+    pub async fn at(
+        address: &str,
+        test: &str,
+        topics: &[&str],
+        options: &str,
+        more: &str,
+        folder: tempfile::TempDir,
+        verdict: fn(&[u8]) -> StatusCode,
+    ) -> Self {
         let broker = Broker::real(test);
         let names: Vec<String> = topics.iter().map(|topic| format!("{}-{topic}", broker.name)).collect();
         for name in &names {
             broker.create_topic(name, 1).await;
         }
-        let worker = Worker::start(Duration::ZERO).await;
+        let worker = Worker::with_verdict(Duration::ZERO, verdict).await;
         let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let config = format!(
             "pipelines:\n- name: p\n  source: {{ kafka: {{ bootstrap_servers: [\"{address}\"], topics: [{}], group: {}, session_timeout: 6s, options: {{ {options} }} }} }}\n  sink: {{ url: \"{}\" }}\n  max_in_flight: 4\n{}\nadmin: {{ listen: \"{admin}\" }}\n",
@@ -65,10 +78,10 @@ impl Secured {
             more.replace("NAME", &broker.name),
         );
         let program = Longhaul::run(&config);
-        Some(Secured { broker, worker, program, admin, folder })
+        Secured { broker, worker, program, admin, folder }
     }
 
-    fn topic(&self, topic: &str) -> String {
+    pub fn topic(&self, topic: &str) -> String {
         format!("{}-{topic}", self.broker.name)
     }
 
@@ -76,15 +89,15 @@ impl Secured {
         Path::new(self.folder.path()).join("password")
     }
 
-    fn allow(&self, resource: Resource, name: &str, operation: Operation) {
+    pub fn allow(&self, resource: Resource, name: &str, operation: Operation) {
         allow(&self.broker, resource, name, operation);
     }
 
-    fn allow_reading(&self, topic: &str) {
+    pub fn allow_reading(&self, topic: &str) {
         self.allow(Resource::Topic, &self.topic(topic), Operation::Read);
     }
 
-    fn allow_group(&self) {
+    pub fn allow_group(&self) {
         self.allow(Resource::Group, &self.broker.name, Operation::Read);
     }
 
@@ -95,7 +108,7 @@ impl Secured {
         }
     }
 
-    async fn says(&self, words: &[&str]) {
+    pub async fn says(&self, words: &[&str]) {
         eventually(&format!("{words:?} on /readyz"), async || {
             let (status, text) = self.readiness().await;
             status == StatusCode::SERVICE_UNAVAILABLE && words.iter().all(|word| text.contains(word))
@@ -103,22 +116,22 @@ impl Secured {
         .await;
     }
 
-    async fn is_ready(&self) {
+    pub async fn is_ready(&self) {
         eventually("the pipeline to be ready", async || self.readiness().await.0 == StatusCode::OK).await;
     }
 
-    async fn runs(&self, items: usize) {
+    pub async fn runs(&self, items: usize) {
         eventually("the items to be done", async || self.worker.done() == items).await;
     }
 
-    async fn produce(&self, topic: &str, items: usize) {
+    pub async fn produce(&self, topic: &str, items: usize) {
         self.broker
             .produce(&self.topic(topic), 0, (0..items).map(|number| format!("{topic} {number}")))
             .await;
     }
 
     /// Nothing ran twice, and everything is committed.
-    async fn ends(self, topic: &str, items: i64) {
+    pub async fn ends(self, topic: &str, items: i64) {
         until("everything is committed", || self.broker.committed(&self.topic(topic)).0 == items).await;
         assert_eq!(self.worker.log().second_runs(), 0);
         self.program.stop().await;
