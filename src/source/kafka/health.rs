@@ -15,7 +15,7 @@ const TOLD: usize = 64;
 /// A join that takes longer is a problem. A problem must be visible within 10 s.
 const JOIN: Duration = Duration::from_secs(8);
 /// A cluster that answers no question for this long is a problem, even if its connections are open.
-const SILENCE: Duration = Duration::from_secs(5);
+const SILENCE: Duration = Duration::from_secs(4);
 /// How long the group must be steady after a refusal before the refusal counts as over.
 const QUIET: Duration = Duration::from_secs(5);
 
@@ -31,6 +31,8 @@ pub struct Health {
     unsteady_since: Option<Instant>,
     /// The first question since the last answer of a broker.
     asked_at: Option<Instant>,
+    /// The number of answers of all brokers.
+    answers: u64,
     /// The last refusal of the whole source.
     refused_at: Option<Instant>,
     commit_error: Option<Code>,
@@ -48,6 +50,9 @@ struct Statistics {
 #[derive(serde::Deserialize)]
 struct Broker {
     state: String,
+    /// The number of its answers.
+    #[serde(default)]
+    rx: u64,
 }
 
 #[derive(Default, serde::Deserialize)]
@@ -65,6 +70,7 @@ impl Health {
             join: "init".to_owned(),
             unsteady_since: Some(now),
             asked_at: None,
+            answers: 0,
             refused_at: None,
             commit_error: None,
             told: HashSet::new(),
@@ -92,11 +98,6 @@ impl Health {
     /// Records that a broker was asked. It is asked every few seconds.
     pub fn asked(&mut self, now: Instant) {
         self.asked_at.get_or_insert(now);
-    }
-
-    /// Records that a broker has answered.
-    pub fn answered(&mut self) {
-        self.asked_at = None;
     }
 
     /// Whether no broker has answered for too long. A broker that accepts connections and is
@@ -132,6 +133,11 @@ impl Health {
                 return None;
             }
         };
+        let answers = read.brokers.values().map(|broker| broker.rx).sum();
+        if answers != self.answers {
+            self.answers = answers;
+            self.asked_at = None;
+        }
         if read.cgrp.join_state == "steady" && read.cgrp.state == "up" {
             self.unsteady_since = None;
         } else {
@@ -311,9 +317,13 @@ mod tests {
         assert!(!health.is_silent(second(60)));
         health.asked(second(60));
         health.asked(second(65));
-        assert!(!health.is_silent(second(64)) && health.is_silent(second(65)));
-        health.answered();
+        assert!(!health.is_silent(second(63)) && health.is_silent(second(64)));
+        let answered = br#"{"brokers":{"a":{"state":"UP","rx":7}}}"#;
+        health.statistics(answered, second(66));
         assert!(!health.is_silent(second(67)));
+        health.asked(second(67));
+        health.statistics(answered, second(72));
+        assert!(health.is_silent(second(72)));
     }
 
     #[test]

@@ -149,7 +149,6 @@ impl Worker {
     }
 
     fn part_taken(&mut self, part: &Part, now: Instant) {
-        self.health.answered();
         let Some(partition) = self.sessions.get(part.epoch) else { return };
         let proven = partition.acknowledge(part.change, now);
         let is_alive = partition.take_proof(part.change);

@@ -400,9 +400,6 @@ impl Worker {
             self.health.asked(now);
         }
         let in_log = self.backlog.update(&self.consumer, &mut self.sessions, now);
-        if in_log.is_some() && !self.sessions.is_empty() {
-            self.health.answered();
-        }
         if let Some(in_log) = in_log.filter(|_| self.health.is_established()) {
             self.send(SourceEvent::Backlog(in_log + self.intake.len() as u64));
         }

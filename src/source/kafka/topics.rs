@@ -102,18 +102,9 @@ impl Topics {
     }
 }
 
-/// Whether an answer with this error came from a broker, and not from librdkafka after a timeout.
-fn is_heard(error: Option<Code>) -> bool {
-    use Code::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
-    !matches!(error, Some(AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve))
-}
-
 impl Worker {
     pub fn look_at_topics(&mut self, now: Instant) {
         if let Some(topics) = self.topics.question.topics(Duration::ZERO) {
-            if is_heard(self.topics.question.error) {
-                self.health.answered();
-            }
             topics.iter().for_each(|topic| self.look_at_topic(topic, now));
             if topics.is_empty() {
                 // This broker may be gone for good.
@@ -204,7 +195,6 @@ impl Worker {
         // If another member has all partitions, this one has none, which is fine.
         self.health.asked(now);
         let Ok(metadata) = self.consumer.fetch_metadata(None, LIST_PATIENCE) else { return };
-        self.health.answered();
         let names: BTreeSet<String> = metadata.topics().iter().map(|topic| topic.name().to_owned()).collect();
         if now < self.topics.matches_by {
             self.topics.existing.get_or_insert(names);
