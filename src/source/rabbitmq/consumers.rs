@@ -90,17 +90,18 @@ impl Consumers {
             let (mut open, mut is_answered) = (tags.len(), false);
             while open > 0 || !is_answered {
                 tokio::select! {
+                    // The requests leave only when this is polled, however many items arrive.
                     biased;
+                    answered = &mut cancelling, if !is_answered => {
+                        answered?;
+                        is_answered = true;
+                    }
                     arrival = self.streams.next(), if open > 0 => match arrival {
                         Some(Arrival::Ended(tag)) if tags.contains(&tag) => open -= 1,
                         Some(arrival) => pass(arrival),
                         // Every stream has ended.
                         None => open = 0,
                     },
-                    answered = &mut cancelling, if !is_answered => {
-                        answered?;
-                        is_answered = true;
-                    }
                 }
             }
             Ok(())

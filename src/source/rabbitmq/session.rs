@@ -281,15 +281,14 @@ impl Subscription {
     /// Cancels the further consumers. The deliveries that they still bring are returned, because
     /// there is no room for them; one that is near its delivery limit is kept.
     async fn shrink(&mut self, settings: &Settings) -> Result<(), Error> {
-        let (mut kept, mut returned, mut fault) = (Vec::new(), 0, None);
+        let (mut kept, mut returned, mut fault) = (Vec::new(), Vec::new(), None);
         let (reader, settler) = (&self.reader, &mut self.settler);
         let cancelled = self.consumers.cancel_further(|arrival| match arrival {
             Arrival::Delivery { delivery, is_further } => {
                 let delivery = reader.delivery(*delivery);
                 if is_further && !delivery.outline.near_limit {
                     settler.deliver(&delivery.outline);
-                    settler.settle(delivery.outline.id, Settlement::Return);
-                    returned += 1;
+                    returned.push(delivery.outline.id);
                 } else {
                     kept.push(delivery);
                 }
@@ -298,11 +297,15 @@ impl Subscription {
             Arrival::Ended(_) => fault = Some(Error::Cancelled),
         });
         cancelled.await?;
+        // Before, the broker would hand each of them over again at once.
+        for id in &returned {
+            self.settler.settle(*id, Settlement::Return);
+        }
         self.window.shrink();
         self.others.set_own(self.consumers.count());
         tracing::info!(
             queue = settings.queue,
-            returned,
+            returned = returned.len(),
             "Fewer items are taken: the items in hand are at limits.held_bytes"
         );
         for delivery in kept {
