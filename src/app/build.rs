@@ -163,11 +163,8 @@ fn seal(pipeline: &config::Pipeline, config: &Config) -> SealKey {
     SealKey::derived(&secret, &format!("{} {queue}", pipeline.name))
 }
 
-<<<<<<< HEAD
-/// Returns the core's rules for a pipeline, without its targets.
-=======
-/// The key of the counts of hops, which is the same in all pipelines of this process. If the file has
-/// no secret, a restart begins all counts again.
+/// The key of the counts of hops, which is the same in all pipelines of this process. If the file
+/// has no secret, a restart begins all counts again.
 fn hops(config: &Config) -> HopsKey {
     static RANDOM: LazyLock<String> = LazyLock::new(|| uuid::Uuid::new_v4().to_string());
     let sources = config.pipelines.iter().filter_map(|pipeline| pipeline.source.rabbitmq.as_ref());
@@ -180,8 +177,7 @@ fn first<'a>(secrets: impl Iterator<Item = &'a Secret>) -> Option<String> {
     secrets.filter_map(|secret| secret.resolve().ok()).find(|secret| !secret.is_empty())
 }
 
-/// Returns the core's rules for a pipeline.
->>>>>>> a4a41a6 (Believe a count of hops only under the bridge's own seal)
+/// Returns the core's rules for a pipeline, without its targets.
 pub fn policy(pipeline: &config::Pipeline) -> Policy {
     let (retry, limits) = (&pipeline.retry, &pipeline.limits);
     let stuck_head = pipeline.source.kafka.as_ref().map(|kafka| &kafka.stuck_head);
