@@ -1,5 +1,5 @@
-//! One session: a connection, a channel and its consumers, from the first delivery to the loss or the
-//! close.
+//! One session: a connection, a channel and its consumers, from the first delivery to the loss or
+//! the close.
 //!
 //! One loop does all the work, so that frames are written in the order of the decisions. The loop
 //! never waits for room in the bridge while there are settles to write. It reads no delivery while

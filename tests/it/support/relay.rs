@@ -106,8 +106,8 @@ impl Relay {
         self.control.send_modify(|control| control.parted += 1);
     }
 
-    /// Changes the byte that follows `marker` in an answer of the server. In AMQP this is the end of
-    /// the frame of a body, and no client can read the stream any further. An empty marker changes
+    /// Changes the byte that follows `marker` in an answer of the server. In AMQP this is the end
+    /// of a body's frame, and no client can read the stream any further. An empty marker changes
     /// nothing.
     pub fn spoil(&self, marker: &[u8]) {
         *self.passed.spoiled.lock().expect("no panic meanwhile") = marker.to_vec();
