@@ -279,7 +279,7 @@ impl Subscription {
     }
 
     /// Cancels the further consumers. The deliveries that they still bring are returned, because
-    /// there is no room for them; one that is near its delivery limit is kept.
+    /// they do not fit; one that is near its delivery limit is kept.
     async fn shrink(&mut self, settings: &Settings) -> Result<(), Error> {
         let (mut kept, mut returned, mut fault) = (Vec::new(), Vec::new(), None);
         let (reader, settler) = (&self.reader, &mut self.settler);

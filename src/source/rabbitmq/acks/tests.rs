@@ -43,7 +43,8 @@ fn the_only_one_goes_at_once() {
     assert_eq!(acks.worth(now), [frame([1])]);
 }
 
-/// Deliveries arrive nearly in order, and requests end in any order, on a broker that handles frames as RabbitMQ does.
+/// Deliveries arrive nearly in order, and requests end in any order. The broker handles frames as
+/// RabbitMQ does.
 #[test]
 fn every_ack_arrives_and_none_that_nobody_asked_for() {
     for seed in 0..2_000 {
