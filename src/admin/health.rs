@@ -76,6 +76,43 @@ mod tests {
         (status, String::from_utf8(body.to_vec()).unwrap())
     }
 
+    /// A wedged core, or a wedged poll thread of Kafka.
+    #[tokio::test(start_paused = true)]
+    async fn a_wedged_loop_fails_livez_and_an_outage_does_not() {
+        let status = Arc::new(Status::new("p"));
+        let poll = status.pulse("kafka poll thread");
+        let view = Arc::new(View { metrics: Arc::new(Metrics::new()), pipelines: vec![status.clone()] });
+        let alive = async || {
+            let answer = livez(State(view.clone())).await;
+            let status = answer.status().as_u16();
+            (
+                status,
+                String::from_utf8(to_bytes(answer.into_body(), 1 << 20).await.unwrap().to_vec()).unwrap(),
+            )
+        };
+        let wedged = async |name: &str| {
+            let (code, text) = alive().await;
+            assert!(code == 503 && text.contains(name) && text.lines().count() == 1, "{code} {text}");
+            let (code, text) = ask(&view, "*/*").await;
+            assert!(code == 503 && text.contains("wedged of") && text.contains("help: restart"), "{text}");
+        };
+        let silence = std::time::Duration::from_secs(61);
+        status.set_connected(false);
+        status.beat();
+        poll.beat();
+        assert_eq!(alive().await, (200, "ok\n".to_owned()), "an outage is not a reason to restart");
+        tokio::time::advance(silence).await;
+        poll.beat();
+        wedged("the pipeline loop has not run").await;
+        status.beat();
+        assert_eq!(alive().await.0, 200);
+        tokio::time::advance(silence).await;
+        status.beat();
+        wedged("the kafka poll thread has not run").await;
+        poll.beat();
+        assert_eq!(alive().await.0, 200);
+    }
+
     #[tokio::test]
     async fn all_reasons_are_given_as_text_and_as_json() {
         let status = Arc::new(Status::new("p"));

@@ -131,7 +131,7 @@ fn change_of(action: &str, selection: &Selection) -> Result<PartitionChange, Fai
                 Some(other) => {
                     return Err(Failure {
                         status: StatusCode::BAD_REQUEST,
-                        error: format!("then={other:?} is not known"),
+                        error: format!("then={other:?} is not a step after a skip"),
                         help: "write then=dead-letter or then=drop".to_owned(),
                     });
                 }
@@ -232,18 +232,9 @@ fn action_of(text: &str, selection: &Selection) -> Result<(Action, Then), Failur
     let action: Action = text
         .parse()
         .map_err(|error| Failure { status: StatusCode::NOT_FOUND, ..wrong(error, "see docs/api.md") })?;
-    let then = match selection.then.as_deref() {
-        None | Some("requeue") => Then::Requeue,
-        Some("dead-letter") => Then::DeadLetter,
-        Some("drop") => Then::Drop,
-        Some(other) => {
-            return Err(wrong(
-                format!("then={other:?} is not known"),
-                "write then=requeue, then=dead-letter or then=drop",
-            ));
-        }
-    };
-    Ok((action, then))
+    let then = selection.then.as_deref().map(str::parse::<Then>).transpose();
+    let then = then.map_err(|error| wrong(error, "write then=requeue, then=dead-letter or then=drop"))?;
+    Ok((action, then.unwrap_or_default()))
 }
 
 fn answer(caller: &Caller, action: &str, acted: Result<Matched, Failure>) -> Response {

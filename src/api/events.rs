@@ -41,7 +41,8 @@ pub(super) async fn stream(State(api): State<Arc<Api>>, caller: Caller) -> Respo
                 Ok::<_, Infallible>(event)
             });
             let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
-            Sse::new(events).keep_alive(keep_alive).into_response()
+            let stream = Sse::new(events).keep_alive(keep_alive).into_response();
+            if api.knows(&caller) { Caller::known(stream) } else { stream }
         }
         Err(failure) => caller.failure(&failure),
     }

@@ -91,7 +91,7 @@ impl Api {
     /// `read_token` protects the reads, which are open without it. `reports` has the addresses of
     /// the running attempts.
     pub fn new(token: Option<Secret>, read_token: Option<Secret>, reports: Arc<Registry>) -> Self {
-        // Whoever may change something may read too.
+        // The right to change something includes the right to read.
         let read = read_token.map(|read| Guard::new(Some(read)).or(token.clone()));
         Api {
             pipelines: Vec::new(),
@@ -159,6 +159,12 @@ impl Api {
             return Ok(());
         }
         self.change.allows(&caller.headers, caller.from).map_err(refused)
+    }
+
+    /// Whether the caller proved that it is an operator. An open read proves nothing.
+    fn knows(&self, caller: &Caller) -> bool {
+        let guards = self.read.iter().chain([&self.change]);
+        guards.into_iter().any(|guard| guard.allows(&caller.headers, caller.from).is_ok())
     }
 
     fn pipeline(&self, name: &str) -> Result<&mpsc::Sender<Control>, Failure> {

@@ -15,6 +15,7 @@ use crate::guard;
 use crate::publish::hops::HopsKey;
 use crate::publish::reply::{self, Wrap};
 use crate::publish::{self, Broker, dead_letter};
+use crate::sink::Sink;
 use crate::sink::http::{Client, Environment, HeaderSource, Replies, Settings};
 use crate::telemetry::{Metrics, Status};
 
@@ -70,6 +71,7 @@ pub(super) fn parts(
         None => None,
     };
     let status = Arc::new(Status::new(name));
+    metrics.describe(name, &source_name(pipeline), sink.destination());
     Ok(Parts {
         name: name.clone(),
         source: source_name(pipeline),

@@ -115,7 +115,8 @@ impl Pipeline {
                     return;
                 }
                 self.requests.remove(item);
-                self.shared.metrics.attempt(end.outcome, end.took);
+                let status = ended.last.as_ref().and_then(|last| last.status);
+                self.shared.metrics.attempt(end.outcome, status, end.took);
                 if let Some(report) = self.report(*item) {
                     // Many items may wait with their logs.
                     report.trim(log_share(self.core.stats().items as usize));

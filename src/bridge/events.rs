@@ -5,6 +5,7 @@ use tokio::time::Instant;
 use super::work::Incoming;
 use super::{BATCH, Pipeline};
 use crate::delivery::{Identity, Input};
+use crate::event::Origin;
 use crate::source::{Delivery, Settled, SourceEvent};
 
 impl Pipeline {
@@ -29,6 +30,10 @@ impl Pipeline {
     /// session is recognised.
     fn delivery(&mut self, delivery: Delivery) {
         self.shared.metrics.received.inc();
+        if let Origin::Rabbitmq(origin) = &delivery.message.origin {
+            let queue = self.queue.get_or_insert_with(|| origin.queue.clone());
+            self.shared.metrics.queue_progressed(queue);
+        }
         if delivery.outline.redelivered {
             self.shared.metrics.redeliveries.inc();
         }
@@ -91,6 +96,8 @@ impl Pipeline {
                 tracing::debug!(%delivery, stale, "Settled");
                 if stale {
                     self.shared.metrics.stale_settles.inc();
+                } else if let Some(queue) = &self.queue {
+                    self.shared.metrics.queue_progressed(queue);
                 }
                 self.progress = Instant::now();
                 self.handle(Input::Settled { delivery, stale });
@@ -110,6 +117,7 @@ impl Pipeline {
                 self.shared.metrics.backlog.set(i64::try_from(items).unwrap_or(i64::MAX));
             }
             SourceEvent::Stuck { delivery } => self.handle(Input::Stuck { delivery }),
+            SourceEvent::Partitions(partitions) => self.shared.metrics.partitions(partitions),
             SourceEvent::HeadAge(age) => {
                 self.shared.metrics.kafka_head_age.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
             }

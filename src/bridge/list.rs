@@ -210,8 +210,14 @@ impl Pipeline {
         }
         let has_ended = self.board.moved(item, state, self.now, name, report);
         if let Some(finished) = has_ended {
+            self.shared.metrics.finished(finished);
             if finished == ItemState::Done {
                 self.shared.metrics.last_success.set(seconds(self.board.wall(self.now)));
+                if let Some(Kept::Whole(work)) = self.works.get(&item)
+                    && let Some(enqueued) = work.enqueued()
+                {
+                    self.shared.metrics.done(enqueued);
+                }
             }
             if self.board.has_readers()
                 && let Some((_, finished)) = self.board.finished().next()

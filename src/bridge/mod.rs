@@ -208,6 +208,8 @@ pub struct Pipeline {
     board: Board,
     /// The number of items that the broker has not handed over yet, if it has told.
     backlog: Option<u64>,
+    /// The queue, after its first delivery. RabbitMQ only.
+    queue: Option<String>,
     /// When running requests are cut. A drain that a person asked for has no limit until the
     /// process has to end.
     deadline: Option<Instant>,
@@ -292,6 +294,7 @@ impl Pipeline {
             store.flush(FLUSH_TIMEOUT).await;
         }
         drop((probes, storing));
+        pipeline.shared.metrics.partitions(Vec::new());
         pipeline.status.set_stopped();
         result
     }
@@ -353,6 +356,7 @@ impl Pipeline {
             progress: Instant::now(),
             board: Board::new(),
             backlog: None,
+            queue: None,
             deadline: None,
             is_drained_by_hand: false,
             is_at_rest: false,

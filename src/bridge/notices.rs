@@ -10,13 +10,16 @@ impl Pipeline {
             Notice::Held { item, reason } => tracing::error!(id = self.id(item), %reason,
                 "Item failed for good and is held: it stays with the broker, unsettled"
             ),
-            Notice::Retrying { item, delay, attempts } => tracing::info!(
-                id = self.id(item),
-                attempt = attempts,
-                attempts = self.shared.attempts,
-                seconds = delay.as_secs_f64(),
-                "Item will be tried again"
-            ),
+            Notice::Retrying { item, delay, attempts } => {
+                self.shared.metrics.retries.inc();
+                tracing::info!(
+                    id = self.id(item),
+                    attempt = attempts,
+                    attempts = self.shared.attempts,
+                    seconds = delay.as_secs_f64(),
+                    "Item will be tried again"
+                );
+            }
             Notice::Copied { item } => {
                 self.shared.metrics.rewritten.inc();
                 tracing::info!(
@@ -45,7 +48,6 @@ impl Pipeline {
             Notice::BreakerOpened { cause } => self.breaker_opened(cause),
             Notice::Moved { item, state } => self.moved(item, state),
             Notice::BreakerClosed => {
-                self.shared.metrics.breaker_open.set(0);
                 self.status.clear(ProblemKind::BreakerOpen, "");
                 tracing::info!("Breaker closed: the service works again");
             }
@@ -53,7 +55,6 @@ impl Pipeline {
     }
 
     fn breaker_opened(&mut self, cause: Outcome) {
-        self.shared.metrics.breaker_open.set(1);
         let answer = self.last_failure.as_deref().unwrap_or("no answer");
         let (kind, help) = match cause {
             Outcome::Misconfigured => (

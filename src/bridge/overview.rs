@@ -100,8 +100,16 @@ impl Pipeline {
             Some(NoRoom::Slots) if stats.limit < stats.ceiling => Binding::WorkingLimit,
             Some(NoRoom::Slots) if stats.ceiling < self.core.max_in_flight() => Binding::Ceiling,
             Some(NoRoom::Slots) => Binding::MaxInFlight,
+            None if self.is_occupied(stats) => Binding::Occupied,
             None => Binding::Backlog,
         }
+    }
+
+    /// Whether the broker hands out nothing more, because items that do not run have the slots.
+    fn is_occupied(&self, stats: &Stats) -> bool {
+        self.core.is_prefetched()
+            && self.backlog.is_some_and(|backlog| backlog > 0)
+            && stats.items >= self.core.max_in_flight()
     }
 
     fn breaker_view(&self) -> Option<view::Breaker> {

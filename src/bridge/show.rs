@@ -9,9 +9,9 @@ use super::board::{SAMPLE_INTERVAL, Sample};
 use super::list::seconds;
 use super::overview::{in_hand, rough};
 use super::work::Kept;
-use crate::delivery::{NoRoom, StateKind, Stats, Time};
-use crate::telemetry::{Problem, ProblemKind};
-use crate::view::Change;
+use crate::delivery::{NoRoom, OpenBreaker, StateKind, Stats, Time};
+use crate::telemetry::{BreakerState, Problem, ProblemKind};
+use crate::view::{Binding, Change};
 
 /// A write that has failed for this long is a problem, and not a passing fault.
 const WRITES_FAIL: Duration = Duration::from_secs(3);
@@ -21,7 +21,9 @@ const WRITES_FAIL: Duration = Duration::from_secs(3);
 pub(super) struct Shown {
     stats: Stats,
     no_room: Option<NoRoom>,
-    /// Whether `limits.held_max` items are held. A pause does not hide that.
+    breaker: Option<OpenBreaker>,
+    binding: Binding,
+    /// Whether held items stop the pipeline. A pause does not hide that.
     is_held_full: bool,
 }
 
@@ -33,6 +35,7 @@ impl Pipeline {
         let stats = self.core.stats();
         self.sample(&stats);
         self.show_oldest();
+        self.count_replicas();
         // Items that wait for a person, or for the time that the rate gives them, are not stalled.
         let waiting = stats.items.saturating_sub(stats.pending + stats.held_live);
         let is_waiting =
@@ -74,16 +77,19 @@ impl Pipeline {
 
     /// Updates metrics and readiness after a change.
     pub(super) fn show(&mut self) {
+        let stats = self.core.stats();
         let now = Shown {
-            stats: self.core.stats(),
+            stats,
             no_room: self.core.no_room(),
-            is_held_full: self.core.is_held_full(),
+            breaker: self.core.open_breaker(),
+            binding: self.binding(&stats),
+            is_held_full: self.core.is_held_full() || self.has_only_held_slots(&stats),
         };
         let before = self.shown.replace(now);
         if before == Some(now) {
             return;
         }
-        let Shown { stats, no_room, is_held_full } = now;
+        let Shown { stats, no_room, breaker, binding, is_held_full } = now;
         let metrics = &self.shared.metrics;
         metrics.in_flight.set(i64::from(stats.running));
         metrics.in_flight_limit.set(i64::from(stats.limit));
@@ -92,7 +98,12 @@ impl Pipeline {
         metrics.blocked_by_key.set(i64::from(stats.blocked_by_key));
         metrics.message_bytes.set(i64::try_from(stats.bytes).unwrap_or(i64::MAX));
         metrics.items(in_hand(&stats));
-        metrics.binding(self.binding(&stats));
+        metrics.binding(binding);
+        metrics.breaker(match breaker {
+            None => BreakerState::Closed,
+            Some(OpenBreaker { probe: None, .. }) => BreakerState::HalfOpen,
+            Some(_) => BreakerState::Open,
+        });
         metrics.paused.set(i64::from(self.core.is_paused()));
         metrics.draining.set(i64::from(self.core.is_draining()));
         if let Some(before) = before.filter(|before| before.stats.limit != stats.limit) {
@@ -119,6 +130,20 @@ impl Pipeline {
         let waits = self.board.rows().filter(|row| row.started.is_none());
         metrics.oldest_wait.set(oldest(&mut waits.map(|row| row.since)));
         metrics.pods.set(i64::try_from(self.pods()).unwrap_or(i64::MAX));
+    }
+
+    /// Whether the broker hands out nothing more, because held items have all of its slots.
+    fn has_only_held_slots(&self, stats: &Stats) -> bool {
+        self.core.is_prefetched() && stats.held_live >= self.core.max_in_flight()
+    }
+
+    /// Counts the replicas, in a task because that may ask the name service.
+    fn count_replicas(&mut self) {
+        let Some(peers) = self.peers() else { return };
+        let shared = self.shared.clone();
+        self.tasks.spawn(async move {
+            shared.metrics.replicas.set(i64::try_from(peers.count().await).unwrap_or(i64::MAX));
+        });
     }
 
     /// Adds a point to the chart of the last hour, if it is due.

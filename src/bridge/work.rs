@@ -1,6 +1,7 @@
 //! An item as the shell keeps it: its message, its event and its latest answer.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::SystemTime;
 
 use super::Shared;
 use crate::checkpoints::Keeper;
@@ -178,6 +179,11 @@ impl Work {
     /// Returns the event's attribute `source`. It is empty before the first attempt.
     pub fn source(&self) -> String {
         self.event.get().map(|event| event.source().to_owned()).unwrap_or_default()
+    }
+
+    /// The time at which the item was enqueued, if its message tells it.
+    pub fn enqueued(&self) -> Option<SystemTime> {
+        self.message.timestamp().or_else(|| self.event.get()?.time())
     }
 
     pub fn answer(&self) -> Option<Answer> {

@@ -120,6 +120,7 @@ pub fn binding(pipeline: &Pipeline) -> String {
         Binding::Backlog => "no item waits".to_owned(),
         Binding::MaxInFlight => "max_in_flight".to_owned(),
         Binding::Ceiling => format!("a person set it; max_in_flight is {}", limit.max_in_flight),
+        Binding::Occupied => "items that wait or are held occupy the other slots".to_owned(),
         Binding::WorkingLimit => {
             format!("the service did not start more; max_in_flight is {}", limit.max_in_flight)
         }

@@ -1,5 +1,7 @@
 //! An item as it is sent: encoded once, and cheap to send again.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::value::Value;
@@ -42,6 +44,7 @@ pub struct EncodedEvent {
     pub(super) id: String,
     pub(super) source: String,
     pub(super) kind: String,
+    pub(super) time: Option<SystemTime>,
     pub(super) headers: Headers,
     pub(super) body: Body,
 }
@@ -63,6 +66,11 @@ impl AttemptExtensions<'_> {
 }
 
 impl EncodedEvent {
+    /// Returns attribute `time`.
+    pub fn time(&self) -> Option<SystemTime> {
+        self.time
+    }
+
     /// Returns headers and body of one attempt, with the extensions `attempt` (1 is the first) and
     /// `redelivered`.
     ///

@@ -1,6 +1,7 @@
 //! Makes an event of a message. This happens once per item, however many attempts follow.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use cloudevents::{AttributesReader, Event};
@@ -170,6 +171,7 @@ impl Encoder {
         let id = event.id().to_owned();
         let source = event.source().clone();
         let kind = event.ty().to_owned();
+        let time = event.time().map(|time| SystemTime::from(*time));
         let (mut headers, body) = match self.mode {
             Mode::Binary => (binary::headers(event)?, Body::Binary(data)),
             Mode::Structured => {
@@ -194,7 +196,7 @@ impl Encoder {
         if !headers.fit_beside(extension::PER_ATTEMPT.len()) {
             return Err(EncodeError::TooManyHeaders);
         }
-        Ok(EncodedEvent { id, source, kind, headers, body })
+        Ok(EncodedEvent { id, source, kind, time, headers, body })
     }
 }
 

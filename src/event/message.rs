@@ -1,9 +1,11 @@
 //! An item's bytes and headers as the broker handed them over, without any broker's types.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::own;
+use super::{own, time};
 
 /// The deepest nesting of lists and tables in a header value. Sources replace everything deeper by
 /// [`Value::too_deep`], so that a function that walks a value cannot exhaust its stack.
@@ -249,6 +251,15 @@ impl Properties {
 }
 
 impl Message {
+    /// Returns the broker's or the producer's timestamp of the message.
+    pub fn timestamp(&self) -> Option<SystemTime> {
+        let time = match &self.origin {
+            Origin::Rabbitmq(origin) => time::from_unix(origin.properties.timestamp?),
+            Origin::Kafka(origin) => time::from_unix_millis(origin.timestamp?),
+        };
+        time.map(SystemTime::from)
+    }
+
     /// Estimates the memory of the item while it is in hand: body, key, headers, properties, the
     /// event that is made of them, and the overhead of each.
     pub fn kept_bytes(&self) -> usize {

@@ -200,6 +200,11 @@ impl Peers {
         heard.chain(silent).collect()
     }
 
+    /// The number of addresses that the name or the list has, at least this replica.
+    pub async fn count(&self) -> usize {
+        self.discovery.addresses(self.timeout).await.len().max(1)
+    }
+
     /// Tells all others that this delivery needs no result. If a replica cannot be told, its
     /// reservation ends when nobody asks any more.
     pub async fn release(&self, pipeline: &str, delivery: &str) {

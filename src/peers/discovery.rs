@@ -47,6 +47,7 @@ struct Known {
     addresses: Vec<Address>,
     /// The time of the last lookup, even if it failed.
     asked: Instant,
+    has_failed: bool,
 }
 
 impl Discovery {
@@ -93,6 +94,7 @@ impl Dns {
             Ok(found) => found.map_err(|error| error.to_string()),
             Err(_) => Err(format!("no answer within {within:?}")),
         };
+        let has_failed = found.is_err();
         let addresses = match found {
             Ok(found) => {
                 // The name service may list an address once for each kind of socket.
@@ -100,17 +102,21 @@ impl Dns {
                 found.into_iter().map(|socket| self.address(socket)).collect()
             }
             Err(error) => {
+                let had_failed = known.as_ref().is_some_and(|known| known.has_failed);
                 let before = known.take().map(|known| known.addresses).unwrap_or_default();
-                tracing::warn!(
-                    error,
-                    name = self.name,
-                    addresses = before.len(),
-                    "The other replicas cannot be looked up; asking those of the last answer"
-                );
+                // The replicas are counted every few seconds, so only the first failure is told.
+                if !had_failed {
+                    tracing::warn!(
+                        error,
+                        name = self.name,
+                        addresses = before.len(),
+                        "The other replicas cannot be looked up; asking those of the last answer"
+                    );
+                }
                 before
             }
         };
-        *known = Some(Known { addresses: addresses.clone(), asked: Instant::now() });
+        *known = Some(Known { addresses: addresses.clone(), asked: Instant::now(), has_failed });
         addresses
     }
 
@@ -146,7 +152,7 @@ mod tests {
     async fn the_last_answer_stays_while_the_name_service_is_silent() {
         let asked = Instant::now() - FRESH * 2;
         let addresses = vec![Address::fixed("http://10.0.0.7:9090")];
-        let known = Known { addresses: addresses.clone(), asked };
+        let known = Known { addresses: addresses.clone(), asked, has_failed: false };
         let name = "longhaul.invalid:9090".to_owned();
         let dns = Dns { name, tls: false, known: Mutex::new(Some(known)) };
         assert_eq!(dns.addresses(Duration::from_secs(20)).await, addresses);

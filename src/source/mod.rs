@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::delivery::{DeliveryId, Epoch, LogId, Outline, Settlement};
 use crate::event::Message;
-use crate::telemetry::{Problem, ProblemKind};
+use crate::telemetry::{PartitionState, Problem, ProblemKind};
 
 #[cfg(feature = "kafka")]
 pub mod kafka;
@@ -94,6 +94,8 @@ pub enum SourceEvent {
     /// The age of the oldest record in our hands that holds back a partition's committed offset;
     /// zero without such a record. Kafka only.
     HeadAge(Duration),
+    /// The partitions that are assigned to this replica now. Kafka only.
+    Partitions(Vec<PartitionState>),
     /// The source does not progress. The problem stays until `Solved` names its kind and subject.
     Problem(Problem),
     /// The problem of this kind and subject is solved.

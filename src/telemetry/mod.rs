@@ -7,7 +7,7 @@ mod pulse;
 mod status;
 
 pub use logging::{LogFilter, LogFormat, init_logging};
-pub use metrics::{Exposition, Metrics, PipelineMetrics, reference};
+pub use metrics::{BreakerState, Exposition, Metrics, PartitionState, PipelineMetrics, reference};
 pub use problem::{Problem, ProblemKind, timestamp};
 pub use pulse::Pulse;
 pub use status::{Reason, Status, remind};

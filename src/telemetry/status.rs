@@ -38,6 +38,11 @@ enum Phase {
     Stopped,
 }
 
+/// The values of [`Reason::kind`] that are not a [`ProblemKind`].
+pub(super) const OTHER_REASONS: [&str; 2] = [DRAINING, STOPPED];
+const DRAINING: &str = "draining";
+const STOPPED: &str = "stopped";
+
 /// A reason why a pipeline is not ready.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Reason {
@@ -83,7 +88,8 @@ impl Status {
             self.raise(Problem {
                 kind: ProblemKind::HeldFull,
                 subject: String::new(),
-                text: "limits.held_max items failed for good and are held; no new items are taken".to_owned(),
+                text: "so many items are held that no new items are taken (limits.held_max; on RabbitMQ also max_in_flight)"
+                    .to_owned(),
                 help: "see them with `longhaul items --state held`, and retry, release, dead-letter or drop them; or \
                        configure dead_letter, or on_failed: drop, and restart"
                     .to_owned(),
@@ -175,9 +181,9 @@ impl Status {
         let is_known = state.problems.open().any(|open| open.problem.kind.is_of_source());
         let unreachable = ProblemKind::SourceUnreachable.as_str();
         let phase = match state.phase {
-            Phase::Stopped => Some(("stopped", "the pipeline has ended", "see the log for the reason")),
+            Phase::Stopped => Some((STOPPED, "the pipeline has ended", "see the log for the reason")),
             Phase::Draining => {
-                Some(("draining", "the pipeline drains: it takes no new items", "wait for its end"))
+                Some((DRAINING, "the pipeline drains: it takes no new items", "wait for its end"))
             }
             Phase::Starting if !is_known => {
                 Some((unreachable, "the broker is not connected yet", "see the log if this lasts"))

@@ -10,12 +10,14 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod action;
 mod filter;
 mod guard;
 mod number;
 mod partition;
 mod replica;
 
+pub use action::{Action, Then};
 pub use filter::{Filter, FilterError};
 pub use guard::{Guard, StoppingPod};
 pub use number::number;
@@ -268,6 +270,9 @@ pub enum Binding {
     MaxInFlight,
     /// As many requests as the limit that a person set are open.
     Ceiling,
+    /// RabbitMQ: items that are held or wait for their next attempt occupy the free slots, because
+    /// the broker hands out at most `max_in_flight` items.
+    Occupied,
     /// The service did not start all requests, so the working limit is lower.
     WorkingLimit,
     /// The next item may start only later, because of `rate`.
@@ -347,35 +352,6 @@ pub enum Change {
     Pipeline(Box<Pipeline>),
 }
 
-/// An action on items.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Action {
-    /// Make the next attempt, or repeat the failed write, without a further wait.
-    Retry,
-    /// Ack without success.
-    Drop,
-    /// Write the dead letter, then ack.
-    DeadLetter,
-    /// Keep it with the broker until a person decides.
-    Hold,
-    /// End the hold; an item that failed for good gets all its attempts again.
-    Release,
-    /// Close the running request.
-    Cancel,
-}
-
-/// The next step of a cancelled item.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Then {
-    /// It is tried again after its backoff.
-    #[default]
-    Requeue,
-    DeadLetter,
-    Drop,
-}
-
 impl ItemState {
     /// The states of items that have not ended: they are in hand.
     pub const UNFINISHED: [ItemState; 7] = [
@@ -387,6 +363,9 @@ impl ItemState {
         ItemState::Held,
         ItemState::Blocked,
     ];
+
+    /// The states of items that have ended.
+    pub const FINISHED: [ItemState; 3] = [ItemState::Done, ItemState::DeadLettered, ItemState::Dropped];
 
     pub const ALL: [ItemState; 10] = [
         ItemState::Waiting,
@@ -418,31 +397,16 @@ impl ItemState {
 
     /// Whether the item has ended.
     pub fn is_finished(self) -> bool {
-        matches!(self, ItemState::Done | ItemState::DeadLettered | ItemState::Dropped)
-    }
-}
-
-impl Action {
-    pub const ALL: [Action; 6] =
-        [Action::Retry, Action::Drop, Action::DeadLetter, Action::Hold, Action::Release, Action::Cancel];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Action::Retry => "retry",
-            Action::Drop => "drop",
-            Action::DeadLetter => "dead-letter",
-            Action::Hold => "hold",
-            Action::Release => "release",
-            Action::Cancel => "cancel",
-        }
+        ItemState::FINISHED.contains(&self)
     }
 }
 
 impl Binding {
-    pub const ALL: [Binding; 10] = [
+    pub const ALL: [Binding; 11] = [
         Binding::Backlog,
         Binding::MaxInFlight,
         Binding::Ceiling,
+        Binding::Occupied,
         Binding::WorkingLimit,
         Binding::Rate,
         Binding::HeldBytes,
@@ -457,6 +421,7 @@ impl Binding {
             Binding::Backlog => "backlog",
             Binding::MaxInFlight => "max-in-flight",
             Binding::Ceiling => "ceiling",
+            Binding::Occupied => "occupied",
             Binding::WorkingLimit => "working-limit",
             Binding::Rate => "rate",
             Binding::HeldBytes => "held-bytes",
@@ -481,15 +446,5 @@ impl FromStr for ItemState {
         let found = ItemState::ALL.into_iter().find(|state| state.as_str() == text);
         let names = ItemState::ALL.map(ItemState::as_str).join(", ");
         found.ok_or_else(|| format!("{text:?} is not a state of an item; the states are {names}"))
-    }
-}
-
-impl FromStr for Action {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let found = Action::ALL.into_iter().find(|action| action.as_str() == text);
-        let names = Action::ALL.map(Action::as_str).join(", ");
-        found.ok_or_else(|| format!("{text:?} is not an action; the actions are {names}"))
     }
 }

@@ -22,30 +22,31 @@ mod replicas;
 const ENDLESS: Duration = Duration::from_secs(3600);
 
 /// The admin server of a bridge.
-struct Admin(String);
+pub struct Admin(pub String);
 
 impl Admin {
     /// An address that is free now.
-    fn free() -> Self {
+    pub fn free() -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         Admin(listener.local_addr().unwrap().to_string())
     }
 
-    fn config(&self, more: &str) -> String {
+    pub fn config(&self, more: &str) -> String {
         format!("admin: {{ listen: \"{}\"{more} }}\n", self.0)
     }
 
-    async fn get(&self, path: &str) -> (u16, Value) {
+    pub async fn get(&self, path: &str) -> (u16, Value) {
         let request = reqwest::Client::new().get(format!("http://{}{path}", self.0));
         Admin::send(request).await
     }
 
-    async fn post(&self, path: &str) -> (u16, Value) {
+    pub async fn post(&self, path: &str) -> (u16, Value) {
         let request = reqwest::Client::new().post(format!("http://{}{path}", self.0));
         Admin::send(request).await
     }
 
-    async fn send(request: reqwest::RequestBuilder) -> (u16, Value) {
+    /// The answer to a request, or status 0 without one.
+    pub async fn send(request: reqwest::RequestBuilder) -> (u16, Value) {
         match request.header("accept", "application/json").send().await {
             Ok(answer) => {
                 let status = answer.status().as_u16();
@@ -56,22 +57,22 @@ impl Admin {
     }
 
     /// The number of items in this state.
-    async fn total(&self, state: &str) -> u64 {
+    pub async fn total(&self, state: &str) -> u64 {
         let (_, list) = self.get(&format!("/api/v1/pipelines/test/items?state={state}")).await;
         list["total"].as_u64().unwrap_or(u64::MAX)
     }
 
-    async fn pipeline(&self) -> Value {
+    pub async fn pipeline(&self) -> Value {
         self.get("/api/v1/pipelines/test").await.1
     }
 
-    async fn metrics(&self) -> String {
+    pub async fn metrics(&self) -> String {
         let answer = reqwest::get(format!("http://{}/metrics", self.0)).await.unwrap();
         answer.text().await.unwrap()
     }
 }
 
-fn path_of(item: &Value) -> String {
+pub fn path_of(item: &Value) -> String {
     let id = item["id"].as_str().unwrap();
     format!("/api/v1/items/{}", id.replace('/', "%2F").replace(':', "%3A"))
 }
@@ -250,6 +251,42 @@ async fn a_silent_worker_is_given_up<B: Backlog>() {
     graveyard.remove().await;
 }
 
+/// The metrics tell the progress of each queue or partition, the answers, and the age of the items.
+async fn metrics_tell_the_progress_of_each_place<B: Backlog>() {
+    let backlog = B::create().await;
+    backlog.fill((0..5).map(|number| format!("item {number}").into_bytes())).await;
+    let worker = Worker::held().await;
+    let admin = Admin::free();
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 2, &admin.config("")));
+    eventually("two requests", async || worker.log().open == 2).await;
+    let has = async |lines: &[&str]| {
+        eventually(&format!("{lines:?}"), async || {
+            let text = admin.metrics().await;
+            lines.iter().all(|line| text.contains(line))
+        })
+        .await;
+    };
+    has(&["longhaul_last_progress_timestamp_seconds{pipeline=\"test\",queue=\"", "} 1"]).await;
+    let is_kafka = backlog.source().contains("kafka");
+    if is_kafka {
+        has(&[
+            "partition=\"0\"} 5\n",
+            "longhaul_kafka_partition_head_age_seconds{pipeline=\"test\",topic=\"",
+        ])
+        .await;
+    }
+    worker.release_all();
+    has(&["longhaul_items_finished_total{pipeline=\"test\",end=\"done\"} 5\n"]).await;
+    has(&["longhaul_attempts_total{pipeline=\"test\",outcome=\"done\",code=\"200\"} 5\n"]).await;
+    has(&["longhaul_attempt_duration_seconds_count{pipeline=\"test\",outcome=\"done\"} 5\n"]).await;
+    if is_kafka {
+        // Kafka writes a time on every record, and the AMQP messages of this test have none.
+        has(&["longhaul_enqueue_to_done_seconds_count{pipeline=\"test\"} 5\n", "partition=\"0\"} 0\n"]).await;
+    }
+    bridge.stop().await;
+    backlog.remove().await;
+}
+
 /// A worker leaves a checkpoint and fails; the bridge is stopped before the next attempt.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_checkpoint_survives_a_restart() {
@@ -294,7 +331,8 @@ for_both!(
     held_items_are_shown_and_resolved,
     a_running_item_is_cancelled,
     reports_of_a_worker_are_shown,
-    a_silent_worker_is_given_up
+    a_silent_worker_is_given_up,
+    metrics_tell_the_progress_of_each_place
 );
 
 /// A pipeline is paused, limited and drained, and says so.
@@ -414,15 +452,24 @@ async fn rabbitmq_rights_and_mistakes() {
     backlog.remove().await;
 }
 
-/// Every change is published while it happens.
+/// Every change is published while it happens, also to a reader beside many strangers.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_changes_are_published() {
     let backlog = Rabbitmq::of(Queue::create(&amqp::brokers()[0], QueueKind::Quorum).await);
     let worker = Worker::start(Duration::from_millis(20)).await;
     let admin = Admin::free();
-    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 4, &admin.config("")));
+    let rights = ", read_token: only-look-at-it";
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 4, &admin.config(rights)));
     eventually("the admin server", async || admin.get("/livez").await.0 == 200).await;
-    let mut events = reqwest::get(format!("http://{}/api/v1/events", admin.0)).await.unwrap();
+    let reading = reqwest::Client::new().get(format!("http://{}/api/v1/events", admin.0));
+    let mut events = reading.bearer_auth("only-look-at-it").send().await.unwrap();
+    assert_eq!(events.status(), 200);
+    // Each new stranger beyond the bound closes the connection of an older one.
+    let mut strangers = Vec::new();
+    for _ in 0..200 {
+        strangers.push(tokio::net::TcpStream::connect(&admin.0).await.unwrap());
+    }
+    eventually("the probe", async || admin.get("/livez").await.0 == 200).await;
     backlog.fill([b"item".to_vec()].into_iter()).await;
     let mut text = String::new();
     while !text.contains("\"state\":\"done\"") {

@@ -25,5 +25,5 @@ pub mod support;
 #[cfg(feature = "kafka-tls")]
 mod tls;
 mod transactions;
-mod undecodable;
+pub mod undecodable;
 mod unreachable;

@@ -1,5 +1,8 @@
 //! The commands that show and change a running bridge.
 
+mod bulk;
+mod counts;
+mod load;
 mod refusals;
 
 use std::net::{SocketAddr, TcpListener};

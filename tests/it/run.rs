@@ -32,9 +32,13 @@ for_both!(
 );
 
 pub fn config(source: &str, worker: &Worker, max_in_flight: usize, more: &str) -> String {
+    config_of(source, &worker.url, max_in_flight, more)
+}
+
+/// The same for a service of another kind.
+pub fn config_of(source: &str, sink: &str, max_in_flight: usize, more: &str) -> String {
     format!(
-        "pipelines:\n  - name: test\n    source: {source}\n    sink: {{ url: \"{}\" }}\n    max_in_flight: {max_in_flight}\n{more}",
-        worker.url
+        "pipelines:\n  - name: test\n    source: {source}\n    sink: {{ url: \"{sink}\" }}\n    max_in_flight: {max_in_flight}\n{more}"
     )
 }
 

@@ -3,6 +3,7 @@
 
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use longhaul::config::{self, Features};
 use longhaul::delivery::Outcome;
@@ -84,7 +85,8 @@ fn text_of_a_plan() {
 #[test]
 fn names_of_the_metrics() {
     let metrics = Metrics::new();
-    metrics.pipeline("thumbnails", 20).attempt(Outcome::Done, std::time::Duration::ZERO);
+    metrics.pipeline("thumbnails", 20).attempt(Outcome::Done, Some(200), Duration::ZERO);
+    metrics.describe("thumbnails", "queue thumbnails", "http://worker");
     metrics.watch(&[Arc::new(Status::new("thumbnails"))]);
     let text = metrics.render().unwrap();
     // The process's own metrics come from /proc, so only Linux has them.

@@ -19,6 +19,7 @@ function bindingText({ max_in_flight: most, ceiling: set, working, binding }) {
     backlog: 'not reached: no item waits',
     'max-in-flight': 'max_in_flight requests are open',
     ceiling: `set by a person; max_in_flight is ${number(most)}`,
+    occupied: 'items that wait or are held occupy the other slots',
     'working-limit': `${number(working)} now: the service did not start all requests`,
     rate: 'the next item starts later, because of `rate`',
     'held-bytes': 'limits.held_bytes is reached',

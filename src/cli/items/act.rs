@@ -2,10 +2,12 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
 use super::{Filter, about_item, failed};
 use crate::cli::client::{self, Answer, Client, Failure, Outcome};
 use crate::cli::table::{number, shown};
-use crate::view::{Action, Matched};
+use crate::view::{Action, Matched, Then};
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]
@@ -33,44 +35,28 @@ pub struct Options {
 
 #[derive(Debug, clap::Args)]
 pub struct Cancel {
-    /// What happens to the item after its request is closed.
-    #[arg(long, default_value = "requeue", value_enum, value_name = "STEP")]
-    pub then: Next,
+    /// The next step of the item: `requeue` tries it again after its backoff, `dead-letter` writes
+    /// its dead letter and acks it, `drop` acks it without success.
+    #[arg(long, default_value = "requeue", value_name = "STEP", value_parser = steps())]
+    pub then: Then,
     #[command(flatten)]
     pub options: Options,
 }
 
-/// The next step of a cancelled item.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum Next {
-    /// It is tried again after its backoff.
-    Requeue,
-    /// Its dead letter is written, then it is acked.
-    DeadLetter,
-    /// It is acked without success.
-    Drop,
-}
-
-impl Next {
-    fn as_str(self) -> &'static str {
-        match self {
-            Next::Requeue => "requeue",
-            Next::DeadLetter => "dead-letter",
-            Next::Drop => "drop",
-        }
-    }
+fn steps() -> impl TypedValueParser<Value = Then> {
+    PossibleValuesParser::new(Then::ALL.map(Then::as_str)).try_map(|text| text.parse())
 }
 
 /// # Errors
 /// If `out` or `err` cannot be written.
 pub fn run(
     action: Action,
-    then: Option<Next>,
+    then: Option<Then>,
     options: &Options,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<u8> {
-    let then = then.map(Next::as_str).unwrap_or_default();
+    let then = then.map(Then::as_str).unwrap_or_default();
     client::run(&options.client.server, err, |client, err| {
         if !options.ids.is_empty() {
             return on_ids(action, then, options, client, out, err);

@@ -174,10 +174,14 @@ impl Worker {
         }
         self.heads.look_at = now + INTERVAL;
         let give_up_after = self.settings.stuck_head_dead_letter_after;
-        let (mut oldest, mut stuck) = (Duration::ZERO, Vec::new());
+        let (mut oldest, mut stuck, mut states) = (Duration::ZERO, Vec::new(), Vec::new());
         for partition in self.sessions.iter_mut() {
-            let Some((base, next)) = partition.window() else { continue };
+            let Some((base, next)) = partition.window() else {
+                states.push(partition.state(Duration::ZERO));
+                continue;
+            };
             let look = partition.head.look(base, next, self.settings.stuck_head_report_after, now);
+            states.push(partition.state(look.map_or(Duration::ZERO, |look| look.age)));
             let Some(look) = look else { continue };
             oldest = oldest.max(look.age);
             if look.is_newly_stuck {
@@ -190,6 +194,7 @@ impl Worker {
             }
         }
         self.send(SourceEvent::HeadAge(oldest));
+        self.send(SourceEvent::Partitions(states));
         // The event is repeated each second, because its effect depends on the state of the item.
         stuck.into_iter().for_each(|delivery| self.send(SourceEvent::Stuck { delivery }));
         // Retention cannot reach a young head, so its partition is not asked for.

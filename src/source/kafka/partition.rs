@@ -1,7 +1,7 @@
 //! One session: one assigned partition, from its assignment until it is revoked or lost.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::head::Head;
 use super::progress::Progress;
@@ -11,6 +11,7 @@ use super::undecodable::Undecodable;
 use crate::connect::kafka::notice::Record;
 use crate::delivery::DeliveryId;
 use crate::source::Delivery;
+use crate::telemetry::PartitionState;
 
 /// The longest run of done records that is fetched and dropped. A longer one is skipped by a seek.
 const SKIP: i64 = 1000;
@@ -50,6 +51,8 @@ pub struct Partition {
     pub(super) undecodable: Option<Undecodable>,
     /// Whether a person paused it.
     pub is_paused_by_hand: bool,
+    /// When it last handed a record over, or took a commit.
+    progressed_at: Option<SystemTime>,
 }
 
 /// The broker refuses to commit this partition, while it takes others.
@@ -88,6 +91,7 @@ impl Partition {
             refusal: None,
             undecodable: None,
             is_paused_by_hand: false,
+            progressed_at: None,
         }
     }
 
@@ -114,6 +118,7 @@ impl Partition {
             self.doubt_map(log_end);
         }
         self.last = Some(offset);
+        self.progressed_at = Some(SystemTime::now());
         let tracker = self.tracker.get_or_insert_with(|| {
             let mut tracker = Tracker::new(offset);
             tracker.touch();
@@ -207,6 +212,7 @@ impl Partition {
         if let Some(tracker) = &mut self.tracker {
             tracker.acknowledge(change);
         }
+        self.progressed_at = Some(SystemTime::now());
         let count = self.unproven.iter().take_while(|(contained_in, _)| *contained_in <= change).count();
         let epoch = self.place.epoch;
         let proven = self.unproven.drain(..count).map(|(_, tag)| DeliveryId { epoch, tag }).collect();
@@ -299,6 +305,22 @@ impl Partition {
     pub fn window(&self) -> Option<(i64, i64)> {
         let tracker = self.tracker.as_ref().filter(|tracker| tracker.received() > 0)?;
         Some((tracker.base(), tracker.next()))
+    }
+
+    /// The state for people.
+    pub fn state(&self, head_age: Duration) -> PartitionState {
+        let unfinished_from = self.tracker.as_ref().map(Tracker::base);
+        // The end is zero before the broker's first answer, and in a log without a record.
+        let end = self.progress.log_end();
+        let lag = unfinished_from.filter(|base| end >= *base).and_then(|base| u64::try_from(end - base).ok());
+        let lag = lag.or_else(|| (end == 0 && unfinished_from.is_none()).then_some(0));
+        PartitionState {
+            topic: self.place.topic.clone(),
+            partition: self.place.partition,
+            lag,
+            head_age,
+            progress: self.progressed_at,
+        }
     }
 
     /// Whether nothing should be fetched now.

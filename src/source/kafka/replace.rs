@@ -68,6 +68,7 @@ impl Worker {
             help,
         );
         let lost: Vec<Partition> = self.sessions.drain().collect();
+        self.send(SourceEvent::Partitions(Vec::new()));
         for partition in &lost {
             self.end(partition, "the kafka client can't continue");
         }

@@ -2,16 +2,19 @@
 
 use std::fmt::Write;
 
-use super::{OUTCOMES, Row, rows};
+use super::labels::{CODES, NO_CODE, outcomes};
+use super::{BreakerState, Row, problem_kinds, rows};
 use crate::delivery::Reason;
-use crate::telemetry::problem::ProblemKind;
+use crate::view::{Binding, ItemState};
 
 /// The reference page in Markdown.
 pub fn reference() -> String {
     let mut page = String::from(
         "# Metrics\n\nMade by `longhaul schema --metrics`. `GET /metrics` on `admin.listen` serves OpenMetrics or Prometheus' text \
-         format, by `Accept`.\nNames and labels are stable. Every label has a fixed set of values, apart from `pipeline`, which the \
-         configuration sets.\n\n| name | type | labels | meaning |\n| --- | --- | --- | --- |\n",
+         format, by `Accept`.\nNames and labels are stable. Every label has a fixed set of values, apart from those that the \
+         configuration or the broker sets: `pipeline`, `source`, `sink`, `queue`, `topic` and `partition`. If more than 500 \
+         partitions are assigned to a pipeline here, each topic has one sample with the partition `all` (sum of the lag, \
+         highest age, latest progress); beyond 500 topics, all of them share one.\n\n| name | type | labels | meaning |\n| --- | --- | --- | --- |\n",
     );
     for Row { name, kind, labels, help } in rows() {
         let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
@@ -23,9 +26,17 @@ pub fn reference() -> String {
         let values: Vec<String> = values.iter().map(|value| format!("`{value}`")).collect();
         let _ = writeln!(page, "| `{label}` | {} |", values.join(", "));
     };
-    values("outcome", OUTCOMES.iter().map(|outcome| outcome.label()).collect());
+    values("outcome", outcomes().collect());
+    let codes = CODES.map(|code| code.to_string());
+    let classes = (1..10).map(|first| format!("{first}xx")).collect::<Vec<_>>();
+    let codes = codes.iter().chain(&classes).map(String::as_str).chain([NO_CODE]);
+    values("code", codes.collect());
+    values("state", ItemState::UNFINISHED.map(ItemState::as_str).into());
+    values("end", ItemState::FINISHED.map(ItemState::as_str).into());
+    values("binding", Binding::ALL.map(Binding::as_str).into());
+    values("breaker", BreakerState::ALL.map(BreakerState::as_str).into());
     values("how", vec!["ack", "return", "drop"]);
     values("reason", Reason::ALL.iter().map(|reason| reason.as_str()).collect());
-    values("kind", ProblemKind::ALL.iter().map(|kind| kind.as_str()).collect());
+    values("kind", problem_kinds().collect());
     page
 }

@@ -1,11 +1,23 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
 
 use super::*;
+use crate::delivery::Outcome;
 use crate::telemetry::{Problem, Status};
 
 fn metrics() -> Metrics {
     let metrics = Metrics::new();
-    metrics.pipeline("p", 20).attempt(Outcome::Done, std::time::Duration::ZERO);
+    let pipeline = metrics.pipeline("p", 20);
+    metrics.describe("p", "queue q", "http://sink");
+    pipeline.attempt(Outcome::Done, Some(200), Duration::from_secs(2));
+    pipeline.queue_progressed("q");
+    pipeline.partitions(vec![PartitionState {
+        topic: "t".into(),
+        partition: 3,
+        lag: Some(7),
+        head_age: Duration::from_secs(5),
+        progress: Some(SystemTime::UNIX_EPOCH),
+    }]);
     let status = Arc::new(Status::new("p"));
     status.set_connected(true);
     status.raise(Problem {
@@ -47,6 +59,61 @@ fn readiness_is_a_metric_with_its_reason() {
     assert!(text.contains("longhaul_pipeline_ready{pipeline=\"p\"} 0\n"), "{text}");
     assert!(text.contains("longhaul_problems{pipeline=\"p\",kind=\"target-missing\"} 1\n"), "{text}");
     assert!(text.contains("longhaul_problems{pipeline=\"p\",kind=\"stalled\"} 0\n"), "{text}");
+}
+
+#[test]
+fn attempts_are_counted_by_outcome_and_code() {
+    let metrics = Metrics::new();
+    let pipeline = metrics.pipeline("p", 20);
+    pipeline.attempt(Outcome::Failed { retry_after: None }, Some(599), Duration::from_secs(4000));
+    pipeline.attempt(Outcome::Unknown, None, Duration::from_secs(1));
+    pipeline.cancelled(Duration::from_secs(1));
+    let text = metrics.render().unwrap();
+    let count = |outcome: &str, code: &str, count: u32| {
+        format!("longhaul_attempts_total{{pipeline=\"p\",outcome=\"{outcome}\",code=\"{code}\"}} {count}\n")
+    };
+    for line in [
+        count("failed", "5xx", 1),
+        count("unknown", "none", 1),
+        count("cancelled", "none", 1),
+        count("done", "none", 0),
+    ] {
+        assert!(text.contains(&line), "{line}: {text}");
+    }
+    assert!(
+        text.contains("longhaul_attempt_duration_seconds_sum{pipeline=\"p\",outcome=\"failed\"} 4000.0\n")
+    );
+}
+
+#[test]
+fn a_pipeline_that_drains_is_not_ready_for_that_reason() {
+    let metrics = Metrics::new();
+    let status = Arc::new(Status::new("p"));
+    status.set_draining();
+    metrics.watch(&[status]);
+    let text = metrics.render().unwrap();
+    assert!(text.contains("longhaul_problems{pipeline=\"p\",kind=\"draining\"} 1\n"), "{text}");
+}
+
+#[test]
+fn samples_of_a_revoked_partition_are_gone() {
+    let metrics = Metrics::new();
+    let pipeline = metrics.pipeline("p", 20);
+    let state = |partition| PartitionState {
+        topic: "t".into(),
+        partition,
+        lag: Some(7),
+        head_age: Duration::ZERO,
+        progress: None,
+    };
+    pipeline.partitions(vec![state(0), state(1)]);
+    pipeline.partitions(vec![state(1)]);
+    let text = metrics.render().unwrap();
+    assert!(
+        text.contains("longhaul_kafka_lag_records{pipeline=\"p\",topic=\"t\",partition=\"1\"} 7\n"),
+        "{text}"
+    );
+    assert!(!text.contains("partition=\"0\"") && !text.contains("last_progress"), "{text}");
 }
 
 #[test]

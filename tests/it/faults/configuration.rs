@@ -14,14 +14,18 @@ use longhaul::config::QueueKind;
 
 use crate::run::backlog::{Backlog, Kafka, Rabbitmq};
 use crate::run::config;
-use crate::support::eventually;
 use crate::support::process::Longhaul;
 use crate::support::rabbitmq::{self as amqp, Queue};
 use crate::support::worker::Worker;
+use crate::support::{eventually, is_full_size};
 
-const ITEMS: usize = 60;
+/// The number of items.
+fn items() -> usize {
+    if is_full_size() { 500 } else { 60 }
+}
+
 /// How many requests the service accepts before the credential expires.
-const ACCEPTED: usize = 20;
+const ACCEPTED: usize = 30;
 
 /// Returns the status and the text of `/readyz`.
 async fn readyz(admin: SocketAddr) -> (StatusCode, String) {
@@ -42,7 +46,7 @@ async fn unready(admin: SocketAddr, words: &[&str]) {
 
 /// Lets a credential expire in the middle of the work, and renews it later.
 async fn an_expired_credential(backlog: &impl Backlog, graveyard: &impl Backlog) {
-    backlog.fill((0..ITEMS).map(|number| format!("item {number}").into_bytes())).await;
+    backlog.fill((0..items()).map(|number| format!("item {number}").into_bytes())).await;
     let accepts = Arc::new(AtomicUsize::new(ACCEPTED));
     let left = accepts.clone();
     let worker = Worker::with_answer(Duration::from_millis(5), move |_| {
@@ -61,7 +65,7 @@ async fn an_expired_credential(backlog: &impl Backlog, graveyard: &impl Backlog)
     eventually("the broker to be empty", async || backlog.left().await == 0).await;
     eventually("the pipeline to be ready", async || readyz(admin).await.0 == StatusCode::OK).await;
     assert_eq!(graveyard.left().await, 0, "no item is dead-lettered");
-    assert_eq!(worker.log().started.len(), ITEMS, "every item reached the service");
+    assert_eq!(worker.log().started.len(), items(), "every item reached the service");
     bridge.stop().await;
 }
 

@@ -88,6 +88,11 @@ async fn produce(bootstrap: &str, batch: &[u8]) {
     assert_eq!(answer[19..21], [0, 0], "{answer:?}");
 }
 
+/// Writes a batch of so many records in an unknown codec to partition 0 of `t`.
+pub async fn produce_noise(bootstrap: &str, records: i32) {
+    produce(bootstrap, &batch(Damage::Codec(UNKNOWN_CODEC), records)).await;
+}
+
 /// The partition waits, visibly, and nothing of it is skipped; the other partition continues.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_cannot_be_decoded_holds_its_partition_only() {

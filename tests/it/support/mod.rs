@@ -18,6 +18,12 @@ use std::time::Duration;
 /// failing test waits for it.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
+/// Whether the tests have the sizes and the limits of time of an acceptance run. Such a run needs a
+/// machine without other work.
+pub fn is_full_size() -> bool {
+    std::env::var_os("LONGHAUL_TEST_FULL").is_some()
+}
+
 /// Awaits `future`, and fails the test with `what` if it does not end.
 pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
     match tokio::time::timeout(DEADLINE, future).await {
