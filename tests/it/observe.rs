@@ -217,7 +217,6 @@ fn the_dashboard_uses_only_names_that_the_program_has() {
 
 /// Prometheus' own check and unit tests of the rules. tests/run says so if promtool is missing.
 #[test]
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn promtool_passes() {
     let program = std::env::var("LONGHAUL_TEST_PROMTOOL").unwrap_or_else(|_| {
         let found = Command::new(root("tests/promtool")).output().unwrap();

@@ -4,8 +4,6 @@
 //! `LONGHAUL_TEST_FULL=1` gives the sizes of the acceptance checks and compares the times; then run
 //! these tests alone, with `--release`.
 
-#![expect(clippy::print_stdout, reason = "the figures are the result of a measurement")]
-
 use std::time::{Duration, Instant};
 
 use longhaul::config::QueueKind;
