@@ -237,8 +237,8 @@ impl Connections {
             strangers.clone().find(leaves)?.close.cancel();
         }
         let permit = self.free.clone().try_acquire_owned().ok();
-        // A connection that was told to close gives its permit back soon. Closing a known one in the
-        // meantime would cost an operator the event stream.
+        // A connection that was told to close gives its permit back soon. Closing a known one
+        // instead would cost an operator the event stream.
         let is_leaving = || table.values().any(|connection| connection.close.is_cancelled());
         if permit.is_none() && !is_leaving() {
             let mut strangers = strangers;
