@@ -162,10 +162,10 @@ impl Pipeline {
         self.backlog.unwrap_or(0).saturating_add(in_hand)
     }
 
-    /// Items done per second in the window, and the change of the backlog per second.
-    fn rates(&self) -> Option<(f64, f64, Duration)> {
+    /// Items done per second in the latest `window`, and the change of the backlog per second.
+    fn rates(&self, window: Duration) -> Option<(f64, f64, Duration)> {
         let latest = self.board.samples.back()?;
-        let from = latest.at.saturating_sub(WINDOW);
+        let from = latest.at.saturating_sub(window);
         let first = self.board.samples.iter().find(|sample| sample.at >= from)?;
         let time = latest.at.saturating_sub(first.at);
         let seconds = time.as_secs_f64();
@@ -177,7 +177,7 @@ impl Pipeline {
     }
 
     fn done_per_minute(&self) -> f64 {
-        self.rates().map_or(0.0, |(done, _, _)| done * 60.0)
+        self.rates(WINDOW).map_or(0.0, |(done, _, _)| done * 60.0)
     }
 
     /// When the backlog will be gone. All slots are busy while there is a backlog, so the service
@@ -192,7 +192,12 @@ impl Pipeline {
         let mean = mean.max(0.001);
         let capacity = (f64::from(stats.limit) / mean).min(self.core.starts_per_second());
         let is_measured = |time: &Duration| *time >= WINDOW_MIN;
-        let (rate, arrivals) = match self.rates().filter(|(_, _, time)| is_measured(time)) {
+        // A batch that arrived at once is not a stream: the backlog grows only if it also grew in
+        // the last minute.
+        let recent = self.rates(WINDOW_MIN).map_or(f64::INFINITY, |(_, growth, _)| growth);
+        let measured = self.rates(WINDOW).filter(|(_, _, time)| is_measured(time));
+        let measured = measured.map(|(done, growth, time)| (done, growth.min(recent), time));
+        let (rate, arrivals) = match measured {
             // Other replicas and a service that is slow to scale show in the measured rate.
             Some((done, growth, _)) if done > 0.0 => (done, (done + growth).max(0.0)),
             // Items take longer than the window, so none of them ended in it.
