@@ -119,15 +119,15 @@ impl Context<'_> {
             return self.topic_name(topic, path);
         }
         let help = "write a POSIX extended regular expression, such as ^orders-[a-z]+$";
-        let Ok(pattern) = Regex::new(topic) else {
-            return self.report.mistake(path, "this is not a regular expression", help);
-        };
         if let Some(construct) = differs(topic) {
             let reason = format!(
                 "librdkafka's regular expressions do not know {construct}, or mean something else by it"
             );
             return self.report.mistake(path, reason, help);
         }
+        let Ok(pattern) = Regex::new(topic) else {
+            return self.report.mistake(path, "this is not a regular expression", help);
+        };
         if let Some(internal) = INTERNAL.iter().find(|internal| pattern.is_match(internal)) {
             let reason = format!("this matches Kafka's own topic {internal}");
             self.report.mistake(path, reason, "write a pattern that needs more, such as ^orders-.*");

@@ -143,7 +143,7 @@ fn kafka_topics_that_would_run_what_nobody_enqueued() {
         &with("['^(?:a)']", ""),
         &["topics[0]: librdkafka's regular expressions do not know a group that starts"],
     );
-    refused(&with("['^\\d+']", ""), &["topics[0]: this is not a regular expression"]);
+    refused(&with("['^\\d+']", ""), &["topics[0]: librdkafka's regular expressions do not know a backslash"]);
     refused(
         &with("[t]", &letter("t")),
         &["dead_letter.kafka.topic: the source of this pipeline reads `t` too"],
