@@ -1,6 +1,7 @@
 //! An API server with only pods: list, watch and merge patch.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, Bytes};
@@ -8,6 +9,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch};
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
@@ -21,6 +23,8 @@ struct Inner {
     pods: Mutex<BTreeMap<String, Value>>,
     version: Mutex<u64>,
     refusal: Mutex<Option<u16>>,
+    /// Every change, with its version. A watch begins after the version that it names.
+    history: Mutex<Vec<(u64, String)>>,
     changes: broadcast::Sender<String>,
 }
 
@@ -30,6 +34,7 @@ impl Fake {
             pods: Mutex::default(),
             version: Mutex::new(1),
             refusal: Mutex::default(),
+            history: Mutex::default(),
             changes: broadcast::channel(64).0,
         });
         let router = axum::Router::new()
@@ -78,7 +83,11 @@ impl Inner {
         *version += 1;
         pod["metadata"]["resourceVersion"] = Value::String(version.to_string());
         self.pods.lock().unwrap().insert(name.to_owned(), pod.clone());
-        let _ = self.changes.send(json!({ "type": kind, "object": pod.clone() }).to_string());
+        let line = json!({ "type": kind, "object": pod.clone() }).to_string() + "\n";
+        let mut history = self.history.lock().unwrap();
+        history.push((*version, line.clone()));
+        // Without a watch nobody listens.
+        let _ = self.changes.send(line);
         pod
     }
 
@@ -102,11 +111,16 @@ async fn read(State(inner): State<Arc<Inner>>, Query(query): Query<BTreeMap<Stri
     }
     assert_eq!(query.get("labelSelector").map(String::as_str), Some("serving.knative.dev/service"));
     if query.contains_key("watch") {
+        let after: u64 = query["resourceVersion"].parse().unwrap();
+        let history = inner.history.lock().unwrap();
         let changes = inner.changes.subscribe();
-        let lines = futures_util::stream::unfold(changes, |mut changes| async move {
+        let missed: Vec<String> =
+            history.iter().filter(|(version, _)| *version > after).map(|(_, line)| line.clone()).collect();
+        let live = stream::unfold(changes, |mut changes| async move {
             let line = changes.recv().await.ok()?;
-            Some((Ok::<_, std::convert::Infallible>(Bytes::from(format!("{line}\n"))), changes))
+            Some((line, changes))
         });
+        let lines = stream::iter(missed).chain(live).map(|line| Ok::<_, Infallible>(Bytes::from(line)));
         return Body::from_stream(lines).into_response();
     }
     let version = inner.version.lock().unwrap().to_string();
