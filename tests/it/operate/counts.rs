@@ -132,7 +132,7 @@ impl Scene {
         // All slow items run at once, and others beside them.
         let slots = items / 10 + 10;
         let more = format!(
-            "    breaker: {{ failures: 0 }}\n    retry: {{ attempts: {ATTEMPTS}, backoff: 10ms, backoff_max: 10ms }}\n    dead_letter: {graveyard}\n{}",
+            "    breaker: {{ failures: 0 }}\n    retry: {{ attempts: {ATTEMPTS}, backoff: 10ms, backoff_max: 10ms, unknown_backoff: 10ms }}\n    dead_letter: {graveyard}\n{}",
             admin.config("")
         );
         let bridge = Longhaul::run(&config_of(source, &oracle.url, slots as usize, &more));
