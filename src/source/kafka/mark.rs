@@ -148,23 +148,27 @@ impl Worker {
         self.topics.mark_at = now + if is_complete { RENEWAL } else { CORRECTION };
         if !is_complete || renew {
             self.topics.marked_at = Some(now);
-            self.mark(&mark);
+            if !self.mark(&mark) {
+                self.topics.mark_at = now + RENEWAL;
+            }
         }
     }
 
-    /// Leaves the mark. Without the permission for it nobody can tell a group that lost its offsets
-    /// from a new one.
-    pub(super) fn mark(&self, mark: &Mark) {
+    /// Leaves the mark, and returns whether the broker took it. Without the permission for it nobody
+    /// can tell a group that lost its offsets from a new one.
+    pub(super) fn mark(&self, mark: &Mark) -> bool {
         let (topic, partition) = PLACE;
         let mut list = TopicPartitionList::new();
         let mut element = list.add_partition(topic, partition);
         if element.set_offset(Offset::Offset(OFFSET)).is_err() {
-            return;
+            return false;
         }
         element.set_metadata(mark.encode());
-        if let Err(error) = raw::commit_within(&self.consumer, &list, PATIENCE) {
+        let committed = raw::commit_within(&self.consumer, &list, PATIENCE);
+        if let Err(error) = &committed {
             tracing::info!(%error, "The group can't be marked as started; if it loses its offsets, it will look new");
         }
+        committed.is_ok()
     }
 }
 

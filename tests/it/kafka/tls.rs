@@ -46,7 +46,7 @@ async fn items_and_dead_letters_go_over_tls_with_scram() {
     secured.produce("t", 5).await;
     secured.says(&["sasl.password", "uthentication"]).await;
     std::fs::write(&password, "right").unwrap();
-    secured.runs(4).await;
+    secured.runs(5).await;
     secured.is_ready().await;
     let (broker, dead) = (secured.broker.clone(), secured.topic("dead"));
     let letters = tokio::task::spawn_blocking(move || {
