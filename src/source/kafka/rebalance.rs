@@ -75,7 +75,7 @@ impl Worker {
     /// Starts the partitions whose logs and committed offsets can be read.
     pub fn start_waiting(&mut self, now: Instant) {
         let partitions = self.waiting.partitions.clone();
-        let (found, error) = match self.ready(&partitions, now) {
+        let (found, error) = match self.ready(&partitions) {
             Ok(found) => (found, None),
             Err(error) => (Found::default(), Some(error.to_string())),
         };

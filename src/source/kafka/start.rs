@@ -9,7 +9,7 @@
 //! topic that appears later has none, and so loses nothing.
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
@@ -71,15 +71,19 @@ pub enum NotReady {
 
 impl Worker {
     /// Those of the partitions that can start, with the place where they begin.
-    pub(super) fn ready(&mut self, partitions: &[(String, i32)], now: Instant) -> Result<Found, NotReady> {
+    pub(super) fn ready(&mut self, partitions: &[(String, i32)]) -> Result<Found, NotReady> {
         let decides = self.settings.start == Start::Latest && !self.start_is_decided;
-        let subscribed: Vec<String> = match decides {
-            true => self.settings.plain_topics().map(str::to_owned).collect(),
-            false => Vec::new(),
-        };
-        let assigned = partitions.iter().map(|(topic, _)| topic.as_str());
-        let names: HashSet<&str> = assigned.chain(subscribed.iter().map(String::as_str)).collect();
-        let topics = self.topics_of(&names, now)?;
+        let mut names: HashSet<&str> = partitions.iter().map(|(topic, _)| topic.as_str()).collect();
+        if decides {
+            names.extend(self.settings.plain_topics());
+        }
+        if self.topics.broker.is_none()
+            && let Some(name) = names.iter().next()
+            && let Ok(metadata) = self.consumer.fetch_metadata(Some(name), SHORT)
+        {
+            self.topics.broker = metadata.brokers().first().map(|broker| broker.id());
+        }
+        let topics = describe(&self.consumer, self.topics.broker, &names).ok_or(NotReady::Topics)?;
         let logs = self.logs(&topics);
         if decides {
             self.decide_start(&topics, &logs)?;
@@ -114,20 +118,6 @@ impl Worker {
             Some(code) => Err(NotReady::Committed(code.to_string())),
             None => Ok(Found { ready, missing, lost }),
         }
-    }
-
-    /// The topics of these names. While the group was joined, they were asked for already.
-    fn topics_of(&mut self, names: &HashSet<&str>, now: Instant) -> Result<Vec<Topic>, NotReady> {
-        if let Some(known) = self.topics.known(names, now) {
-            return Ok(known);
-        }
-        if self.topics.broker.is_none()
-            && let Some(name) = names.iter().next()
-            && let Ok(metadata) = self.consumer.fetch_metadata(Some(name), SHORT)
-        {
-            self.topics.broker = metadata.brokers().first().map(|broker| broker.id());
-        }
-        describe(&self.consumer, self.topics.broker, names).ok_or(NotReady::Topics)
     }
 
     /// The ids of the topics that exist.

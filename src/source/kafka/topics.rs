@@ -2,7 +2,7 @@
 //! created again under the same name. In such a topic librdkafka continues at the old offset, which
 //! would skip the records below it.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
@@ -34,8 +34,6 @@ pub struct Topics {
     /// A broker that is known to exist. Some clusters do not tell their controller.
     pub broker: Option<i32>,
     asked_at: Option<Instant>,
-    /// The last answer, and when it came.
-    answer: Option<(Instant, Vec<Topic>)>,
     ask_at: Instant,
     list_at: Instant,
     /// When the mark of the group is looked at next.
@@ -59,7 +57,6 @@ impl Topics {
             question,
             broker: None,
             asked_at: None,
-            answer: None,
             ask_at: now,
             list_at: now,
             mark_at: now + FIRST_MARK,
@@ -81,15 +78,6 @@ impl Topics {
     pub fn hurry(&mut self, now: Instant) {
         let soonest = self.asked_at.map_or(now, |asked| asked + HURRY).max(now);
         self.ask_at = self.ask_at.min(soonest);
-    }
-
-    /// Returns these topics from the last answer, if it is not older than a topic may be taken for
-    /// one that it has replaced.
-    pub fn known(&self, names: &HashSet<&str>, now: Instant) -> Option<Vec<Topic>> {
-        let (at, topics) = self.answer.as_ref()?;
-        let is_fresh = now.saturating_duration_since(*at) < INTERVAL;
-        let exists = |name: &&str| topics.iter().any(|topic| topic.name == **name && topic.error.is_none());
-        (is_fresh && names.iter().all(exists)).then(|| topics.clone())
     }
 
     /// Records that the broker refused a fetch from this topic.
@@ -123,7 +111,6 @@ impl Worker {
                 self.topics.broker = None;
             } else {
                 self.topics.is_first = false;
-                self.topics.answer = Some((now, topics));
             }
         }
         if now < self.topics.ask_at {
