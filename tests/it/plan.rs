@@ -117,6 +117,7 @@ fn failures_are_retried_by_the_core_and_dead_lettered_in_the_end() {
 fn what_nobody_may_drop_is_held_and_the_load_never_drains() {
     let mut scenario = backlog(100, SECOND, 10, service(&Cluster::default(), &[]));
     scenario.load.failure_rate = 1.0;
+    scenario.bridge.policy.targets.dead_letter = false;
     scenario.bridge.policy.on_failed = longhaul::delivery::OnFailed::Hold;
     let run = run(&scenario, 1).unwrap();
     assert_eq!((run.drained, run.totals.settled), (None, 0));
