@@ -36,11 +36,15 @@ impl Shim {
         Shim { port, folder: tempfile::tempdir().unwrap() }
     }
 
-    fn start(&self) -> Child {
+    /// Returns when it listens. A request that came before would wait for the long backoff.
+    async fn start(&self) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_longhaul"));
         command.args(["worker", "--", "sh", "-c", COMMAND]);
         command.env("PORT", &self.port).env("OUT", self.resumed()).kill_on_drop(true);
-        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let address = format!("127.0.0.1:{}", self.port);
+        eventually("the worker", async || tokio::net::TcpStream::connect(&address).await.is_ok()).await;
+        child
     }
 
     fn resumed(&self) -> impl AsRef<Path> + AsRef<std::ffi::OsStr> + use<> {
@@ -113,7 +117,8 @@ async fn kafka_resumes_after_kills(kills_worker_first: bool) {
         "    retry: {{ backoff: 1h, backoff_max: 1h, unknown_backoff: 1h }}\n    checkpoints: {{ topic: {topic} }}\n"
     );
     let config = shim.config(&source_of(&backlog), &admin, &more);
-    let (bridge, mut worker) = (Longhaul::run(&config), shim.start());
+    let mut worker = shim.start().await;
+    let bridge = Longhaul::run(&config);
     eventually("90 %", async || is_at_90(&admin).await).await;
     eventually("the stored checkpoint", async || {
         let stored = latest(&backlog.0, &topic).await;
@@ -128,7 +133,8 @@ async fn kafka_resumes_after_kills(kills_worker_first: bool) {
         bridge.kill().await;
         worker.kill().await.unwrap();
     }
-    let (bridge, _worker) = (Longhaul::run(&config), shim.start());
+    let _worker = shim.start().await;
+    let bridge = Longhaul::run(&config);
     eventually("the rest of the work", async || shim.has_resumed().await).await;
     eventually("the end of the item", async || admin.total("done").await == 1).await;
     bridge.stop().await;
@@ -157,7 +163,8 @@ async fn kafka_items_run_without_the_topic_of_checkpoints() {
     let (admin, shim) = (Admin::free(), Shim::new());
     let more = format!("    checkpoints: {{ topic: {topic} }}\n");
     let config = shim.config(&source_of(&backlog), &admin, &more);
-    let (bridge, _worker) = (Longhaul::run(&config), shim.start());
+    let _worker = shim.start().await;
+    let bridge = Longhaul::run(&config);
     let reasons = async || admin.get("/readyz").await.1["reasons"].to_string();
     eventually("a reason", async || reasons().await.contains("checkpoints (read)")).await;
     assert!(reasons().await.contains("does not exist"), "{}", reasons().await);
@@ -184,12 +191,14 @@ async fn rabbitmq_checkpoint_survives_a_killed_worker_and_a_stopped_bridge() {
     let (admin, shim) = (Admin::free(), Shim::new());
     let more = "    retry: { backoff: 1h, backoff_max: 1h, unknown_backoff: 1h }\n";
     let config = shim.config(&backlog.source(), &admin, more);
-    let (bridge, mut worker) = (Longhaul::run(&config), shim.start());
+    let mut worker = shim.start().await;
+    let bridge = Longhaul::run(&config);
     eventually("90 %", async || is_at_90(&admin).await).await;
     worker.kill().await.unwrap();
     eventually("the end of the attempt", async || admin.total("retrying").await == 1).await;
     bridge.stop().await;
-    let (bridge, _worker) = (Longhaul::run(&config), shim.start());
+    let _worker = shim.start().await;
+    let bridge = Longhaul::run(&config);
     eventually("the rest of the work", async || shim.has_resumed().await).await;
     bridge.stop().await;
     eventually("the broker to be empty", async || backlog.left().await == 0).await;
@@ -208,12 +217,14 @@ async fn rabbitmq_checkpoint_of_a_parked_item_survives_a_killed_bridge() {
             backlog.name()
         );
         let config = shim.config(&backlog.source(), &admin, &more);
-        let (bridge, mut worker) = (Longhaul::run(&config), shim.start());
+        let mut worker = shim.start().await;
+        let bridge = Longhaul::run(&config);
         eventually("90 %", async || is_at_90(&admin).await).await;
         worker.kill().await.unwrap();
         eventually("the parked item", async || bridge.log().contains("Item parked")).await;
         bridge.kill().await;
-        let (bridge, _worker) = (Longhaul::run(&config), shim.start());
+        let _worker = shim.start().await;
+        let bridge = Longhaul::run(&config);
         eventually("the rest of the work", async || shim.has_resumed().await).await;
         bridge.stop().await;
         eventually("the broker to be empty", async || backlog.left().await == 0).await;
