@@ -154,8 +154,8 @@ impl Worker {
         }
     }
 
-    /// Leaves the mark, and returns whether the broker took it. Without the permission for it nobody
-    /// can tell a group that lost its offsets from a new one.
+    /// Leaves the mark, and returns whether the broker took it. Without the permission for it, a
+    /// group that has lost its offsets looks like a new one.
     pub(super) fn mark(&self, mark: &Mark) -> bool {
         let (topic, partition) = PLACE;
         let mut list = TopicPartitionList::new();
