@@ -54,15 +54,15 @@ pub(super) async fn on_pipeline(
         let changed = match action.as_str() {
             "pause" => ask(pipeline, |answer| Control::Pause { by, answer }).await?,
             "resume" => {
-                let from = selection.from.as_deref().map(str::parse).transpose().map_err(not_a_start)?;
+                let help = "write resume?from=earliest, from=latest or from=2026-01-31T12:00:00Z";
+                let from = selection.from.as_deref().map(str::parse).transpose();
+                let from = from.map_err(|error: String| Failure::bad_request(error, help))?;
                 ask(pipeline, |answer| Control::Resume { from, by, answer }).await?
             }
             "drain" => ask(pipeline, |answer| Control::Drain { by, answer }).await?,
             "limit" => {
-                let most = selection.max_in_flight.ok_or_else(|| Failure {
-                    status: StatusCode::BAD_REQUEST,
-                    error: "the new limit is missing".to_owned(),
-                    help: "write limit?max_in_flight=5".to_owned(),
+                let most = selection.max_in_flight.ok_or_else(|| {
+                    Failure::bad_request("the new limit is missing", "write limit?max_in_flight=5")
                 })?;
                 ask(pipeline, |answer| Control::Limit { most, by, answer }).await?
             }
@@ -119,21 +119,16 @@ fn change_of(action: &str, selection: &Selection) -> Result<PartitionChange, Fai
         }
         "skip" => {
             selection.has_only(&["offset"])?;
-            let offset = selection.offset.filter(|offset| *offset >= 0).ok_or_else(|| Failure {
-                status: StatusCode::BAD_REQUEST,
-                error: "the offset is missing, or is negative".to_owned(),
-                help: "write skip?offset=17, and then=drop to lose the record without a dead letter"
-                    .to_owned(),
+            let offset = selection.offset.filter(|offset| *offset >= 0).ok_or_else(|| {
+                let help = "write skip?offset=17, and then=drop to lose the record without a dead letter";
+                Failure::bad_request("the offset is missing, or is negative", help)
             })?;
             let then = match selection.then.as_deref() {
                 None | Some("dead-letter") => Then::DeadLetter,
                 Some("drop") => Then::Drop,
                 Some(other) => {
-                    return Err(Failure {
-                        status: StatusCode::BAD_REQUEST,
-                        error: format!("then={other:?} is not a step after a skip"),
-                        help: "write then=dead-letter or then=drop".to_owned(),
-                    });
+                    let error = format!("then={other:?} is not a step after a skip");
+                    return Err(Failure::bad_request(error, "write then=dead-letter or then=drop"));
                 }
             };
             let dry_run = selection.dry_run.unwrap_or(false);
@@ -154,14 +149,6 @@ fn changed(caller: &Caller, acted: Result<Changed, Failure>) -> Response {
             Caller::known(caller.answer(&changed, text))
         }
         Err(failure) => caller.failure(&failure),
-    }
-}
-
-fn not_a_start(error: String) -> Failure {
-    Failure {
-        status: StatusCode::BAD_REQUEST,
-        error,
-        help: "write resume?from=earliest, from=latest or from=2026-01-31T12:00:00Z".to_owned(),
     }
 }
 
@@ -191,8 +178,7 @@ async fn act(
         let (filter, by) = (filter.clone(), caller.person());
         let request = |answer| Control::Act { filter, action, then, dry_run, by, answer };
         let Some(matched) = unless_ended(ask(pipeline, request).await)? else { continue };
-        all.matched += matched.matched;
-        all.changed += matched.changed;
+        all.add(matched);
     }
     if let (Scope::Item(id), 0) = (scope, all.matched) {
         all = elsewhere(api, caller, id, action, selection, dry_run).await?;
@@ -221,19 +207,20 @@ async fn elsewhere(
     let heard: Heard<Matched> = api.ask_others(Method::Post, &path, &query).await;
     let mut all = Matched { dry_run, ..Matched::default() };
     for (_, matched) in heard.answers {
-        all.matched += matched.matched;
-        all.changed += matched.changed;
+        all.add(matched);
     }
     if all.matched == 0 { Err(unknown(id, &heard.replicas)) } else { Ok(all) }
 }
 
 fn action_of(text: &str, selection: &Selection) -> Result<(Action, Then), Failure> {
-    let wrong = |error, help: &str| Failure { status: StatusCode::BAD_REQUEST, error, help: help.to_owned() };
-    let action: Action = text
-        .parse()
-        .map_err(|error| Failure { status: StatusCode::NOT_FOUND, ..wrong(error, "see docs/api.md") })?;
+    let action: Action = text.parse().map_err(|error: String| Failure {
+        status: StatusCode::NOT_FOUND,
+        error,
+        help: "see docs/api.md".to_owned(),
+    })?;
     let then = selection.then.as_deref().map(str::parse::<Then>).transpose();
-    let then = then.map_err(|error| wrong(error, "write then=requeue, then=dead-letter or then=drop"))?;
+    let help = "write then=requeue, then=dead-letter or then=drop";
+    let then = then.map_err(|error| Failure::bad_request(error, help))?;
     Ok((action, then.unwrap_or_default()))
 }
 

@@ -73,6 +73,13 @@ pub(crate) struct Failure {
     help: String,
 }
 
+impl Failure {
+    /// The caller must change the request, as `help` says.
+    fn bad_request(error: impl Into<String>, help: &str) -> Self {
+        Failure { status: StatusCode::BAD_REQUEST, error: error.into(), help: help.to_owned() }
+    }
+}
+
 #[derive(Serialize)]
 struct FailureBody<'a> {
     error: &'a str,

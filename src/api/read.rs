@@ -63,11 +63,10 @@ impl Selection {
         let empty = texts.iter().filter(|(_, text)| text.as_deref() == Some("")).map(|(name, _)| *name);
         match unused.chain(empty).next() {
             None => Ok(()),
-            Some(name) => Err(Failure {
-                status: StatusCode::BAD_REQUEST,
-                error: format!("the parameter {name} is empty or has no meaning for this action"),
-                help: "leave it out; see docs/api.md for the parameters of each call".to_owned(),
-            }),
+            Some(name) => Err(Failure::bad_request(
+                format!("the parameter {name} is empty or has no meaning for this action"),
+                "leave it out; see docs/api.md for the parameters of each call",
+            )),
         }
     }
 
@@ -76,12 +75,10 @@ impl Selection {
         match self.replicas.as_deref() {
             None | Some("one") => Ok(false),
             Some("all") => Ok(api.peers.is_some() && !caller.is_replica),
-            Some(other) => Err(Failure {
-                status: StatusCode::BAD_REQUEST,
-                error: format!("replicas={other:?} is not known"),
-                help: "write replicas=all for all replicas, or replicas=one for the one that is asked"
-                    .to_owned(),
-            }),
+            Some(other) => Err(Failure::bad_request(
+                format!("replicas={other:?} is not known"),
+                "write replicas=all for all replicas, or replicas=one for the one that is asked",
+            )),
         }
     }
 
@@ -89,10 +86,9 @@ impl Selection {
         let text = |text: &'_ Option<String>| text.clone();
         let (state, reason) = (text(&self.state), text(&self.reason));
         Filter::parse(state.as_deref(), reason.as_deref(), self.older.as_deref(), self.key.as_deref())
-            .map_err(|error| Failure {
-                status: StatusCode::BAD_REQUEST,
-                error: error.to_string(),
-                help: "the filter is state, reason, older and key, such as ?state=held&older=10m".to_owned(),
+            .map_err(|error| {
+                let help = "the filter is state, reason, older and key, such as ?state=held&older=10m";
+                Failure::bad_request(error.to_string(), help)
             })
     }
 }

@@ -70,9 +70,10 @@ impl Api {
         heard
     }
 
-    /// This replica, as one of those that answered.
-    pub(super) fn own_replica(&self) -> Replica {
-        Replica { replica: self.replica.clone(), error: None }
+    /// This replica and the others, each with the reason if it gave no answer.
+    fn with_own(&self, others: Vec<Replica>) -> Vec<Replica> {
+        let own = Replica { replica: self.replica.clone(), error: None };
+        std::iter::once(own).chain(others).collect()
     }
 
     /// The cursor of this replica in a cursor over all of them. `None` if this replica has no
@@ -120,7 +121,7 @@ impl Api {
                 cursors.into_iter().map(|(name, next)| format!("{name}~{}", next.as_deref().unwrap_or(END)));
             own.next = Some(format!("{CURSOR}{}", parts.collect::<Vec<_>>().join(",")));
         }
-        own.replicas = std::iter::once(self.own_replica()).chain(heard.replicas).collect();
+        own.replicas = self.with_own(heard.replicas);
         Ok(own)
     }
 
@@ -128,7 +129,7 @@ impl Api {
     pub(super) async fn add_pipelines(&self, mut own: PipelineList) -> PipelineList {
         let heard: Heard<PipelineList> = self.ask_others(Method::Get, &["api", "v1", "pipelines"], &[]).await;
         own.pipelines.extend(heard.answers.into_iter().flat_map(|(_, list)| list.pipelines));
-        own.replicas = std::iter::once(self.own_replica()).chain(heard.replicas).collect();
+        own.replicas = self.with_own(heard.replicas);
         own
     }
 }

@@ -19,11 +19,8 @@ pub(super) async fn take(
 ) -> Response {
     let taking = || {
         let report = report_of(&api, &token)?;
-        let wrong = |error: String| Failure {
-            status: StatusCode::BAD_REQUEST,
-            error,
-            help: "send a JSON object with percent, note, log, checkpoint and pod, all optional".to_owned(),
-        };
+        let help = "send a JSON object with percent, note, log, checkpoint and pod, all optional";
+        let wrong = |error: String| Failure::bad_request(error, help);
         let post: Post = serde_json::from_slice(&body).map_err(|error| wrong(error.to_string()))?;
         report.take(post, api.reports.log_bytes()).map_err(|error| wrong(error.to_string()))
     };

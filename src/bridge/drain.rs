@@ -36,8 +36,7 @@ impl Pipeline {
             "Draining: nothing new starts, running requests finish"
         );
         self.status.set_draining();
-        // A source that has ended ignores this, and the loop notices its end.
-        let _ = self.port.commands.send(Command::StopIntake);
+        self.send(Command::StopIntake);
         self.handle(Input::Drain);
         self.stop_waiting();
         self.end_pauses();
@@ -127,7 +126,7 @@ impl Pipeline {
         &mut self,
         source: JoinHandle<Result<(), SourceError>>,
     ) -> Result<Report, SourceError> {
-        let _ = self.port.commands.send(Command::Close);
+        self.send(Command::Close);
         let mut source = pin!(source);
         match timeout(CLOSE_TIMEOUT, source.as_mut()).await {
             Ok(ended) => self.source_ended(ended),

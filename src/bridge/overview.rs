@@ -84,13 +84,13 @@ impl Pipeline {
             ceiling: stats.ceiling,
             working: stats.limit,
             running: stats.running,
-            binding: self.binding(stats),
+            binding: self.binding(stats, self.core.no_room()),
         }
     }
 
     /// The bound that keeps further items from starting.
-    pub(super) fn binding(&self, stats: &Stats) -> Binding {
-        match self.core.no_room() {
+    pub(super) fn binding(&self, stats: &Stats, no_room: Option<NoRoom>) -> Binding {
+        match no_room {
             Some(NoRoom::Draining) => Binding::Draining,
             Some(NoRoom::Paused) => Binding::Paused,
             Some(NoRoom::Held) => Binding::HeldMax,

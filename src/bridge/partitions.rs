@@ -155,8 +155,7 @@ impl Pipeline {
 
     fn tell_source(&self, (topic, partition): &Name, is_paused: bool) {
         let (topic, partition) = (topic.to_string(), *partition);
-        // A source that has ended reads nothing.
-        let _ = self.port.commands.send(source::Command::PausePartition { topic, partition, is_paused });
+        self.send(source::Command::PausePartition { topic, partition, is_paused });
     }
 
     fn show_pauses(&self) {
@@ -213,8 +212,7 @@ impl Pipeline {
             return self.changed(true, format!("{record} is {end}"));
         }
         let (topic, partition) = (name.0.to_string(), name.1);
-        // A source that has ended reads nothing.
-        let _ = self.port.commands.send(source::Command::SkipUndecodable { topic, partition, offset });
+        self.send(source::Command::SkipUndecodable { topic, partition, offset });
         let text = format!(
             "{record} is {end} when it is read, unless it has ended; a record that can't be decoded takes its whole batch along"
         );

@@ -78,11 +78,12 @@ impl Pipeline {
     /// Updates metrics and readiness after a change.
     pub(super) fn show(&mut self) {
         let stats = self.core.stats();
+        let no_room = self.core.no_room();
         let now = Shown {
             stats,
-            no_room: self.core.no_room(),
+            no_room,
             breaker: self.core.open_breaker(),
-            binding: self.binding(&stats),
+            binding: self.binding(&stats, no_room),
             is_held_full: self.core.is_held_full() || self.has_only_held_slots(&stats),
         };
         let before = self.shown.replace(now);

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::{ClientContext, Message as _, Offset, TopicPartitionList};
+use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::record::Collection;
 use crate::connect;
-use crate::connect::kafka::Cluster;
+use crate::connect::kafka::{Cluster, Logging};
 
 /// The longest wait for the description of the topic.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,8 +28,6 @@ pub struct Reader {
     /// The group of the source. Its members may use this name. The reader does not join it.
     group: String,
 }
-
-struct Logging;
 
 /// Ends the reading thread when nobody waits for it any more.
 struct Stop(Arc<AtomicBool>);
@@ -147,16 +144,3 @@ fn is_final(error: &KafkaError) -> bool {
         )
     )
 }
-
-impl ClientContext for Logging {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        connect::kafka::log(level as i32, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        // The reader reports its own errors.
-        tracing::debug!(%error, reason, "The reader of checkpoints reports an error");
-    }
-}
-
-impl ConsumerContext for Logging {}

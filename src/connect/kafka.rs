@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
+use rdkafka::{ClientConfig, ClientContext};
 
 use crate::config::{Secret, canonical_kafka_option};
 
@@ -126,6 +128,21 @@ pub fn log(level: i32, facility: &str, message: &str) {
         5 | 6 => tracing::info!(target: "librdkafka", facility, "{message}"),
     }
 }
+
+/// The context of a client whose owner reports its errors: passes librdkafka's lines to our log.
+pub struct Logging;
+
+impl ClientContext for Logging {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level as i32, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "Kafka client reports an error");
+    }
+}
+
+impl ConsumerContext for Logging {}
 
 #[cfg(test)]
 mod tests {

@@ -6,15 +6,13 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 
 use super::{Outgoing, PublishError};
 use crate::connect;
-use crate::connect::kafka::Cluster;
+use crate::connect::kafka::{Cluster, Logging};
 use crate::event::{Exact, Value};
 
 /// How long a write may take in all, librdkafka's own retries included.
@@ -40,8 +38,6 @@ struct Current {
 }
 
 type Producer = FutureProducer<Logging>;
-
-struct Logging;
 
 impl Publisher {
     /// Makes a publisher without a connection.
@@ -251,17 +247,6 @@ fn describe(topic: &str, bytes: usize, error: &KafkaError) -> PublishError {
             TIMEOUT.as_secs()
         )),
         _ => PublishError::transient(format!("write to kafka topic {topic} failed: {error}")),
-    }
-}
-
-impl ClientContext for Logging {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        connect::kafka::log(level as i32, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        // The caller of the write gets its result.
-        tracing::debug!(%error, reason, "Kafka producer reports an error");
     }
 }
 

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::metadata::Metadata;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -13,24 +11,10 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::Failure;
 use super::place::Kafka;
 use crate::connect;
+use crate::connect::kafka::Logging;
 
 /// The longest wait for the cluster's answer to one request.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Passes the lines of librdkafka to our log.
-pub struct Logging;
-
-impl ClientContext for Logging {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        connect::kafka::log(level as i32, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "Kafka client reports an error");
-    }
-}
-
-impl ConsumerContext for Logging {}
 
 pub type Client = BaseConsumer<Logging>;
 

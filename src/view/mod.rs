@@ -168,6 +168,14 @@ pub struct Matched {
     pub dry_run: bool,
 }
 
+impl Matched {
+    /// Adds the counts of another pipeline or replica.
+    pub fn add(&mut self, other: Matched) {
+        self.matched += other.matched;
+        self.changed += other.changed;
+    }
+}
+
 /// The result of an action on a pipeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Changed {

@@ -180,27 +180,21 @@ async fn a_missing_source_is_named<B: Stuck>() {
     source.delete().await;
 }
 
-/// The target is looked at before an item needs it.
 async fn a_missing_dead_letter_target_is_named<B: Stuck>() {
-    let (source, target) = (B::create().await, B::unborn().await);
-    let worker = Worker::start(Duration::ZERO).await;
-    let more = format!("    dead_letter: {}\n", target.target());
-    let mut watched = Watched::run::<B>("dead-letter target missing", &source.source(), &worker, &more);
-    watched.is_unready("target-unwritable", &["dead_letter", target.name()]).await;
-    target.make().await;
-    watched.now();
-    watched.is_ready().await;
-    watched.stop().await;
-    source.delete().await;
-    target.delete().await;
+    a_missing_target_is_named::<B>("dead-letter target missing", "dead_letter").await;
 }
 
 async fn a_missing_reply_target_is_named<B: Stuck>() {
+    a_missing_target_is_named::<B>("reply target missing", "reply").await;
+}
+
+/// The target is looked at before an item needs it.
+async fn a_missing_target_is_named<B: Stuck>(state: &str, key: &str) {
     let (source, target) = (B::create().await, B::unborn().await);
     let worker = Worker::start(Duration::ZERO).await;
-    let more = format!("    reply: {}\n", target.target());
-    let mut watched = Watched::run::<B>("reply target missing", &source.source(), &worker, &more);
-    watched.is_unready("target-unwritable", &["reply", target.name()]).await;
+    let more = format!("    {key}: {}\n", target.target());
+    let mut watched = Watched::run::<B>(state, &source.source(), &worker, &more);
+    watched.is_unready("target-unwritable", &[key, target.name()]).await;
     target.make().await;
     watched.now();
     watched.is_ready().await;

@@ -26,6 +26,19 @@ pub enum Action {
     Cancel(Then),
 }
 
+impl Action {
+    pub const ALL: [Action; 8] = [
+        Action::Retry,
+        Action::Release,
+        Action::Hold,
+        Action::Drop,
+        Action::DeadLetter,
+        Action::Cancel(Then::Requeue),
+        Action::Cancel(Then::DeadLetter),
+        Action::Cancel(Then::Drop),
+    ];
+}
+
 /// The next step of an item whose request a person closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Then {

@@ -24,7 +24,7 @@ pub struct Policy {
     /// How long the working limit takes to rise by one step of twenty after requests could not be
     /// started; zero keeps it at `max_in_flight`.
     pub limit_step: Duration,
-    /// The time between the starts of two requests; zero means that there is no rate.
+    /// The time between the starts of two requests; zero switches the rate off.
     pub start_every: Duration,
     /// Items in a row that were not started or rejected before the breaker opens; 0 switches it
     /// off.

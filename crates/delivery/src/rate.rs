@@ -13,7 +13,7 @@ const SLACK: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Rate {
-    /// The time between two starts; zero means that there is no rate.
+    /// The time between two starts; zero switches the rate off.
     every: Duration,
     /// The earliest time of the next start.
     next: Time,

@@ -1,5 +1,5 @@
 //! Checks the topic for checkpoints. A topic of items, dead letters or replies cannot be compacted,
-//! and checkpoints are no items.
+//! and a checkpoint is not an item.
 
 use super::Context;
 use super::kafka::{reads, same_cluster, targets};

@@ -8,7 +8,22 @@ use super::thread::Worker;
 
 /// The partitions that a person paused. They stay paused when they leave this replica and come
 /// back.
-pub type Paused = HashSet<(String, i32)>;
+#[derive(Clone, Default)]
+pub struct Paused(HashSet<(String, i32)>);
+
+impl Paused {
+    pub fn set(&mut self, topic: String, number: i32, is_paused: bool) {
+        if is_paused {
+            self.0.insert((topic, number));
+        } else {
+            self.0.remove(&(topic, number));
+        }
+    }
+
+    pub fn contains(&self, topic: &str, number: i32) -> bool {
+        self.0.contains(&(topic.to_owned(), number))
+    }
+}
 
 impl Worker {
     /// Hands over nothing more of this partition, or continues with it. Records that are in hand
@@ -18,11 +33,7 @@ impl Worker {
         if let Some(partition) = self.sessions.find(&topic, number) {
             partition.is_paused_by_hand = is_paused;
         }
-        if is_paused {
-            self.paused_by_hand.insert((topic, number));
-        } else {
-            self.paused_by_hand.remove(&(topic, number));
-        }
+        self.paused_by_hand.set(topic, number, is_paused);
     }
 
     /// Passes over the undecodable batch that holds this partition up, as `undecodable: skip` does.

@@ -14,7 +14,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::mark::Mark;
 use super::metadata::{self, Log};
-use super::start::{Logs, NotReady, describe, read_committed};
+use super::start::{Logs, NotReady, describe, read_all_committed};
 use super::thread::Worker;
 use super::tracker::Snapshot;
 use crate::config::Start;
@@ -37,6 +37,12 @@ pub struct Lost {
     pub records: i64,
     /// Whether it has had an offset; if not, `start: refuse` holds it back.
     pub was_started: bool,
+}
+
+impl Lost {
+    pub fn is(&self, topic: &str, partition: i32) -> bool {
+        self.topic == topic && self.partition == partition
+    }
 }
 
 impl Worker {
@@ -123,10 +129,7 @@ impl Worker {
         let topics = describe(&self.consumer, self.topics.broker, &names).ok_or(NotReady::Topics)?;
         let logs = self.logs(&topics);
         let all = partitions_of(&topics);
-        let committed = read_committed(&self.consumer, &all)?;
-        if let Some(code) = committed.iter().find_map(|entry| entry.error) {
-            return Err(NotReady::Committed(code.to_string()));
-        }
+        let committed = read_all_committed(&self.consumer, &all)?;
         let without: Vec<(&str, i32)> = committed
             .iter()
             .filter(|entry| entry.offset < 0)

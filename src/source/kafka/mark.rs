@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Partitions that have had a committed offset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
-    /// By the first half of the topic's id: one bit for each partition.
+    /// The key is the first half of the topic's id. The value has one bit for each partition.
     topics: BTreeMap<u64, Vec<u8>>,
 }
 
@@ -126,7 +126,7 @@ impl Worker {
         if now < self.topics.mark_at || (self.sessions.is_empty() && !self.start_is_decided) {
             return;
         }
-        let places: Vec<_> = self.sessions.iter().map(|one| one.place.clone()).collect();
+        let places: Vec<_> = self.sessions.iter().map(|one| &one.place).collect();
         let ours = places.iter().map(|place| (&*place.topic, place.partition));
         let wanted: Vec<(&str, i32)> = ours.chain([PLACE]).collect();
         let Ok(committed) = read_committed(&self.consumer, &wanted) else {

@@ -95,9 +95,8 @@ impl Worker {
             self.waiting = Waiting::default();
             return self.solved(ProblemKind::Stalled, &group);
         }
-        let is_explained = |(topic, partition): &(String, i32)| {
-            missing.iter().any(|one| one.0 == *topic && one.1 == *partition)
-                || self.waiting.lost.iter().any(|one| one.topic == *topic && one.partition == *partition)
+        let is_explained = |one: &(String, i32)| {
+            missing.contains(one) || self.waiting.lost.iter().any(|lost| lost.is(&one.0, one.1))
         };
         if self.waiting.partitions.iter().all(is_explained) {
             // Other problems tell about partitions that do not exist, or that have lost their
@@ -141,13 +140,12 @@ impl Worker {
     /// [`release`](super::release). Lost partitions may have another owner already, so they end at
     /// once.
     pub fn revoked(&mut self, partitions: &[Entry], lost: bool, now: Instant) {
-        self.waiting.partitions.retain(|(topic, number)| {
-            !partitions.iter().any(|entry| (&entry.topic, entry.partition) == (topic, *number))
-        });
+        let is_revoked = |topic: &str, number: i32| {
+            partitions.iter().any(|entry| entry.topic == topic && entry.partition == number)
+        };
+        self.waiting.partitions.retain(|(topic, number)| !is_revoked(topic, *number));
         let count = self.waiting.lost.len();
-        self.waiting.lost.retain(|one| {
-            !partitions.iter().any(|entry| (&entry.topic, entry.partition) == (&one.topic, one.partition))
-        });
+        self.waiting.lost.retain(|one| !is_revoked(&one.topic, one.partition));
         if self.waiting.lost.len() < count {
             self.report_lost();
         }
@@ -257,8 +255,8 @@ impl Worker {
     }
 
     fn begin(&mut self, mut partition: Partition) {
-        let key = (partition.place.topic.to_string(), partition.place.partition);
-        partition.is_paused_by_hand = self.paused_by_hand.contains(&key);
+        let place = &partition.place;
+        partition.is_paused_by_hand = self.paused_by_hand.contains(&place.topic, place.partition);
         let Place { topic, partition: number, epoch, .. } = &partition.place;
         tracing::info!(%topic, partition = number, %epoch, "Partition is up");
         self.send(SourceEvent::Up { epoch: *epoch });

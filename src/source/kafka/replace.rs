@@ -99,12 +99,7 @@ pub fn wait(mut link: Link, carried: &mut Carried, pulse: Option<&Pulse>) -> Opt
             }
             Poll::Ready(Some(Command::Close) | None) => return None,
             Poll::Ready(Some(Command::PausePartition { topic, partition, is_paused })) => {
-                let key = (topic, partition);
-                if is_paused {
-                    carried.paused_by_hand.insert(key);
-                } else {
-                    carried.paused_by_hand.remove(&key);
-                }
+                carried.paused_by_hand.set(topic, partition, is_paused);
             }
             Poll::Ready(Some(
                 Command::Note { .. }

@@ -106,9 +106,7 @@ impl Worker {
         committed.retain(|entry| (entry.topic.as_str(), entry.partition) != mark::PLACE);
         let failed = committed.iter().find_map(|entry| entry.error);
         let lost = self.lost(&committed, &logs, &mark)?;
-        let is_lost = |entry: &Entry| {
-            lost.iter().any(|one| one.topic == entry.topic && one.partition == entry.partition)
-        };
+        let is_lost = |entry: &Entry| lost.iter().any(|one| one.is(&entry.topic, entry.partition));
         let ready: Vec<Ready> = committed
             .iter()
             .filter(|entry| entry.error.is_none() && !is_lost(entry))
@@ -136,10 +134,7 @@ impl Worker {
     fn decide_start(&mut self, topics: &[Topic], logs: &Logs<'_>) -> Result<(), NotReady> {
         let mut all = partitions_of(topics);
         all.retain(|(topic, _)| !self.topics.appeared_late(topic));
-        let committed = read_committed(&self.consumer, &all)?;
-        if let Some(code) = committed.iter().find_map(|entry| entry.error) {
-            return Err(NotReady::Committed(code.to_string()));
-        }
+        let committed = read_all_committed(&self.consumer, &all)?;
         let is_new = committed.iter().all(|entry| entry.offset < 0) && !self.has_started_before();
         if !all.is_empty() && is_new {
             let ends = self.ends(&all, Side::End)?;
@@ -192,6 +187,15 @@ pub fn read_committed(consumer: &Consumer, partitions: &[(&str, i32)]) -> Result
         Ok(raw::entries(&consumer.committed_offsets(list, PATIENCE)?))
     };
     read().map_err(|error| NotReady::Committed(error.to_string()))
+}
+
+/// Like [`read_committed`], but an offset that cannot be read is an error.
+pub fn read_all_committed(consumer: &Consumer, partitions: &[(&str, i32)]) -> Result<Vec<Entry>, NotReady> {
+    let committed = read_committed(consumer, partitions)?;
+    match committed.iter().find_map(|entry| entry.error) {
+        Some(code) => Err(NotReady::Committed(code.to_string())),
+        None => Ok(committed),
+    }
 }
 
 /// Decides where a partition of this log begins, from its committed offset and map.

@@ -11,7 +11,8 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::{Findings, Options, millis, shown};
 use crate::config::{KafkaSource, Order, Pipeline};
 use crate::connect;
-use crate::tools::kafka::{ANSWER_TIMEOUT, Client, Logging, client, failure, metadata};
+use crate::connect::kafka::Logging;
+use crate::tools::kafka::{ANSWER_TIMEOUT, Client, client, failure, metadata};
 use crate::tools::place::{Kafka, Place};
 
 /// The metadata that the bridge commits beside an offset, in bytes.

@@ -6,24 +6,13 @@ use longhaul_delivery::{
     Then, Write, Written,
 };
 
-const ACTIONS: [Action; 8] = [
-    Action::Retry,
-    Action::Release,
-    Action::Hold,
-    Action::Drop,
-    Action::DeadLetter,
-    Action::Cancel(Then::Requeue),
-    Action::Cancel(Then::DeadLetter),
-    Action::Cancel(Then::Drop),
-];
-
 fn act(bed: &mut Bed, action: Action) {
     bed.tell(Input::Act { item: ITEM, action });
 }
 
-/// Whether each of [`ACTIONS`] is allowed now.
+/// Whether each of [`Action::ALL`] is allowed now.
 fn allowed(bed: &Bed) -> [bool; 8] {
-    ACTIONS.map(|action| bed.core.allows(ITEM, action))
+    Action::ALL.map(|action| bed.core.allows(ITEM, action))
 }
 
 fn letters(policy: &mut Policy) {
@@ -99,7 +88,7 @@ fn each_state_has_its_actions() {
     ];
     for (state, bed, expected) in table {
         assert_eq!(allowed(&bed), expected, "{state}");
-        for action in ACTIONS.into_iter().filter(|action| !bed.core.allows(ITEM, *action)) {
+        for action in Action::ALL.into_iter().filter(|action| !bed.core.allows(ITEM, *action)) {
             let mut core = bed.core.clone();
             let mut effects = Vec::new();
             core.handle(bed.now, Input::Act { item: ITEM, action }, &mut effects);

@@ -12,8 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use longhaul_delivery::{
-    Action, ClaimId, DeliveryId, Dispatcher, Epoch, Handed, ItemId, Outcome, Policy, Standing, Then, Time,
-    Write,
+    Action, ClaimId, DeliveryId, Dispatcher, Epoch, Handed, ItemId, Outcome, Policy, Standing, Time, Write,
 };
 
 use askers::Asker;
@@ -312,19 +311,9 @@ impl World {
 
     /// The actions that change something.
     fn acts_of_people(&self) -> Vec<Step> {
-        const ACTIONS: [Action; 8] = [
-            Action::Retry,
-            Action::Release,
-            Action::Hold,
-            Action::Drop,
-            Action::DeadLetter,
-            Action::Cancel(Then::Requeue),
-            Action::Cancel(Then::DeadLetter),
-            Action::Cancel(Then::Drop),
-        ];
         let mut steps = Vec::new();
         for view in self.core.views() {
-            let allowed = ACTIONS.into_iter().filter(|action| self.core.allows(view.item, *action));
+            let allowed = Action::ALL.into_iter().filter(|action| self.core.allows(view.item, *action));
             steps.extend(allowed.map(|action| Step::Act(view.item, action)));
         }
         if !self.core.is_paused() {
