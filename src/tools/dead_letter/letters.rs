@@ -46,6 +46,7 @@ pub enum Handle {
 
 impl Letters {
     /// `is_alone` keeps other commands away from a topic. (RabbitMQ gives no letter to two.)
+    #[cfg_attr(not(feature = "kafka"), allow(unused_variables))]
     pub async fn open(selection: &Selection, is_alone: bool) -> Result<Self, Failure> {
         match &selection.from {
             Place::Rabbitmq(place) => {
