@@ -17,7 +17,7 @@ use crate::publish::reply::{self, Wrap};
 use crate::publish::{self, Broker, dead_letter};
 use crate::sink::Sink;
 use crate::sink::http::{Client, Environment, HeaderSource, Replies, Settings};
-use crate::telemetry::{Metrics, Status};
+use crate::telemetry::{Metrics, Status, Traces};
 
 /// The least bound on verdicts that are kept for redeliveries. The bound is ten per slot if that is
 /// more.
@@ -88,6 +88,7 @@ pub(super) fn parts(
         hops: hops(config),
         replicas: None,
         guard: None,
+        traces: Traces::default(),
         control: None,
         metrics: metrics.pipeline(name, pipeline.max_in_flight),
         status,

@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::io;
 
+use crate::telemetry::traces::TracesError;
+
 /// A part that cannot be built, and the help.
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}")]
@@ -34,6 +36,10 @@ impl BuildError {
     /// Returns the error of a resource that the machine does not provide.
     pub(super) fn unavailable(reason: impl Display, help: &str) -> Self {
         BuildError { kind: BuildErrorKind::Unavailable, reason: reason.to_string(), help: help.to_owned() }
+    }
+
+    pub(super) fn traces(error: &TracesError) -> Self {
+        Self::whole(error, error.help)
     }
 
     pub(super) fn listen(address: &str, error: io::Error) -> Self {

@@ -19,7 +19,8 @@ use crate::config::{self, Config, Env};
 use crate::guard;
 use crate::progress::Registry;
 use crate::source::{Source, SourceError};
-use crate::telemetry::{self, Metrics, Status};
+use crate::telemetry::traces::Exporter;
+use crate::telemetry::{self, Metrics, Status, Traces};
 
 mod brokers;
 mod build;
@@ -30,6 +31,9 @@ mod peers;
 pub use build::policy;
 pub use error::{BuildError, BuildErrorKind};
 
+/// How long the end of the process waits until the last spans are sent.
+const TRACES_FLUSH: Duration = Duration::from_secs(5);
+
 /// The parts that `run` starts.
 pub struct App {
     pipelines: Vec<(Parts, AnySource)>,
@@ -38,6 +42,7 @@ pub struct App {
     /// The routes of other replicas and of changes by people.
     requests: axum::Router,
     guard: Option<Guarded>,
+    traces: Option<Exporter>,
 }
 
 /// The guard of busy pods.
@@ -53,6 +58,7 @@ struct Built {
     tls: Option<admin::Tls>,
     requests: axum::Router,
     guard: Option<Guarded>,
+    traces: Option<Exporter>,
 }
 
 /// The source of either broker.
@@ -96,7 +102,7 @@ impl App {
     /// # Errors
     /// Returns the first part that cannot be built.
     pub async fn build(config: &Config, env: Env<'_>) -> Result<Self, BuildError> {
-        let Built { pipelines, metrics, tls, requests, guard } =
+        let Built { pipelines, metrics, tls, requests, guard, traces } =
             build(config, env).map_err(|mut errors| errors.remove(0))?;
         descriptors::check(config, descriptors::raise_limit())?;
         let admin = match &config.admin.listen {
@@ -107,7 +113,7 @@ impl App {
             }
             None => None,
         };
-        Ok(App { pipelines, metrics, admin, requests, guard })
+        Ok(App { pipelines, metrics, admin, requests, guard, traces })
     }
 
     /// Builds all parts like [`App::build`], without a broker or a port, and drops them. Returns
@@ -142,6 +148,8 @@ impl App {
             let guard = guard::guard(settings.namespace, settings.after.get(), lookout, stop_guard.clone());
             tokio::spawn(guard)
         });
+        let stop_traces = CancellationToken::new();
+        let traces = self.traces.map(|exporter| tokio::spawn(exporter.run(stop_traces.clone())));
         let mut running = JoinSet::new();
         for (parts, source) in self.pipelines {
             let drain = drain.clone();
@@ -163,6 +171,11 @@ impl App {
             let _ = guard.await;
         }
         drop(reminder);
+        stop_traces.cancel();
+        if let Some(traces) = traces {
+            // A receiver that does not answer must not delay the end.
+            let _ = tokio::time::timeout(TRACES_FLUSH, traces).await;
+        }
         stop_admin.cancel();
         if let Some(admin) = admin {
             // An open connection to the admin server must not delay the end.
@@ -185,6 +198,12 @@ fn build(config: &Config, env: Env<'_>) -> Result<Built, Vec<BuildError>> {
         .among(build::replica_name(config, env), replicas.as_ref().map(|replicas| replicas.client()));
     let guard =
         config.guard.as_ref().map(|settings| Guarded { settings: settings.clone(), lookout: Arc::default() });
+    let replica = build::replica_name(config, env);
+    let (traces, exporter) =
+        Traces::from_variables(env, &replica, metrics.traces()).unwrap_or_else(|error| {
+            errors.push(BuildError::traces(&error));
+            (Traces::default(), None)
+        });
     for pipeline in &config.pipelines {
         match (
             build::parts(pipeline, config, &metrics, env),
@@ -194,6 +213,7 @@ fn build(config: &Config, env: Env<'_>) -> Result<Built, Vec<BuildError>> {
                 let source = source.watched(&parts.status);
                 parts.control = Some(api.of(&pipeline.name));
                 parts.reports = reports.clone();
+                parts.traces = traces.clone();
                 parts.guard = guard.as_ref().map(|guard| build::post(pipeline, &guard.lookout, env));
                 if let Some(replicas) = &mut replicas {
                     parts.replicas = replicas.of(&pipeline.name);
@@ -220,7 +240,11 @@ fn build(config: &Config, env: Env<'_>) -> Result<Built, Vec<BuildError>> {
         replicas.router
     });
     let requests = questions.unwrap_or_default().merge(api.router());
-    if errors.is_empty() { Ok(Built { pipelines, metrics, tls, requests, guard }) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok(Built { pipelines, metrics, tls, requests, guard, traces: exporter })
+    } else {
+        Err(errors)
+    }
 }
 
 async fn run_pipeline(

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::board::LastAnswer;
 use super::work::{Work, kept_bytes};
-use super::{Ended, Shared, Targets};
+use super::{Ended, Shared, Targets, spans};
 use crate::delivery::{AttemptEnd, Input, ItemId, Outcome};
 use crate::event::{self, Redelivered};
 use crate::guard;
@@ -81,11 +81,13 @@ async fn send(shared: &Shared, work: &Work, attempt: &Attempt) -> Answer {
             let report = work.begin_report(shared);
             let checkpoint = report.as_ref().and_then(|report| report.checkpoint());
             let ticket = report.as_ref().and_then(|report| shared.reports.open(report));
+            let span = work.begin_span(shared, event, attempt, report.clone());
             let extensions = event::AttemptExtensions {
                 number: attempt.number,
                 redelivered: Redelivered(attempt.redelivered),
                 progress_url: ticket.as_ref().map(|ticket| ticket.url.as_str()),
                 checkpoint: checkpoint.as_deref(),
+                trace: span.as_ref().map(|span| span.context()),
             };
             let (headers, body) = event.for_attempt(&extensions);
             let guarded = shared.guard.as_ref().map(|guard| guard.begin(report.clone()));
@@ -99,10 +101,12 @@ async fn send(shared: &Shared, work: &Work, attempt: &Attempt) -> Answer {
                 _ => sending.await,
             };
             let is_late = began.elapsed() >= shared.request_timeout;
-            match guarded.filter(|_| !is_late) {
+            let answer = match guarded.filter(|_| !is_late) {
                 Some(guarded) => explained(answer, &guarded),
                 None => answer,
-            }
+            };
+            spans::end(span, &answer);
+            answer
         }
         // The message cannot be encoded, so another attempt would not help.
         Err(error) => Answer {

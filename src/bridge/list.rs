@@ -210,6 +210,7 @@ impl Pipeline {
         }
         let has_ended = self.board.moved(item, state, self.now, name, report);
         if let Some(finished) = has_ended {
+            self.end_span(item);
             self.shared.metrics.finished(finished);
             if finished == ItemState::Done {
                 self.shared.metrics.last_success.set(seconds(self.board.wall(self.now)));

@@ -25,7 +25,7 @@ use crate::progress::Registry;
 use crate::publish::hops::HopsKey;
 use crate::sink::Sink;
 use crate::source::{Port, Source, SourceError, StartFrom, link};
-use crate::telemetry::{PipelineMetrics, Status};
+use crate::telemetry::{PipelineMetrics, Status, Traces};
 use crate::view::{self, Action, Filter, Then};
 
 mod answer;
@@ -42,6 +42,7 @@ mod partitions;
 mod people;
 mod seal;
 mod show;
+mod spans;
 mod targets;
 mod verdict;
 mod work;
@@ -93,6 +94,8 @@ pub struct Parts {
     pub hops: HopsKey,
     /// The other replicas and their questions; `None` without peers.
     pub replicas: Option<Replicas>,
+    /// The recorder of traces.
+    pub traces: Traces,
     /// The guard of busy pods, if it is configured.
     pub guard: Option<guard::Post>,
     /// The requests of people while the pipeline runs.
@@ -242,6 +245,7 @@ struct Shared {
     seal: SealKey,
     checkpoints: Option<Arc<Store>>,
     guard: Option<guard::Post>,
+    traces: Traces,
     hops: HopsKey,
     metrics: PipelineMetrics,
 }
@@ -322,6 +326,7 @@ impl Pipeline {
             seal: parts.seal,
             checkpoints: parts.checkpoints,
             guard: parts.guard,
+            traces: parts.traces,
             hops: parts.hops,
             metrics: parts.metrics,
         };

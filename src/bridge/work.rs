@@ -40,6 +40,8 @@ pub(super) struct Work {
     answer: Mutex<Option<Answer>>,
     /// The reports of its workers.
     report: OnceLock<Arc<Report>>,
+    /// The start of the first attempt here with a span.
+    pub(super) first_span: OnceLock<SystemTime>,
 }
 
 /// The part of an item that is kept while it waits for a redelivery, which brings its message
@@ -81,6 +83,7 @@ impl Work {
             fresh_id: rest.fresh_id,
             answer: Mutex::new(rest.answer),
             report: rest.report,
+            first_span: OnceLock::new(),
         }
     }
 

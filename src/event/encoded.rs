@@ -11,6 +11,7 @@ use super::encoder::EncodeError;
 use super::extension;
 use super::headers::Headers;
 use super::structured::Document;
+use super::trace::TraceContext;
 
 const ATTEMPT_HEADER: HeaderName = HeaderName::from_static("ce-attempt");
 const REDELIVERED_HEADER: HeaderName = HeaderName::from_static("ce-redelivered");
@@ -31,6 +32,9 @@ pub struct AttemptExtensions<'a> {
     pub progress_url: Option<&'a str>,
     /// The checkpoint of the previous attempt.
     pub checkpoint: Option<&'a str>,
+    /// The trace context of the attempt, if it has a span. Without one the worker gets the context
+    /// of the message.
+    pub trace: Option<&'a TraceContext>,
 }
 
 /// Whether the broker marked the item as handed over before.
@@ -45,6 +49,8 @@ pub struct EncodedEvent {
     pub(super) source: String,
     pub(super) kind: String,
     pub(super) time: Option<SystemTime>,
+    /// The context in the event's extension for distributed tracing.
+    pub(super) trace: Option<Box<TraceContext>>,
     pub(super) headers: Headers,
     pub(super) body: Body,
 }
@@ -61,7 +67,7 @@ pub(super) enum Body {
 impl AttemptExtensions<'_> {
     /// An attempt without an address for reports and without a checkpoint.
     pub fn new(number: u32, redelivered: Redelivered) -> Self {
-        AttemptExtensions { number, redelivered, progress_url: None, checkpoint: None }
+        AttemptExtensions { number, redelivered, progress_url: None, checkpoint: None, trace: None }
     }
 }
 
@@ -78,6 +84,9 @@ impl EncodedEvent {
     /// written once per attempt, because it must be in one piece.
     pub fn for_attempt(&self, attempt: &AttemptExtensions<'_>) -> (HeaderMap, Bytes) {
         let mut headers = self.headers.to_map();
+        if let Some(trace) = attempt.trace {
+            trace.write(&mut headers);
+        }
         let flag = if attempt.redelivered.0 { "true" } else { "false" };
         let checkpoint = attempt.checkpoint.filter(|text| text.len() <= CHECKPOINT_BYTES);
         match &self.body {
@@ -129,6 +138,12 @@ impl EncodedEvent {
             }
             Body::Structured(document) => Ok((headers, document.with_members(extensions)?)),
         }
+    }
+
+    /// Returns the producer's trace context: from the headers of the message, or else from the
+    /// event's extension.
+    pub fn trace(&self) -> Option<TraceContext> {
+        TraceContext::of_headers(&self.headers).or_else(|| self.trace.as_deref().cloned())
     }
 
     /// Returns attribute `id`: the same in every attempt.

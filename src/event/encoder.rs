@@ -13,14 +13,14 @@ use super::encoded::{Body, EncodedEvent};
 use super::extension::{self, NameError, Overrides};
 use super::headers::{self, Headers};
 use super::message::{Message, Origin};
+use super::trace::{self, TraceContext};
 use super::wrap::Wrapper;
 use super::{binary, decode::shown, encoding, media_type, structured};
 use crate::config::{self, Mode};
 
-/// The trace context, which goes unchanged from the message to the request. No other header of the
-/// broker does.
-const TRACE_HEADERS: [HeaderName; 2] =
-    [HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
+/// The trace context, which goes from the message to the request. No other header of the broker
+/// does. An attempt with a span has a context of its own.
+const TRACE_HEADERS: [HeaderName; 2] = [trace::PARENT_HEADER, trace::STATE_HEADER];
 
 /// Makes the events of one pipeline.
 #[derive(Clone, Debug)]
@@ -172,6 +172,7 @@ impl Encoder {
         let source = event.source().clone();
         let kind = event.ty().to_owned();
         let time = event.time().map(|time| SystemTime::from(*time));
+        let trace = TraceContext::of_event(&event).map(Box::new);
         let (mut headers, body) = match self.mode {
             Mode::Binary => (binary::headers(event)?, Body::Binary(data)),
             Mode::Structured => {
@@ -191,12 +192,12 @@ impl Encoder {
         if headers.bytes() > headers::MOST_BYTES {
             return Err(EncodeError::HeadTooLarge("tracestate".to_owned()));
         }
-        // This leaves room for the two extensions of each attempt, so that adding them cannot fail
-        // later.
-        if !headers.fit_beside(extension::PER_ATTEMPT.len()) {
+        // This leaves room for the extensions and the trace context of each attempt, so that adding
+        // them cannot fail later.
+        if !headers.fit_beside(extension::PER_ATTEMPT.len() + TRACE_HEADERS.len()) {
             return Err(EncodeError::TooManyHeaders);
         }
-        Ok(EncodedEvent { id, source, kind, time, headers, body })
+        Ok(EncodedEvent { id, source, kind, time, trace, headers, body })
     }
 }
 

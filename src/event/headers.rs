@@ -17,7 +17,7 @@ const MOST: usize = 24_576;
 pub(super) const MOST_BYTES: usize = 64 * 1024;
 /// The bytes of a header on the wire besides name and value.
 const SEPARATORS: usize = 4;
-/// Room for the headers that a request gets after the event: two of the attempt, the configured
+/// Room for the headers that a request gets after the event: those of the attempt, the configured
 /// ones, and those of the HTTP client.
 const ROOM: usize = 14;
 
@@ -79,6 +79,10 @@ impl Builder {
 impl Headers {
     pub(super) fn push(&mut self, name: HeaderName, value: HeaderValue) {
         self.0.push((name, value));
+    }
+
+    pub(super) fn get(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value)
     }
 
     /// Returns their size on the wire.

@@ -22,6 +22,7 @@ mod message;
 pub mod own;
 mod structured;
 mod time;
+mod trace;
 mod wrap;
 
 #[cfg(test)]
@@ -33,3 +34,4 @@ pub use encoded::{AttemptExtensions, EncodedEvent, Redelivered};
 pub use encoder::{EncodeError, Encoder, Settings, SettingsError};
 pub use extension::{NameError, Overrides, OverridesError};
 pub use message::{Exact, KafkaOrigin, MAX_DEPTH, Message, Origin, Properties, RabbitmqOrigin, Value};
+pub use trace::TraceContext;

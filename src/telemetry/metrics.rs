@@ -4,6 +4,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 use super::problem::ProblemKind;
@@ -43,6 +45,15 @@ pub struct Metrics {
     statuses: Mutex<Vec<Arc<Status>>>,
 }
 
+/// The counters of the spans and the log records.
+#[derive(Clone, Debug)]
+pub struct TraceCounts {
+    pub spans_sent: Counter,
+    pub spans_dropped: Counter,
+    pub records_sent: Counter,
+    pub records_dropped: Counter,
+}
+
 #[derive(Default)]
 struct Families {
     plain: Plain,
@@ -60,7 +71,10 @@ impl Metrics {
         families.plain.register(&mut registry);
         families.labelled.register(&mut registry);
         registry.register_collector(Box::new(families.places.clone()));
-        Metrics { registry: Mutex::new(registry), families, statuses: Mutex::default() }
+        let metrics = Metrics { registry: Mutex::new(registry), families, statuses: Mutex::default() };
+        // All of them are served from the start, first at zero.
+        let _ = metrics.traces();
+        metrics
     }
 
     /// Returns the metrics of one pipeline. From now on `/metrics` shows all of them, first at
@@ -71,6 +85,20 @@ impl Metrics {
         metrics.max_in_flight.set(i64::from(max_in_flight));
         metrics.replicas.set(1);
         metrics
+    }
+
+    /// Returns the counters of the traces.
+    pub fn traces(&self) -> TraceCounts {
+        let Labelled { trace_sent, trace_dropped, .. } = &self.families.labelled;
+        let of = |family: &Family<Labels, Counter>, signal| {
+            family.get_or_create_owned(&Labels::of_process([("signal", signal)]))
+        };
+        TraceCounts {
+            spans_sent: of(trace_sent, "spans"),
+            spans_dropped: of(trace_dropped, "spans"),
+            records_sent: of(trace_sent, "records"),
+            records_dropped: of(trace_dropped, "records"),
+        }
     }
 
     /// Tells people the source and the address of the service of a pipeline.

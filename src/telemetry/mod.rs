@@ -5,9 +5,13 @@ mod metrics;
 pub mod problem;
 mod pulse;
 mod status;
+pub mod traces;
 
 pub use logging::{LogFilter, LogFormat, init_logging};
-pub use metrics::{BreakerState, Exposition, Metrics, PartitionState, PipelineMetrics, reference};
+pub use metrics::{
+    BreakerState, Exposition, Metrics, PartitionState, PipelineMetrics, TraceCounts, reference,
+};
 pub use problem::{Problem, ProblemKind, timestamp};
 pub use pulse::Pulse;
 pub use status::{Reason, Status, remind};
+pub use traces::Traces;

@@ -128,6 +128,7 @@ impl Bed {
             hops: HopsKey::derived("secret"),
             replicas: None,
             guard: None,
+            traces: Default::default(),
             control: Some(requests),
             metrics: metrics.pipeline("test", 4),
             status: status.clone(),

@@ -5,6 +5,8 @@ mod dead_letter;
 mod doctor;
 mod enqueue;
 mod intake;
+#[cfg(feature = "otlp")]
+mod traces;
 
 use std::path::Path;
 use std::process::{Output, Stdio};

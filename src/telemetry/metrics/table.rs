@@ -186,5 +186,7 @@ labelled_metrics! {
     ready: Gauge "pipeline_ready" ["pipeline"] "1 while the pipeline is ready";
     problems: Gauge "problems" ["pipeline" "kind"] "Reasons why the pipeline is not ready, by kind, as in /readyz";
     info: Gauge "pipeline_info" ["pipeline" "source" "sink"] "Always 1, with the queue or the topics, and the address of the service";
+    trace_sent: Counter "trace_records_sent" ["signal"] "Spans and log records that the receiver of traces took";
+    trace_dropped: Counter "trace_records_dropped" ["signal"] "Spans and log records that were dropped, because the receiver of traces was away or slow";
     build: Gauge "build_info" ["version" "kafka"] "Always 1, with the version of longhaul";
 }

@@ -1,0 +1,203 @@
+//! The running attempts, and the bounded queues to the export.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use opentelemetry::KeyValue;
+use opentelemetry::trace::{SpanId, SpanKind};
+use opentelemetry_sdk::trace::{Sampler, SamplingDecision, ShouldSample, SpanData};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::ids::Ids;
+use super::span::{self, Kind, Record, Started};
+use super::{Attempt, AttemptEnd, Item, ItemEnd, TraceCounts, TracesError, http, settings};
+use crate::config::Env;
+use crate::event::TraceContext;
+use crate::progress::Report;
+
+pub use super::export::Sending;
+
+/// The time between two records of a running attempt.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// Records the spans of all pipelines.
+#[derive(Debug)]
+pub struct Recorder {
+    sampler: Sampler,
+    spans: mpsc::Sender<SpanData>,
+    /// The start records of attempts that ended before anybody asked for the record. `None` if no
+    /// records are sent.
+    starts: Option<mpsc::Sender<Record>>,
+    /// The running attempts. `max_in_flight` bounds them.
+    open: Mutex<HashMap<SpanId, Open>>,
+    counts: TraceCounts,
+}
+
+/// A running attempt.
+#[derive(Debug)]
+struct Open {
+    attempt: Started,
+    report: Option<Arc<Report>>,
+    since: Instant,
+    /// When its next record is due. The first one is the start.
+    next: Instant,
+    is_told: bool,
+}
+
+/// The span of a running attempt. Dropping it records that the attempt was cut.
+#[derive(Debug)]
+pub struct Running {
+    /// The context for the worker.
+    context: TraceContext,
+    /// `None` if the sampler leaves the trace out.
+    open: Option<(Arc<Recorder>, SpanId)>,
+}
+
+/// Reads the variables. Returns `None` if the traces are off.
+pub(super) fn start(
+    env: Env<'_>,
+    replica: &str,
+    counts: TraceCounts,
+) -> Result<Option<(Arc<Recorder>, Sending)>, TracesError> {
+    let Some(settings) = settings::read(env)? else { return Ok(None) };
+    let senders = http::spans(&settings)?;
+    let records = match &settings.records {
+        Some(endpoint) => Some(http::records(&settings, endpoint)?),
+        None => None,
+    };
+    let (recorder, queues) =
+        Recorder::new(settings.sampler.clone(), settings.queue, records.is_some(), counts);
+    let sending = Sending::new(&settings, replica, recorder.clone(), queues, senders, records);
+    Ok(Some((recorder, sending)))
+}
+
+/// The receiving ends of the queues.
+#[derive(Debug)]
+pub(super) struct Queues {
+    pub spans: mpsc::Receiver<SpanData>,
+    pub starts: Option<mpsc::Receiver<Record>>,
+}
+
+impl Recorder {
+    pub(super) fn new(
+        sampler: Sampler,
+        queue: usize,
+        has_records: bool,
+        counts: TraceCounts,
+    ) -> (Arc<Self>, Queues) {
+        let (spans, spans_out) = mpsc::channel(queue);
+        let (starts, starts_out) = has_records.then(|| mpsc::channel(queue)).unzip();
+        let open = Mutex::default();
+        let recorder = Arc::new(Recorder { sampler, spans, starts, open, counts });
+        (recorder, Queues { spans: spans_out, starts: starts_out })
+    }
+
+    pub fn begin(self: &Arc<Self>, item: Item, attempt: Attempt) -> Option<Running> {
+        let ids = Ids::of(&item);
+        if !self.samples(&ids) {
+            // A worker of an item without a producer's context must leave its spans out too.
+            let context = ids.producer() == SpanId::INVALID;
+            return context
+                .then(|| Running { context: context_of(&ids, ids.item, &item, false), open: None });
+        }
+        let span = fresh_span();
+        let mut attributes = span::of_item(&item);
+        attributes.push(KeyValue::new("longhaul.attempt", i64::from(attempt.number)));
+        attributes.push(KeyValue::new("longhaul.redelivered", attempt.redelivered));
+        let context = context_of(&ids, span, &item, true);
+        let started = Started { ids, span, began: SystemTime::now(), attributes: attributes.into() };
+        let now = Instant::now();
+        let open = Open { attempt: started, report: attempt.report, since: now, next: now, is_told: false };
+        self.open().insert(span, open);
+        Some(Running { context, open: Some((self.clone(), span)) })
+    }
+
+    pub fn ended(&self, item: Item, end: ItemEnd) {
+        let ids = Ids::of(&item);
+        if self.samples(&ids) {
+            self.push(span::item(&item, &ids, &end, SystemTime::now()));
+        }
+    }
+
+    /// The decision depends on the trace alone, so all processes decide alike.
+    fn samples(&self, ids: &Ids) -> bool {
+        let kind = SpanKind::Consumer;
+        let result = self.sampler.should_sample(Some(&ids.parent), ids.trace, "process", &kind, &[], &[]);
+        result.decision == SamplingDecision::RecordAndSample
+    }
+
+    fn end(&self, span: SpanId, end: Option<AttemptEnd<'_>>) {
+        let Some(open) = self.open().remove(&span) else { return };
+        let reported = open.report.as_ref().map(|report| report.reported()).unwrap_or_default();
+        if let Some(starts) = self.starts.as_ref().filter(|_| !open.is_told) {
+            let (attempt, at) = (open.attempt.clone(), open.attempt.began);
+            let record = Record { attempt, kind: Kind::Start, at, reported: reported.clone() };
+            if starts.try_send(record).is_err() {
+                self.counts.records_dropped.inc();
+            }
+        }
+        self.push(span::attempt(&open.attempt, open.since.elapsed(), end, &reported));
+    }
+
+    fn push(&self, span: SpanData) {
+        if self.spans.try_send(span).is_err() {
+            self.counts.spans_dropped.inc();
+        }
+    }
+
+    /// Returns the records of running attempts that are due now.
+    pub(super) fn due(&self, now: Instant) -> Vec<Record> {
+        let mut due = Vec::new();
+        for open in self.open().values_mut().filter(|open| open.next <= now) {
+            let kind = if open.is_told { Kind::Heartbeat } else { Kind::Start };
+            let at = open.attempt.began + now.saturating_duration_since(open.since);
+            let at = if open.is_told { at } else { open.attempt.began };
+            (open.is_told, open.next) = (true, now + HEARTBEAT);
+            let reported = open.report.as_ref().map(|report| report.reported()).unwrap_or_default();
+            due.push(Record { attempt: open.attempt.clone(), kind, at, reported });
+        }
+        due
+    }
+
+    pub(super) fn counts(&self) -> &TraceCounts {
+        &self.counts
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<SpanId, Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Running {
+    /// The context for the worker: its own spans belong below the attempt's.
+    pub fn context(&self) -> &TraceContext {
+        &self.context
+    }
+
+    pub fn end(mut self, end: AttemptEnd<'_>) {
+        if let Some((recorder, span)) = self.open.take() {
+            recorder.end(span, Some(end));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some((recorder, span)) = self.open.take() {
+            recorder.end(span, None);
+        }
+    }
+}
+
+fn context_of(ids: &Ids, span: SpanId, item: &Item, is_sampled: bool) -> TraceContext {
+    let flags = ids.flags(is_sampled).to_u8();
+    let has_parent = ids.producer() != SpanId::INVALID;
+    let state = item.context.as_ref().filter(|_| has_parent).and_then(|context| context.state.clone());
+    TraceContext { parent: format!("00-{}-{span}-{flags:02x}", ids.trace), state }
+}
+
+fn fresh_span() -> SpanId {
+    SpanId::from(fastrand::u64(1..))
+}
