@@ -1,7 +1,7 @@
-//! The connections of the admin port, bounded in number, size and time.
+//! The connections of a port, bounded in number, size and time: the admin port and the intake.
 //!
 //! Anybody in the network can connect. A connection that has shown nothing yet, or that only waits,
-//! is a stranger's. There are at most [`STRANGERS`] of these; for a new one the oldest makes room.
+//! is a stranger's. Their number is bounded; for a new one the oldest makes room.
 //! So a probe always gets its answer, and idle connections take no descriptors from deliveries. A
 //! connection whose request is being answered is not closed. One that gave an answer with [`Known`]
 //! belongs to another replica or to an operator, and is not a stranger's.
@@ -37,18 +37,39 @@ pub const STRANGERS: usize = 64;
 /// The largest request head. hyper answers a longer one with 431.
 const HEAD_BYTES: usize = 16 * 1024;
 
-/// The largest request body of any route.
+/// The largest request body of a route of the admin port.
 const BODY_BYTES: usize = 128 * 1024;
 
+/// The bounds of a port.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// The name of the port, for log lines.
+    pub port: &'static str,
+    /// Connections that only wait, or that read or write slowly.
+    pub strangers: usize,
+    /// Connections beside those.
+    pub known: usize,
+    pub body_bytes: usize,
+    pub times: Times,
+}
+
 /// The limits of time.
-#[derive(Clone, Copy)]
-pub(super) struct Times {
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
     /// The longest wait for a request head, its first byte included. So it also limits idleness.
     pub head: Duration,
     pub body: Duration,
     /// How long a new connection cannot be closed for another, so that its request can arrive. With
     /// [`STRANGERS`] it allows 3,200 new connections per second.
     pub grace: Duration,
+}
+
+impl Bounds {
+    /// The bounds of the admin port, with `known` connections of other replicas and operators.
+    pub(super) fn admin(known: usize) -> Self {
+        let times = Times::default();
+        Bounds { port: "admin", strangers: STRANGERS, known, body_bytes: BODY_BYTES, times }
+    }
 }
 
 impl Default for Times {
@@ -71,7 +92,7 @@ struct Connections {
     table: Mutex<BTreeMap<u64, Connection>>,
     /// The room for further connections of all kinds.
     free: Arc<Semaphore>,
-    times: Times,
+    bounds: Bounds,
 }
 
 struct Connection {
@@ -89,17 +110,16 @@ struct Entry {
     _permit: OwnedSemaphorePermit,
 }
 
-/// Serves until `stop` is cancelled. Known clients may have `most` connections.
-pub(super) async fn serve(
+/// Serves until `stop` is cancelled, and then ends the begun requests.
+pub async fn serve(
     listener: TcpListener,
     tls: Option<Tls>,
     router: Router,
-    most: usize,
-    times: Times,
+    bounds: Bounds,
     stop: CancellationToken,
 ) {
-    let free = Arc::new(Semaphore::new(STRANGERS + most));
-    let connections = Arc::new(Connections { table: Mutex::default(), free, times });
+    let free = Arc::new(Semaphore::new(bounds.strangers + bounds.known));
+    let connections = Arc::new(Connections { table: Mutex::default(), free, bounds });
     let mut tasks = JoinSet::new();
     let mut next_id = 0;
     loop {
@@ -111,7 +131,7 @@ pub(super) async fn serve(
         let (stream, from, permit) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "The admin port could not take a connection");
+                tracing::warn!(%error, port = bounds.port, "A connection could not be taken");
                 sleep(REFUSED_PAUSE).await;
                 continue;
             }
@@ -144,9 +164,9 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     match tls {
         None => answer(stream, from, router, entry, stop).await,
-        Some(tls) => match timeout(entry.connections.times.head, tls.accept(stream)).await {
+        Some(tls) => match timeout(entry.connections.bounds.times.head, tls.accept(stream)).await {
             Ok(Ok(stream)) => answer(stream, from, router, entry, stop).await,
-            Ok(Err(error)) => tracing::debug!(%from, %error, "A TLS handshake at the admin port failed"),
+            Ok(Err(error)) => tracing::debug!(%from, %error, "A TLS handshake failed"),
             Err(_) => {}
         },
     }
@@ -159,7 +179,7 @@ async fn answer(
     entry: Arc<Entry>,
     stop: CancellationToken,
 ) {
-    let times = entry.connections.times;
+    let Bounds { port, times, .. } = entry.connections.bounds;
     let service = service_fn(move |request| {
         let (router, entry) = (router.clone(), entry.clone());
         async move { Ok::<_, Infallible>(respond(request, from, router, &entry).await) }
@@ -178,7 +198,7 @@ async fn answer(
         }
     };
     if let Err(error) = result {
-        tracing::debug!(%from, %error, "A connection of the admin port ended");
+        tracing::debug!(%from, %error, port, "A connection ended");
     }
 }
 
@@ -190,7 +210,8 @@ async fn respond(
     entry: &Entry,
 ) -> Response {
     let (mut parts, body) = request.into_parts();
-    let body = match timeout(entry.connections.times.body, to_bytes(Body::new(body), BODY_BYTES)).await {
+    let Bounds { body_bytes, times, .. } = entry.connections.bounds;
+    let body = match timeout(times.body, to_bytes(Body::new(body), body_bytes)).await {
         Ok(Ok(body)) => body,
         Ok(Err(_)) => {
             return (StatusCode::PAYLOAD_TOO_LARGE, "the body is too long, or was cut\n").into_response();
@@ -219,7 +240,7 @@ impl Connections {
             if let Some(permit) = self.room() {
                 return Ok((stream, from, permit));
             }
-            sleep(self.times.grace / 10).await;
+            sleep(self.bounds.times.grace / 10).await;
         }
     }
 
@@ -230,10 +251,12 @@ impl Connections {
         let waiting = || table.values().filter(|connection| !connection.is_busy);
         let strangers = waiting().filter(|connection| !connection.is_known);
         let leaves = |connection: &&Connection| {
-            !connection.close.is_cancelled() && connection.opened.elapsed() >= self.times.grace
+            !connection.close.is_cancelled() && connection.opened.elapsed() >= self.bounds.times.grace
         };
         // Entries are in the order of their opening.
-        if strangers.clone().filter(|connection| !connection.close.is_cancelled()).count() >= STRANGERS {
+        if strangers.clone().filter(|connection| !connection.close.is_cancelled()).count()
+            >= self.bounds.strangers
+        {
             strangers.clone().find(leaves)?.close.cancel();
         }
         let permit = self.free.clone().try_acquire_owned().ok();

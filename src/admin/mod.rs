@@ -22,8 +22,7 @@ mod health;
 mod page;
 mod tls;
 
-use connections::Times;
-pub use connections::{Known, STRANGERS};
+pub use connections::{Bounds, Known, STRANGERS, Times, serve};
 pub use guard::Guard;
 pub use tls::Tls;
 
@@ -63,8 +62,7 @@ impl Server {
             self.listener,
             self.tls,
             router(view).merge(more),
-            self.known,
-            Times::default(),
+            Bounds::admin(self.known),
             stop,
         )
         .await;

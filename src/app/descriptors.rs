@@ -21,6 +21,9 @@ const PER_PIPELINE: u64 = 64;
 /// Descriptors for first questions to other replicas about redelivered items.
 const QUESTIONS: u64 = 256;
 
+/// Descriptors of the intake beside its requests: probes, and the connections to the broker.
+const INTAKE: u64 = 64;
+
 /// The largest number of connections from other replicas. Each may wait for an item that runs here.
 const KNOWN_MAX: u64 = 4096;
 
@@ -36,7 +39,8 @@ pub fn needed(config: &Config) -> u64 {
     // An item that runs at another replica has a question open, and no request.
     let questions = if config.peers.is_some() { QUESTIONS } else { 0 };
     let pipelines = PER_PIPELINE * config.pipelines.len() as u64;
-    BASE + pipelines + in_flight(config) + admin as u64 + questions
+    let intake = config.intake.as_ref().map_or(0, |intake| u64::from(intake.window) + INTAKE);
+    BASE + intake + pipelines + in_flight(config) + admin as u64 + questions
 }
 
 /// Raises the soft limit to the hard limit. Returns the new limit, or `None` without a limit.

@@ -42,10 +42,10 @@ impl BuildError {
         Self::whole(error, error.help)
     }
 
-    pub(super) fn listen(address: &str, error: io::Error) -> Self {
+    pub(super) fn listen(key: &str, address: &str, error: io::Error) -> Self {
         BuildError {
             kind: BuildErrorKind::Unavailable,
-            reason: format!("admin.listen: {address} cannot be bound: {error}"),
+            reason: format!("{key}: {address} cannot be bound: {error}"),
             help: "choose a free port, or end the program that has it".to_owned(),
         }
     }

@@ -26,6 +26,7 @@ mod brokers;
 mod build;
 pub mod descriptors;
 mod error;
+mod intake;
 mod peers;
 
 pub use build::policy;
@@ -33,6 +34,9 @@ pub use error::{BuildError, BuildErrorKind};
 
 /// How long the end of the process waits until the last spans are sent.
 const TRACES_FLUSH: Duration = Duration::from_secs(5);
+
+/// How long the end of the process waits for items that are being written.
+const INTAKE_END: Duration = Duration::from_secs(5);
 
 /// The parts that `run` starts.
 pub struct App {
@@ -43,6 +47,7 @@ pub struct App {
     requests: axum::Router,
     guard: Option<Guarded>,
     traces: Option<Exporter>,
+    intake: Option<intake::Bound>,
 }
 
 /// The guard of busy pods.
@@ -109,11 +114,12 @@ impl App {
             Some(address) => {
                 let known = descriptors::known_connections(config);
                 let bound = admin::Server::bind(address, tls, known).await;
-                Some(bound.map_err(|error| BuildError::listen(address, error))?)
+                Some(bound.map_err(|error| BuildError::listen("admin.listen", address, error))?)
             }
             None => None,
         };
-        Ok(App { pipelines, metrics, admin, requests, guard, traces })
+        let intake = intake::bind(config).await?;
+        Ok(App { pipelines, metrics, admin, requests, guard, traces, intake })
     }
 
     /// Builds all parts like [`App::build`], without a broker or a port, and drops them. Returns
@@ -150,6 +156,7 @@ impl App {
         });
         let stop_traces = CancellationToken::new();
         let traces = self.traces.map(|exporter| tokio::spawn(exporter.run(stop_traces.clone())));
+        let intake = self.intake.map(|intake| tokio::spawn(intake.run(drain.clone())));
         let mut running = JoinSet::new();
         for (parts, source) in self.pipelines {
             let drain = drain.clone();
@@ -171,6 +178,11 @@ impl App {
             let _ = guard.await;
         }
         drop(reminder);
+        if let Some(intake) = intake {
+            // It takes nothing new since the start of the drain. A write that hangs must not delay
+            // the end.
+            let _ = tokio::time::timeout(INTAKE_END, intake).await;
+        }
         stop_traces.cancel();
         if let Some(traces) = traces {
             // A receiver that does not answer must not delay the end.

@@ -12,11 +12,13 @@ use super::units::{ByteCount, Rate, Span};
 
 mod event;
 mod guard;
+mod intake;
 mod peers;
 mod target;
 
 pub use event::{Event, EventId};
 pub use guard::Guard;
+pub use intake::Intake;
 pub use peers::Peers;
 pub use target::{HttpTarget, KafkaTarget, RabbitmqTarget, Reply, Target};
 
@@ -51,6 +53,9 @@ pub struct Config {
     /// Marks on busy pods, so that Kubernetes removes idle ones first.
     #[serde(default)]
     pub guard: Option<Guard>,
+    /// An HTTP entry point to the queue or topic of a pipeline.
+    #[serde(default)]
+    pub intake: Option<Intake>,
 }
 
 /// One queue or topic, and the service that its items go to.

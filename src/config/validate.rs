@@ -14,6 +14,7 @@ mod admin;
 mod checkpoints;
 mod event;
 mod guard;
+mod intake;
 mod kafka;
 pub(crate) mod options;
 mod peers;
@@ -36,6 +37,9 @@ pub(super) fn check(config: &Config, features: Features, env: Env<'_>, report: &
     context.alerts(&config.alerts, &root.key("alerts"));
     if let Some(guard) = &config.guard {
         context.guard(guard, &root.key("guard"));
+    }
+    if let Some(intake) = &config.intake {
+        context.intake(intake, config, &root.key("intake"));
     }
     if let Some(peers) = &config.peers {
         context.peers(peers, &config.admin, &root.key("peers"));

@@ -1,12 +1,13 @@
 //! Kafka access for the commands: finds topics, creates them and measures consumer lag.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::metadata::Metadata;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 
 use super::Failure;
 use super::place::Kafka;
@@ -124,34 +125,83 @@ pub async fn create(place: &Kafka, partitions: i32) -> Result<(), Failure> {
     }
 }
 
-/// Returns the group's lag: the number of offsets in all partitions of the topic that the group has
-/// not committed.
-///
-/// # Errors
-/// Returns an error if the cluster does not answer, or refuses.
-pub fn lag(place: &Kafka, group: &str) -> Result<u64, Failure> {
-    let topic = place.topic()?;
-    let client = client(place, group)?;
-    let all = metadata(&client, place)?;
+/// A partition: the commit of the client's group, and the bounds of the log.
+pub struct Position {
+    pub topic: String,
+    pub partition: i32,
+    /// `None` if the group has committed nothing.
+    pub committed: Option<i64>,
+    pub metadata: String,
+    /// The first offset and the end.
+    pub bounds: Result<(i64, i64), KafkaError>,
+}
+
+/// Returns all partitions of the topics.
+pub fn partitions_of(all: &Metadata, is_wanted: impl Fn(&str) -> bool) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
-    for found in all.topics().iter().filter(|found| found.name() == topic) {
-        for partition in found.partitions() {
-            list.add_partition(topic, partition.id());
+    for topic in all.topics().iter().filter(|topic| is_wanted(topic.name())) {
+        for partition in topic.partitions() {
+            list.add_partition(topic.name(), partition.id());
         }
     }
-    tokio::task::block_in_place(|| {
-        let committed =
-            client.committed_offsets(list, ANSWER_TIMEOUT).map_err(|error| failure(place, &error))?;
+    list
+}
+
+/// Returns the position of the client's group in each of these partitions. It blocks the thread.
+///
+/// # Errors
+/// Returns an error if the cluster does not tell the commits.
+pub fn positions(client: &Client, partitions: TopicPartitionList) -> Result<Vec<Position>, KafkaError> {
+    let committed = client.committed_offsets(partitions, ANSWER_TIMEOUT)?;
+    let position = |element: TopicPartitionListElem<'_>| {
+        let (topic, partition) = (element.topic().to_owned(), element.partition());
+        let bounds = client.fetch_watermarks(&topic, partition, ANSWER_TIMEOUT);
+        let committed = match element.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        };
+        Position { topic, partition, committed, metadata: element.metadata().to_owned(), bounds }
+    };
+    Ok(committed.elements().into_iter().map(position).collect())
+}
+
+/// Counts the records that a group has not committed yet.
+#[derive(Clone)]
+pub struct Lag {
+    client: Arc<Client>,
+    place: Kafka,
+}
+
+impl Lag {
+    /// # Errors
+    /// Returns an error if an option is wrong.
+    pub fn of(place: &Kafka, group: &str) -> Result<Self, Failure> {
+        Ok(Lag { client: Arc::new(client(place, group)?), place: place.clone() })
+    }
+
+    /// Returns the number of offsets in all partitions of the topic that the group has not
+    /// committed. The questions block a thread of their own.
+    ///
+    /// # Errors
+    /// Returns an error if the cluster does not answer, or refuses.
+    pub async fn count(&self) -> Result<u64, Failure> {
+        let lag = self.clone();
+        let counting = tokio::task::spawn_blocking(move || lag.count_blocking());
+        let ended = counting.await;
+        ended.unwrap_or_else(|error| Err(Failure::unavailable(error.to_string(), "report this as a bug")))
+    }
+
+    fn count_blocking(&self) -> Result<u64, Failure> {
+        let Lag { client, place } = self;
+        let topic = place.topic()?;
+        let all = metadata(client, place)?;
+        let partitions = partitions_of(&all, |name| name == topic);
         let mut lag = 0;
-        for element in committed.elements() {
-            let ends = client.fetch_watermarks(topic, element.partition(), ANSWER_TIMEOUT);
-            let (low, end) = ends.map_err(|error| failure(place, &error))?;
-            let from = match element.offset() {
-                Offset::Offset(offset) => offset.max(low),
-                _ => low,
-            };
+        for position in positions(client, partitions).map_err(|error| failure(place, &error))? {
+            let (low, end) = position.bounds.map_err(|error| failure(place, &error))?;
+            let from = position.committed.map_or(low, |offset| offset.max(low));
             lag += u64::try_from(end - from).unwrap_or(0);
         }
         Ok(lag)
-    })
+    }
 }

@@ -44,7 +44,8 @@ impl Admin {
             .route("/wait", get(wait))
             .route("/change", post(|| async { "changed" }));
         let stop = CancellationToken::new();
-        let task = tokio::spawn(serve(listener, tls, router, 16, times, stop.clone()));
+        let task =
+            tokio::spawn(serve(listener, tls, router, Bounds { times, ..Bounds::admin(16) }, stop.clone()));
         Admin { address, go_on, waiting, stop, task }
     }
 

@@ -16,7 +16,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::letters::{Found, Handle};
 use crate::event::{KafkaOrigin, Message, Origin, Value};
 use crate::tools::Failure;
-use crate::tools::kafka::{ANSWER_TIMEOUT, Client, client, failure, metadata};
+use crate::tools::kafka::{ANSWER_TIMEOUT, Client, client, failure, metadata, positions};
 use crate::tools::place::Kafka;
 
 /// The first word of our metadata.
@@ -231,21 +231,19 @@ fn partitions(
     for number in numbers {
         list.add_partition(topic, *number);
     }
-    let committed = client.committed_offsets(list, ANSWER_TIMEOUT).map_err(|error| failure(place, &error))?;
     let (mut partitions, mut total) = (BTreeMap::new(), 0);
     let mut assignment = TopicPartitionList::new();
-    for element in committed.elements() {
-        let number = element.partition();
-        let (low, end) =
-            client.fetch_watermarks(topic, number, ANSWER_TIMEOUT).map_err(|error| failure(place, &error))?;
-        let progress = match element.offset() {
-            Offset::Offset(offset) => Progress::decode(offset, element.metadata()).ok_or_else(|| {
+    for found in positions(client, list).map_err(|error| failure(place, &error))? {
+        let number = found.partition;
+        let (low, end) = found.bounds.map_err(|error| failure(place, &error))?;
+        let progress = match found.committed {
+            Some(offset) => Progress::decode(offset, &found.metadata).ok_or_else(|| {
                 Failure::usage(
                     format!("the group {group} has offsets that another program committed"),
                     "name another group with --group",
                 )
             })?,
-            _ => Progress::default(),
+            None => Progress::default(),
         };
         // Offsets of a deleted and re-created topic mean nothing in the new log.
         let progress = if progress.end > end { Progress::default() } else { progress };

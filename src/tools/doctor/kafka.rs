@@ -6,13 +6,14 @@ use std::time::Duration;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::consumer::Consumer;
 use rdkafka::metadata::Metadata;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::{Findings, Options, millis, shown};
 use crate::config::{KafkaSource, Order, Pipeline};
 use crate::connect;
 use crate::connect::kafka::Logging;
-use crate::tools::kafka::{ANSWER_TIMEOUT, Client, client, failure, metadata};
+use crate::tools::kafka::{
+    ANSWER_TIMEOUT, Client, Position, client, failure, metadata, partitions_of, positions,
+};
 use crate::tools::place::{Kafka, Place};
 
 /// The metadata that the bridge commits beside an offset, in bytes.
@@ -285,24 +286,17 @@ fn group(
             );
         }
     }
-    let mut list = TopicPartitionList::new();
-    for topic in all.topics().iter().filter(|topic| topics.iter().any(|name| name == topic.name())) {
-        for partition in topic.partitions() {
-            list.add_partition(topic.name(), partition.id());
-        }
-    }
-    let committed = match client.committed_offsets(list, ANSWER_TIMEOUT) {
-        Ok(committed) => committed,
+    let partitions = partitions_of(all, |name| topics.iter().any(|topic| topic == name));
+    let positions = match positions(client, partitions) {
+        Ok(positions) => positions,
         Err(error) => {
             let failure = failure(place, &error);
             let fact = format!("group {name}: {}", failure.what);
             return findings.unavailable("group-refused", fact, "no item is taken", failure.help);
         }
     };
-    for element in committed.elements() {
-        let Offset::Offset(offset) = element.offset() else { continue };
-        let (topic, partition) = (element.topic(), element.partition());
-        let Ok((low, _)) = client.fetch_watermarks(topic, partition, ANSWER_TIMEOUT) else { continue };
+    for Position { topic, partition, committed, bounds, .. } in positions {
+        let (Some(offset), Ok((low, _))) = (committed, bounds) else { continue };
         if offset < low {
             findings.error(
                 "lost-records",

@@ -4,20 +4,31 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Intake;
-use crate::tools::{Failure, Place, rabbitmq};
+#[cfg(feature = "kafka")]
+use crate::tools::kafka;
+use crate::tools::{Failure, Place, place, rabbitmq};
 
 /// The time between two counts.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Counts until the future is dropped. Without a limit there is nothing to count.
-pub(super) async fn watch(intake: &Intake) {
+/// The way to the number of items.
+enum Counter<'a> {
+    Rabbitmq(&'a place::Rabbitmq),
+    #[cfg(feature = "kafka")]
+    Kafka(kafka::Lag),
+}
+
+/// Counts until the future is dropped. Without a limit there is nothing to count. It never blocks
+/// its thread, because the same task takes connections.
+pub(super) async fn watch(intake: &Intake) -> Result<(), Failure> {
     if intake.settings.backlog_max.is_none() {
         return std::future::pending().await;
     }
+    let counter = Counter::of(intake)?;
     loop {
         // Items that are written during the count may be in it twice for a moment.
         let before = intake.written_since_count.load(Ordering::Relaxed);
-        match count(intake).await {
+        match counter.count().await {
             Ok(count) => {
                 intake.counted_backlog.store(count, Ordering::Relaxed);
                 intake.written_since_count.fetch_sub(before, Ordering::Relaxed);
@@ -30,14 +41,25 @@ pub(super) async fn watch(intake: &Intake) {
     }
 }
 
-async fn count(intake: &Intake) -> Result<u64, Failure> {
-    match &intake.settings.to {
-        Place::Rabbitmq(place) => Ok(rabbitmq::ready_messages(place).await?.unwrap_or(0).into()),
-        #[cfg(feature = "kafka")]
-        Place::Kafka(place) => {
-            crate::tools::kafka::lag(place, intake.settings.group.as_deref().unwrap_or_default())
+impl<'a> Counter<'a> {
+    fn of(intake: &'a Intake) -> Result<Self, Failure> {
+        match &intake.settings.to {
+            Place::Rabbitmq(place) => Ok(Counter::Rabbitmq(place)),
+            #[cfg(feature = "kafka")]
+            Place::Kafka(place) => {
+                let group = intake.settings.group.as_deref().unwrap_or_default();
+                Ok(Counter::Kafka(kafka::Lag::of(place, group)?))
+            }
+            #[cfg(not(feature = "kafka"))]
+            Place::Kafka(_) => Err(Failure::usage("this build has no Kafka", "use another build")),
         }
-        #[cfg(not(feature = "kafka"))]
-        Place::Kafka(_) => Err(Failure::usage("this build has no Kafka", "use another build")),
+    }
+
+    async fn count(&self) -> Result<u64, Failure> {
+        match self {
+            Counter::Rabbitmq(place) => Ok(rabbitmq::ready_messages(place).await?.unwrap_or(0).into()),
+            #[cfg(feature = "kafka")]
+            Counter::Kafka(lag) => lag.count().await,
+        }
     }
 }

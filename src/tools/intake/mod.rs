@@ -1,5 +1,5 @@
-//! `longhaul intake`: accepts items over HTTP, writes each one to a queue or topic, and answers 202
-//! after the confirm.
+//! `longhaul intake`, and `intake:` of a running bridge: accepts items over HTTP, writes each one
+//! to a queue or topic, and answers 202 after the confirm.
 //!
 //! A 202 to a request without `Longhaul-Repeat` means that the item was written exactly once, as
 //! long as this process remembers its id and no other request repeated it. If a write may have
@@ -11,11 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
@@ -23,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, Place};
+use crate::admin::{self, Bounds, Times};
 use crate::publish::{Outgoing, PublishErrorKind, Publisher};
 
 mod backlog;
@@ -35,6 +35,8 @@ use known::{Entry, Known};
 const REPEAT: &str = "longhaul-repeat";
 /// The value of the header `Retry-After`, in seconds.
 const RETRY_AFTER: &str = "5";
+/// Connections beside those of the items that are written.
+const PROBES: usize = 16;
 /// The time in which the body of a request must arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -66,7 +68,7 @@ struct Intake {
 /// Serves requests until `stop` is cancelled, and then finishes the requests that have begun.
 ///
 /// # Errors
-/// Returns an error if the publisher cannot be created or the HTTP server fails.
+/// Returns an error if the publisher or the client that counts cannot be created.
 pub async fn run(settings: Settings, listener: TcpListener, stop: CancellationToken) -> Result<(), Failure> {
     let publisher = settings.to.publisher()?;
     let intake = Arc::new(Intake {
@@ -78,15 +80,18 @@ pub async fn run(settings: Settings, listener: TcpListener, stop: CancellationTo
         settings,
     });
     let app = Router::new().fallback(answer).with_state(Arc::clone(&intake));
-    let counting = backlog::watch(&intake);
-    let ended = stop.clone();
-    let serving = axum::serve(listener, app).with_graceful_shutdown(async move { ended.cancelled().await });
+    let bounds = bounds(&intake.settings);
     tokio::select! {
-        served = serving.into_future() => served.map_err(|error| {
-            Failure::unavailable(format!("the server has ended: {error}"), "start it again")
-        }),
-        () = counting => Ok(()),
+        () = admin::serve(listener, None, app, bounds, stop) => Ok(()),
+        failed = backlog::watch(&intake) => failed,
     }
+}
+
+/// The bounds of the port. A client that sends its body slowly makes room for others.
+fn bounds(settings: &Settings) -> Bounds {
+    let times = Times { body: BODY_TIMEOUT, ..Times::default() };
+    let (strangers, body_bytes) = (settings.window, settings.body_bytes);
+    Bounds { port: "intake", strangers, known: PROBES, body_bytes, times }
 }
 
 async fn answer(State(intake): State<Arc<Intake>>, request: Request) -> Response {
@@ -114,9 +119,10 @@ impl Intake {
             return later(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once");
         };
         let (parts, body) = request.into_parts();
-        let body = match self.body(body).await {
-            Ok(body) => body,
-            Err(refused) => return refused,
+        let limit = self.settings.body_bytes;
+        let Ok(body) = to_bytes(body, limit).await else {
+            let reason = format!("the body has more than {limit} bytes");
+            return text(StatusCode::PAYLOAD_TOO_LARGE, &reason);
         };
         let digest = digest(&parts.headers, &body);
         let item = match message::read(&parts.headers, body, self.settings.to.broker()) {
@@ -127,18 +133,6 @@ impl Intake {
         let key = format!("{source}\0{}", item.id);
         let repeats = parts.headers.get(REPEAT).is_some_and(|value| value == "true");
         self.write(&key, &item.id, item.outgoing, digest, repeats).await
-    }
-
-    async fn body(&self, body: Body) -> Result<Bytes, Response> {
-        let limit = self.settings.body_bytes;
-        match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, limit)).await {
-            Ok(Ok(body)) => Ok(body),
-            Ok(Err(_)) => Err(text(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                &format!("the body was cut, or has more than {limit} bytes"),
-            )),
-            Err(_) => Err(text(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
-        }
     }
 
     /// Writes the item, unless it is known. The source and the id of an event together are its key.

@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use longhaul::config::QueueKind;
+use tokio::io::AsyncWriteExt;
 use tokio::process::Child;
 
 use super::{Everything, command, queue_url};
+use crate::kafka::support::Relayed;
 use crate::run::backlog::{Backlog, Kafka, Rabbitmq};
+use crate::support::process::Longhaul;
 use crate::support::rabbitmq::{Queue, address, brokers, through};
-use crate::support::relay::Relay;
-use crate::support::{eventually, within};
+use crate::support::relay::{Mode, Relay};
+use crate::support::scripted::Scripted;
+use crate::support::{eventually, is_full_size, within};
 
 struct Intake {
     url: String,
@@ -21,11 +25,14 @@ struct Intake {
 
 impl Intake {
     async fn start(folder: &Path, to: &str, rest: &[&str]) -> Self {
+        Intake::with(folder, &[&["--to", to], rest].concat()).await
+    }
+
+    async fn with(folder: &Path, rest: &[&str]) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
-        let child =
-            command(folder, &[&["intake", "--to", to, "--listen", &address], rest].concat()).spawn().unwrap();
+        let child = command(folder, &[&["intake", "--listen", &address], rest].concat()).spawn().unwrap();
         let url = format!("http://{address}");
         let intake = Intake { url, _child: child };
         eventually("the intake to be ready", async || {
@@ -100,24 +107,21 @@ async fn a_full_backlog_is_answered_with_429() {
     queue.remove().await;
 }
 
-/// Each id that got a 202 is in the queue exactly once, although the connection is cut all the
-/// time.
-#[tokio::test(flavor = "multi_thread")]
-async fn every_202_is_in_the_queue_exactly_once() {
-    const ITEMS: usize = 3_000;
+/// Each id that got a 202 is there exactly once, although the connection is cut all the time and
+/// every request is repeated.
+async fn exactly_once(to: &str, relay: &Relay, backlog: &impl Everything) {
+    let items = if is_full_size() { 10_000 } else { 1_000 };
     let folder = tempfile::tempdir().unwrap();
-    let broker = brokers().swap_remove(0);
-    let queue = Queue::create(&broker, QueueKind::Quorum).await;
-    let relay = Relay::start(address(&broker)).await;
-    let to = queue_url(&through(&broker, relay.port()), &queue.name);
-    let intake = Intake::start(folder.path(), &to, &[]).await;
+    let intake = Intake::start(folder.path(), to, &[]).await;
     let client = reqwest::Client::new();
+    let send = async |number: usize| {
+        let request = client.post(&intake.url).header("longhaul-id", format!("{number}"));
+        within("an answer", request.body(format!("{number}")).send()).await.unwrap().status().as_u16()
+    };
     let post = async |number: usize| {
         for _ in 0..200 {
-            let request =
-                client.post(&intake.url).header("longhaul-id", format!("{number}")).body(format!("{number}"));
-            match request.send().await.unwrap().status().as_u16() {
-                202 => return (number, true),
+            match send(number).await {
+                202 => return (number, send(number).await == 202),
                 // The item is in doubt.
                 502 | 409 => return (number, false),
                 503 => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -132,21 +136,110 @@ async fn every_202_is_in_the_queue_exactly_once() {
             relay.cut_all();
         }
     };
-    let posting = futures_util::stream::iter((0..ITEMS).map(post)).buffer_unordered(32).collect::<Vec<_>>();
+    let posting = futures_util::stream::iter((0..items).map(post)).buffer_unordered(32).collect::<Vec<_>>();
     let ended = tokio::select! {
         ended = posting => ended,
         () = cutting => unreachable!(),
     };
     let accepted: BTreeSet<String> =
         ended.iter().filter(|(_, is_accepted)| *is_accepted).map(|(number, _)| number.to_string()).collect();
-    assert!(accepted.len() > ITEMS / 2, "most are accepted: {}", accepted.len());
-    let queue = Rabbitmq::of(queue);
+    assert!(accepted.len() > items / 2, "most are accepted: {}", accepted.len());
     let mut times: BTreeMap<String, u32> = BTreeMap::new();
-    for message in queue.everything().await {
+    for message in backlog.everything().await {
         *times.entry(String::from_utf8_lossy(&message.body).into_owned()).or_default() += 1;
     }
     let wrong: Vec<_> = accepted.iter().filter(|id| times.get(*id) != Some(&1)).collect();
     assert!(wrong.is_empty(), "not there exactly once: {wrong:?}");
     assert!(times.values().all(|times| *times == 1), "an item in doubt is there at most once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_202_is_in_the_queue_exactly_once() {
+    let broker = brokers().swap_remove(0);
+    let queue = Queue::create(&broker, QueueKind::Quorum).await;
+    let relay = Relay::start(address(&broker)).await;
+    let to = queue_url(&through(&broker, relay.port()), &queue.name);
+    let queue = Rabbitmq::of(queue);
+    exactly_once(&to, &relay, &queue).await;
+    queue.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_202_is_in_the_topic_exactly_once() {
+    let Some(relayed) = Relayed::start("intake").await else { return };
+    let Relayed { broker, direct, relay, .. } = &relayed;
+    direct.create_topic(&direct.name, 1).await;
+    let to = format!("kafka://{}/{}", broker.bootstrap, broker.name);
+    exactly_once(&to, relay, &Kafka(direct.clone())).await;
+}
+
+/// A cluster that answers nothing holds up the count of the backlog, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_count_that_hangs_delays_no_connection() {
+    let Some(relayed) = Relayed::start("hang").await else { return };
+    let Relayed { broker, direct, relay, .. } = &relayed;
+    direct.create_topic(&direct.name, 1).await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!(
+        "pipelines: [{{ name: a, source: {{ kafka: {{ bootstrap_servers: ['{}'], topics: [{name}], group: {name} }} }}, \
+         sink: {{ url: 'http://127.0.0.1:9/' }}, max_in_flight: 1, on_failed: hold }}]",
+        broker.bootstrap,
+        name = broker.name
+    );
+    std::fs::write(folder.path().join("c.yaml"), config).unwrap();
+    let intake = Intake::with(folder.path(), &["-c", "c.yaml", "--backlog", "5"]).await;
+    relay.set(Mode::Stall);
+    // A count takes 15 s to fail. Twenty requests within three seconds meet it.
+    for _ in 0..20 {
+        let asking = reqwest::get(format!("{}/livez", intake.url));
+        let answer = tokio::time::timeout(Duration::from_secs(10), asking).await.expect("an answer");
+        assert_eq!(answer.unwrap().status(), 200);
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+}
+
+/// Connections that send nothing, and heads that never end, keep nobody out.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_make_room_for_items() {
+    let folder = tempfile::tempdir().unwrap();
+    let queue = Rabbitmq::create().await;
+    let to = queue_url(&queue.0.url, queue.name());
+    let intake = Intake::start(folder.path(), &to, &["--window", "4"]).await;
+    let address = intake.url.strip_prefix("http://").unwrap();
+    let mut idle = Vec::new();
+    for _ in 0..60 {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"POST / HTTP/1.1\r\nhost: ").await.unwrap();
+        idle.push(stream);
+    }
+    assert_eq!(intake.post("a", "x", &[]).await.status(), 202);
+    let head = "x".repeat(64 * 1024);
+    assert_eq!(intake.post("b", "x", &[("long", &head)]).await.status(), 431);
+    queue.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_bridge_serves_the_intake() {
+    let (queue, worker) = (Rabbitmq::create().await, Scripted::start().await);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let config = format!(
+        "pipelines: [{{ name: a, source: {}, sink: {{ url: '{}' }}, max_in_flight: 2, on_failed: hold }}]\n\
+         intake: {{ listen: '{address}', backlog: 1000 }}",
+        queue.source(),
+        worker.url
+    );
+    let bridge = Longhaul::run(&config);
+    let client = reqwest::Client::new();
+    eventually("an accepted item", async || {
+        let request = client.post(format!("http://{address}")).header("longhaul-id", "a").body("slow");
+        request.send().await.is_ok_and(|answer| answer.status() == 202)
+    })
+    .await;
+    eventually("the item at its worker", async || worker.open() == 1).await;
+    worker.release_all();
+    bridge.stop().await;
+    assert_eq!(queue.left().await, 0, "the item was done once");
     queue.remove().await;
 }

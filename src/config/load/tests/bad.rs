@@ -165,7 +165,7 @@ f.yaml:3:22: peers: only one of `dns` or `addresses` may be given
 f.yaml:4:1: foo: unknown key `foo`
   4 | foo: …
     | ^
-  help: known here are `pipelines`, `admin`, `peers`, `drain`, `alerts` and `guard`"
+  help: known here are `pipelines`, `admin`, `peers`, `drain`, `alerts`, `guard` and `intake`"
     );
     assert_eq!(
         mistakes(""),
@@ -176,7 +176,7 @@ f.yaml:4:1: foo: unknown key `foo`
         "f.yaml:1:1: expected a mapping (keys with values), got a list
   1 | …
     | ^
-  help: write its keys under it; known are `pipelines`, `admin`, `peers`, `drain`, `alerts` and `guard`"
+  help: write its keys under it; known are `pipelines`, `admin`, `peers`, `drain`, `alerts`, `guard` and `intake`"
     );
 }
 
