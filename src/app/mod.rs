@@ -26,6 +26,7 @@ mod brokers;
 mod build;
 pub mod descriptors;
 mod error;
+mod glance;
 mod intake;
 mod peers;
 

@@ -94,6 +94,7 @@ async fn examine(
         outage: options.outage,
         management: options.management.clone(),
         manifests: Manifests::read(&options.manifests)?,
+        depth: doctor::Depth::Whole,
     };
     tokio::select! {
         findings = doctor::examine(config, &examined, &process_env) => Ok(findings),

@@ -126,6 +126,7 @@ async fn examine(options: &Options, config: &Config, bundle: &mut Bundle) {
         outage: Duration::from_secs(24 * 3600),
         management: options.management.clone(),
         manifests: Manifests::default(),
+        depth: doctor::Depth::Whole,
     };
     let findings = doctor::examine(config, &examined, &process_env).await;
     let findings = serde_json::to_value(findings).unwrap_or_default();

@@ -58,6 +58,7 @@ async fn until_drained(config: &Config, err: &mut dyn Write) -> io::Result<u8> {
         }
     };
     tokio::spawn(signals.drain_then_exit(drain.clone()));
+    tokio::spawn(app.glance(config));
     match app.run(drain).await {
         End::Drained => Ok(exit::OK),
         End::Cut(items) => {

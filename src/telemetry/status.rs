@@ -82,6 +82,11 @@ impl Status {
         }
     }
 
+    /// Whether the source has a connection to its broker.
+    pub fn is_connected(&self) -> bool {
+        self.state().phase == Phase::Connected
+    }
+
     /// Records whether as many items are held as `limits.held_max` allows.
     pub fn set_held_full(&self, full: bool) {
         if full {

@@ -421,3 +421,46 @@ pub(super) fn described(place: &Kafka, group: Option<&str>) -> serde_json::Value
         .collect();
     serde_json::json!({ "brokers": brokers, "topics": topics, "group": group })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Finding, Severity};
+    use super::*;
+    use crate::config::{Features, load};
+
+    /// Returns the findings for a source with a session timeout of 6 s.
+    fn of_brokers(set: &[(&str, &str)]) -> Vec<Finding> {
+        let text = "pipelines: [{ name: a, source: { kafka: { bootstrap_servers: [k:9092], topics: [t], group: g } }, \
+                    sink: { url: http://s }, max_in_flight: 1, on_failed: hold }]";
+        let config = load("f", text, Features::BUILD, &|_| None).unwrap().config;
+        let source = config.pipelines[0].source.kafka.as_ref().unwrap();
+        let brokers: Configs =
+            set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut findings = Findings { pipeline: "a", list: Vec::new() };
+        let options = Options { outage: super::super::OUTAGE, ..Options::default() };
+        broker_configs(source, &brokers, &options, &mut findings);
+        findings.list
+    }
+
+    /// A broker reads these settings only at its start.
+    #[test]
+    fn settings_of_the_brokers_are_judged() {
+        let right = [
+            ("group.min.session.timeout.ms", "6000"),
+            ("group.max.session.timeout.ms", "6000"),
+            ("offset.metadata.max.bytes", "4096"),
+            ("offsets.retention.minutes", "1440"),
+        ];
+        assert_eq!(of_brokers(&right), []);
+        for (setting, kind, severity) in [
+            (("group.min.session.timeout.ms", "6001"), "session-timeout", Severity::Error),
+            (("group.max.session.timeout.ms", "5999"), "session-timeout", Severity::Error),
+            (("offset.metadata.max.bytes", "4095"), "offset-metadata", Severity::Warning),
+            (("offsets.retention.minutes", "1439"), "offset-retention", Severity::Error),
+        ] {
+            let found = of_brokers(&[setting]);
+            assert_eq!((found[0].kind, found[0].severity, found.len()), (kind, severity, 1), "{found:?}");
+            assert!(!found[0].fix.is_empty());
+        }
+    }
+}

@@ -22,6 +22,9 @@ mod topology;
 
 pub use manifests::Manifests;
 
+/// The longest time that a bridge is expected to be down, if nobody says it.
+pub const OUTAGE: Duration = Duration::from_secs(24 * 3600);
+
 /// The weight of a finding. The exit code reflects the heaviest one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -47,13 +50,25 @@ pub struct Finding {
     pub is_unavailable: bool,
 }
 
+/// How closely the doctor looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Depth {
+    #[default]
+    Whole,
+    /// Only the source and the offline part of the chain of timeouts. Nothing is asked of other
+    /// servers, and nothing takes longer than some requests to the broker.
+    Glance,
+}
+
 /// The things that the doctor cannot know by itself.
+#[derive(Debug, Default)]
 pub struct Options {
     /// The longest time that the bridge may be down, for the retention of topics and offsets.
     pub outage: Duration,
     /// The management API of RabbitMQ; by default that of the broker's host.
     pub management: Option<String>,
     pub manifests: Manifests,
+    pub depth: Depth,
 }
 
 /// The findings of one pipeline, in the order in which they were found.
@@ -135,13 +150,24 @@ pub async fn examine(config: &Config, options: &Options, env: Env<'_>) -> Vec<Fi
     all
 }
 
-async fn one(
-    pipeline: &Pipeline,
+/// Looks at the source of one pipeline that runs. Returns the facts that a person should change;
+/// a broker that does not answer is reported by the pipeline itself.
+pub fn glance<'a>(
+    pipeline: &'a Pipeline,
     config: &Config,
-    options: &Options,
     env: Env<'_>,
-    findings: &mut Findings<'_>,
-) {
+) -> impl Future<Output = Vec<Finding>> + use<'a> {
+    let options = Options { outage: OUTAGE, depth: Depth::Glance, ..Options::default() };
+    let mut findings = Findings { pipeline: &pipeline.name, list: Vec::new() };
+    times::of_pipeline(pipeline, config, &options.manifests, env, &mut findings);
+    async move {
+        source(pipeline, &options, &mut findings).await;
+        findings.list.retain(|finding| finding.severity != Severity::Note && !finding.is_unavailable);
+        findings.list
+    }
+}
+
+async fn source(pipeline: &Pipeline, options: &Options, findings: &mut Findings<'_>) {
     if let Some(source) = &pipeline.source.rabbitmq {
         rabbitmq::source(pipeline, source, options, findings).await;
     }
@@ -149,6 +175,16 @@ async fn one(
     if let Some(source) = &pipeline.source.kafka {
         kafka::source(pipeline, source, options, findings).await;
     }
+}
+
+async fn one(
+    pipeline: &Pipeline,
+    config: &Config,
+    options: &Options,
+    env: Env<'_>,
+    findings: &mut Findings<'_>,
+) {
+    source(pipeline, options, findings).await;
     let dead_letter = pipeline.dead_letter.as_ref();
     if let Some(target) = dead_letter.filter(|target| target.http.is_none()) {
         let place = Place::target(pipeline, target.rabbitmq.as_ref(), target.kafka.as_ref());

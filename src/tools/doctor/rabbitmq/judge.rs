@@ -305,14 +305,6 @@ pub(super) fn facts(pipeline: &Pipeline, queue: &str, known: &Known, findings: &
             format!("stop them, or give them a queue of their own beside {queue}"),
         );
     }
-    if facts["policy"].is_null() && facts["state"].as_str() == Some("down") {
-        findings.unavailable(
-            "queue-down",
-            format!("the queue {queue} is down"),
-            "no item is taken",
-            "start its node",
-        );
-    }
 }
 
 /// Returns a property that is a number of milliseconds, for people.

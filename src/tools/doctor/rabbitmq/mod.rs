@@ -7,7 +7,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
 
 use super::http::{self, Known};
-use super::{Findings, Options};
+use super::{Depth, Findings, Options};
 use crate::config::{Pipeline, RabbitmqSource};
 use crate::connect::rabbitmq::{Connection, Error, answer, table};
 use crate::publish::{self, Publisher as _, copy};
@@ -51,6 +51,12 @@ async fn examine(
     if let Err(error) = passive(connection, queue).await {
         let help = error.refusal().help;
         match error.code() {
+            Some(404) if is_down(&error) => findings.unavailable(
+                "queue-down",
+                format!("the queue {queue} exists and does not work: {error}"),
+                "no item is taken",
+                "start the node of the queue; `rabbitmqctl list_queues name state pid` shows it",
+            ),
             Some(404) if source.declare.is_some() => return Ok(()),
             Some(404) => findings.unavailable(
                 "queue-missing",
@@ -65,7 +71,10 @@ async fn examine(
         }
         return Ok(());
     }
-    let known = http::queue(place, queue, options.management.as_deref()).await;
+    let known = match options.depth {
+        Depth::Whole => http::queue(place, queue, options.management.as_deref()).await,
+        Depth::Glance => Known::Not("not asked".to_owned()),
+    };
     let found = merged(arguments::find(connection, queue).await?, &known);
     match &found {
         Some(found) => {
@@ -90,12 +99,21 @@ async fn examine(
     } else {
         judge::facts(pipeline, queue, &known, findings);
     }
+    if options.depth == Depth::Glance {
+        return Ok(());
+    }
     if let Err(error) = may_consume(connection, queue).await? {
         let help = error.refusal().help;
         findings.unavailable("consume", format!("queue {queue}: {error}"), "no item is taken", help);
     }
     writes(pipeline, source, place, findings).await;
     Ok(())
+}
+
+/// Whether the queue exists, on a node that is away or with a process that has ended.
+fn is_down(error: &Error) -> bool {
+    let text = error.to_string();
+    ["is down or inaccessible", "stopped by supervisor", "has crashed"].iter().any(|part| text.contains(part))
 }
 
 /// The arguments from either side; a policy counts as an argument.

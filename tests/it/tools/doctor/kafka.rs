@@ -1,8 +1,12 @@
-use rdkafka::admin::{AlterConfig, ResourceSpecifier};
+use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use super::{check, clean, only, pipeline, service};
 use crate::run::backlog::{Backlog, Kafka};
+use crate::support::eventually;
 
 async fn configure(kafka: &Kafka, topic: &str, set: &[(&str, &str)]) {
     let mut config = AlterConfig::new(ResourceSpecifier::Topic(topic));
@@ -46,6 +50,55 @@ async fn a_correct_topic_has_no_finding_and_planted_faults_are_found() {
     ] {
         only(kind, check(folder.path(), &pipeline(&source, &sink, HOLD), &[]).await);
     }
+    kafka.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_were_deleted_before_they_have_run_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = format!("url: '{}'", service().await);
+    let kafka = Kafka::create().await;
+    kafka.fill((0..5_u8).map(|number| vec![number])).await;
+    kafka.0.commit(&kafka.0.name, 1, "");
+    let mut gone = TopicPartitionList::new();
+    gone.add_partition_offset(&kafka.0.name, 0, Offset::Offset(4)).unwrap();
+    kafka.0.admin().delete_records(&gone, &AdminOptions::new()).await.unwrap();
+    let (code, findings) = check(folder.path(), &pipeline(&kafka.source(), &sink, HOLD), &[]).await;
+    assert!(findings[0].fact.contains("is at offset 1 of"), "{findings:?}");
+    only("lost-records", (code, findings));
+    kafka.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_of_another_kind_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = format!("url: '{}'", service().await);
+    let kafka = Kafka::create().await;
+    // A worker of Kafka Connect joins with a kind of its own: JoinGroup of version 2.
+    let mut stream = TcpStream::connect(&kafka.0.bootstrap).await.unwrap();
+    let text = |text: &str| [&(text.len() as i16).to_be_bytes()[..], text.as_bytes()].concat();
+    let request = [
+        &[0, 11, 0, 2, 0, 0, 0, 1][..],
+        &text("connect-1"),
+        &text(&kafka.0.name),
+        &30_000_i32.to_be_bytes(),
+        &30_000_i32.to_be_bytes(),
+        &text(""),
+        &text("connect"),
+        &1_i32.to_be_bytes(),
+        &text("default"),
+        &0_i32.to_be_bytes(),
+    ]
+    .concat();
+    stream.write_all(&(request.len() as i32).to_be_bytes()).await.unwrap();
+    stream.write_all(&request).await.unwrap();
+    let config = pipeline(&kafka.source(), &sink, HOLD);
+    eventually("a group of another kind", async || {
+        let (_, findings) = check(folder.path(), &config, &[]).await;
+        findings.iter().any(|it| it.kind == "group-kind" && it.fact.contains("kind connect"))
+    })
+    .await;
+    drop(stream);
     kafka.remove().await;
 }
 

@@ -1,11 +1,13 @@
-use lapin::options::QueueDeclareOptions;
+use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use longhaul::config::QueueKind;
 
 use super::{check, clean, only, pipeline, service};
 use crate::support::broker::OwnRabbitmq;
 use crate::support::eventually;
+use crate::support::process::Longhaul;
 use crate::support::rabbitmq::{Queue, brokers};
+use crate::support::scripted::Scripted;
 
 /// A short timeout, so that the server's own ack timeout is long enough.
 fn sink(url: &str) -> String {
@@ -149,6 +151,62 @@ async fn planted_faults_of_broker_and_targets_are_found() {
     work.delete().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn queues_that_lead_back_are_found() {
+    use Set::Text;
+    let folder = tempfile::tempdir().unwrap();
+    let service = service().await;
+    for broker in brokers() {
+        let (work, letters) = (Queue::unborn(&broker).await, Queue::unborn(&broker).await);
+        let itself = [Text("x-dead-letter-exchange", "")];
+        assert!(declare(&work, "quorum", &itself, QueueDeclareOptions::durable()).await);
+        let config = pipeline(&source(&broker, &work.name), &sink(&service), "    on_failed: hold\n");
+        only("loop", check(folder.path(), &config, &[]).await);
+        work.delete().await;
+
+        let work = Queue::create(&broker, QueueKind::Quorum).await;
+        let mut back = FieldTable::default();
+        for (name, text) in [("x-dead-letter-exchange", ""), ("x-dead-letter-routing-key", &work.name)] {
+            back.insert(name.into(), AMQPValue::LongString(text.into()));
+        }
+        let (name, options) = (letters.name.as_str().into(), QueueDeclareOptions::durable());
+        letters.channel.queue_declare(name, options, back).await.unwrap();
+        let config = pipeline(&source(&broker, &work.name), &sink(&service), &dead(&letters.name));
+        only("loop", check(folder.path(), &config, &[]).await);
+        letters.delete().await;
+
+        // A queue of another program has the name of a parking queue.
+        let parking = Queue::unborn(&broker).await;
+        let name = format!("parked.{}.10s", work.name);
+        let options = QueueDeclareOptions::durable();
+        parking.channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await.unwrap();
+        let retry = "    on_failed: hold\n    retry: { queue: parked, backoff: 10s, backoff_max: 10s }\n";
+        let config = pipeline(&source(&broker, &work.name), &sink(&service), retry);
+        only("parking", check(folder.path(), &config, &[]).await);
+        let options = lapin::options::QueueDeleteOptions::default();
+        parking.channel.queue_delete(name.as_str().into(), options).await.unwrap();
+        work.delete().await;
+    }
+}
+
+/// The first look of a running bridge: once, in the log, and never in the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_logs_the_faults_of_the_source() {
+    let worker = Scripted::start().await;
+    let broker = brokers().swap_remove(0);
+    let work = Queue::unborn(&broker).await;
+    let lives = [Set::Number("x-message-ttl", 3_600_000)];
+    assert!(declare(&work, "quorum", &lives, QueueDeclareOptions::durable()).await);
+    let config = pipeline(&source(&broker, &work.name), &sink(&worker.url), "    on_failed: hold\n");
+    let bridge = Longhaul::run(&config);
+    eventually("the warning", async || bridge.log().contains("messages of the queue")).await;
+    let log = bridge.log();
+    assert!(log.contains("message-ttl") && log.contains("remove message-ttl"), "{log}");
+    assert_eq!(log.matches("that `check --connect` finds").count(), 1, "{log}");
+    bridge.stop().await;
+    work.delete().await;
+}
+
 /// Policies and permissions, with the management API of a node of our own.
 #[tokio::test(flavor = "multi_thread")]
 async fn policies_and_permissions_are_found() {
@@ -164,6 +222,36 @@ async fn policies_and_permissions_are_found() {
     let rest = ["--management", management.as_str()];
     let (code, findings) = check(folder.path(), &config, &rest).await;
     assert!(code == 0 && findings.is_empty(), "{findings:?}");
+
+    // Another program takes items of the queue.
+    let options = BasicConsumeOptions::default();
+    let (name, arguments) = (work.name.as_str(), FieldTable::default());
+    // Dropping it would cancel it.
+    let other = work.channel.basic_consume(name.into(), "other".into(), options, arguments).await.unwrap();
+    eventually("other consumers", async || {
+        let (code, findings) = check(folder.path(), &config, &rest).await;
+        code == 1 && findings.iter().all(|it| it.kind == "other-consumers" && !it.fix.is_empty())
+    })
+    .await;
+    drop(other);
+    eventually("no other consumer", async || check(folder.path(), &config, &rest).await.0 == 0).await;
+
+    // The broker believes that a member is on another node, which is away.
+    let with_member = |member: &str| {
+        format!(
+            "rabbit_misc:execute_mnesia_transaction(fun() -> \
+             rabbit_amqqueue:update(rabbit_misc:r(<<\"/\">>, queue, <<\"{}\">>), fun(Q) -> \
+             amqqueue:set_type_state(Q, #{{nodes => [node(){member}]}}) end) end).",
+            work.name
+        )
+    };
+    node.ctl(&["rabbitmqctl", "eval", &with_member(", gone@nowhere")]).await;
+    eventually("a missing member", async || {
+        let (code, findings) = check(folder.path(), &config, &rest).await;
+        code == 1 && findings.iter().all(|it| it.kind == "members" && it.fact.contains("1 of 2"))
+    })
+    .await;
+    node.ctl(&["rabbitmqctl", "eval", &with_member("")]).await;
 
     for (kind, policy) in [
         ("message-ttl", r#"{"message-ttl": 60000}"#),
@@ -185,4 +273,10 @@ async fn policies_and_permissions_are_found() {
         node.ctl(&["rabbitmqctl", "set_permissions", "reader", ".*", write, read]).await;
         only(kind, check(folder.path(), &reader, &[]).await);
     }
+
+    // The queue is known, and its process has ended.
+    let classic = Queue::create(&node.url, QueueKind::Classic).await;
+    node.ctl(&["rabbitmqctl", "eval", "rabbit_amqqueue_sup_sup:stop_for_vhost(<<\"/\">>)."]).await;
+    let config = pipeline(&source(&node.url, &classic.name), &sink(&service), "    on_failed: hold\n");
+    only("queue-down", check(folder.path(), &config, &[]).await);
 }

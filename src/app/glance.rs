@@ -1,0 +1,51 @@
+//! The first look at the brokers after the start: the cheap part of `longhaul check --connect`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::App;
+use crate::config::{Config, Pipeline, process_env};
+use crate::telemetry::Status;
+use crate::tools::doctor::{self, Finding};
+
+/// The time between two looks at the state of a pipeline.
+const POLL: Duration = Duration::from_secs(1);
+
+/// The longest time of a glance at one pipeline.
+const LIMIT: Duration = Duration::from_secs(1);
+
+impl App {
+    /// Logs the faults of each source once, after its pipeline has connected. Delivery does not
+    /// wait for it, and a broker that does not answer leaves the faults out.
+    pub fn glance(&self, config: &Config) -> impl Future<Output = ()> + Send + 'static {
+        let statuses: Vec<Arc<Status>> =
+            self.pipelines.iter().map(|(parts, _)| parts.status.clone()).collect();
+        let config = config.clone();
+        async move {
+            let all = config.pipelines.iter().zip(&statuses);
+            join_all(all.map(|(pipeline, status)| look(pipeline, &config, status))).await;
+        }
+    }
+}
+
+async fn look(pipeline: &Pipeline, config: &Config, status: &Status) {
+    while !status.is_connected() {
+        tokio::time::sleep(POLL).await;
+    }
+    let look = doctor::glance(pipeline, config, &process_env);
+    let findings = tokio::time::timeout(LIMIT, look).await.unwrap_or_default();
+    tracing::info_span!("pipeline", pipeline = pipeline.name).in_scope(|| findings.iter().for_each(warn));
+}
+
+fn warn(finding: &Finding) {
+    let Finding { kind, fact, consequence, fix, .. } = finding;
+    tracing::warn!(
+        kind,
+        fact,
+        consequence,
+        help = fix,
+        "The source has a fault that `check --connect` finds"
+    );
+}
