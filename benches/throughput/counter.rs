@@ -26,7 +26,7 @@ pub struct Taken {
 
 impl Counter {
     pub fn of(address: &str) -> Result<Self> {
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
+        let http = longhaul::connect::http::builder().timeout(Duration::from_secs(10)).build()?;
         Ok(Counter { url: format!("http://{address}/"), http })
     }
 

@@ -68,7 +68,8 @@ impl Builder {
         if let Some(name) = self.beyond {
             return Err(EncodeError::HeadTooLarge(name.to_string()));
         }
-        let values = Bytes::from(self.values);
+        // The event may be kept for hours, so it gets no more memory than it fills.
+        let values = Bytes::from(self.values.into_boxed_slice());
         let header = |(name, range)| Ok((name, HeaderValue::from_maybe_shared(values.slice(range))?));
         let headers: Result<_, http::header::InvalidHeaderValue> =
             self.names.into_iter().map(header).collect();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 
 use super::stat;
+use crate::connect;
 
 /// The port at which queue-proxy answers Knative's autoscaler.
 const PORT: u16 = 9090;
@@ -33,7 +34,7 @@ impl QueueProxies {
     /// # Errors
     /// If no HTTP client can be made.
     pub fn at(port: u16) -> reqwest::Result<Self> {
-        let client = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build()?;
+        let client = connect::http::builder().timeout(TIMEOUT).build()?;
         Ok(QueueProxies { client, port })
     }
 

@@ -63,8 +63,11 @@ impl Client {
     pub fn new(settings: Settings) -> Result<Self, BuildError> {
         let url = settings::url(settings.sink.url.as_deref(), settings.environment.k_sink.as_deref())?;
         let oidc_token = settings.environment.oidc_token.clone();
-        let headers =
-            connect::http::headers(settings.fixed_headers()?, settings.headers.clone(), Some(oidc_token))?;
+        let headers = connect::http::headers(
+            settings.fixed_headers(&url)?,
+            settings.headers.clone(),
+            Some(oidc_token),
+        )?;
         let timeout = settings.sink.timeout.get();
         let rules = Rules {
             require_outcome: settings.sink.require_outcome,
@@ -138,12 +141,12 @@ impl Client {
         for (name, value) in self.headers.get().iter() {
             headers.try_insert(name.clone(), value.clone())?;
         }
-        if request.body.is_empty() {
-            // hyper would leave the length out; some servers answer 411 to a POST without one.
-            headers.try_insert(CONTENT_LENGTH, HeaderValue::from_static("0"))?;
-        }
-        // reqwest and hyper add Accept, User-Agent, Host and Content-Length, and panic if the map
-        // is full. A map of the usual size is not, and keeps its memory for as long as the request.
+        // hyper leaves out the length of an empty body, and some servers answer 411 to a POST
+        // without one. If Host and the length are missing, hyper also enlarges its copy of the map,
+        // which lives as long as the request.
+        headers.try_insert(CONTENT_LENGTH, HeaderValue::from(request.body.len()))?;
+        // reqwest adds Accept and User-Agent, and panics if the map is full. A map of the usual
+        // size is not, and keeps its memory for as long as the request.
         if headers.len() > 64 {
             headers.try_reserve(8)?;
         }

@@ -36,12 +36,12 @@ impl Admin {
     }
 
     pub async fn get(&self, path: &str) -> (u16, Value) {
-        let request = reqwest::Client::new().get(format!("http://{}{path}", self.0));
+        let request = crate::support::http().get(format!("http://{}{path}", self.0));
         Admin::send(request).await
     }
 
     pub async fn post(&self, path: &str) -> (u16, Value) {
-        let request = reqwest::Client::new().post(format!("http://{}{path}", self.0));
+        let request = crate::support::http().post(format!("http://{}{path}", self.0));
         Admin::send(request).await
     }
 
@@ -67,7 +67,7 @@ impl Admin {
     }
 
     pub async fn metrics(&self) -> String {
-        let answer = reqwest::get(format!("http://{}/metrics", self.0)).await.unwrap();
+        let answer = crate::support::get(format!("http://{}/metrics", self.0)).await.unwrap();
         answer.text().await.unwrap()
     }
 }
@@ -189,7 +189,7 @@ async fn reports_of_a_worker_are_shown<B: Backlog>() {
     eventually("the request", async || address().is_some()).await;
     let url = address().unwrap().to_str().unwrap().to_owned();
     let report = json!({ "percent": 40, "note": "half", "log": ["line 1", "line 2"], "checkpoint": "row 7", "pod": "w-1" });
-    let client = reqwest::Client::new();
+    let client = crate::support::http();
     let body = report.to_string();
     let post = async |url: &str| client.post(url).body(body.clone()).send().await.unwrap().status().as_u16();
     assert_eq!(post(&url).await, 204);
@@ -229,7 +229,7 @@ async fn a_silent_worker_is_given_up<B: Backlog>() {
         admin.config("")
     );
     let bridge = Longhaul::run(&config(&backlog.source(), &worker, 1, &more));
-    let client = reqwest::Client::new();
+    let client = crate::support::http();
     for attempt in ["1", "2"] {
         let address = || {
             let log = worker.log();
@@ -416,7 +416,7 @@ async fn rabbitmq_rights_and_mistakes() {
     let bridge = Longhaul::run(&config(&backlog.source(), &worker, 4, &admin.config(tokens)));
     eventually("the admin server", async || admin.get("/livez").await.0 == 200).await;
     let send = async |method: reqwest::Method, path: &str, token: &str| {
-        let request = reqwest::Client::new().request(method, format!("http://{}{path}", admin.0));
+        let request = crate::support::http().request(method, format!("http://{}{path}", admin.0));
         Admin::send(request.bearer_auth(token)).await
     };
     let (get, post) = (reqwest::Method::GET, reqwest::Method::POST);
@@ -461,7 +461,7 @@ async fn rabbitmq_changes_are_published() {
     let rights = ", read_token: only-look-at-it";
     let bridge = Longhaul::run(&config(&backlog.source(), &worker, 4, &admin.config(rights)));
     eventually("the admin server", async || admin.get("/livez").await.0 == 200).await;
-    let reading = reqwest::Client::new().get(format!("http://{}/api/v1/events", admin.0));
+    let reading = crate::support::http().get(format!("http://{}/api/v1/events", admin.0));
     let mut events = reading.bearer_auth("only-look-at-it").send().await.unwrap();
     assert_eq!(events.status(), 200);
     // Each new stranger beyond the bound closes the connection of an older one.

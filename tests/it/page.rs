@@ -75,7 +75,7 @@ async fn publish(queue: &Queue, id: &str, body: &str) {
 
 /// The numbers of the API, which the page must show.
 async fn count(url: &str, state: &str) -> u64 {
-    let text = reqwest::get(format!("{url}/api/v1/pipelines")).await.unwrap().text().await.unwrap();
+    let text = crate::support::get(format!("{url}/api/v1/pipelines")).await.unwrap().text().await.unwrap();
     let list: Value = serde_json::from_str(&text).unwrap();
     list["pipelines"][0]["counts"][state].as_u64().unwrap_or_default()
 }
@@ -100,7 +100,7 @@ async fn the_page_shows_items_and_acts_on_them_with_the_keyboard_alone() {
         queue.url, queue.name, worker.url
     ));
     eventually("the first items to be done", async || {
-        let there = reqwest::get(format!("{url}/livez")).await.is_ok();
+        let there = crate::support::get(format!("{url}/livez")).await.is_ok();
         there && count(&url, "held").await == 2 && count(&url, "done").await == GOOD as u64
     })
     .await;

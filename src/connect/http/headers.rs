@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::{fs, io};
 
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue};
+use reqwest::Url;
 
 use super::Error;
 use super::watched::Watched;
@@ -97,6 +98,17 @@ pub fn fixed(host: Option<&str>, namespace: Option<&str>) -> Result<HeaderMap, E
     Ok(headers)
 }
 
+/// Returns the value of `Host` for an address: the host, and the port unless it is the scheme's
+/// own.
+///
+/// # Errors
+/// It cannot be sent.
+pub fn host(url: &Url) -> Result<HeaderValue, Error> {
+    let name = url.host_str().unwrap_or_default();
+    let text = url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
+    HeaderValue::try_from(&text).map_err(|_| Error::Host(text))
+}
+
 fn checked_name(text: &str) -> Result<HeaderName, Error> {
     let name = HeaderName::try_from(text).map_err(|error| bad(text, error))?;
     if let Some((_, reason)) = FORBIDDEN.iter().find(|(forbidden, _)| name == *forbidden) {
@@ -141,4 +153,18 @@ fn sensitive(text: &str) -> Option<HeaderValue> {
 
 fn bad(name: &str, reason: impl ToString) -> Error {
     Error::Header { name: name.to_owned(), reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_has_a_port_unless_it_is_the_schemes_own() {
+        let of = |url: &str| host(&Url::parse(url).unwrap()).unwrap();
+        assert_eq!(of("http://thumbs.default.svc/work"), "thumbs.default.svc");
+        assert_eq!(of("https://thumbs.default.svc:443"), "thumbs.default.svc");
+        assert_eq!(of("https://thumbs.default.svc:80"), "thumbs.default.svc:80");
+        assert_eq!(of("http://[::1]:8080/"), "[::1]:8080");
+    }
 }

@@ -15,7 +15,7 @@ mod tls;
 mod watched;
 
 pub use error::Error;
-pub use headers::{HeaderSource, fixed, headers};
+pub use headers::{HeaderSource, fixed, headers, host};
 pub use tls::client;
 pub use watched::Watched;
 
@@ -56,12 +56,16 @@ pub struct Trust {
 /// in front of a colon, a folded line. They do not skip invalid header lines. Such a line may have
 /// been the length, and without it nobody can tell half an answer from a whole one.
 pub fn builder() -> reqwest::ClientBuilder {
+    // reqwest has no cryptography of its own, and takes the one of the process. An error only means
+    // that it was set before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
         .http1_only()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .referer(false)
-        .retry(reqwest::retry::never())
+        // With a maximum of 0 the client also keeps no copy of the request for a retry.
+        .retry(reqwest::retry::never().max_retries_per_request(0))
         .user_agent(concat!("longhaul/", env!("CARGO_PKG_VERSION")))
         .tcp_nodelay(true)
         .tcp_keepalive(KEEPALIVE)

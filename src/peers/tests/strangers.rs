@@ -180,7 +180,7 @@ fn question(identity: &str) -> String {
 }
 
 fn plain() -> reqwest::Client {
-    reqwest::Client::builder().tls_certs_only(Vec::new()).build().unwrap()
+    crate::connect::http::builder().tls_certs_only(Vec::new()).build().unwrap()
 }
 
 async fn ask(client: &reqwest::Client, address: &str, proof: &str, question: &str) -> reqwest::Response {

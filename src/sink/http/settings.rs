@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use reqwest::Url;
 
 use crate::config;
@@ -84,10 +84,13 @@ impl Settings {
         }
     }
 
-    /// Returns the headers that come from no file.
-    pub(super) fn fixed_headers(&self) -> Result<HeaderMap, connect::http::Error> {
+    /// Returns the headers that come from no file, for requests to `url`.
+    pub(super) fn fixed_headers(&self, url: &Url) -> Result<HeaderMap, connect::http::Error> {
         let mut headers =
             connect::http::fixed(self.sink.host.as_deref(), self.environment.namespace.as_deref())?;
+        if !headers.contains_key(HOST) {
+            headers.insert(HOST, connect::http::host(url)?);
+        }
         if self.replies == Replies::Used {
             headers.insert(HeaderName::from_static("prefer"), HeaderValue::from_static("reply"));
         }

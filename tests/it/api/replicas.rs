@@ -75,7 +75,7 @@ async fn rabbitmq_one_replica_answers_for_all() {
     assert_eq!(admin.get(&format!("{}?replicas=one", path_of(other))).await.0, 404);
     assert_eq!(admin.get(&format!("{}/log", path_of(other))).await.0, 200);
     let post = async |path: String| {
-        let request = reqwest::Client::new().post(format!("http://{}{path}", admin.0));
+        let request = crate::support::http().post(format!("http://{}{path}", admin.0));
         Admin::send(request.bearer_auth("a-long-secret")).await
     };
     assert_eq!(admin.post(&format!("{}/cancel?then=drop", path_of(other))).await.0, 401, "without the token");

@@ -29,7 +29,7 @@ const ACCEPTED: usize = 30;
 
 /// Returns the status and the text of `/readyz`.
 async fn readyz(admin: SocketAddr) -> (StatusCode, String) {
-    match reqwest::get(format!("http://{admin}/readyz")).await {
+    match crate::support::get(format!("http://{admin}/readyz")).await {
         Ok(answer) => (answer.status(), answer.text().await.unwrap_or_default()),
         Err(error) => (StatusCode::IM_A_TEAPOT, error.to_string()),
     }

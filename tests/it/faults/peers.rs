@@ -62,7 +62,7 @@ impl Pair {
     async fn all_done_once(&self) {
         let Pair { backlog, worker, first, second, metrics, .. } = self;
         eventually("all redeliveries", async || {
-            let Ok(answer) = reqwest::get(metrics).await else { return false };
+            let Ok(answer) = crate::support::get(metrics).await else { return false };
             let text = answer.text().await.unwrap_or_default();
             text.contains("longhaul_redeliveries_total{pipeline=\"test\"} 8")
         })

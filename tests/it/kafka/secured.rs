@@ -102,7 +102,7 @@ impl Secured {
     }
 
     async fn readiness(&self) -> (StatusCode, String) {
-        match reqwest::get(format!("http://{}/readyz", self.admin)).await {
+        match crate::support::get(format!("http://{}/readyz", self.admin)).await {
             Ok(answer) => (answer.status(), answer.text().await.unwrap_or_default()),
             Err(error) => (StatusCode::IM_A_TEAPOT, error.to_string()),
         }

@@ -33,7 +33,7 @@ async fn backlog_of(items: usize) -> Rabbitmq {
 
 /// The median time of eleven answers.
 async fn median(admin: &Admin, path: &str) -> Duration {
-    let client = reqwest::Client::new();
+    let client = crate::support::http();
     let mut times = Vec::new();
     for _ in 0..11 {
         let request = client.get(format!("http://{}{path}", admin.0)).header("accept", "application/json");
@@ -124,7 +124,7 @@ async fn rabbitmq_strangers_change_nothing() {
     let rights = ", token: change-all-of-it, read_token: only-look-at-it";
     let more = format!("    limits: {{ held_bytes: 16MiB }}\n{}", admin.config(rights));
     let bridge = Longhaul::run(&config(&backlog.source(), &worker, 20, &more));
-    let client = reqwest::Client::new();
+    let client = crate::support::http();
     let known = async |path: &str| {
         let request = client.get(format!("http://{}{path}", admin.0)).bearer_auth("only-look-at-it");
         Admin::send(request).await.1
@@ -135,7 +135,7 @@ async fn rabbitmq_strangers_change_nothing() {
     let memory = bridge.memory();
 
     let asking = async {
-        let client = reqwest::Client::new();
+        let client = crate::support::http();
         for number in 0..requests {
             let path = match number % 4 {
                 0 => "/api/v1/pipelines/test/pause",

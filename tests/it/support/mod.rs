@@ -24,6 +24,16 @@ pub fn is_full_size() -> bool {
     std::env::var_os("LONGHAUL_TEST_FULL").is_some()
 }
 
+/// Returns a client for the requests that a test makes itself.
+pub fn http() -> reqwest::Client {
+    longhaul::connect::http::builder().build().unwrap()
+}
+
+/// Makes one such request.
+pub async fn get(url: impl reqwest::IntoUrl) -> reqwest::Result<reqwest::Response> {
+    http().get(url).send().await
+}
+
 /// Awaits `future`, and fails the test with `what` if it does not end.
 pub async fn within<F: Future>(what: &str, future: F) -> F::Output {
     match tokio::time::timeout(DEADLINE, future).await {

@@ -38,7 +38,7 @@ async fn a_bundle_has_the_facts_and_no_secret() {
     std::fs::write(folder.path().join("log"), "a line with hunter2-and-more\n").unwrap();
     let bridge = Longhaul::run_with(&config, "info", &[("PASSWORD", "guest".to_owned())]);
     let url = format!("http://{admin}");
-    eventually("the admin server", async || reqwest::get(format!("{url}/livez")).await.is_ok()).await;
+    eventually("the admin server", async || crate::support::get(format!("{url}/livez")).await.is_ok()).await;
     let mut command = command(
         folder.path(),
         &["debug", "bundle", "--url", &url, "--output", "b.tar.gz", "--log-file", "log", "--json"],

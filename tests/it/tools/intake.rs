@@ -36,7 +36,7 @@ impl Intake {
         let url = format!("http://{address}");
         let intake = Intake { url, _child: child };
         eventually("the intake to be ready", async || {
-            reqwest::get(format!("{}/readyz", intake.url)).await.is_ok_and(|it| it.status() == 200)
+            crate::support::get(format!("{}/readyz", intake.url)).await.is_ok_and(|it| it.status() == 200)
         })
         .await;
         intake
@@ -44,7 +44,7 @@ impl Intake {
 
     async fn post(&self, id: &str, body: &str, headers: &[(&str, &str)]) -> reqwest::Response {
         let mut request =
-            reqwest::Client::new().post(&self.url).header("longhaul-id", id).body(body.to_owned());
+            crate::support::http().post(&self.url).header("longhaul-id", id).body(body.to_owned());
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -70,7 +70,7 @@ async fn an_item_is_written_once_for_each_id() {
     assert_eq!(intake.post("a/b", "another body", &[]).await.status(), 409);
     assert_eq!(intake.post("large", &"x".repeat(101), &[]).await.status(), 413);
     assert_eq!(intake.post("x", "x", &[("ce-specversion", "1.0")]).await.status(), 400);
-    assert_eq!(reqwest::get(&intake.url).await.unwrap().status(), 405);
+    assert_eq!(crate::support::get(&intake.url).await.unwrap().status(), 405);
     let event = [("ce-specversion", "1.0"), ("ce-id", "e"), ("ce-source", "/s"), ("ce-type", "t")];
     assert_eq!(intake.post("ignored", "event", &event).await.status(), 202);
     let messages = queue.messages(2).await;
@@ -113,7 +113,7 @@ async fn exactly_once(to: &str, relay: &Relay, backlog: &impl Everything) {
     let items = if is_full_size() { 10_000 } else { 1_000 };
     let folder = tempfile::tempdir().unwrap();
     let intake = Intake::start(folder.path(), to, &[]).await;
-    let client = reqwest::Client::new();
+    let client = crate::support::http();
     let send = async |number: usize| {
         let request = client.post(&intake.url).header("longhaul-id", format!("{number}"));
         within("an answer", request.body(format!("{number}")).send()).await.unwrap().status().as_u16()
@@ -191,7 +191,7 @@ async fn a_count_that_hangs_delays_no_connection() {
     relay.set(Mode::Stall);
     // A count takes 15 s to fail. Twenty requests within three seconds meet it.
     for _ in 0..20 {
-        let asking = reqwest::get(format!("{}/livez", intake.url));
+        let asking = crate::support::get(format!("{}/livez", intake.url));
         let answer = tokio::time::timeout(Duration::from_secs(10), asking).await.expect("an answer");
         assert_eq!(answer.unwrap().status(), 200);
         tokio::time::sleep(Duration::from_millis(150)).await;
@@ -231,7 +231,7 @@ async fn a_running_bridge_serves_the_intake() {
         worker.url
     );
     let bridge = Longhaul::run(&config);
-    let client = reqwest::Client::new();
+    let client = crate::support::http();
     eventually("an accepted item", async || {
         let request = client.post(format!("http://{address}")).header("longhaul-id", "a").body("slow");
         request.send().await.is_ok_and(|answer| answer.status() == 202)

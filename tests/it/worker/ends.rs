@@ -51,10 +51,10 @@ async fn a_second_item_is_not_started_and_probes_are_answered() {
     // An outcome header would mean that the command ran.
     assert_eq!(second.outcome(), "");
     for path in ["healthz", "readyz", "livez", ""] {
-        let answer = reqwest::get(shim.url() + path).await.unwrap();
+        let answer = crate::support::get(shim.url() + path).await.unwrap();
         assert_eq!(answer.status(), 200, "{path}");
     }
-    let probe = reqwest::Client::new().get(shim.url()).header("k-network-probe", "queue");
+    let probe = crate::support::http().get(shim.url()).header("k-network-probe", "queue");
     let probe = probe.header("k-network-hash", "1234").send().await.unwrap();
     assert_eq!(probe.headers()["k-network-hash"], "1234");
     assert_eq!(probe.text().await.unwrap(), "queue");

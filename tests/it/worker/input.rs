@@ -26,7 +26,7 @@ async fn a_structured_event_is_the_same() {
         r#"{"specversion":"1.0","id":"7","attempt":2,"datacontenttype":"text/plain","data":"the data"}"#;
     let send = |body: &'static str| {
         let request =
-            reqwest::Client::new().post(shim.url()).header("content-type", "application/cloudevents+json");
+            crate::support::http().post(shim.url()).header("content-type", "application/cloudevents+json");
         async move { Answer::of(request.body(body).send().await.unwrap()).await }
     };
     assert_eq!(send(body).await.status, 200);

@@ -65,7 +65,7 @@ impl Shim {
     }
 
     pub fn post(&self, body: impl Into<reqwest::Body>) -> reqwest::RequestBuilder {
-        reqwest::Client::new().post(self.url()).header("ce-id", "item 1").body(body)
+        crate::support::http().post(self.url()).header("ce-id", "item 1").body(body)
     }
 
     /// Sends an item in the background.

@@ -17,8 +17,8 @@ async fn sigterm_lets_the_item_finish_and_starts_nothing_new() {
     shim.logged("Stopping busy=true").await;
     let refused = shim.item("").await;
     assert_eq!((refused.status, refused.body.as_str()), (503, "pending request queue full"));
-    assert_eq!(reqwest::get(shim.url() + "readyz").await.unwrap().status(), 503);
-    assert_eq!(reqwest::get(shim.url() + "livez").await.unwrap().status(), 200);
+    assert_eq!(crate::support::get(shim.url() + "readyz").await.unwrap().status(), 503);
+    assert_eq!(crate::support::get(shim.url() + "livez").await.unwrap().status(), 200);
     std::fs::write(go.path(), "go").unwrap();
     assert_eq!(item.await.unwrap().status, 422);
     assert_eq!(shim.wait().await.code(), Some(0));
