@@ -11,7 +11,7 @@ use super::tools::{self, End};
 use super::{ConfigFile, exit};
 use crate::app::App;
 use crate::config::{self, Config, Env, LoadError, process_env};
-use crate::tools::doctor::{self, Finding, Manifests, Severity};
+use crate::tools::doctor::{self, Cluster, Finding, Manifests, Severity};
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -25,6 +25,13 @@ pub struct Options {
     /// the Deployments of the bridge, the activator and the ingress. May be repeated.
     #[arg(short = 'f', long = "file", env = "LONGHAUL_FILE", value_name = "FILE", requires = "connect")]
     manifests: Vec<PathBuf>,
+    /// The context of kubectl's configuration whose cluster tells the manifests [default: the
+    /// current one, unless -f names manifests]
+    #[arg(long, env = "LONGHAUL_CONTEXT", value_name = "NAME", requires = "connect")]
+    context: Option<String>,
+    /// The file of kubectl's configuration [default: $KUBECONFIG, or ~/.kube/config]
+    #[arg(long, env = "LONGHAUL_KUBECONFIG", value_name = "FILE", requires = "connect")]
+    kubeconfig: Option<PathBuf>,
     /// The longest time that the bridge may be down, for the retention of topics and offsets.
     #[arg(long, env = "LONGHAUL_OUTAGE", default_value = "24h", value_name = "DURATION", value_parser = super::duration)]
     outage: Duration,
@@ -90,14 +97,21 @@ async fn examine(
     config: &Config,
     stop: &tokio_util::sync::CancellationToken,
 ) -> Result<Vec<Finding>, End> {
+    let mut manifests = Manifests::read(&options.manifests)?;
+    let cluster = Cluster { context: options.context.clone(), kubeconfig: options.kubeconfig.clone() };
+    let is_named = cluster.context.is_some() || cluster.kubeconfig.is_some();
+    let mut notes = Vec::new();
+    if options.manifests.is_empty() || is_named {
+        notes = doctor::of_cluster(config, &cluster, &mut manifests).await?;
+    }
     let examined = doctor::Options {
         outage: options.outage,
         management: options.management.clone(),
-        manifests: Manifests::read(&options.manifests)?,
+        manifests,
         depth: doctor::Depth::Whole,
     };
     tokio::select! {
-        findings = doctor::examine(config, &examined, &process_env) => Ok(findings),
+        findings = doctor::examine(config, &examined, &process_env) => Ok([findings, notes].concat()),
         () = stop.cancelled() => Err(crate::tools::Failure::unavailable("interrupted", "run it again").into()),
     }
 }

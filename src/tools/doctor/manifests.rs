@@ -75,6 +75,15 @@ impl Manifests {
         Ok(())
     }
 
+    /// Adds an object of the API server. JSON is YAML too.
+    #[cfg(feature = "guard")]
+    pub(super) fn add_json(&mut self, place: &str, object: &serde_json::Value) {
+        if let Err(error) = self.add(Path::new(place), &object.to_string()) {
+            tracing::debug!(place, error = error.what, "An object of the cluster cannot be read");
+        }
+        self.are_given = true;
+    }
+
     fn object(&mut self, root: &Node) {
         let kind = text(root, &["kind"]).unwrap_or_default();
         if kind == "List"

@@ -4,6 +4,7 @@
 //!
 //! Nothing is changed: no message is taken or written, no request starts work.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -14,6 +15,8 @@ use crate::config::{Config, Env, Pipeline, RabbitmqSource};
 mod http;
 #[cfg(feature = "kafka")]
 mod kafka;
+#[cfg(feature = "guard")]
+mod kube;
 mod manifests;
 mod rabbitmq;
 mod sink;
@@ -69,6 +72,43 @@ pub struct Options {
     pub management: Option<String>,
     pub manifests: Manifests,
     pub depth: Depth,
+}
+
+/// The cluster of kubectl's configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Cluster {
+    /// By default the current context.
+    pub context: Option<String>,
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// Adds the manifests of the cluster, if kubectl has a current context or one is named. Returns
+/// notes about objects that cannot be read.
+///
+/// # Errors
+/// The named file or context does not exist, or this build knows no cluster.
+pub async fn of_cluster(
+    config: &Config,
+    cluster: &Cluster,
+    manifests: &mut Manifests,
+) -> Result<Vec<Finding>, super::Failure> {
+    #[cfg(feature = "guard")]
+    {
+        let mut findings = Findings { pipeline: "", list: Vec::new() };
+        kube::read(config, cluster, manifests, &mut findings).await?;
+        Ok(findings.list)
+    }
+    #[cfg(not(feature = "guard"))]
+    {
+        let _ = (config, manifests);
+        match cluster.context.is_some() || cluster.kubeconfig.is_some() {
+            true => Err(super::Failure::usage(
+                "this build reads no cluster",
+                "use a build with the feature `guard`, or name the manifests with -f",
+            )),
+            false => Ok(Vec::new()),
+        }
+    }
 }
 
 /// The findings of one pipeline, in the order in which they were found.

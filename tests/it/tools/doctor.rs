@@ -1,6 +1,8 @@
 //! `longhaul check --connect`: planted faults are found and named, and a correct set-up has none.
 
 mod kafka;
+#[cfg(feature = "guard")]
+mod kube;
 mod rabbitmq;
 mod sink;
 mod times;
