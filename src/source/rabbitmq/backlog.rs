@@ -69,9 +69,9 @@ async fn report(
 ) -> Result<(), Error> {
     let channel = heard(connection.channel(), problems).await?;
     for number in 0u32.. {
+        let question = others.question();
         let counted = heard(count(&channel, queue), problems).await?;
-        // The session's own consumers are counted too.
-        others.counted(counted.consumers.saturating_sub(others.own()), queue);
+        others.counted(question, counted.consumers, queue);
         if number % TOLD_EVERY == 0 {
             problems.send(SourceEvent::Backlog(counted.ready.into()));
         }

@@ -14,6 +14,7 @@ mod others;
 mod problems;
 mod session;
 mod settle;
+mod single;
 mod topology;
 mod window;
 
@@ -53,8 +54,8 @@ pub struct Settings {
     pub declare: Option<Declare>,
     /// The largest number of unsettled deliveries.
     pub max_in_flight: u16,
-    /// The bounds of the memory of unsettled deliveries.
-    pub bounds: Bounds,
+    /// The bounds of the memory of unsettled deliveries. Without them, only their number is bounded.
+    pub bounds: Option<Bounds>,
     /// The number of returns that the queue allows, if it is known.
     pub delivery_limit: Option<u32>,
     /// The longest time that an item may stay unsettled. Only some brokers take this from the
@@ -118,7 +119,7 @@ impl Settings {
             ack_timeout: Duration::from_secs(30 * 60),
             unreadable_pause: UNREADABLE_PAUSE,
             peers: false,
-            bounds: Bounds { held_bytes: u64::MAX, item_bytes: 1 },
+            bounds: None,
             // Zero would mean "no bound" to RabbitMQ.
             max_in_flight: u16::try_from(max_in_flight).unwrap_or(u16::MAX).max(1),
         }
@@ -169,6 +170,10 @@ impl Source {
         if matches!(error, Error::Cancelled) {
             // The queue may have been deleted. The next queue of this name may have another type.
             self.kind = None;
+            self.others.set_single(false);
+        }
+        if matches!(error, Error::SingleActive) {
+            self.others.set_single(true);
         }
     }
 }

@@ -29,9 +29,20 @@ struct State {
     seen: bool,
     /// The number of consumers of the present session.
     own: u32,
+    /// The number of cancelled consumers of the present session. A quorum queue counts such a
+    /// consumer until its items are settled.
+    cancelled: u32,
+    /// The number of changes of `own`.
+    changes: u64,
+    /// Whether the queue has a single active consumer.
+    single: bool,
     /// The time until which the count may include this number of consumers of a lost connection.
     stale_until: Option<(Instant, u32)>,
 }
+
+/// A question for the number of consumers, with the number of changes at its time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question(u64);
 
 /// The knowledge about a redelivered item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +54,22 @@ pub(super) enum Shared {
 }
 
 impl Others {
-    /// Takes the number of consumers other than the session's own.
-    pub(super) fn counted(&self, others: u32, queue: &str) {
+    /// Returns the question for the number of consumers that is asked now.
+    pub(super) fn question(&self) -> Question {
+        Question(self.state().changes)
+    }
+
+    /// Takes the broker's answer: the number of all consumers. If the session started or cancelled
+    /// a consumer since the question, the answer says nothing about others.
+    pub(super) fn counted(&self, question: Question, consumers: u32, queue: &str) {
         let mut state = self.state();
+        if state.changes != question.0 {
+            return;
+        }
+        let others = consumers.saturating_sub(state.own);
         match (others, state.stale_until) {
             (0, _) => state.stale_until = None,
+            _ if others <= state.cancelled => {}
             (_, Some((until, stale))) if others <= stale && Instant::now() < until => {}
             _ if state.seen => {}
             _ => {
@@ -60,30 +82,48 @@ impl Others {
         }
     }
 
-    /// Sets the number of consumers of the present session: before one more starts, and after some
-    /// have ended.
+    /// Sets the number of consumers of the present session, before one more starts.
     pub(super) fn set_own(&self, own: u32) {
-        self.state().own = own;
+        let mut state = self.state();
+        state.own = own;
+        state.changes += 1;
     }
 
-    pub(super) fn own(&self) -> u32 {
-        self.state().own
+    /// Records that the session cancelled consumers, and how many are left.
+    pub(super) fn cancelled(&self, left: u32) {
+        let mut state = self.state();
+        state.cancelled += state.own.saturating_sub(left);
+        state.own = left;
+        state.changes += 1;
+    }
+
+    /// Records whether the queue hands its items to a single active consumer.
+    pub(super) fn set_single(&self, is_single: bool) {
+        self.state().single = is_single;
+    }
+
+    pub(super) fn is_single(&self) -> bool {
+        self.state().single
     }
 
     pub(super) fn lost(&self, error: &Error) {
         // If the broker closed the channel, the channel's consumer is gone. In all other cases the
         // broker may not know of the loss.
-        let is_told = error.code().is_some() || matches!(error, Error::Cancelled | Error::Closed);
+        let is_told =
+            error.code().is_some() || matches!(error, Error::Cancelled | Error::Closed | Error::SingleActive);
         let mut state = self.state();
         if !is_told {
-            state.stale_until = Some((Instant::now() + STALE, state.own.max(1)));
+            state.stale_until = Some((Instant::now() + STALE, (state.own + state.cancelled).max(1)));
         }
+        (state.own, state.cancelled) = (0, 0);
+        state.changes += 1;
     }
 
     pub(super) fn shared(&self) -> Shared {
         match &*self.state() {
             State { seen: true, .. } => Shared::Yes,
             State { stale_until: Some(_), .. } => Shared::Unclear,
+            State { cancelled: 1.., .. } => Shared::Unclear,
             _ => Shared::No,
         }
     }
@@ -100,10 +140,37 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn another_consumer_is_remembered() {
         let others = Others::default();
-        others.counted(0, "q");
+        others.counted(others.question(), 0, "q");
         assert_eq!(others.shared(), Shared::No);
-        others.counted(1, "q");
-        others.counted(0, "q");
+        others.counted(others.question(), 1, "q");
+        others.counted(others.question(), 0, "q");
+        assert_eq!(others.shared(), Shared::Yes);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_from_before_a_cancel_proves_nothing() {
+        let others = Others::default();
+        others.set_own(2);
+        let question = others.question();
+        others.set_own(1);
+        others.counted(question, 2, "q");
+        assert_eq!(others.shared(), Shared::No);
+        others.counted(others.question(), 2, "q");
+        assert_eq!(others.shared(), Shared::Yes);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn cancelled_consumers_may_hide_others_until_the_session_ends() {
+        let others = Others::default();
+        others.set_own(3);
+        others.cancelled(1);
+        others.counted(others.question(), 3, "q");
+        assert_eq!(others.shared(), Shared::Unclear);
+        others.lost(&Error::Closed);
+        others.counted(others.question(), 0, "q");
+        assert_eq!(others.shared(), Shared::No);
+        others.set_own(1);
+        others.counted(others.question(), 2, "q");
         assert_eq!(others.shared(), Shared::Yes);
     }
 
@@ -112,9 +179,9 @@ mod tests {
         let others = Others::default();
         others.set_own(3);
         others.lost(&Error::Silent("a settle", Duration::from_secs(1)));
-        others.counted(3, "q");
+        others.counted(others.question(), 3, "q");
         assert_eq!(others.shared(), Shared::Unclear);
-        others.counted(4, "q");
+        others.counted(others.question(), 4, "q");
         assert_eq!(others.shared(), Shared::Yes);
     }
 
@@ -123,19 +190,19 @@ mod tests {
         let lost = || Error::Silent("a settle", Duration::from_secs(1));
         let others = Others::default();
         others.lost(&lost());
-        others.counted(1, "q");
+        others.counted(others.question(), 1, "q");
         assert_eq!(others.shared(), Shared::Unclear);
-        others.counted(0, "q");
+        others.counted(others.question(), 0, "q");
         assert_eq!(others.shared(), Shared::No);
 
         others.lost(&lost());
-        others.counted(2, "q");
+        others.counted(others.question(), 2, "q");
         assert_eq!(others.shared(), Shared::Yes);
 
         let others = Others::default();
         others.lost(&lost());
         tokio::time::advance(STALE).await;
-        others.counted(1, "q");
+        others.counted(others.question(), 1, "q");
         assert_eq!(others.shared(), Shared::Yes);
 
         let others = Others::default();

@@ -5,6 +5,8 @@
 //! never waits for room in the bridge while there are settles to write. It reads no delivery while
 //! another one waits for room. lapin's own buffer has no bound, so the prefetch bounds it.
 
+mod fit;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +23,10 @@ use super::limit::Limit;
 use super::message::Reader;
 use super::others::{Others, Shared};
 use super::settle::Settler;
+use super::single::Suspicion;
 use super::topology::Kind;
-use super::window::{Bounds, Window};
+use super::window::Window;
 use super::{Intake, Port, Problems, Settings, backlog, topology};
-use crate::config::Declare;
 use crate::connect::rabbitmq::{Connection, Error, answer, table};
 use crate::delivery::{Epoch, Settlement};
 use crate::event::Value;
@@ -54,6 +56,7 @@ struct Subscription {
     channel: Channel,
     consumers: Consumers,
     window: Window,
+    suspicion: Suspicion,
     settler: Settler,
     reader: Reader,
     others: Arc<Others>,
@@ -96,7 +99,7 @@ impl Session {
         problems: &mut Problems,
     ) -> Result<Session, Error> {
         let connection = settings.connection.connect_to_consume().await?;
-        let window = Window::new(settings.max_in_flight, bounds(settings, intake));
+        let window = Window::new(settings.max_in_flight, fit::bounds(settings, intake, others));
         match Self::subscribe(&connection, settings, window.total(), kind, others, problems).await {
             Ok((channel, consumers, asking)) => {
                 problems.solved();
@@ -111,6 +114,7 @@ impl Session {
                     channel,
                     consumers,
                     window,
+                    suspicion: Suspicion::default(),
                     settler,
                     reader,
                     others: Arc::clone(others),
@@ -144,12 +148,13 @@ impl Session {
             topology::limited_channel(connection, prefetch),
         )
         .await?;
+        let question = others.question();
         let (count, kind) = try_join(
             backlog::count(&asking, &settings.queue),
             topology::kind(questioner.as_ref(), kind, &settings.queue),
         )
         .await?;
-        others.counted(count.consumers, &settings.queue);
+        others.counted(question, count.consumers, &settings.queue);
         others.set_own(1);
         if kind == Kind::Stream {
             return Err(Error::Stream(settings.queue.clone()));
@@ -234,6 +239,12 @@ impl Subscription {
                         return left;
                     }
                 }
+                // After the arrivals, because one of them may refute the suspicion.
+                () = self.suspicion.due(), if self.reading && self.waiting.is_empty() => {
+                    if let Err(error) = self.examine(settings).await {
+                        return Left::Lost(error);
+                    }
+                }
             }
         }
     }
@@ -243,7 +254,12 @@ impl Subscription {
         let mut arrival = arrival;
         loop {
             let delivery = match arrival {
-                Arrival::Delivery { delivery, .. } => self.reader.delivery(*delivery),
+                Arrival::Delivery { delivery, is_further } => {
+                    if is_further {
+                        self.suspicion.refute();
+                    }
+                    self.reader.delivery(*delivery)
+                }
                 Arrival::Failed(error) => return Some(Left::Lost(error.into())),
                 Arrival::Ended(_) => return Some(Left::Lost(Error::Cancelled)),
             };
@@ -261,58 +277,6 @@ impl Subscription {
             }
             arrival = self.consumers.next().now_or_never()?;
         }
-    }
-
-    /// Starts or cancels consumers, so that the items in hand fill the slots or the memory, and no
-    /// more.
-    async fn fit(&mut self, settings: &Settings) -> Result<(), Error> {
-        if self.window.is_over() {
-            return self.shrink(settings).await;
-        }
-        if let Some(prefetch) = self.window.missing() {
-            self.others.set_own(self.consumers.count() + 1);
-            self.consumers.add(prefetch).await?;
-            self.window.grow(prefetch);
-            tracing::debug!(queue = settings.queue, prefetch, "One more consumer takes items");
-        }
-        Ok(())
-    }
-
-    /// Cancels the further consumers. The deliveries that they still bring are returned, because
-    /// they do not fit; one that is near its delivery limit is kept.
-    async fn shrink(&mut self, settings: &Settings) -> Result<(), Error> {
-        let (mut kept, mut returned, mut fault) = (Vec::new(), Vec::new(), None);
-        let (reader, settler) = (&self.reader, &mut self.settler);
-        let cancelled = self.consumers.cancel_further(|arrival| match arrival {
-            Arrival::Delivery { delivery, is_further } => {
-                let delivery = reader.delivery(*delivery);
-                if is_further && !delivery.outline.near_limit {
-                    settler.deliver(&delivery.outline);
-                    returned.push(delivery.outline.id);
-                } else {
-                    kept.push(delivery);
-                }
-            }
-            Arrival::Failed(error) => fault = Some(Error::from(error)),
-            Arrival::Ended(_) => fault = Some(Error::Cancelled),
-        });
-        cancelled.await?;
-        // Before, the broker would hand each of them over again at once.
-        for id in &returned {
-            self.settler.settle(*id, Settlement::Return);
-        }
-        self.window.shrink();
-        self.others.set_own(self.consumers.count());
-        tracing::info!(
-            queue = settings.queue,
-            returned = returned.len(),
-            "Fewer items are taken: the items in hand are at limits.held_bytes"
-        );
-        for delivery in kept {
-            let delivery = self.received(settings, delivery).await;
-            self.waiting.push_back(delivery);
-        }
-        fault.map_or(Ok(()), Err)
     }
 
     async fn obey(
@@ -426,8 +390,9 @@ impl Subscription {
 /// Returns whether another consumer may have finished an item of the same identity.
 async fn is_shared(others: &Others, asking: &Channel, queue: &str, redelivered: bool) -> bool {
     if redelivered && others.shared() == Shared::Unclear {
+        let question = others.question();
         match tokio::time::timeout(COUNT_TIMEOUT, backlog::count(asking, queue)).await {
-            Ok(Ok(count)) => others.counted(count.consumers.saturating_sub(others.own()), queue),
+            Ok(Ok(count)) => others.counted(question, count.consumers, queue),
             Ok(Err(error)) => tracing::debug!(%error, queue, "The number of consumers is unknown"),
             Err(_) => {}
         }
@@ -437,17 +402,6 @@ async fn is_shared(others: &Others, asking: &Channel, queue: &str, redelivered: 
         Shared::No => false,
         Shared::Unclear => redelivered,
     }
-}
-
-/// Returns the bounds of a session. A single active consumer is the only one that gets items, and a
-/// drain needs all items in hand again, so there the first consumer takes all.
-fn bounds(settings: &Settings, intake: Intake) -> Bounds {
-    let argument = |declare: &Declare| declare.arguments.get("x-single-active-consumer").cloned();
-    let is_single = settings.declare.as_ref().and_then(argument) == Some(serde_json::Value::Bool(true));
-    if is_single || intake == Intake::OnlyReturns {
-        return Bounds { held_bytes: u64::MAX, item_bytes: 1 };
-    }
-    settings.bounds
 }
 
 fn ack_timeout(timeout: Duration) -> Result<FieldTable, Error> {

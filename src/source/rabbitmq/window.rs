@@ -6,6 +6,9 @@
 //! session takes only as many items as fit even if each is as large as `limits.item_bytes`. When
 //! these items are smaller, further consumers bring the total up to `max_in_flight`. They are
 //! cancelled when the items in hand need more than `limits.held_bytes`.
+//!
+//! A queue with a single active consumer hands items to one consumer only, so there the first
+//! consumer takes `max_in_flight` items of any size.
 
 use std::collections::BTreeMap;
 
@@ -34,9 +37,10 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new(most: u16, bounds: Bounds) -> Self {
-        let first = first(most, bounds);
-        let held_bytes = bounds.held_bytes;
+    /// Creates the window of a session. Without bounds, the first consumer takes all items.
+    pub(super) fn new(most: u16, bounds: Option<Bounds>) -> Self {
+        let first = bounds.map_or(most, |bounds| first(most, bounds));
+        let held_bytes = bounds.map_or(u64::MAX, |bounds| bounds.held_bytes);
         Window { most, first, total: first, held_bytes, unsettled: BTreeMap::new(), held: 0, large: 0 }
     }
 
@@ -98,7 +102,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn window(most: u16, held: u64, item: u64) -> Window {
-        Window::new(most, Bounds { held_bytes: held * MIB, item_bytes: item * MIB })
+        Window::new(most, Some(Bounds { held_bytes: held * MIB, item_bytes: item * MIB }))
     }
 
     /// Delivers as many items of this size as the consumers take, until they take no more.
@@ -153,6 +157,14 @@ mod tests {
         assert!(!window.is_over() && window.missing().is_none());
         (101..=164).for_each(|tag| window.settle(tag));
         assert_eq!(window.held, 360);
+    }
+
+    #[test]
+    fn without_bounds_one_consumer_takes_all_items() {
+        let mut window = Window::new(100, None);
+        assert_eq!((window.total(), window.missing()), (100, None));
+        assert_eq!(fill(&mut window, 100 * MIB), 100);
+        assert!(!window.is_over());
     }
 
     /// However the sizes change, the first consumer's share is the only one beyond the bound when

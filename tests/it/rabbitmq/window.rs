@@ -36,7 +36,7 @@ async fn items_in_hand_fill_the_slots_or_the_memory() {
         let queue = Queue::create(&url, QueueKind::Quorum).await;
         let relay = Relay::start(address(&url)).await;
         let mut settings = queue.source(&through(&url, relay.port()), SLOTS);
-        settings.bounds = BOUNDS;
+        settings.bounds = Some(BOUNDS);
         publish(&queue, 120, 10).await;
         let mut bridge = Bridge::start(Source::new(settings));
         let small = bridge.deliveries(SLOTS.into()).await;
@@ -73,5 +73,40 @@ async fn items_in_hand_fill_the_slots_or_the_memory() {
         bridge.close().await;
         assert_eq!(queue.ready().await, 0);
         queue.delete().await;
+    }
+}
+
+/// Nobody tells longhaul that the queue has a single active consumer.
+#[tokio::test]
+async fn a_single_active_consumer_takes_items_for_all_slots() {
+    for url in brokers() {
+        for kind in [QueueKind::Classic, QueueKind::Quorum] {
+            let queue = Queue::create_single(&url, kind).await;
+            let relay = Relay::start(address(&url)).await;
+            let mut settings = queue.source(&through(&url, relay.port()), SLOTS);
+            settings.bounds = Some(BOUNDS);
+            publish(&queue, 140, 10).await;
+            let mut bridge = Bridge::start(Source::new(settings));
+            // The source opens a new session when it finds out.
+            bridge.deliveries(16).await;
+            bridge.loss().await;
+            let first = bridge.deliveries(SLOTS.into()).await;
+            bridge.nothing_comes().await;
+            for item in first {
+                bridge.settle(item.outline.id, Settlement::Ack).await;
+            }
+            bridge.deliveries(40).await;
+
+            // The next session knows the queue.
+            relay.cut_all();
+            bridge.loss().await;
+            for item in bridge.deliveries(40).await {
+                assert!(!item.outline.shared, "the source is the only consumer");
+                bridge.settle(item.outline.id, Settlement::Ack).await;
+            }
+            bridge.close().await;
+            assert_eq!(queue.ready().await, 0);
+            queue.delete().await;
+        }
     }
 }

@@ -72,13 +72,27 @@ impl Queue {
         queue
     }
 
+    /// Creates a queue that hands its items to one consumer at a time.
+    pub async fn create_single(url: &str, kind: QueueKind) -> Self {
+        let queue = Self::unborn(url).await;
+        queue.declare_with(kind, &[("x-single-active-consumer", AMQPValue::Boolean(true))]).await;
+        queue
+    }
+
     pub async fn declare(&self, kind: QueueKind) {
+        self.declare_with(kind, &[]).await;
+    }
+
+    async fn declare_with(&self, kind: QueueKind, more: &[(&'static str, AMQPValue)]) {
         let kind = match kind {
             QueueKind::Quorum => "quorum",
             QueueKind::Classic => "classic",
         };
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
+        for (name, value) in more {
+            arguments.insert((*name).into(), value.clone());
+        }
         let options = QueueDeclareOptions::durable();
         let declaring = self.channel.queue_declare(self.name.as_str().into(), options, arguments);
         within("a queue", declaring).await.expect("a queue");
@@ -122,7 +136,7 @@ impl Queue {
             delivery_limit: None,
             declare: None,
             max_in_flight,
-            bounds: rabbitmq::Bounds { held_bytes: 256 << 20, item_bytes: 16 << 20 },
+            bounds: Some(rabbitmq::Bounds { held_bytes: 256 << 20, item_bytes: 16 << 20 }),
             ack_timeout: std::time::Duration::from_secs(3600),
             unreadable_pause: std::time::Duration::from_millis(500),
             peers: false,

@@ -1,0 +1,90 @@
+//! Fits the items in hand to the slots and to the memory, by starting and cancelling consumers.
+
+use super::{COUNT_TIMEOUT, Subscription};
+use crate::config::Declare;
+use crate::connect::rabbitmq::Error;
+use crate::delivery::Settlement;
+use crate::source::rabbitmq::consumers::Arrival;
+use crate::source::rabbitmq::others::Others;
+use crate::source::rabbitmq::window::Bounds;
+use crate::source::rabbitmq::{Intake, Settings, backlog};
+
+impl Subscription {
+    /// Starts or cancels consumers, so that the items in hand fill the slots or the memory, and no
+    /// more.
+    pub(super) async fn fit(&mut self, settings: &Settings) -> Result<(), Error> {
+        if self.window.is_over() {
+            return self.shrink(settings).await;
+        }
+        if let Some(prefetch) = self.window.missing() {
+            self.others.set_own(self.consumers.count() + 1);
+            self.consumers.add(prefetch).await?;
+            self.window.grow(prefetch);
+            self.suspicion.begin();
+            tracing::debug!(queue = settings.queue, prefetch, "One more consumer takes items");
+        }
+        Ok(())
+    }
+
+    /// Cancels the further consumers. The deliveries that they still bring are returned, because
+    /// they do not fit; one that is near its delivery limit is kept.
+    async fn shrink(&mut self, settings: &Settings) -> Result<(), Error> {
+        let (mut kept, mut returned, mut fault) = (Vec::new(), Vec::new(), None);
+        let (reader, settler) = (&self.reader, &mut self.settler);
+        let cancelled = self.consumers.cancel_further(|arrival| match arrival {
+            Arrival::Delivery { delivery, is_further } => {
+                let delivery = reader.delivery(*delivery);
+                if is_further && !delivery.outline.near_limit {
+                    settler.deliver(&delivery.outline);
+                    returned.push(delivery.outline.id);
+                } else {
+                    kept.push(delivery);
+                }
+            }
+            Arrival::Failed(error) => fault = Some(Error::from(error)),
+            Arrival::Ended(_) => fault = Some(Error::Cancelled),
+        });
+        cancelled.await?;
+        // Before, the broker would hand each of them over again at once.
+        for id in &returned {
+            self.settler.settle(*id, Settlement::Return);
+        }
+        self.window.shrink();
+        self.suspicion.end();
+        self.others.cancelled(self.consumers.count());
+        tracing::info!(
+            queue = settings.queue,
+            returned = returned.len(),
+            "Fewer items are taken: the items in hand are at limits.held_bytes"
+        );
+        for delivery in kept {
+            let delivery = self.received(settings, delivery).await;
+            self.waiting.push_back(delivery);
+        }
+        fault.map_or(Ok(()), Err)
+    }
+
+    /// Examines the suspicion that only the first consumer gets items.
+    ///
+    /// # Errors
+    /// Returns [`Error::SingleActive`] if this is so. The next session then has one consumer for
+    /// all items.
+    pub(super) async fn examine(&mut self, settings: &Settings) -> Result<(), Error> {
+        let counting = backlog::count(&self.asking, &settings.queue);
+        let counted = tokio::time::timeout(COUNT_TIMEOUT, counting).await;
+        if counted.is_ok_and(|counted| counted.is_ok_and(|count| count.ready > 0)) {
+            return Err(Error::SingleActive);
+        }
+        self.suspicion.begin();
+        Ok(())
+    }
+}
+
+/// Returns the bounds of a session. A single active consumer is the only one that gets items, and a
+/// drain needs all items in hand again, so there the first consumer takes all.
+pub(super) fn bounds(settings: &Settings, intake: Intake, others: &Others) -> Option<Bounds> {
+    let argument = |declare: &Declare| declare.arguments.get("x-single-active-consumer").cloned();
+    let is_declared = settings.declare.as_ref().and_then(argument) == Some(serde_json::Value::Bool(true));
+    let is_single = is_declared || others.is_single();
+    settings.bounds.filter(|_| !is_single && intake == Intake::Open)
+}
