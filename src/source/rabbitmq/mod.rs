@@ -54,7 +54,8 @@ pub struct Settings {
     pub declare: Option<Declare>,
     /// The largest number of unsettled deliveries.
     pub max_in_flight: u16,
-    /// The bounds of the memory of unsettled deliveries. Without them, only their number is bounded.
+    /// The bounds of the memory of unsettled deliveries. Without them, only their number is
+    /// bounded.
     pub bounds: Option<Bounds>,
     /// The number of returns that the queue allows, if it is known.
     pub delivery_limit: Option<u32>,

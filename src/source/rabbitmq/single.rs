@@ -28,7 +28,7 @@ impl Suspicion {
         (self.due, self.is_refuted) = (None, true);
     }
 
-    /// Records that there is no further consumer.
+    /// Records that all further consumers are cancelled.
     pub(super) fn end(&mut self) {
         self.due = None;
     }

@@ -209,7 +209,7 @@ impl Records {
         }
     }
 
-    /// Sends records once. A record that is lost is no harm: the next heartbeat follows.
+    /// Sends records once. A lost record costs little: the next heartbeat follows.
     async fn send(&mut self, batch: Vec<Record>) {
         let scope = scope();
         let records: Vec<_> = batch.into_iter().map(|record| record.into_record(&self.logger)).collect();

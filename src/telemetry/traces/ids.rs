@@ -61,7 +61,7 @@ fn span_context(context: &Context) -> SpanContext {
     context.span().span_context().clone()
 }
 
-/// Reads the producer's context. An invalid one is no context.
+/// Reads the producer's context. An invalid context is ignored.
 fn producer(headers: &TraceContext) -> Context {
     TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers))
 }
