@@ -152,7 +152,9 @@ impl App {
         });
         let stop_guard = CancellationToken::new();
         let guard = self.guard.map(|Guarded { settings, lookout }| {
-            let guard = guard::guard(settings.namespace, settings.after.get(), lookout, stop_guard.clone());
+            let after = settings.after.map(|after| after.get());
+            let metrics = self.metrics.guard();
+            let guard = guard::guard(settings.namespace, after, lookout, metrics, stop_guard.clone());
             tokio::spawn(guard)
         });
         let stop_traces = CancellationToken::new();

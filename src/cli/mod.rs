@@ -22,6 +22,7 @@ pub mod health;
 pub mod init;
 pub mod intake;
 pub mod items;
+pub mod man;
 pub mod migrate;
 pub mod pipeline;
 pub mod plan;
@@ -119,6 +120,8 @@ enum Command {
         #[arg(value_enum, env = "LONGHAUL_SHELL")]
         shell: clap_complete::Shell,
     },
+    /// Write the manual pages into a folder, one for each command.
+    Man(man::Options),
     #[command(name = guard::GUARD_COMMAND, hide = true)]
     WorkerGuard,
     #[command(name = guard::WORKER_COMMAND, hide = true)]
@@ -189,6 +192,7 @@ pub fn main() -> io::Result<u8> {
             io::Write::write_all(&mut out, &script)?;
             return Ok(exit::OK);
         }
+        Command::Man(options) => return man::run(&options, &mut err),
         Command::Init(options) => return init::run(&options, &mut out, &mut err),
         Command::Migrate(options) => return migrate::run(&options, &mut out, &mut err),
         Command::Ps(options) => return ps::run(&options, &mut out, &mut err),

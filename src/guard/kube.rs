@@ -13,9 +13,13 @@ use super::mark;
 use super::plan::{SeenPod, Write, Wrote};
 use super::run::{Cluster, Event};
 use super::trouble::Failure;
+use crate::telemetry::GuardFailure;
 
 /// The label that Knative puts on every pod of a Service. Other pods are not guarded.
 const SERVICE: &str = "serving.knative.dev/service";
+/// The annotation with the time over which the autoscaler averages. Knative copies it from the
+/// revision.
+const WINDOW: &str = "autoscaling.knative.dev/window";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause after a failed watch; it doubles with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -38,7 +42,7 @@ impl Pods {
         let mut config = Config::infer().await.map_err(|error| Failure {
             text: format!("no access to a Kubernetes API server: {error}"),
             help: "run the bridge in a pod with a service account, or set KUBECONFIG",
-            is_refusal: false,
+            kind: GuardFailure::NoAccess,
         })?;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         let namespace = namespace.map_or_else(|| config.default_namespace.clone(), str::to_owned);
@@ -98,7 +102,7 @@ impl Watch {
                         watcher::Event::InitApply(pod) => self.list.push(seen(pod)),
                         watcher::Event::InitDone => return Ok(Event::All(std::mem::take(&mut self.list))),
                         watcher::Event::Apply(pod) => return Ok(Event::Seen(seen(pod))),
-                        watcher::Event::Delete(pod) => return Ok(Event::Gone(seen(pod).name)),
+                        watcher::Event::Delete(pod) => return Ok(Event::Gone(seen(pod))),
                     }
                 }
                 Some(Err(error)) => {
@@ -107,7 +111,7 @@ impl Watch {
                         watcher::Error::InitialListFailed(error)
                         | watcher::Error::WatchStartFailed(error)
                         | watcher::Error::WatchFailed(error) => failure(&error),
-                        other => trouble(other.to_string()),
+                        other => trouble(GuardFailure::Answered, other.to_string()),
                     });
                 }
                 None => std::future::pending().await,
@@ -122,17 +126,18 @@ fn failure(error: &kube::Error) -> Failure {
             text: format!("the API server refuses it: {}", status.message),
             help: "give the bridge's service account a Role with get, list, watch and patch on pods in \
                    guard.namespace",
-            is_refusal: true,
+            kind: GuardFailure::Refused,
         },
-        kube::Error::Api(status) => {
-            trouble(format!("the API server answers {}: {}", status.code, status.message))
-        }
-        other => trouble(with_causes(other)),
+        kube::Error::Api(status) => trouble(
+            GuardFailure::Answered,
+            format!("the API server answers {}: {}", status.code, status.message),
+        ),
+        other => trouble(GuardFailure::Unreachable, with_causes(other)),
     }
 }
 
-fn trouble(text: String) -> Failure {
-    Failure { text, help: "check the API server; the guard tries again", is_refusal: false }
+fn trouble(kind: GuardFailure, text: String) -> Failure {
+    Failure { text, help: "check the API server; the guard tries again", kind }
 }
 
 fn with_causes(error: &dyn std::error::Error) -> String {
@@ -152,6 +157,7 @@ fn seen(pod: Pod) -> SeenPod {
     let metadata = pod.metadata;
     let status = pod.status.unwrap_or_default();
     let mut annotations = metadata.annotations.unwrap_or_default();
+    let window = annotations.get(WINDOW).and_then(|text| longhaul_knative::duration::parse(text).ok());
     annotations.retain(|name, _| mark::ALL.contains(&name.as_str()));
     let is_over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
     SeenPod {
@@ -160,6 +166,7 @@ fn seen(pod: Pod) -> SeenPod {
         service: metadata.labels.and_then(|mut labels| labels.remove(SERVICE)).unwrap_or_default(),
         address: status.pod_ip,
         is_stopping: metadata.deletion_timestamp.is_some() || is_over,
+        window,
         annotations,
     }
 }

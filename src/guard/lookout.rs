@@ -223,21 +223,17 @@ impl Lookout {
     pub fn seen(&self, now: Instant, pod: &SeenPod) {
         let mut inner = self.lock();
         inner.services.insert(pod.service.clone());
-        if pod.is_stopping && !inner.stopping.contains_key(&pod.name) {
-            let is_busy = inner.measured.contains_key(&pod.name);
-            let stopping =
-                Stopping { service: pod.service.clone(), began: SystemTime::now(), gone: None, is_busy };
-            inner.stopping.insert(pod.name.clone(), stopping);
-            inner.shrunk.insert(pod.service.clone(), now);
+        if pod.is_stopping {
+            inner.stops(now, pod);
         }
     }
 
-    pub fn gone(&self, now: Instant, pod: &str) {
+    /// Takes the end of a pod. A pod that is deleted by force ends without having been seen as
+    /// stopping.
+    pub fn gone(&self, now: Instant, pod: &SeenPod) {
         let mut inner = self.lock();
-        inner.measured.remove(pod);
-        if let Some(stopping) = inner.stopping.get_mut(pod) {
-            stopping.gone.get_or_insert(now);
-        }
+        inner.stops(now, pod).gone.get_or_insert(now);
+        inner.measured.remove(&pod.name);
         inner.forget(now);
     }
 
@@ -269,6 +265,15 @@ impl Lookout {
 }
 
 impl Inner {
+    /// Remembers that the pod is being deleted.
+    fn stops(&mut self, now: Instant, pod: &SeenPod) -> &mut Stopping {
+        let is_busy = self.measured.contains_key(&pod.name);
+        self.stopping.entry(pod.name.clone()).or_insert_with(|| {
+            self.shrunk.insert(pod.service.clone(), now);
+            Stopping { service: pod.service.clone(), began: SystemTime::now(), gone: None, is_busy }
+        })
+    }
+
     /// Whether a pipeline with this service, as far as known, sends requests to `pod_service`. A
     /// name that no pod has is not the name of a service, but for example a domain of its own.
     fn concerns(&self, service: &Option<String>, pod_service: &str) -> bool {

@@ -28,6 +28,8 @@ pub mod kube;
 
 pub use lookout::{Lookout, Post, Shown, Ticket};
 
+use crate::telemetry::GuardMetrics;
+
 impl run::Measure for http::QueueProxies {
     async fn ask(&self, pods: Vec<(String, String)>) -> Vec<(String, bool)> {
         http::QueueProxies::ask(self, pods).await
@@ -37,18 +39,19 @@ impl run::Measure for http::QueueProxies {
 /// Guards the pods in the namespace until `stop`. Without the feature `guard` nothing happens.
 pub async fn guard(
     namespace: Option<String>,
-    after: Duration,
+    after: Option<Duration>,
     lookout: Arc<Lookout>,
+    metrics: GuardMetrics,
     stop: CancellationToken,
 ) {
     #[cfg(feature = "guard")]
-    if let Some((pods, proxies)) = connect(namespace.as_deref(), &lookout, &stop).await {
+    if let Some((pods, proxies)) = connect(namespace.as_deref(), &lookout, &metrics, &stop).await {
         let name = std::env::var("HOSTNAME").unwrap_or_else(|_| "longhaul".to_owned());
         let holder = format!("{name}/{}", uuid::Uuid::new_v4().simple());
-        run::run(run::Settings { holder, after }, pods, proxies, lookout, stop).await;
+        run::run(run::Settings { holder, after, metrics }, pods, proxies, lookout, stop).await;
     }
     #[cfg(not(feature = "guard"))]
-    drop((namespace, after, lookout, stop));
+    drop((namespace, after, lookout, metrics, stop));
 }
 
 /// Waits for credentials. Returns `None` at `stop`.
@@ -56,16 +59,23 @@ pub async fn guard(
 async fn connect(
     namespace: Option<&str>,
     lookout: &Lookout,
+    metrics: &GuardMetrics,
     stop: &CancellationToken,
 ) -> Option<(kube::Pods, http::QueueProxies)> {
     use tokio::time::Instant;
+
+    use crate::telemetry::GuardFailure;
 
     let mut trouble = trouble::Trouble::default();
     let proxies = match http::QueueProxies::new() {
         Ok(proxies) => proxies,
         Err(error) => {
-            let failure =
-                trouble::Failure { text: error.to_string(), help: "restart the bridge", is_refusal: true };
+            let failure = trouble::Failure {
+                text: error.to_string(),
+                help: "restart the bridge",
+                kind: GuardFailure::NoAccess,
+            };
+            metrics.failed(failure.kind);
             trouble.raise(Instant::now(), failure);
             return None;
         }
@@ -73,7 +83,10 @@ async fn connect(
     loop {
         match kube::Pods::new(namespace).await {
             Ok(pods) => return Some((pods, proxies)),
-            Err(failure) => trouble.raise(Instant::now(), failure),
+            Err(failure) => {
+                metrics.failed(failure.kind);
+                trouble.raise(Instant::now(), failure);
+            }
         }
         lookout.show(0, trouble.text(Instant::now()));
         tokio::select! {

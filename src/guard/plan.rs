@@ -29,6 +29,8 @@ const BELIEF: Duration = Duration::from_secs(5);
 const SKEW: Duration = Duration::from_secs(60);
 /// Pods that are remembered at most. Further ones are not guarded.
 const PODS_MAX: usize = 10_000;
+/// The window of a Service that names none, as in a new installation of Knative.
+const WINDOW: Duration = Duration::from_secs(60);
 /// The length at which Kubernetes cuts a pod's name to make its host name.
 const HOST_NAME_MAX: usize = 63;
 
@@ -40,6 +42,8 @@ pub struct SeenPod {
     /// The Knative Service.
     pub service: String,
     pub address: Option<String>,
+    /// The time over which the autoscaler averages, if the Service names it.
+    pub window: Option<Duration>,
     /// Whether it is being deleted.
     pub is_stopping: bool,
     /// The annotations that the guard reads or writes.
@@ -77,7 +81,7 @@ pub enum Wrote {
 pub struct Plan {
     /// The name of this bridge in its marks.
     holder: String,
-    after: Duration,
+    after: Option<Duration>,
     /// One moment on both clocks.
     clocks: (Instant, SystemTime),
     pods: BTreeMap<String, Pod>,
@@ -101,7 +105,7 @@ struct Pod {
 
 impl Plan {
     /// `clocks` is the present moment. Later times in marks are computed from it.
-    pub fn new(holder: String, after: Duration, clocks: (Instant, SystemTime)) -> Self {
+    pub fn new(holder: String, after: Option<Duration>, clocks: (Instant, SystemTime)) -> Self {
         Plan { holder, after, clocks, pods: BTreeMap::new(), holders: HashMap::new(), beat: None }
     }
 
@@ -132,13 +136,17 @@ impl Plan {
         pod.seen = seen;
     }
 
-    /// Takes the complete list of pods, after a time in which changes may have been missed.
-    pub fn restart(&mut self, now: Instant, all: Vec<SeenPod>) {
+    /// Takes the complete list of pods, after a time in which changes may have been missed. Returns
+    /// the pods that do not exist any more.
+    pub fn restart(&mut self, now: Instant, all: Vec<SeenPod>) -> Vec<SeenPod> {
         let names: std::collections::BTreeSet<&String> = all.iter().map(|pod| &pod.name).collect();
+        let lost = |(name, pod): (&String, &Pod)| (!names.contains(name)).then(|| pod.seen.clone());
+        let gone = self.pods.iter().filter_map(lost).collect();
         self.pods.retain(|name, _| names.contains(name));
         // Renewals may have been missed.
         self.holders.clear();
         all.into_iter().for_each(|pod| self.seen(now, pod));
+        gone
     }
 
     pub fn gone(&mut self, name: &str) {
@@ -183,7 +191,8 @@ impl Plan {
     pub fn next(&self, now: Instant) -> Option<Write> {
         let live = || self.pods.values().filter(|pod| !pod.seen.is_stopping);
         let unprotected = live().filter_map(|pod| {
-            let since = pod.busy.filter(|since| now >= *since + self.after)?;
+            let after = self.after.unwrap_or_else(|| after(pod.seen.window));
+            let since = pod.busy.filter(|since| now >= *since + after)?;
             (!self.is_ours(pod) && !self.is_held(pod, now)).then_some((since, pod))
         });
         if let Some((since, pod)) = unprotected.min_by_key(|(since, _)| *since) {
@@ -287,6 +296,12 @@ fn release(pod: &Pod) -> Write {
     let before = |name: &str| was.and_then(|was| was.get(name)).cloned();
     let annotations = super::mark::ALL.iter().map(|name| ((*name).to_owned(), before(name))).collect();
     Write { pod: pod.seen.name.clone(), uid: pod.seen.uid.clone(), annotations }
+}
+
+/// How long an item runs before its pod is marked: a sixth of the window of the Service. A shorter
+/// window lets the autoscaler choose pods sooner after the start of their items.
+pub fn after(window: Option<Duration>) -> Duration {
+    window.unwrap_or(WINDOW) / 6
 }
 
 /// The host name that Kubernetes gives to a pod.

@@ -1,5 +1,6 @@
 //! The guard's loop: watches pods, asks for the next write, and carries it out.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,13 +14,13 @@ use tokio_util::sync::CancellationToken;
 use super::lookout::Lookout;
 use super::plan::{Plan, SeenPod, Write, Wrote};
 use super::trouble::{Failure, Trouble};
+use crate::telemetry::{GuardFailure, GuardMetrics};
 
 /// How often the guard looks for the next write.
 const STEP: Duration = Duration::from_millis(250);
-/// The time in which one further write is allowed: two in a second in the long run.
-pub const PACE: Duration = Duration::from_millis(500);
-/// The most writes at once, after a time with fewer of them.
-pub const BURST: u32 = 10;
+/// The most writes in any second.
+pub const WRITES: usize = 2;
+const SECOND: Duration = Duration::from_secs(1);
 /// How often queue-proxies are asked.
 const ASK: Duration = Duration::from_secs(2);
 /// The longest time of a write.
@@ -33,8 +34,8 @@ pub enum Event {
     /// The complete list, first and after each interruption of the watch.
     All(Vec<SeenPod>),
     Seen(SeenPod),
-    /// The name of a deleted pod.
-    Gone(String),
+    /// A pod as it was before it was deleted.
+    Gone(SeenPod),
 }
 
 /// The pods of a cluster.
@@ -52,12 +53,13 @@ pub trait Measure: Send + Sync {
 }
 
 /// The settings of the guard.
-#[derive(Clone, Debug)]
 pub struct Settings {
     /// The name of this bridge in its marks. No other process has it.
     pub holder: String,
-    /// A pod is marked once its item has run this long.
-    pub after: Duration,
+    /// A pod is marked once its item has run this long. Without a value, the window of its Service
+    /// decides: see [`super::plan::after`].
+    pub after: Option<Duration>,
+    pub metrics: GuardMetrics,
 }
 
 /// Guards busy pods until `stop`, and removes its marks then.
@@ -70,8 +72,9 @@ pub async fn run(
 ) {
     let mut guard = Guard {
         plan: Plan::new(settings.holder, settings.after, (Instant::now(), SystemTime::now())),
-        allowance: Allowance::full(Instant::now()),
+        allowance: Allowance::default(),
         trouble: Trouble::default(),
+        metrics: settings.metrics,
         cluster,
         lookout,
     };
@@ -86,29 +89,31 @@ struct Guard<C> {
     plan: Plan,
     allowance: Allowance,
     trouble: Trouble,
+    metrics: GuardMetrics,
     cluster: C,
     lookout: Arc<Lookout>,
 }
 
-/// The writes that are allowed now. One is added every [`PACE`], up to [`BURST`].
-#[derive(Debug)]
+/// Allows at most [`WRITES`] writes in any second.
+#[derive(Debug, Default)]
 struct Allowance {
-    /// The time at which all of [`BURST`] are allowed again.
-    full: Instant,
+    /// The ends of the latest writes, at most [`WRITES`]. A write counts from its end, so the bound
+    /// also holds where the API server counts.
+    ends: VecDeque<Instant>,
 }
 
 impl Allowance {
-    fn full(now: Instant) -> Self {
-        Allowance { full: now }
+    /// The time before which no further write may begin; `None` if one may begin at any time.
+    fn next(&self) -> Option<Instant> {
+        let is_full = self.ends.len() == WRITES;
+        self.ends.front().filter(|_| is_full).map(|end| *end + SECOND)
     }
 
-    /// The time at which the next write is allowed.
-    fn next(&self) -> Instant {
-        self.full - (BURST - 1) * PACE
-    }
-
-    fn take(&mut self, now: Instant) {
-        self.full = self.full.max(now) + PACE;
+    fn take(&mut self, end: Instant) {
+        if self.ends.len() == WRITES {
+            self.ends.pop_front();
+        }
+        self.ends.push_back(end);
     }
 }
 
@@ -118,8 +123,7 @@ type Asking<'a> = Pin<Box<dyn Future<Output = Vec<(String, bool)>> + Send + 'a>>
 impl<C: Cluster> Guard<C> {
     async fn work(&mut self, proxies: &impl Measure) {
         let mut pods = self.cluster.watch();
-        let mut step = tokio::time::interval(STEP);
-        step.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut step = Instant::now();
         let mut ask = tokio::time::interval(ASK);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut asking: Option<Asking<'_>> = None;
@@ -141,7 +145,7 @@ impl<C: Cluster> Guard<C> {
                         asking = Some(Box::pin(proxies.ask(unlocated)));
                     }
                 }
-                _ = step.tick() => self.step().await,
+                () = tokio::time::sleep_until(step) => step = self.step().await,
             }
         }
     }
@@ -154,53 +158,67 @@ impl<C: Cluster> Guard<C> {
         match event {
             Ok(Event::All(all)) => {
                 self.lookout.restart(now, &all);
-                self.plan.restart(now, all);
+                for pod in self.plan.restart(now, all) {
+                    self.lookout.gone(now, &pod);
+                }
             }
             Ok(Event::Seen(pod)) => {
                 self.lookout.seen(now, &pod);
                 self.plan.seen(now, pod);
             }
-            Ok(Event::Gone(name)) => {
-                self.lookout.gone(now, &name);
-                self.plan.gone(&name);
+            Ok(Event::Gone(pod)) => {
+                self.lookout.gone(now, &pod);
+                self.plan.gone(&pod.name);
             }
-            Err(failure) => self.trouble.raise(now, failure),
+            Err(failure) => self.failed(now, failure),
         }
     }
 
-    /// Makes the writes that are due and allowed, the most urgent one first.
-    async fn step(&mut self) {
+    fn failed(&mut self, now: Instant, failure: Failure) {
+        self.metrics.failed(failure.kind);
+        self.trouble.raise(now, failure);
+    }
+
+    /// Makes the writes that are due and allowed, the most urgent one first. Returns the time of
+    /// the next look.
+    async fn step(&mut self) -> Instant {
         let mut now = Instant::now();
         self.plan.busy(now, &self.lookout.busy(&self.plan));
-        while now >= self.allowance.next()
+        while self.allowance.next().is_none_or(|next| now >= next)
             && self.trouble.may_try(now)
             && let Some(write) = self.plan.next(now)
         {
             self.write(&write).await;
             now = Instant::now();
         }
-        self.lookout.show(self.plan.marked(), self.trouble.text(now));
+        let marked = self.plan.marked();
+        self.metrics.marked.set(i64::try_from(marked).unwrap_or(i64::MAX));
+        self.lookout.show(marked, self.trouble.text(now));
+        let later = now + STEP;
+        self.allowance.next().filter(|next| now < *next).map_or(later, |next| next.min(later))
     }
 
     /// Carries out a write. Returns whether the API server answered.
     async fn write(&mut self, write: &Write) -> bool {
-        self.allowance.take(Instant::now());
         let written = tokio::time::timeout(WRITE_TIMEOUT, self.cluster.write(write)).await;
         let late = || Failure {
             text: format!("no answer of the API server within {WRITE_TIMEOUT:?}"),
             help: "check the connection to the API server",
-            is_refusal: false,
+            kind: GuardFailure::Late,
         };
+        let now = Instant::now();
+        self.allowance.take(now);
         match written.unwrap_or_else(|_| Err(late())) {
             Ok(wrote) => {
                 tracing::debug!(pod = write.pod, marked = write.is_mark(), ?wrote, "Pod annotated");
-                self.plan.wrote(Instant::now(), write, wrote);
-                self.trouble.clear(Instant::now());
+                self.metrics.wrote(write.is_mark());
+                self.plan.wrote(now, write, wrote);
+                self.trouble.clear(now);
                 true
             }
             Err(failure) => {
-                self.plan.wrote(Instant::now(), write, Wrote::Failed);
-                self.trouble.raise(Instant::now(), failure);
+                self.plan.wrote(now, write, Wrote::Failed);
+                self.failed(now, failure);
                 false
             }
         }
@@ -210,7 +228,9 @@ impl<C: Cluster> Guard<C> {
     /// the rest.
     async fn release_all(&mut self) {
         while let Some(write) = self.plan.next_release() {
-            tokio::time::sleep_until(self.allowance.next()).await;
+            if let Some(next) = self.allowance.next() {
+                tokio::time::sleep_until(next).await;
+            }
             if !self.write(&write).await {
                 return;
             }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::telemetry::GuardFailure;
+
 const FIRST_INTERVAL: Duration = Duration::from_secs(60);
 const LAST_INTERVAL: Duration = Duration::from_secs(1800);
 /// The pause after a failed write or watch; it doubles with each further failure.
@@ -20,9 +22,15 @@ pub struct Failure {
     pub text: String,
     /// The advice to a person.
     pub help: &'static str,
+    pub kind: GuardFailure,
+}
+
+impl Failure {
     /// Whether the API server refuses this kind of request, so that success with another kind does
     /// not end the trouble.
-    pub is_refusal: bool,
+    fn is_refusal(&self) -> bool {
+        self.kind == GuardFailure::Refused
+    }
 }
 
 /// The present trouble with the API server.
@@ -89,7 +97,7 @@ impl Trouble {
 
     /// Takes a change that the watch shows.
     pub fn watch_works(&mut self, now: Instant) {
-        if self.open.as_ref().is_some_and(|open| !open.failure.is_refusal) {
+        if self.open.as_ref().is_some_and(|open| !open.failure.is_refusal()) {
             self.clear(now);
         }
     }
@@ -121,7 +129,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn requests_become_rarer_and_a_success_ends_the_trouble() {
         let (mut trouble, mut tries) = (Trouble::default(), 0);
-        let failure = failure(true);
+        let failure = failure(GuardFailure::Refused);
         for _ in 0..600 {
             if trouble.may_try(Instant::now()) {
                 trouble.raise(Instant::now(), failure.clone());
@@ -140,15 +148,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_outage_ends_with_the_next_change_or_when_nothing_fails_any_more() {
         let mut trouble = Trouble::default();
-        trouble.raise(Instant::now(), failure(false));
+        trouble.raise(Instant::now(), failure(GuardFailure::Unreachable));
         trouble.watch_works(Instant::now());
         assert_eq!(trouble.text(Instant::now()), None);
-        trouble.raise(Instant::now(), failure(false));
+        trouble.raise(Instant::now(), failure(GuardFailure::Unreachable));
         tokio::time::advance(STALE).await;
         assert_eq!(trouble.text(Instant::now()), None);
     }
 
-    fn failure(is_refusal: bool) -> Failure {
-        Failure { text: "no".to_owned(), help: "help", is_refusal }
+    fn failure(kind: GuardFailure) -> Failure {
+        Failure { text: "no".to_owned(), help: "help", kind }
     }
 }

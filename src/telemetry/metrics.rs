@@ -12,6 +12,7 @@ use super::problem::ProblemKind;
 use super::status::{OTHER_REASONS, Status};
 
 mod exposition;
+mod guard;
 mod labels;
 mod pipeline;
 mod places;
@@ -20,6 +21,7 @@ mod reference;
 mod table;
 
 pub use exposition::Exposition;
+pub use guard::{GuardFailure, GuardMetrics};
 use labels::Labels;
 pub use pipeline::BreakerState;
 pub use places::PartitionState;

@@ -10,6 +10,7 @@ use longhaul::guard::kube::Pods;
 use longhaul::guard::mark::{ALL, DELETION_COST, Mark, OWN};
 use longhaul::guard::plan::{SeenPod, Write, Wrote};
 use longhaul::guard::run::{Cluster, Event};
+use longhaul::telemetry::GuardFailure;
 
 mod fake;
 
@@ -100,12 +101,12 @@ async fn a_refusal_is_told_from_an_outage() {
     let pod = until(&mut pods.watch(), "worker-1", |_| true).await;
     fake.refuse(Some(403));
     let refused = pods.write(&write(&pod, Some("a"))).await.unwrap_err();
-    assert!(refused.is_refusal && refused.help.contains("Role"), "{refused:?}");
+    assert!(refused.kind == GuardFailure::Refused && refused.help.contains("Role"), "{refused:?}");
     let listed = pods.watch().next().await.unwrap().unwrap_err();
-    assert!(listed.is_refusal, "{listed:?}");
+    assert!(listed.kind == GuardFailure::Refused, "{listed:?}");
     fake.refuse(Some(500));
     let failed = pods.write(&write(&pod, Some("a"))).await.unwrap_err();
-    assert!(!failed.is_refusal, "{failed:?}");
+    assert!(failed.kind == GuardFailure::Answered, "{failed:?}");
 }
 
 #[tokio::test]

@@ -11,6 +11,8 @@ impl Context<'_> {
             let help = "use the released binary, or build with `--features guard`";
             self.report.mistake(path, "this program was built without the guard", help);
         }
-        self.range(&path.key("after"), guard.after, Span::from_secs(0), Span::from_hours(1));
+        if let Some(after) = guard.after {
+            self.range(&path.key("after"), after, Span::from_secs(0), Span::from_hours(1));
+        }
     }
 }

@@ -11,10 +11,8 @@ fn stopping(name: &str, service: &str) -> SeenPod {
 
 /// A lookout and a plan that know these pods of the service `hello`.
 fn known(names: &[&str]) -> (Arc<Lookout>, Plan) {
-    let (lookout, mut plan) = (
-        Arc::new(Lookout::default()),
-        Plan::new("a".to_owned(), Duration::ZERO, (Instant::now(), SystemTime::now())),
-    );
+    let (lookout, mut plan) =
+        (Arc::new(Lookout::default()), Plan::new("a".to_owned(), None, (Instant::now(), SystemTime::now())));
     let pods: Vec<SeenPod> = names.iter().map(|name| pod(name, "hello")).collect();
     lookout.restart(Instant::now(), &pods);
     plan.restart(Instant::now(), pods);
@@ -97,8 +95,20 @@ async fn a_request_in_a_stopping_pod_is_cut_by_it() {
     let (first, second) = (post.begin(reported("p")), post.begin(reported("q")));
     lookout.seen(Instant::now(), &stopping("p", "hello"));
     assert_eq!((first.cut_by().as_deref(), second.cut_by()), (Some("p"), None));
-    lookout.gone(Instant::now(), "p");
+    lookout.gone(Instant::now(), &pod("p", "hello"));
     assert_eq!(first.cut_by().as_deref(), Some("p"), "the end of the request may be noticed later");
+}
+
+#[tokio::test]
+async fn a_pod_that_is_deleted_by_force_cuts_its_requests() {
+    let (lookout, _) = known(&["p", "q"]);
+    let post = of_hello(&lookout);
+    let (first, second) = (post.begin(reported("p")), post.begin(None));
+    lookout.measured(Instant::now(), &[("q".to_owned(), true)]);
+    lookout.gone(Instant::now(), &pod("p", "hello"));
+    lookout.gone(Instant::now(), &pod("q", "hello"));
+    assert_eq!((first.cut_by().as_deref(), second.cut_by().as_deref()), (Some("p"), Some("q")));
+    assert_eq!(post.shown().stopping, [], "both are gone");
 }
 
 #[tokio::test]
@@ -149,11 +159,11 @@ async fn ended_pods_are_forgotten() {
     let (lookout, _) = known(&["p"]);
     let post = of_hello(&lookout);
     lookout.seen(Instant::now(), &stopping("p", "hello"));
-    lookout.gone(Instant::now(), "p");
+    lookout.gone(Instant::now(), &pod("p", "hello"));
     assert_eq!(post.shown().stopping, []);
     assert!(post.is_stopping("p"));
     tokio::time::advance(MEMORY).await;
-    lookout.gone(Instant::now(), "another");
+    lookout.gone(Instant::now(), &pod("another", "other"));
     assert!(!post.is_stopping("p"));
     // A pod that vanished while the watch was interrupted is forgotten too.
     lookout.seen(Instant::now(), &stopping("q", "hello"));

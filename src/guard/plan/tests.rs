@@ -31,7 +31,7 @@ impl World {
     fn over(holder: &str, cluster: BTreeMap<String, SeenPod>, now: Instant) -> Self {
         let mut plan = Plan::new(
             holder.to_owned(),
-            AFTER,
+            None,
             (now, SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
         );
         plan.restart(now, cluster.values().cloned().collect());
@@ -117,6 +117,28 @@ fn items_that_are_short_or_follow_each_other_cost_no_write() {
     let beats = 50 / 5 + 1;
     assert!(world.cost("p").is_some());
     assert!(world.writes <= 1 + beats, "{} writes", world.writes);
+}
+
+#[test]
+fn a_shorter_window_of_the_service_marks_earlier() {
+    let mut world = World::new("a", &["p", "q"]);
+    let short = SeenPod { window: Some(Duration::from_secs(6)), ..pod("q") };
+    world.cluster.insert("q".to_owned(), short.clone());
+    world.plan.seen(world.now, short);
+    world.start("p");
+    world.start("q");
+    world.pass(2);
+    assert!(world.cost("p").is_none() && world.cost("q").is_some());
+    world.pass(9);
+    assert!(world.cost("p").is_some());
+}
+
+#[test]
+fn pods_that_vanished_while_the_watch_was_away_are_named() {
+    let mut world = World::new("a", &["p", "q"]);
+    let gone = world.plan.restart(world.now, vec![pod("q")]);
+    assert_eq!(gone, [pod("p")]);
+    assert!(world.plan.restart(world.now, vec![pod("q")]).is_empty());
 }
 
 #[test]

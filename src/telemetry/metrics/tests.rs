@@ -27,6 +27,7 @@ fn metrics() -> Metrics {
         help: "create it".to_owned(),
     });
     metrics.watch(&[status]);
+    drop(metrics.guard());
     metrics
 }
 

@@ -93,6 +93,36 @@ async fn a_configuration_comes_from_standard_input_or_a_default_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_command_has_a_manual_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = run(folder.path(), &["man", "pages/man1"]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, ""), "{ran:?}");
+    let page = |name: &str| {
+        let file = folder.path().join("pages/man1").join(format!("{name}.1"));
+        std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+    };
+    assert!(page("longhaul").contains(".TH longhaul 1"));
+    let help = run(folder.path(), &["--help"]).await;
+    let (_, commands) = help.out.split_once("Commands:\n").unwrap();
+    let names = commands.lines().take_while(|line| !line.is_empty());
+    let names: Vec<&str> = names
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        assert!(page(&format!("longhaul-{name}")).contains("SYNOPSIS"), "{name}");
+    }
+    assert!(page("longhaul-dead-letter-redrive").contains("OPTIONS"));
+    let hidden: Vec<_> = std::fs::read_dir(folder.path().join("pages/man1")).unwrap().flatten().collect();
+    assert!(!hidden.iter().any(|file| file.file_name().to_string_lossy().contains("guard")), "{hidden:?}");
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let ran = run(folder.path(), &["man", "file"]).await;
+    assert!(ran.code == 69 && ran.err.contains("help: "), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn version_completions_and_a_hint_for_a_wrong_command() {
     let folder = tempfile::tempdir().unwrap();
     let ran = run(folder.path(), &["version", "--json"]).await;
