@@ -14,6 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(super) struct Suspicion {
     due: Option<Instant>,
+    /// Whether items were ready.
+    is_confirmed: bool,
     is_refuted: bool,
 }
 
@@ -21,6 +23,17 @@ impl Suspicion {
     /// Records that a further consumer has started, or that no item was ready for it.
     pub(super) fn begin(&mut self) {
         self.due = (!self.is_refuted).then(|| Instant::now() + PATIENCE);
+        self.is_confirmed = false;
+    }
+
+    /// Records that items are ready. The suspicion is due again at once, after all deliveries that
+    /// arrived before the broker's answer.
+    pub(super) fn confirm(&mut self) {
+        (self.due, self.is_confirmed) = (Some(Instant::now()), true);
+    }
+
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.is_confirmed
     }
 
     /// Records that a further consumer got an item.
@@ -33,7 +46,7 @@ impl Suspicion {
         self.due = None;
     }
 
-    /// Returns when the queue must be asked for ready items.
+    /// Returns when the suspicion must be examined.
     pub(super) async fn due(&self) {
         match self.due {
             Some(due) => sleep_until(due).await,
@@ -59,6 +72,8 @@ mod tests {
         suspicion.due().await;
         suspicion.begin();
         assert!(!is_due(&suspicion));
+        suspicion.confirm();
+        assert!(is_due(&suspicion) && suspicion.is_confirmed());
         suspicion.refute();
         suspicion.begin();
         tokio::time::advance(PATIENCE).await;

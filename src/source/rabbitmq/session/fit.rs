@@ -64,18 +64,23 @@ impl Subscription {
         fault.map_or(Ok(()), Err)
     }
 
-    /// Examines the suspicion that only the first consumer gets items.
+    /// Examines the suspicion that only the first consumer gets items. A large item may be on its
+    /// way for longer than the suspicion waits. The broker's answer follows it on the same
+    /// connection, so only an answer without an item before it counts.
     ///
     /// # Errors
     /// Returns [`Error::SingleActive`] if this is so. The next session then has one consumer for
     /// all items.
     pub(super) async fn examine(&mut self, settings: &Settings) -> Result<(), Error> {
-        let counting = backlog::count(&self.asking, &settings.queue);
-        let counted = tokio::time::timeout(COUNT_TIMEOUT, counting).await;
-        if counted.is_ok_and(|counted| counted.is_ok_and(|count| count.ready > 0)) {
+        if self.suspicion.is_confirmed() {
             return Err(Error::SingleActive);
         }
-        self.suspicion.begin();
+        let counting = backlog::count(&self.asking, &settings.queue);
+        let counted = tokio::time::timeout(COUNT_TIMEOUT, counting).await;
+        match counted {
+            Ok(Ok(count)) if count.ready > 0 => self.suspicion.confirm(),
+            _ => self.suspicion.begin(),
+        }
         Ok(())
     }
 }
