@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use futures_util::future::join_all;
 use longhaul::config::QueueKind;
@@ -61,7 +61,7 @@ impl Place for Kafka {
             topic: self.0.name.clone(),
             offset: number as i64,
             key: Some(format!("key {number}").into()),
-            timestamp: Some(1_700_000_000_000),
+            timestamp: Some(*RECENT),
             ..KafkaOrigin::default()
         };
         let headers =
@@ -69,6 +69,12 @@ impl Place for Kafka {
         Message { body: body(number), headers, origin: Origin::Kafka(origin) }
     }
 }
+
+/// The time of all records. The retention of a topic counts from this time, so it must be recent.
+static RECENT: LazyLock<i64> = LazyLock::new(|| {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(now.as_millis()).unwrap() - 3_600_000
+});
 
 fn body(number: usize) -> bytes::Bytes {
     [&[0xff, 0x00][..], number.to_string().as_bytes()].concat().into()
