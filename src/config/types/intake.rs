@@ -16,8 +16,8 @@ pub struct Intake {
     /// The pipeline whose queue or topic gets the items; needed if there are several.
     #[serde(default)]
     pub pipeline: Option<String>,
-    /// Items in the queue, or records that the group has not committed, from which on requests are
-    /// answered with 429. Without this key there is no limit.
+    /// The largest backlog: items in the queue, or records that the group has not committed. While
+    /// the backlog is this large, each request gets 429. Without this key the backlog has no bound.
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub backlog: Option<u64>,

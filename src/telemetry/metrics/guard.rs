@@ -9,7 +9,7 @@ use super::{Labelled, Metrics};
 /// Why a request of the guard to the API server did not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuardFailure {
-    /// There are no credentials.
+    /// The bridge has no credentials for an API server.
     NoAccess,
     /// The API server refuses this kind of request.
     Refused,

@@ -69,7 +69,7 @@ async fn the_chain_of_timeouts_is_read_from_the_cluster() {
     let rest = findings.into_iter().filter(|it| it.kind != "cluster").collect();
     only("proxy-grace", (code, rest));
 
-    // A cluster that does not answer is no error, and a context that does not exist is one.
+    // The command goes on if a cluster does not answer. It refuses a context that does not exist.
     clean(&["cluster"], check(folder.path(), &config, &["--kubeconfig", "dead"]).await);
     let arguments = ["check", "--connect", "-c", "c.yaml", "--kubeconfig", "right", "--context", "none"];
     std::fs::write(folder.path().join("c.yaml"), &config).unwrap();
