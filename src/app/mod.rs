@@ -209,11 +209,11 @@ fn build(config: &Config, env: Env<'_>) -> Result<Built, Vec<BuildError>> {
         None
     });
     let reports = Arc::new(Registry::new(build::reachable(&config.admin)));
+    let replica = build::replica_name(config, env);
     let mut api = Api::new(config.admin.token.clone(), config.admin.read_token.clone(), reports.clone())
-        .among(build::replica_name(config, env), replicas.as_ref().map(|replicas| replicas.client()));
+        .among(replica.clone(), replicas.as_ref().map(|replicas| replicas.client()));
     let guard =
         config.guard.as_ref().map(|settings| Guarded { settings: settings.clone(), lookout: Arc::default() });
-    let replica = build::replica_name(config, env);
     let (traces, exporter) =
         Traces::from_variables(env, &replica, metrics.traces()).unwrap_or_else(|error| {
             errors.push(BuildError::traces(&error));

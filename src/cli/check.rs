@@ -99,9 +99,8 @@ async fn examine(
 ) -> Result<Vec<Finding>, End> {
     let mut manifests = Manifests::read(&options.manifests)?;
     let cluster = Cluster { context: options.context.clone(), kubeconfig: options.kubeconfig.clone() };
-    let is_named = cluster.context.is_some() || cluster.kubeconfig.is_some();
     let mut notes = Vec::new();
-    if options.manifests.is_empty() || is_named {
+    if options.manifests.is_empty() || cluster.is_named() {
         notes = doctor::of_cluster(config, &cluster, &mut manifests).await?;
     }
     let examined = doctor::Options {

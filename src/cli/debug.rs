@@ -10,7 +10,7 @@ use crate::config::{self, Config, process_env};
 use crate::connect::http;
 use crate::tools::Failure;
 use crate::tools::bundle::Bundle;
-use crate::tools::doctor::{self, Manifests};
+use crate::tools::doctor;
 
 /// The bound of each request to the bridge.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -123,10 +123,9 @@ async fn bundle(options: &Options, out: &mut dyn Write) -> Result<u8, End> {
 
 async fn examine(options: &Options, config: &Config, bundle: &mut Bundle) {
     let examined = doctor::Options {
-        outage: Duration::from_secs(24 * 3600),
+        outage: doctor::OUTAGE,
         management: options.management.clone(),
-        manifests: Manifests::default(),
-        depth: doctor::Depth::Whole,
+        ..doctor::Options::default()
     };
     let findings = doctor::examine(config, &examined, &process_env).await;
     let findings = serde_json::to_value(findings).unwrap_or_default();

@@ -2,6 +2,7 @@
 //! refused are not checked again.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use super::Env;
 use super::load::Features;
@@ -166,6 +167,14 @@ impl Context<'_> {
         if value < least || most < value {
             let help = format!("write a duration from {least} to {most}");
             self.report.mistake(path, format!("`{value}` is out of range"), help);
+        }
+    }
+
+    /// Checks an address to listen on. `port` is the one in the example.
+    fn listen(&mut self, address: &str, port: u16, path: &Path) {
+        if address.parse::<SocketAddr>().is_err() {
+            let help = format!("write an IP address and a port, such as 0.0.0.0:{port} or [::1]:{port}");
+            self.report.mistake(path, "this is not an address to listen on", help);
         }
     }
 

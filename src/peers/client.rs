@@ -1,7 +1,6 @@
 //! Asks the other replicas whether a redelivered item runs there.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::error::Error as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -353,8 +352,9 @@ impl Peers {
             .header(HEADER, proof.to_string())
             .header(CONTENT_TYPE, "application/json")
             .body(body);
-        let failed =
-            |error: reqwest::Error| silent(chain(&error), !error.is_connect() && !error.is_builder());
+        let failed = |error: reqwest::Error| {
+            silent(connect::with_causes(&error), !error.is_connect() && !error.is_builder())
+        };
         let mut response = request.send().await.map_err(failed)?;
         let status = response.status();
         let code = response.headers().get(HEADER).and_then(|value| value.to_str().ok()?.parse::<Code>().ok());
@@ -406,11 +406,4 @@ impl Peers {
         secured.insert(address.clone(), client.clone());
         Ok(client.get().as_ref().clone())
     }
-}
-
-/// Formats the error with its causes. The error alone says only "error sending request" and the
-/// address.
-fn chain(error: &reqwest::Error) -> String {
-    let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -1,7 +1,5 @@
 //! Checks the admin server.
 
-use std::net::SocketAddr;
-
 use super::Context;
 use crate::config::path::Path;
 use crate::config::secret::Secret;
@@ -17,9 +15,8 @@ const GENERATE: &str = "make one with `openssl rand -hex 32`, and give it to all
 
 impl Context<'_> {
     pub(super) fn admin(&mut self, admin: &Admin, path: &Path) {
-        if admin.listen.as_ref().is_some_and(|address| address.parse::<SocketAddr>().is_err()) {
-            let help = "write an IP address and a port, such as 0.0.0.0:9090 or [::1]:9090";
-            self.report.mistake(&path.key("listen"), "this is not an address to listen on", help);
+        if let Some(address) = &admin.listen {
+            self.listen(address, 9090, &path.key("listen"));
         }
         if let Some(tls) = &admin.tls {
             let path = path.key("tls");

@@ -1,7 +1,5 @@
 //! Checks the HTTP entry point.
 
-use std::net::SocketAddr;
-
 use super::Context;
 use crate::config::path::Path;
 use crate::config::types::{Config, Intake};
@@ -11,10 +9,7 @@ const BODY_MAX: u64 = 64 << 20;
 
 impl Context<'_> {
     pub(super) fn intake(&mut self, intake: &Intake, config: &Config, path: &Path) {
-        if intake.listen.parse::<SocketAddr>().is_err() {
-            let help = "write an IP address and a port, such as 0.0.0.0:8080 or [::1]:8080";
-            self.report.mistake(&path.key("listen"), "this is not an address to listen on", help);
-        }
+        self.listen(&intake.listen, 8080, &path.key("listen"));
         if !(1..=BODY_MAX).contains(&intake.body_bytes.get()) {
             let help = "write a size such as 1MiB";
             self.report.mistake(&path.key("body_bytes"), "must be between 1B and 64MiB", help);

@@ -1,7 +1,14 @@
-//! Errors of a client before its first request.
+//! Errors of a client before its first request, and the text of an error with its causes.
 
 use std::io;
 use std::path::PathBuf;
+
+/// Returns the text of an error and of its causes. A failed request alone says only "error sending
+/// request" and the address.
+pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
 
 /// The reason why a client cannot be made.
 #[derive(Debug, thiserror::Error)]

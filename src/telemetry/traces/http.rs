@@ -106,7 +106,7 @@ impl HttpClient for Client {
                 answer.unwrap_or_else(|_| Err(format!("no answer within {:?}", self.timeout).into()));
             self.fault.set(match &answer {
                 Ok(answer) => refusal(answer),
-                Err(error) => Some(Reason { text: chain(error.as_ref()), is_passing: true }),
+                Err(error) => Some(Reason { text: http::with_causes(error.as_ref()), is_passing: true }),
             });
             answer
         })
@@ -135,10 +135,4 @@ fn refusal(answer: &Response<Bytes>) -> Option<Reason> {
     let text = format!("the receiver answered {status} {said}").trim_end().to_owned();
     let is_passing = matches!(status.as_u16(), 429 | 502 | 503 | 504);
     (!status.is_success()).then_some(Reason { text, is_passing })
-}
-
-/// An error with its causes.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -141,11 +141,6 @@ impl Traces {
             recorder.ended(item, end());
         }
     }
-
-    /// Whether anything is recorded.
-    pub fn are_on(&self) -> bool {
-        self.0.is_some()
-    }
 }
 
 impl Exporter {

@@ -15,7 +15,7 @@ use super::span::{self, Kind, Record, Started};
 use super::{Attempt, AttemptEnd, Item, ItemEnd, TraceCounts, TracesError, http, settings};
 use crate::config::Env;
 use crate::event::TraceContext;
-use crate::progress::Report;
+use crate::progress::{Report, Reported};
 
 pub use super::export::Sending;
 
@@ -44,6 +44,12 @@ struct Open {
     /// When its next record is due. The first one is the start.
     next: Instant,
     is_told: bool,
+}
+
+impl Open {
+    fn reported(&self) -> Reported {
+        self.report.as_ref().map(|report| report.reported()).unwrap_or_default()
+    }
 }
 
 /// The span of a running attempt. Dropping it records that the attempt was cut.
@@ -130,7 +136,7 @@ impl Recorder {
 
     fn end(&self, span: SpanId, end: Option<AttemptEnd<'_>>) {
         let Some(open) = self.open().remove(&span) else { return };
-        let reported = open.report.as_ref().map(|report| report.reported()).unwrap_or_default();
+        let reported = open.reported();
         if let Some(starts) = self.starts.as_ref().filter(|_| !open.is_told) {
             let (attempt, at) = (open.attempt.clone(), open.attempt.began);
             let record = Record { attempt, kind: Kind::Start, at, reported: reported.clone() };
@@ -151,12 +157,13 @@ impl Recorder {
     pub(super) fn due(&self, now: Instant) -> Vec<Record> {
         let mut due = Vec::new();
         for open in self.open().values_mut().filter(|open| open.next <= now) {
-            let kind = if open.is_told { Kind::Heartbeat } else { Kind::Start };
-            let at = open.attempt.began + now.saturating_duration_since(open.since);
-            let at = if open.is_told { at } else { open.attempt.began };
+            let began = open.attempt.began;
+            let (kind, at) = match open.is_told {
+                true => (Kind::Heartbeat, began + now.saturating_duration_since(open.since)),
+                false => (Kind::Start, began),
+            };
             (open.is_told, open.next) = (true, now + HEARTBEAT);
-            let reported = open.report.as_ref().map(|report| report.reported()).unwrap_or_default();
-            due.push(Record { attempt: open.attempt.clone(), kind, at, reported });
+            due.push(Record { attempt: open.attempt.clone(), kind, at, reported: open.reported() });
         }
         due
     }

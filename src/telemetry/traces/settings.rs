@@ -50,9 +50,8 @@ pub(super) fn read(env: Env<'_>) -> Result<Option<Settings>, TracesError> {
     if is_disabled || !is_exported(&env, "OTEL_TRACES_EXPORTER")? {
         return Ok(None);
     }
-    let records = own("LOGS").or_else(|| with("logs"));
-    let records = records.filter(|_| matches!(is_exported(&env, "OTEL_LOGS_EXPORTER"), Ok(true)));
-    is_exported(&env, "OTEL_LOGS_EXPORTER")?;
+    let has_records = is_exported(&env, "OTEL_LOGS_EXPORTER")?;
+    let records = own("LOGS").or_else(|| with("logs")).filter(|_| has_records);
     for name in ["", "TRACES_", "LOGS_"] {
         check_protocol(&env, &format!("OTEL_EXPORTER_OTLP_{name}PROTOCOL"))?;
         let compression = format!("OTEL_EXPORTER_OTLP_{name}COMPRESSION");

@@ -74,6 +74,25 @@ pub(super) fn of_item(item: &Item) -> Vec<KeyValue> {
     attributes
 }
 
+/// A span of an item's trace, as far as all its spans are alike.
+fn blank(ids: &Ids, span: SpanId) -> SpanData {
+    SpanData {
+        span_context: SpanContext::new(ids.trace, span, ids.flags(true), false, ids.state()),
+        parent_span_id: SpanId::INVALID,
+        parent_span_is_remote: false,
+        span_kind: SpanKind::Internal,
+        name: "".into(),
+        start_time: SystemTime::UNIX_EPOCH,
+        end_time: SystemTime::UNIX_EPOCH,
+        attributes: Vec::new(),
+        dropped_attributes_count: 0,
+        events: SpanEvents::default(),
+        links: SpanLinks::default(),
+        status: Status::Unset,
+        instrumentation_scope: scope(),
+    }
+}
+
 /// The span of an item that has ended.
 pub(super) fn item(item: &Item, ids: &Ids, end: &ItemEnd, ended: SystemTime) -> SpanData {
     let mut attributes = of_item(item);
@@ -87,7 +106,6 @@ pub(super) fn item(item: &Item, ids: &Ids, end: &ItemEnd, ended: SystemTime) -> 
     let status = if end.is_success { Status::Unset } else { Status::error(end.reason.unwrap_or(end.state)) };
     let parent = ids.producer();
     SpanData {
-        span_context: SpanContext::new(ids.trace, ids.item, ids.flags(true), false, ids.state()),
         parent_span_id: parent,
         parent_span_is_remote: parent != SpanId::INVALID,
         span_kind: SpanKind::Consumer,
@@ -95,11 +113,8 @@ pub(super) fn item(item: &Item, ids: &Ids, end: &ItemEnd, ended: SystemTime) -> 
         start_time: item.since.min(ended),
         end_time: ended,
         attributes,
-        dropped_attributes_count: 0,
-        events: SpanEvents::default(),
-        links: SpanLinks::default(),
         status,
-        instrumentation_scope: scope(),
+        ..blank(ids, ids.item)
     }
 }
 
@@ -126,19 +141,14 @@ pub(super) fn attempt(
     }
     let Started { ids, span, began, .. } = started;
     SpanData {
-        span_context: SpanContext::new(ids.trace, *span, ids.flags(true), false, ids.state()),
         parent_span_id: ids.item,
-        parent_span_is_remote: false,
         span_kind: SpanKind::Client,
         name: "attempt".into(),
         start_time: *began,
         end_time: began.checked_add(took).unwrap_or(*began),
         attributes,
-        dropped_attributes_count: 0,
-        events: SpanEvents::default(),
-        links: SpanLinks::default(),
         status,
-        instrumentation_scope: scope(),
+        ..blank(ids, *span)
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) async fn read(
 
 /// Returns the access to the cluster, or `None` if nobody has chosen one.
 async fn access(cluster: &Cluster) -> Result<Option<Access>, Failure> {
-    let is_named = cluster.context.is_some() || cluster.kubeconfig.is_some();
+    let is_named = cluster.is_named();
     let refused = |error: &dyn std::fmt::Display| {
         Failure::usage(
             format!("kubectl's configuration cannot be used: {error}"),

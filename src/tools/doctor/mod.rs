@@ -77,9 +77,16 @@ pub struct Options {
 /// The cluster of kubectl's configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Cluster {
-    /// By default the current context.
+    /// The context; `None` means the current context.
     pub context: Option<String>,
     pub kubeconfig: Option<PathBuf>,
+}
+
+impl Cluster {
+    /// Whether a person has named the cluster.
+    pub fn is_named(&self) -> bool {
+        self.context.is_some() || self.kubeconfig.is_some()
+    }
 }
 
 /// Adds the manifests of the cluster, if kubectl has a current context or one is named. Returns
@@ -101,7 +108,7 @@ pub async fn of_cluster(
     #[cfg(not(feature = "guard"))]
     {
         let _ = (config, manifests);
-        match cluster.context.is_some() || cluster.kubeconfig.is_some() {
+        match cluster.is_named() {
             true => Err(super::Failure::usage(
                 "this build reads no cluster",
                 "use a build with the feature `guard`, or name the manifests with -f",
