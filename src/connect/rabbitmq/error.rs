@@ -29,8 +29,6 @@ pub enum Error {
     Cancelled,
     #[error("the broker closed the channel (was an item unacked for longer than its consumer_timeout?)")]
     Closed,
-    #[error("the queue has a single active consumer, which must take the items for all slots")]
-    SingleActive,
     #[error(
         "x-delivery-limit is negative, and the server is RabbitMQ {0}, which drops every item of such a queue at its first return"
     )]

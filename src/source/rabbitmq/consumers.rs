@@ -45,8 +45,7 @@ impl Consumers {
 
     /// Starts one more consumer.
     pub(super) async fn add(&mut self, prefetch: u16) -> Result<(), Error> {
-        let limit = self.channel.basic_qos(prefetch, BasicQosOptions { global: false });
-        answer("basic.qos", limit).await?;
+        self.limit(prefetch).await?;
         let consumer = consume(&self.channel, &self.queue, &self.arguments).await?;
         self.further.push(consumer.tag());
         self.streams.push(arrivals(consumer, true));
@@ -79,6 +78,28 @@ impl Consumers {
         let mut tags = std::mem::take(&mut self.further);
         tags.push(self.first.clone());
         self.cancel(tags, pass).await
+    }
+
+    /// Cancels all consumers, and starts one that replaces them. RabbitMQ 3.10 hands items to the
+    /// next single active consumer only when a consumer starts or an item is settled, so the new
+    /// consumer starts after the cancel.
+    pub(super) async fn replace_all(
+        &mut self,
+        prefetch: u16,
+        pass: impl FnMut(Arrival),
+    ) -> Result<(), Error> {
+        self.cancel_all(pass).await?;
+        self.limit(prefetch).await?;
+        let consumer = consume(&self.channel, &self.queue, &self.arguments).await?;
+        self.first = consumer.tag();
+        self.streams.push(arrivals(consumer, false));
+        Ok(())
+    }
+
+    /// Sets the prefetch of the consumers that start from now on.
+    async fn limit(&mut self, prefetch: u16) -> Result<(), Error> {
+        let limit = self.channel.basic_qos(prefetch, BasicQosOptions { global: false });
+        answer("basic.qos", limit).await
     }
 
     async fn cancel(&mut self, tags: Vec<ShortString>, mut pass: impl FnMut(Arrival)) -> Result<(), Error> {

@@ -171,10 +171,7 @@ impl Source {
         if matches!(error, Error::Cancelled) {
             // The queue may have been deleted. The next queue of this name may have another type.
             self.kind = None;
-            self.others.set_single(false);
-        }
-        if matches!(error, Error::SingleActive) {
-            self.others.set_single(true);
+            self.others.forget_single();
         }
     }
 }

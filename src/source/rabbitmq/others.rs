@@ -34,6 +34,8 @@ struct State {
     cancelled: u32,
     /// The number of changes of `own`.
     changes: u64,
+    /// Whether a consumer is being started or cancelled now.
+    changing: bool,
     /// Whether the queue has a single active consumer.
     single: bool,
     /// The time until which the count may include this number of consumers of a lost connection.
@@ -59,16 +61,17 @@ impl Others {
         Question(self.state().changes)
     }
 
-    /// Takes the broker's answer: the number of all consumers. If the session started or cancelled
-    /// a consumer since the question, the answer says nothing about others.
+    /// Takes the broker's answer: the number of all consumers. If the session has started or
+    /// cancelled a consumer since the question, or is about to, the answer says nothing about
+    /// others.
     pub(super) fn counted(&self, question: Question, consumers: u32, queue: &str) {
         let mut state = self.state();
-        if state.changes != question.0 {
+        if state.changing || state.changes != question.0 {
             return;
         }
         let others = consumers.saturating_sub(state.own);
         match (others, state.stale_until) {
-            (0, _) => state.stale_until = None,
+            (0, _) => (state.stale_until, state.cancelled) = (None, 0),
             _ if others <= state.cancelled => {}
             (_, Some((until, stale))) if others <= stale && Instant::now() < until => {}
             _ if state.seen => {}
@@ -82,11 +85,17 @@ impl Others {
         }
     }
 
-    /// Sets the number of consumers of the present session, before one more starts.
+    /// Records that the session starts to change its consumers. Answers count again after the call
+    /// that records the end of the change.
+    pub(super) fn begin_change(&self) {
+        self.state().changing = true;
+    }
+
+    /// Records the number of consumers of the present session, after one more has started.
     pub(super) fn set_own(&self, own: u32) {
         let mut state = self.state();
         state.own = own;
-        state.changes += 1;
+        state.changed();
     }
 
     /// Records that the session cancelled consumers, and how many are left.
@@ -94,12 +103,17 @@ impl Others {
         let mut state = self.state();
         state.cancelled += state.own.saturating_sub(left);
         state.own = left;
-        state.changes += 1;
+        state.changed();
     }
 
-    /// Records whether the queue hands its items to a single active consumer.
-    pub(super) fn set_single(&self, is_single: bool) {
-        self.state().single = is_single;
+    /// Records that the queue hands its items to a single active consumer.
+    pub(super) fn set_single(&self) {
+        self.state().single = true;
+    }
+
+    /// Records that another queue may have taken the name of the present one.
+    pub(super) fn forget_single(&self) {
+        self.state().single = false;
     }
 
     pub(super) fn is_single(&self) -> bool {
@@ -109,14 +123,13 @@ impl Others {
     pub(super) fn lost(&self, error: &Error) {
         // If the broker closed the channel, the channel's consumer is gone. In all other cases the
         // broker may not know of the loss.
-        let is_told =
-            error.code().is_some() || matches!(error, Error::Cancelled | Error::Closed | Error::SingleActive);
+        let is_told = error.code().is_some() || matches!(error, Error::Cancelled | Error::Closed);
         let mut state = self.state();
         if !is_told {
             state.stale_until = Some((Instant::now() + STALE, (state.own + state.cancelled).max(1)));
         }
         (state.own, state.cancelled) = (0, 0);
-        state.changes += 1;
+        state.changed();
     }
 
     pub(super) fn shared(&self) -> Shared {
@@ -130,6 +143,13 @@ impl Others {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn changed(&mut self) {
+        self.changes += 1;
+        self.changing = false;
     }
 }
 
@@ -154,6 +174,29 @@ mod tests {
         let question = others.question();
         others.set_own(1);
         others.counted(question, 2, "q");
+        assert_eq!(others.shared(), Shared::No);
+        others.counted(others.question(), 2, "q");
+        assert_eq!(others.shared(), Shared::Yes);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_in_a_change_proves_nothing() {
+        let others = Others::default();
+        others.set_own(1);
+        others.begin_change();
+        others.counted(others.question(), 2, "q");
+        assert_eq!(others.shared(), Shared::No);
+        others.set_own(2);
+        others.counted(others.question(), 3, "q");
+        assert_eq!(others.shared(), Shared::Yes);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn cancelled_consumers_that_are_gone_hide_nobody() {
+        let others = Others::default();
+        others.set_own(3);
+        others.cancelled(1);
+        others.counted(others.question(), 1, "q");
         assert_eq!(others.shared(), Shared::No);
         others.counted(others.question(), 2, "q");
         assert_eq!(others.shared(), Shared::Yes);

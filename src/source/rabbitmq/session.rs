@@ -16,7 +16,6 @@ use futures_util::future::{try_join, try_join3};
 use lapin::Channel;
 use lapin::types::FieldTable;
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 
 use super::consumers::{Arrival, Consumers};
 use super::limit::Limit;
@@ -34,8 +33,8 @@ use crate::source::{Command, Delivery, SourceEvent};
 
 /// The number of commands taken at once. Acks among them may share a frame.
 const COMMANDS_AT_ONCE: usize = 256;
-/// The interval of the checks whether the channel is closed. They are needed while there is no
-/// consumer, because the end of a consumer would show it.
+/// The interval of the checks whether the channel is closed. They are needed while no consumer is
+/// read, because the end of a consumer would show it.
 const LOOK: Duration = Duration::from_secs(1);
 /// The bound of the wait for the reason of a failed settle. The reason is there at once, or never
 /// arrives.
@@ -148,6 +147,7 @@ impl Session {
             topology::limited_channel(connection, prefetch),
         )
         .await?;
+        others.set_own(0);
         let question = others.question();
         let (count, kind) = try_join(
             backlog::count(&asking, &settings.queue),
@@ -155,7 +155,6 @@ impl Session {
         )
         .await?;
         others.counted(question, count.consumers, &settings.queue);
-        others.set_own(1);
         if kind == Kind::Stream {
             return Err(Error::Stream(settings.queue.clone()));
         }
@@ -164,14 +163,17 @@ impl Session {
         let is_told = connection.server().is_at_least(4, 3) && matches!(kind, Kind::Quorum | Kind::Unknown);
         let arguments = ack_timeout(settings.ack_timeout)?;
         let arguments = if is_told { arguments } else { FieldTable::default() };
-        match Consumers::start(&channel, &settings.queue, arguments).await {
+        others.begin_change();
+        let (channel, consumers) = match Consumers::start(&channel, &settings.queue, arguments).await {
             Err(error) if error.code() == Some(406) && error.to_string().contains("x-consumer-timeout") => {
                 let channel = topology::limited_channel(connection, prefetch).await?;
                 let consumers = Consumers::start(&channel, &settings.queue, FieldTable::default()).await?;
-                Ok((channel, consumers, asking))
+                (channel, consumers)
             }
-            consumers => Ok((channel, consumers?, asking)),
-        }
+            consumers => (channel, consumers?),
+        };
+        others.set_own(1);
+        Ok((channel, consumers, asking))
     }
 
     pub(super) fn epoch(&self) -> Epoch {
@@ -223,13 +225,13 @@ impl Subscription {
                         return left;
                     }
                 }
-                room = port.deliveries.reserve(), if !self.waiting.is_empty() => {
+                room = port.deliveries.reserve(), if self.may_send() => {
                     let Ok(room) = room else { return Left::Close };
                     if let Some(delivery) = self.waiting.pop_front() {
                         room.send(delivery);
                     }
                 }
-                () = tokio::time::sleep(LOOK), if !self.reading => {
+                () = tokio::time::sleep(LOOK), if !self.reading || !self.waiting.is_empty() => {
                     if !self.channel.status().connected() {
                         return Left::Lost(Error::Closed);
                     }
@@ -264,10 +266,12 @@ impl Subscription {
                 Arrival::Ended(_) => return Some(Left::Lost(Error::Cancelled)),
             };
             let delivery = self.received(settings, delivery).await;
-            if let Err(TrySendError::Full(delivery) | TrySendError::Closed(delivery)) =
-                port.deliveries.try_send(delivery)
+            self.waiting.push_back(delivery);
+            while self.may_send()
+                && let Ok(room) = port.deliveries.try_reserve()
+                && let Some(delivery) = self.waiting.pop_front()
             {
-                self.waiting.push_back(delivery);
+                room.send(delivery);
             }
             if let Err(error) = self.fit(settings).await {
                 return Some(Left::Lost(error));
@@ -277,6 +281,11 @@ impl Subscription {
             }
             arrival = self.consumers.next().now_or_never()?;
         }
+    }
+
+    /// Whether a delivery waits that the bridge may have.
+    fn may_send(&self) -> bool {
+        !self.waiting.is_empty() && !self.window.is_full(self.waiting.len())
     }
 
     async fn obey(

@@ -59,6 +59,19 @@ impl Window {
         self.held -= self.unsettled.remove(&tag).unwrap_or(0);
     }
 
+    /// Records that the first consumer takes all items now, of any size.
+    pub(super) fn take_all(&mut self) {
+        (self.first, self.total, self.held_bytes) = (self.most, self.most, u64::MAX);
+    }
+
+    /// Whether the bridge has as many items as there are slots. `waiting` is the number of
+    /// unsettled deliveries that the bridge does not have yet. The consumer that replaces others
+    /// may bring more items than there are slots, because the items of the others do not count
+    /// against its prefetch.
+    pub(super) fn is_full(&self, waiting: usize) -> bool {
+        self.unsettled.len().saturating_sub(waiting) >= usize::from(self.most)
+    }
+
     /// Whether the further consumers must be cancelled.
     pub(super) fn is_over(&self) -> bool {
         self.total > self.first && self.held > self.held_bytes

@@ -21,6 +21,8 @@ pub enum Letters {
 pub struct Queue {
     reader: Reader,
     place: Place,
+    /// The first letter, until it is handed over.
+    first: Option<Taken>,
     left: u64,
     total: u64,
     renewed: u64,
@@ -50,17 +52,8 @@ impl Letters {
     pub async fn open(selection: &Selection, is_alone: bool) -> Result<Self, Failure> {
         match &selection.from {
             Place::Rabbitmq(place) => {
-                let reader = Reader::open(place).await?;
-                let total = u64::from(reader.ready().await?);
-                let place = selection.from.clone();
-                Ok(Letters::Rabbitmq(Box::new(Queue {
-                    reader,
-                    place,
-                    left: total,
-                    total,
-                    renewed: 0,
-                    publisher: None,
-                })))
+                let queue = Queue::open(Reader::open(place).await?, selection.from.clone()).await?;
+                Ok(Letters::Rabbitmq(Box::new(queue)))
             }
             #[cfg(feature = "kafka")]
             Place::Kafka(place) => {
@@ -89,7 +82,10 @@ impl Letters {
                     return Ok(None);
                 }
                 queue.left -= 1;
-                let taken = queue.reader.next().await?;
+                let taken = match queue.first.take() {
+                    Some(first) => Some(first),
+                    None => queue.reader.next().await?,
+                };
                 Ok(taken.map(|Taken { tag, message, .. }| Found {
                     message,
                     is_handled: false,
@@ -151,6 +147,15 @@ impl Letters {
 }
 
 impl Queue {
+    /// Takes the first letter before it counts the others. A quorum queue applies the returns of an
+    /// earlier command a little later than it confirms them. It applies them before it hands out a
+    /// message, so the number is right then.
+    async fn open(reader: Reader, place: Place) -> Result<Self, Failure> {
+        let first = reader.next().await?;
+        let total = if first.is_some() { 1 + u64::from(reader.ready().await?) } else { 0 };
+        Ok(Queue { reader, place, first, left: total, total, renewed: 0, publisher: None })
+    }
+
     /// Writes the letter to the end of its queue and removes the old one, so that the broker counts
     /// from zero again.
     async fn renew(&mut self, letter: &Message, tag: u64) -> Result<(), Failure> {

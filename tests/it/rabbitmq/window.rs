@@ -1,13 +1,14 @@
 //! The items in hand fill the slots or the memory: `max_in_flight` small items, and as many large
 //! ones as `limits.held_bytes` allows.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lapin::BasicProperties;
 use longhaul::config::QueueKind;
 use longhaul::delivery::Settlement;
 use longhaul::source::Delivery;
-use longhaul::source::rabbitmq::{Bounds, Source};
+use longhaul::source::rabbitmq::{Bounds, Settings, Source};
 
 use crate::support::bridge::Bridge;
 use crate::support::rabbitmq::{Queue, address, brokers, through};
@@ -87,9 +88,6 @@ async fn a_single_active_consumer_takes_items_for_all_slots() {
             settings.bounds = Some(BOUNDS);
             publish(&queue, 140, 10).await;
             let mut bridge = Bridge::start(Source::new(settings));
-            // The source opens a new session when it finds out.
-            bridge.deliveries(16).await;
-            bridge.loss().await;
             let first = bridge.deliveries(SLOTS.into()).await;
             bridge.nothing_comes().await;
             for item in first {
@@ -106,6 +104,46 @@ async fn a_single_active_consumer_takes_items_for_all_slots() {
             }
             bridge.close().await;
             assert_eq!(queue.ready().await, 0);
+            queue.delete().await;
+        }
+    }
+}
+
+/// The other replica is first in line when the consumers of the active one are replaced.
+#[tokio::test]
+async fn replicas_of_a_single_active_queue_run_no_item_twice() {
+    for url in brokers() {
+        for kind in [QueueKind::Classic, QueueKind::Quorum] {
+            let queue = Queue::create_single(&url, kind).await;
+            let settings = || Settings { bounds: Some(BOUNDS), ..queue.source(&url, SLOTS) };
+            let mut active = Bridge::start(Source::new(settings()));
+            queue.publish(b"first", BasicProperties::default()).await;
+            let first = active.deliveries(1).await;
+            let mut other = Bridge::start(Source::new(settings()));
+            other.up().await;
+            publish(&queue, 139, 10).await;
+            // Each replica in turn replaces its consumers, and keeps the items that it has.
+            let mut ended = active.deliveries(15).await;
+            ended.extend(first);
+            let second = other.deliveries(16).await;
+            ended.extend(active.deliveries(84).await);
+            active.nothing_comes().await;
+            for item in &ended {
+                active.settle(item.outline.id, Settlement::Ack).await;
+            }
+            let last = active.deliveries(24).await;
+            for item in &last {
+                active.settle(item.outline.id, Settlement::Ack).await;
+            }
+            for item in &second {
+                other.settle(item.outline.id, Settlement::Ack).await;
+            }
+            let items = || ended.iter().chain(&second).chain(&last);
+            assert!(items().all(|item| !item.outline.redelivered));
+            let bodies: BTreeSet<_> = items().map(|item| item.message.body.clone()).collect();
+            active.close().await;
+            other.close().await;
+            assert_eq!((bodies.len(), queue.ready().await), (140, 0));
             queue.delete().await;
         }
     }

@@ -285,7 +285,7 @@ async fn a_letter_survives_any_number_of_looks() {
         }
         let ran = run(folder.path(), &["dead-letter", "redrive", "--from", &url]).await;
         assert_eq!((ran.code, ran.err.contains("the place of the letters itself")), (69, true), "{ran:?}");
-        assert_eq!(graveyard.left().await, 3);
+        eventually("the letters to be back", async || graveyard.left().await == 3).await;
         graveyard.remove().await;
     }
 }

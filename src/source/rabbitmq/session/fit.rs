@@ -17,8 +17,9 @@ impl Subscription {
             return self.shrink(settings).await;
         }
         if let Some(prefetch) = self.window.missing() {
-            self.others.set_own(self.consumers.count() + 1);
+            self.others.begin_change();
             self.consumers.add(prefetch).await?;
+            self.others.set_own(self.consumers.count());
             self.window.grow(prefetch);
             self.suspicion.begin();
             tracing::debug!(queue = settings.queue, prefetch, "One more consumer takes items");
@@ -31,6 +32,7 @@ impl Subscription {
     async fn shrink(&mut self, settings: &Settings) -> Result<(), Error> {
         let (mut kept, mut returned, mut fault) = (Vec::new(), Vec::new(), None);
         let (reader, settler) = (&self.reader, &mut self.settler);
+        self.others.begin_change();
         let cancelled = self.consumers.cancel_further(|arrival| match arrival {
             Arrival::Delivery { delivery, is_further } => {
                 let delivery = reader.delivery(*delivery);
@@ -68,12 +70,11 @@ impl Subscription {
     /// way for longer than the suspicion waits. The broker's answer follows it on the same
     /// connection, so only an answer without an item before it counts.
     ///
-    /// # Errors
-    /// Returns [`Error::SingleActive`] if this is so. The next session then has one consumer for
-    /// all items.
+    /// If it is confirmed, one consumer takes the place of all. The items in hand stay with the
+    /// channel, so none of them comes again.
     pub(super) async fn examine(&mut self, settings: &Settings) -> Result<(), Error> {
         if self.suspicion.is_confirmed() {
-            return Err(Error::SingleActive);
+            return self.take_all(settings).await;
         }
         let counting = backlog::count(&self.asking, &settings.queue);
         let counted = tokio::time::timeout(COUNT_TIMEOUT, counting).await;
@@ -82,6 +83,33 @@ impl Subscription {
             _ => self.suspicion.begin(),
         }
         Ok(())
+    }
+
+    /// Replaces all consumers by one that takes the items for all slots.
+    async fn take_all(&mut self, settings: &Settings) -> Result<(), Error> {
+        let (mut late, mut fault) = (Vec::new(), None);
+        self.others.begin_change();
+        let replaced = self.consumers.replace_all(settings.max_in_flight, |arrival| match arrival {
+            Arrival::Delivery { delivery, .. } => late.push(delivery),
+            Arrival::Failed(error) => fault = Some(Error::from(error)),
+            Arrival::Ended(_) => fault = Some(Error::Cancelled),
+        });
+        replaced.await?;
+        self.window.take_all();
+        self.suspicion.refute();
+        self.others.cancelled(0);
+        self.others.set_own(1);
+        self.others.set_single();
+        tracing::info!(
+            queue = settings.queue,
+            "The queue has a single active consumer: one consumer takes the items for all slots"
+        );
+        for delivery in late {
+            let delivery = self.reader.delivery(*delivery);
+            let delivery = self.received(settings, delivery).await;
+            self.waiting.push_back(delivery);
+        }
+        fault.map_or(Ok(()), Err)
     }
 }
 
