@@ -1,7 +1,8 @@
 //! The connections of a port, bounded in number, size and time: the admin port and the intake.
 //!
 //! Anybody in the network can connect. A connection that has shown nothing yet, or that only waits,
-//! is a stranger's. Their number is bounded; for a new one the oldest makes room.
+//! is a stranger's. Their number is bounded; for a new one the oldest idle connection makes room,
+//! or else the oldest one whose request has been arriving for too long ([`Times::slow`]).
 //! So a probe always gets its answer, and idle connections take no descriptors from deliveries. A
 //! connection whose request is being answered is not closed. One that gave an answer with [`Known`]
 //! belongs to another replica or to an operator, and is not a stranger's.
@@ -62,6 +63,9 @@ pub struct Times {
     /// How long a new connection cannot be closed for another, so that its request can arrive. With
     /// [`STRANGERS`] it allows 3,200 new connections per second.
     pub grace: Duration,
+    /// How long a connection cannot be closed for another while its request arrives, counted from
+    /// the end of the head.
+    pub slow: Duration,
 }
 
 impl Bounds {
@@ -75,7 +79,8 @@ impl Bounds {
 impl Default for Times {
     fn default() -> Self {
         let head = Duration::from_secs(10);
-        Times { head, body: head, grace: Duration::from_millis(20) }
+        let grace = Duration::from_millis(20);
+        Times { head, body: head, grace, slow: grace }
     }
 }
 
@@ -97,10 +102,20 @@ struct Connections {
 
 struct Connection {
     opened: Instant,
-    /// Whether a request is being answered.
-    is_busy: bool,
+    state: State,
     is_known: bool,
     close: CancellationToken,
+}
+
+/// The part of a request that a connection has reached.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// No head of a request has arrived since the last answer.
+    Idle,
+    /// The body arrives since this time.
+    Arriving(Instant),
+    /// The request is being answered.
+    Busy,
 }
 
 /// The entry of one connection in the table. It is removed when the connection ends.
@@ -149,7 +164,9 @@ pub async fn serve(
             }
         });
     }
-    // Each connection finishes its request. The caller bounds the time.
+    // A client learns at once that nobody listens. Each connection finishes its request; the caller
+    // bounds the time.
+    drop(listener);
     while tasks.join_next().await.is_some() {}
 }
 
@@ -211,6 +228,7 @@ async fn respond(
 ) -> Response {
     let (mut parts, body) = request.into_parts();
     let Bounds { body_bytes, times, .. } = entry.connections.bounds;
+    entry.change(|connection| connection.state = State::Arriving(Instant::now()));
     let body = match timeout(times.body, to_bytes(Body::new(body), body_bytes)).await {
         Ok(Ok(body)) => body,
         Ok(Err(_)) => {
@@ -219,11 +237,11 @@ async fn respond(
         Err(_) => return (StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time\n").into_response(),
     };
     parts.extensions.insert(ConnectInfo(from));
-    entry.change(|connection| connection.is_busy = true);
+    entry.change(|connection| connection.state = State::Busy);
     let Ok(response) = router.call(Request::from_parts(parts, Body::from(body))).await;
     let is_known = response.extensions().get::<Known>().is_some();
     entry.change(|connection| {
-        connection.is_busy = false;
+        connection.state = State::Idle;
         connection.is_known |= is_known;
     });
     response
@@ -248,36 +266,49 @@ impl Connections {
     /// room.
     fn room(&self) -> Option<OwnedSemaphorePermit> {
         let table = self.table();
-        let waiting = || table.values().filter(|connection| !connection.is_busy);
-        let strangers = waiting().filter(|connection| !connection.is_known);
-        let leaves = |connection: &&Connection| {
-            !connection.close.is_cancelled() && connection.opened.elapsed() >= self.bounds.times.grace
-        };
         // Entries are in the order of their opening.
-        if strangers.clone().filter(|connection| !connection.close.is_cancelled()).count()
-            >= self.bounds.strangers
-        {
-            strangers.clone().find(leaves)?.close.cancel();
+        let staying = || table.values().filter(|connection| !connection.close.is_cancelled());
+        let strangers = || staying().filter(|connection| !connection.is_known);
+        let mut oldest = [
+            strangers().find(|connection| connection.is_idle(self.bounds.times)),
+            strangers().find(|connection| connection.is_slow(self.bounds.times)),
+            staying().find(|connection| connection.is_idle(self.bounds.times)),
+        ]
+        .into_iter()
+        .flatten();
+        let waiting = strangers().filter(|connection| connection.state != State::Busy).count();
+        if waiting >= self.bounds.strangers {
+            oldest.next().filter(|connection| !connection.is_known)?.close.cancel();
         }
         let permit = self.free.clone().try_acquire_owned().ok();
         // A connection that was told to close gives its permit back soon. Closing a known one
         // instead would cost an operator the event stream.
         let is_leaving = || table.values().any(|connection| connection.close.is_cancelled());
         if permit.is_none() && !is_leaving() {
-            let mut strangers = strangers;
-            strangers.find(leaves).or_else(|| waiting().find(leaves))?.close.cancel();
+            oldest.next()?.close.cancel();
         }
         permit
     }
 
     fn enter(self: &Arc<Self>, id: u64, close: CancellationToken, permit: OwnedSemaphorePermit) -> Entry {
-        let connection = Connection { opened: Instant::now(), is_busy: false, is_known: false, close };
+        let connection = Connection { opened: Instant::now(), state: State::Idle, is_known: false, close };
         self.table().insert(id, connection);
         Entry { connections: self.clone(), id, _permit: permit }
     }
 
     fn table(&self) -> MutexGuard<'_, BTreeMap<u64, Connection>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connection {
+    /// Whether it can be closed without the loss of a request.
+    fn is_idle(&self, times: Times) -> bool {
+        self.state == State::Idle && self.opened.elapsed() >= times.grace
+    }
+
+    fn is_slow(&self, times: Times) -> bool {
+        matches!(self.state, State::Arriving(since) if since.elapsed() >= times.slow)
     }
 }
 

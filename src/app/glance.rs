@@ -8,13 +8,13 @@ use futures_util::future::join_all;
 use super::App;
 use crate::config::{Config, Pipeline, process_env};
 use crate::telemetry::Status;
-use crate::tools::doctor::{self, Finding};
+use crate::tools::doctor::{self, Finding, Severity};
 
 /// The time between two looks at the state of a pipeline.
 const POLL: Duration = Duration::from_secs(1);
 
-/// The longest time of a glance at one pipeline.
-const LIMIT: Duration = Duration::from_secs(1);
+/// The longest time of a glance at one pipeline. It is beside the delivery, and delays nothing.
+const LIMIT: Duration = Duration::from_secs(15);
 
 impl App {
     /// Logs the faults of each source once, after its pipeline has connected. Delivery does not
@@ -34,13 +34,17 @@ async fn look(pipeline: &Pipeline, config: &Config, status: &Status) {
     while !status.is_connected() {
         tokio::time::sleep(POLL).await;
     }
-    let look = doctor::glance(pipeline, config, &process_env);
-    let findings = tokio::time::timeout(LIMIT, look).await.unwrap_or_default();
-    tracing::info_span!("pipeline", pipeline = pipeline.name).in_scope(|| findings.iter().for_each(warn));
+    let span = tracing::info_span!("pipeline", pipeline = pipeline.name);
+    let tell = |finding: &Finding| span.in_scope(|| warn(finding));
+    // A broker that stops to answer leaves out the rest.
+    let _ = tokio::time::timeout(LIMIT, doctor::glance(pipeline, config, &process_env, &tell)).await;
 }
 
 fn warn(finding: &Finding) {
-    let Finding { kind, fact, consequence, fix, .. } = finding;
+    let Finding { severity, kind, fact, consequence, fix, is_unavailable, .. } = finding;
+    if *severity == Severity::Note || *is_unavailable {
+        return;
+    }
     tracing::warn!(
         kind,
         fact,

@@ -42,8 +42,11 @@ fn settings(intake: &config::Intake, config: &Config) -> Result<Settings, Failur
 impl Bound {
     /// Accepts items until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        if let Err(Failure { what, help, .. }) = intake::run(self.settings, self.listener, stop).await {
-            tracing::error!(error = what, help, "Intake has ended; the pipelines go on");
+        match intake::run(self.settings, self.listener, stop).await {
+            Ok(()) => tracing::info!("Intake has ended"),
+            Err(Failure { what, help, .. }) => {
+                tracing::error!(error = what, help, "Intake has ended; the pipelines go on");
+            }
         }
     }
 }

@@ -159,7 +159,8 @@ impl App {
         });
         let stop_traces = CancellationToken::new();
         let traces = self.traces.map(|exporter| tokio::spawn(exporter.run(stop_traces.clone())));
-        let intake = self.intake.map(|intake| tokio::spawn(intake.run(drain.clone())));
+        let stop_intake = drain.child_token();
+        let intake = self.intake.map(|intake| tokio::spawn(intake.run(stop_intake.clone())));
         let mut running = JoinSet::new();
         for (parts, source) in self.pipelines {
             let drain = drain.clone();
@@ -181,6 +182,8 @@ impl App {
             let _ = guard.await;
         }
         drop(reminder);
+        // The pipelines also end without a drain, if their sources give up.
+        stop_intake.cancel();
         if let Some(intake) = intake {
             // It takes nothing new since the start of the drain. A write that hangs must not delay
             // the end.

@@ -176,13 +176,16 @@ async fn ask(options: &Options, page: &str) -> Result<String, String> {
     if let Some(token) = &options.token {
         request = request.bearer_auth(token);
     }
-    let answer = request.send().await.map_err(|_| format!("{} does not answer", options.url))?;
+    let answer = request
+        .send()
+        .await
+        .map_err(|_| format!("{} does not answer", http::shown_text(&options.url).trim_end_matches('/')))?;
     let status = answer.status();
     // The text of /readyz matters most when it is not 200.
     if !status.is_success() && page != "readyz" {
-        return Err(format!("{url} answers {status}"));
+        return Err(format!("{} answers {status}", http::shown_text(&url)));
     }
-    answer.text().await.map_err(|error| error.to_string())
+    answer.text().await.map_err(|error| error.without_url().to_string())
 }
 
 fn tail(path: &Path) -> io::Result<String> {

@@ -253,11 +253,22 @@ impl Properties {
 impl Message {
     /// Returns the broker's or the producer's timestamp of the message.
     pub fn timestamp(&self) -> Option<SystemTime> {
-        let time = match &self.origin {
-            Origin::Rabbitmq(origin) => time::from_unix(origin.properties.timestamp?),
-            Origin::Kafka(origin) => time::from_unix_millis(origin.timestamp?),
+        let time = match (self.record_time(), &self.origin) {
+            (Some(millis), _) => time::from_unix_millis(millis),
+            (None, Origin::Rabbitmq(origin)) => time::from_unix(origin.properties.timestamp?),
+            (None, Origin::Kafka(_)) => None,
         };
         time.map(SystemTime::from)
+    }
+
+    /// Returns the time of the Kafka record in milliseconds since the Unix epoch. An item that was
+    /// brought back has the time of its first record.
+    pub fn record_time(&self) -> Option<i64> {
+        let kept = self.header(own::RECORD_TIME).and_then(Value::plain);
+        kept.and_then(|text| text.parse().ok()).or(match &self.origin {
+            Origin::Kafka(origin) => origin.timestamp,
+            Origin::Rabbitmq(_) => None,
+        })
     }
 
     /// Estimates the memory of the item while it is in hand: body, key, headers, properties, the

@@ -18,6 +18,11 @@ pub const SEAL: &str = "longhaul-seal";
 pub const COPIED_ID: &str = "longhaul-copied-id";
 /// Marks a dead letter, and tells where its item came from.
 pub const ORIGIN: &str = "longhaul-origin";
+/// In a Kafka record that longhaul wrote for an item: the item's own time, in milliseconds since
+/// the Unix epoch. The record itself has the time of the write, because the retention of a topic
+/// counts from the record's time: a record with the time of an old item could be deleted before
+/// anybody reads it.
+pub const RECORD_TIME: &str = "longhaul-record-time";
 /// The number of dead letters and replies that led to this message, if longhaul wrote it.
 pub const HOPS: &str = "longhaul-hops";
 /// The counts of [`HOPS`] with the codes that prove that longhaul wrote them.

@@ -38,11 +38,11 @@ impl Wrapper {
         let (kind, subject, time, content_type) = match &message.origin {
             Origin::Rabbitmq(origin) => {
                 let content_type = origin.properties.content_type.clone();
-                ("dev.knative.rabbitmq.event", id.clone(), rabbitmq_time(origin, &id), content_type)
+                ("dev.knative.rabbitmq.event", id.clone(), rabbitmq_time(message, origin, &id), content_type)
             }
             Origin::Kafka(origin) => {
                 let subject = format!("partition:{}#{}", origin.partition, origin.offset);
-                ("dev.knative.kafka.event", subject, kafka_time(origin, &id), kafka_content_type(message))
+                ("dev.knative.kafka.event", subject, record_time(message, &id), kafka_content_type(message))
             }
         };
         let mut builder = EventBuilderV10::new()
@@ -121,15 +121,16 @@ fn configured_id(id: &config::EventId, message: &Message) -> Option<String> {
 
 /// Returns the message's time, or the present one, as in RabbitmqSource; `None` for a number that
 /// is not a time.
-fn rabbitmq_time(origin: &RabbitmqOrigin, id: &str) -> Option<DateTime<Utc>> {
+fn rabbitmq_time(message: &Message, origin: &RabbitmqOrigin, id: &str) -> Option<DateTime<Utc>> {
     match origin.properties.timestamp {
+        _ if message.record_time().is_some() => record_time(message, id),
         None => Some(DateTime::from(SystemTime::now())),
         Some(number) => time::from_unix(number).or_else(|| without_time(id, number)),
     }
 }
 
-fn kafka_time(origin: &KafkaOrigin, id: &str) -> Option<DateTime<Utc>> {
-    let number = origin.timestamp?;
+fn record_time(message: &Message, id: &str) -> Option<DateTime<Utc>> {
+    let number = message.record_time()?;
     time::from_unix_millis(number).or_else(|| without_time(id, number))
 }
 

@@ -353,6 +353,7 @@ impl Peers {
             .header(CONTENT_TYPE, "application/json")
             .body(body);
         let failed = |error: reqwest::Error| {
+            let error = error.without_url();
             silent(connect::with_causes(&error), !error.is_connect() && !error.is_builder())
         };
         let mut response = request.send().await.map_err(failed)?;

@@ -36,11 +36,6 @@ const DATA_BYTES: usize = 1024;
 /// The most characters of the line for people. Headers must fit into one frame of the broker.
 const DETAIL_CHARS: usize = 1024;
 
-/// The greatest age of a letter's record in milliseconds. Kafka deletes by the record's time, so a
-/// letter with the time of an old record could be gone before anybody reads it. Kafka also refuses
-/// a time that is far in the future.
-const RECORD_AGE_MILLIS: i64 = 24 * 3600 * 1000;
-
 /// The target of a pipeline's dead letters.
 #[derive(Clone)]
 pub enum Target {
@@ -173,16 +168,9 @@ impl Letter {
                 is_null: origin.is_null,
                 headers,
                 key: origin.key.clone(),
-                timestamp_millis: origin.timestamp.filter(|time| self.is_recent(*time)),
-                properties: kafka_properties(origin),
+                properties: kafka_properties(&self.message),
             },
         }
-    }
-
-    fn is_recent(&self, millis: i64) -> bool {
-        let now = self.time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
-        let age = i64::try_from(now).unwrap_or(i64::MAX).saturating_sub(millis);
-        (0..=RECORD_AGE_MILLIS).contains(&age)
     }
 
     fn about(&self) -> Vec<(String, Value)> {
@@ -239,8 +227,8 @@ fn is_ours(name: &str) -> bool {
         || matches!(name.as_str(), "knativeerrordest" | "knativeerrorcode" | "knativeerrordata")
 }
 
-fn kafka_properties(origin: &KafkaOrigin) -> Properties {
-    let timestamp = origin.timestamp.and_then(|millis| u64::try_from(millis / 1000).ok());
+fn kafka_properties(message: &Message) -> Properties {
+    let timestamp = message.record_time().and_then(|millis| u64::try_from(millis / 1000).ok());
     Properties { timestamp, ..Properties::default() }
 }
 

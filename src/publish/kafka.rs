@@ -61,9 +61,6 @@ impl Publisher {
         if !outgoing.is_null {
             record = record.payload(&outgoing.body);
         }
-        if let Some(timestamp) = outgoing.timestamp_millis {
-            record = record.timestamp(timestamp);
-        }
         if let Some(key) = &outgoing.key {
             record = record.key(key);
         }

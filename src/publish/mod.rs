@@ -54,9 +54,6 @@ pub struct Outgoing {
     pub headers: Vec<(String, Value)>,
     /// The key of the Kafka record. RabbitMQ has none.
     pub key: Option<Bytes>,
-    /// The time of the Kafka record in milliseconds since the Unix epoch; `None` for the time of
-    /// the write.
-    pub timestamp_millis: Option<i64>,
     /// The AMQP properties. Kafka has no place for them.
     pub properties: Properties,
 }

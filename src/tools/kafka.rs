@@ -1,6 +1,6 @@
 //! Kafka access for the commands: finds topics, creates them and measures consumer lag.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -168,15 +168,20 @@ pub fn positions(client: &Client, partitions: TopicPartitionList) -> Result<Vec<
 /// Counts the records that a group has not committed yet.
 #[derive(Clone)]
 pub struct Lag {
-    client: Arc<Client>,
+    /// The client of the latest count that succeeded. After a failure the next count makes another
+    /// one, which reads the options again: a password in a file may have changed.
+    client: Arc<Mutex<Option<Client>>>,
     place: Kafka,
+    group: String,
 }
 
 impl Lag {
     /// # Errors
     /// Returns an error if an option is wrong.
     pub fn of(place: &Kafka, group: &str) -> Result<Self, Failure> {
-        Ok(Lag { client: Arc::new(client(place, group)?), place: place.clone() })
+        let client = client(place, group)?;
+        let (place, group) = (place.clone(), group.to_owned());
+        Ok(Lag { client: Arc::new(Mutex::new(Some(client))), place, group })
     }
 
     /// Returns the number of offsets in all partitions of the topic that the group has not
@@ -192,16 +197,26 @@ impl Lag {
     }
 
     fn count_blocking(&self) -> Result<u64, Failure> {
-        let Lag { client, place } = self;
-        let topic = place.topic()?;
-        let all = metadata(client, place)?;
-        let partitions = partitions_of(&all, |name| name == topic);
-        let mut lag = 0;
-        for position in positions(client, partitions).map_err(|error| failure(place, &error))? {
-            let (low, end) = position.bounds.map_err(|error| failure(place, &error))?;
-            let from = position.committed.map_or(low, |offset| offset.max(low));
-            lag += u64::try_from(end - from).unwrap_or(0);
-        }
+        let mut kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = match kept.take() {
+            Some(client) => client,
+            None => client(&self.place, &self.group)?,
+        };
+        let lag = lag(&client, &self.place)?;
+        *kept = Some(client);
         Ok(lag)
     }
+}
+
+fn lag(client: &Client, place: &Kafka) -> Result<u64, Failure> {
+    let topic = place.topic()?;
+    let all = metadata(client, place)?;
+    let partitions = partitions_of(&all, |name| name == topic);
+    let mut lag = 0;
+    for position in positions(client, partitions).map_err(|error| failure(place, &error))? {
+        let (low, end) = position.bounds.map_err(|error| failure(place, &error))?;
+        let from = position.committed.map_or(low, |offset| offset.max(low));
+        lag += u64::try_from(end - from).unwrap_or(0);
+    }
+    Ok(lag)
 }

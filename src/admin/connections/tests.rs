@@ -14,6 +14,7 @@ const TIMES: Times = Times {
     head: Duration::from_millis(500),
     body: Duration::from_millis(500),
     grace: Duration::from_millis(20),
+    slow: Duration::from_millis(20),
 };
 
 struct Admin {
@@ -115,6 +116,53 @@ async fn a_request_that_is_being_answered_is_not_cut() {
     for mut stream in waits {
         assert!(read(&mut stream).await.ends_with("waited"));
     }
+}
+
+/// The oldest connection uploads slowly. Idle ones make room for the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_make_room_before_an_upload() {
+    let patient = Times { head: Duration::from_secs(60), body: Duration::from_secs(60), ..TIMES };
+    let admin = Admin::start(None, patient).await;
+    let mut upload = admin.connect().await;
+    let head = b"POST /change HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 2\r\n\r\nx";
+    upload.write_all(head).await.unwrap();
+    let mut strangers = Vec::new();
+    for _ in 0..3 * STRANGERS {
+        strangers.push(admin.connect().await);
+        assert!(admin.probe().await.ends_with("ok"));
+    }
+    upload.write_all(b"x").await.unwrap();
+    assert!(read(&mut upload).await.ends_with("changed"));
+}
+
+/// Uploads that never end fill the port. A probe closes one of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_uploads_make_room_for_a_probe() {
+    let patient = Times { body: Duration::from_secs(60), ..TIMES };
+    let admin = Admin::start(None, patient).await;
+    let mut uploads = Vec::new();
+    for _ in 0..2 * STRANGERS {
+        let mut upload = admin.connect().await;
+        upload.write_all(b"POST /change HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nx").await.unwrap();
+        uploads.push(upload);
+    }
+    assert!(admin.probe().await.ends_with("ok"));
+}
+
+#[tokio::test]
+async fn a_stopped_port_is_closed_while_its_last_request_runs() {
+    let admin = Admin::start(None, TIMES).await;
+    let mut stream = admin.connect().await;
+    stream.write_all(b"GET /wait HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+    while admin.waiting.load(Ordering::SeqCst) == 0 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    admin.stop.cancel();
+    while TcpStream::connect(admin.address).await.is_ok() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    admin.go_on.notify_waiters();
+    assert!(read(&mut stream).await.ends_with("waited"));
 }
 
 #[tokio::test]

@@ -58,8 +58,8 @@ impl Client {
     }
 
     /// The address for messages.
-    pub fn address(&self) -> &str {
-        self.base.as_str().trim_end_matches('/')
+    pub fn address(&self) -> String {
+        http::shown(&self.base).trim_end_matches('/').to_owned()
     }
 
     /// # Errors
@@ -106,7 +106,7 @@ impl Client {
             let status = response.status().as_u16();
             Ok((status, response.text().await?))
         });
-        answer.map_err(|error| self.unreachable(&error))
+        answer.map_err(|error: reqwest::Error| self.unreachable(&error.without_url()))
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
@@ -162,16 +162,17 @@ impl Client {
 
 fn base(text: &str) -> Result<Url, Failure> {
     let example = "write a URL such as http://127.0.0.1:9090";
+    let shown = http::shown_text(text);
     if !text.contains("://") {
         return Err(Failure::usage(
-            format!("the address {text:?} has no scheme"),
-            format!("write http://{text}, or https:// with admin.tls"),
+            format!("the address {shown:?} has no scheme"),
+            format!("write http://{shown}, or https:// with admin.tls"),
         ));
     }
     let url = Url::parse(text)
-        .map_err(|error| Failure::usage(format!("the address {text:?} is not a URL: {error}"), example))?;
+        .map_err(|error| Failure::usage(format!("the address {shown:?} is not a URL: {error}"), example))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(Failure::usage(format!("the address {text:?} is not http:// or https://"), example));
+        return Err(Failure::usage(format!("the address {shown:?} is not http:// or https://"), example));
     }
     Ok(url)
 }

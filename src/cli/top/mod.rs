@@ -55,7 +55,7 @@ pub fn run(options: &Options, err: &mut dyn Write) -> io::Result<u8> {
     if let Err(failure) = client.pipelines() {
         return failure.say(err);
     }
-    let mut model = Model::new(client.address().to_owned(), options.pipeline.clone());
+    let mut model = Model::new(client.address(), options.pipeline.clone());
     let (ask, asked) = channel();
     let (tell, told) = channel();
     thread::Builder::new().name("asker".to_owned()).spawn(move || asker::serve(&client, &asked, &tell))?;

@@ -76,13 +76,25 @@ pub fn builder() -> reqwest::ClientBuilder {
         .http1_allow_obsolete_multiline_headers_in_responses(true)
 }
 
-/// Formats an address for logs, errors and dead letters: without query and fragment, which may hold
-/// a secret.
+/// Formats an address for logs, errors and dead letters: without credentials, query and fragment,
+/// which may hold a secret.
 pub fn shown(url: &Url) -> String {
     let mut url = url.clone();
+    // An address that cannot have credentials refuses the change.
+    let _ = url.set_username("").and_then(|()| url.set_password(None));
     url.set_query(None);
     url.set_fragment(None);
     url.into()
+}
+
+/// Like [`shown`], for a text that may be no address.
+pub fn shown_text(text: &str) -> String {
+    match Url::parse(text) {
+        Ok(url) => shown(&url),
+        // The end of the credentials is not known.
+        Err(_) if text.contains('@') => "…".to_owned(),
+        Err(_) => text.split(['?', '#']).next().unwrap_or_default().to_owned(),
+    }
 }
 
 /// Reads an address.
@@ -90,18 +102,35 @@ pub fn shown(url: &Url) -> String {
 /// # Errors
 /// It is not an `http://` or `https://` address, or has credentials in it.
 pub fn url(text: &str) -> Result<Url, Error> {
-    let without_query = text.split(['?', '#']).next().unwrap_or_default();
-    let bad = |reason: &str| Error::Url { url: without_query.to_owned(), reason: reason.to_owned() };
+    let bad = |reason: &str| Error::Url { url: shown_text(text), reason: reason.to_owned() };
     let url = Url::parse(text).map_err(|error| bad(&error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(bad("only http:// and https:// are known"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        // The error does not quote the address, because logs would then show the credentials.
-        return Err(Error::Url {
-            url: "…".to_owned(),
-            reason: "it has credentials; put them into headers".to_owned(),
-        });
+        return Err(bad("it has credentials; put them into headers"));
     }
     Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_secrets() {
+        for (text, expected) in [
+            ("http://host/path?key=hunter2#hunter2", "http://host/path"),
+            ("http://user:hunter2@host:1/path", "http://host:1/path"),
+            ("http://hunter2@host", "http://host/"),
+            ("http://user:hunter2@host:port/", "…"),
+            ("host/path?key=hunter2", "host/path"),
+            ("host:9090?key=hunter2", "host:9090"),
+            ("", ""),
+        ] {
+            assert_eq!(shown_text(text), expected, "{text}");
+            let error = url(text).map(|_| ()).err();
+            assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        }
+    }
 }

@@ -191,3 +191,26 @@ fn only_the_allow_list_leaves() {
         }
     }
 }
+
+/// An invalid header of the message does not hide the valid extension of its event.
+#[test]
+fn the_trace_context_is_that_of_the_first_valid_place() {
+    let (one, two) = (
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",
+    );
+    let event = [
+        ("ce-specversion", "1.0"),
+        ("ce-id", "i"),
+        ("ce-source", "/s"),
+        ("ce-type", "t"),
+        ("ce-traceparent", one),
+    ];
+    let encoder = Encoder::new(settings(Mode::Binary)).unwrap();
+    for (header, expected) in [(None, one), (Some("00-invalid-01"), one), (Some(two), two)] {
+        let mut all = headers(event);
+        all.extend(header.map(|text| ("traceparent".to_owned(), Value::Text(text.to_owned()))));
+        let encoded = encoder.encode(&rabbitmq(all, Properties::default(), "x")).unwrap();
+        assert_eq!(encoded.trace().unwrap().parent, expected, "{header:?}");
+    }
+}

@@ -170,3 +170,14 @@ fn the_id_of_the_event_may_be_a_part_of_the_message() {
     let own = headers([("ce_specversion", "1.0"), ("ce_id", "own"), ("ce_source", "/s"), ("ce_type", "t")]);
     assert_eq!(id(&kafka(own, body)), "own");
 }
+
+/// The record has the time of its redrive, and the event keeps the item's own time.
+#[test]
+fn an_item_that_was_brought_back_keeps_its_time() {
+    let time = |message: &Message| send(Mode::Binary, message).0["ce-time"].to_str().unwrap().to_owned();
+    let (first, kept) = (kafka(Vec::new(), "x"), headers([("longhaul-record-time", "1500000000123")]));
+    assert_eq!(time(&first), "2023-11-14T22:13:20.123Z");
+    assert_eq!(time(&kafka(kept.clone(), "x")), "2017-07-14T02:40:00.123Z");
+    assert_eq!(time(&rabbitmq(kept, Properties::default(), "x")), "2017-07-14T02:40:00.123Z");
+    assert_eq!(time(&kafka(headers([("longhaul-record-time", "soon")]), "x")), time(&first));
+}

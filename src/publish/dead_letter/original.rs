@@ -24,8 +24,7 @@ pub(super) struct Original {
     /// Whether the Kafka record had no value.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub null: bool,
-    /// The Kafka record's time in milliseconds. A topic may give its records the time of the write
-    /// instead.
+    /// The Kafka record's time in milliseconds. The letter itself has the time of its write.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<i64>,
     /// AMQP properties: all of them, or those that a RabbitMQ letter cannot have itself.
@@ -68,24 +67,23 @@ pub(super) enum Typed {
 impl Original {
     /// Returns the parts of the message that `broker` cannot hold.
     pub fn of(message: &Message, broker: Broker) -> Self {
+        let timestamp = message.record_time();
         match (&message.origin, broker) {
             (Origin::Rabbitmq(origin), Broker::Rabbitmq) => {
                 let Properties { expiration, user_id, .. } = origin.properties.clone();
                 let properties = Properties { expiration, user_id, ..Properties::default() };
-                Original { properties, ..Original::default() }
+                Original { timestamp, properties, ..Original::default() }
             }
             (Origin::Rabbitmq(origin), Broker::Kafka) => {
                 let headers = typed_headers(message);
                 let headers = Some(headers).filter(|headers| !headers.is_empty());
-                Original { properties: origin.properties.clone(), headers, ..Original::default() }
+                Original { timestamp, properties: origin.properties.clone(), headers, ..Original::default() }
             }
-            (Origin::Kafka(origin), Broker::Kafka) => {
-                Original { timestamp: origin.timestamp, ..Original::default() }
-            }
+            (Origin::Kafka(_), Broker::Kafka) => Original { timestamp, ..Original::default() },
             (Origin::Kafka(origin), Broker::Rabbitmq) => Original {
                 key: origin.key.as_ref().map(|key| BASE64_STANDARD.encode(key)),
                 null: origin.is_null,
-                timestamp: origin.timestamp,
+                timestamp,
                 properties: Properties::default(),
                 headers: (!is_sorted_and_unique(message)).then(|| typed_headers(message)),
             },

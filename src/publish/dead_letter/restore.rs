@@ -5,7 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::original::{self, Original};
 use super::{LEFT_OUT_HEADER, ORIGINAL_HEADER, is_ours};
-use crate::event::own::ORIGIN;
+use crate::event::own::{ORIGIN, RECORD_TIME};
 use crate::event::{Message, Origin, Properties, Value};
 use crate::publish::Outgoing;
 
@@ -14,8 +14,9 @@ use crate::publish::Outgoing;
 pub struct Restored {
     /// The place from which it was taken.
     pub from: Place,
-    /// Body, key, headers and properties as they were, without longhaul's headers. Two things
-    /// differ from the original: RabbitMQ keeps the message on disk in any case, and `CC` and
+    /// Body, key, headers and properties as they were, without longhaul's headers. Three things
+    /// differ from the original: a header has the time of a Kafka record, which gets the time of
+    /// the write ([`RECORD_TIME`]); RabbitMQ keeps the message on disk in any case; and `CC` and
     /// `BCC`, which ask it to send copies elsewhere, are gone, because those copies were sent.
     pub outgoing: Outgoing,
     /// The parts of the item that a last-resort letter left out, in words. Without them the message
@@ -54,7 +55,7 @@ pub fn restore(letter: &Message) -> Result<Restored, RestoreError> {
         Some(json) => serde_json::from_str(json).map_err(|error| unreadable(error.to_string()))?,
         None => Original::default(),
     };
-    let headers = match original.headers {
+    let mut headers: Vec<(String, Value)> = match original.headers {
         Some(typed) => original::headers(typed).map_err(|error| unreadable(error.to_string()))?,
         None => letter.headers.iter().filter(|(name, _)| !is_ours(name)).cloned().collect(),
     };
@@ -75,9 +76,9 @@ pub fn restore(letter: &Message) -> Result<Restored, RestoreError> {
         Origin::Kafka(origin) => origin.is_null,
         Origin::Rabbitmq(_) => original.null,
     };
-    let timestamp_millis = original.timestamp;
-    let outgoing =
-        Outgoing { body: letter.body.clone(), is_null, headers, key, timestamp_millis, properties };
+    let time = original.timestamp.map(|millis| (RECORD_TIME.to_owned(), Value::Text(millis.to_string())));
+    headers.extend(time);
+    let outgoing = Outgoing { body: letter.body.clone(), is_null, headers, key, properties };
     Ok(Restored { from, outgoing, left_out: text(LEFT_OUT_HEADER).map(str::to_owned) })
 }
 

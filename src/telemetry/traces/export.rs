@@ -21,6 +21,7 @@ use super::http::Fault;
 use super::recorder::{Queues, Recorder};
 use super::settings::Settings;
 use super::span::{Record, scope};
+use crate::connect::http::shown_text;
 
 /// The time between two looks for records that are due. A running attempt is visible after it.
 const TICK: Duration = Duration::from_secs(1);
@@ -226,7 +227,7 @@ impl Records {
 
 impl Post {
     fn new(signal: &'static str, endpoint: &str, fault: Fault, sent: Counter, dropped: Counter) -> Self {
-        let endpoint = endpoint.split('?').next().unwrap_or_default().to_owned();
+        let endpoint = shown_text(endpoint);
         Post { signal, endpoint, fault, sent, dropped, trouble: None }
     }
 

@@ -62,7 +62,7 @@ pub(super) fn spans(settings: &Settings) -> Result<(SpanExporter, Fault), Traces
         .with_retry_policy(RetryPolicy::disabled())
         .with_endpoint(&settings.spans)
         .with_timeout(settings.timeout);
-    Ok((builder.build().map_err(unusable)?, fault))
+    Ok((builder.build().map_err(|_| refused(&settings.spans))?, fault))
 }
 
 /// Returns the sender of log records.
@@ -74,11 +74,16 @@ pub(super) fn records(settings: &Settings, endpoint: &str) -> Result<(LogExporte
         .with_retry_policy(RetryPolicy::disabled())
         .with_endpoint(endpoint)
         .with_timeout(settings.timeout);
-    Ok((builder.build().map_err(unusable)?, fault))
+    Ok((builder.build().map_err(|_| refused(endpoint))?, fault))
 }
 
 fn unusable(error: impl std::fmt::Display) -> TracesError {
     TracesError { reason: format!("the traces: {error}"), help: "correct the variables OTEL_EXPORTER_OTLP_*" }
+}
+
+/// The library's own text would show the whole address.
+fn refused(endpoint: &str) -> TracesError {
+    unusable(format!("{} is not an address to send to", http::shown_text(endpoint)))
 }
 
 fn client(settings: &Settings, endpoint: &str) -> Result<(Client, Fault), TracesError> {
@@ -114,10 +119,12 @@ impl HttpClient for Client {
 }
 
 impl Client {
+    /// The errors are without the address, whose query may hold a key.
     async fn post(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let mut answer = self.client.get().execute(request.try_into()?).await?;
+        let request = request.try_into().map_err(reqwest::Error::without_url)?;
+        let mut answer = self.client.get().execute(request).await.map_err(reqwest::Error::without_url)?;
         let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await? {
+        while let Some(chunk) = answer.chunk().await.map_err(reqwest::Error::without_url)? {
             if body.len() + chunk.len() > ANSWER_BYTES {
                 break;
             }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
 use opentelemetry_sdk::trace::Sampler;
+use percent_encoding::percent_decode_str;
 
 use super::TracesError;
 use crate::config::Env;
@@ -58,6 +60,7 @@ pub(super) fn read(env: Env<'_>) -> Result<Option<Settings>, TracesError> {
         if let Some(value) = env(&compression).filter(|value| value != "gzip") {
             return Err(refused(&compression, &value, "gzip is the only compression; leave it out for none"));
         }
+        check_headers(&env, &format!("OTEL_EXPORTER_OTLP_{name}HEADERS"))?;
     }
     if let Some(list) = env("OTEL_PROPAGATORS")
         && !list.split(',').any(|name| name.trim() == "tracecontext")
@@ -116,6 +119,39 @@ fn check_protocol(env: Variables<'_>, variable: &str) -> Result<(), TracesError>
              port for grpc",
         )),
     }
+}
+
+/// The library leaves out a pair that it cannot read, and the receiver then refuses everything. The
+/// error shows no part of the variable, because each part may belong to a secret.
+fn check_headers(env: Variables<'_>, variable: &str) -> Result<(), TracesError> {
+    let list = env(variable).unwrap_or_default();
+    let pairs = list.split(',').enumerate().filter(|(_, pair)| !pair.trim().is_empty());
+    for (place, pair) in pairs {
+        check_header(pair).map_err(|what| TracesError {
+            reason: format!("{variable}: pair {} {what}", place + 1),
+            help: "write name=value,name=value; in a value, encode a comma as %2C, a space as %20 and a percent \
+                   sign as %25",
+        })?;
+    }
+    Ok(())
+}
+
+fn check_header(pair: &str) -> Result<(), &'static str> {
+    let (name, value) = pair.split_once('=').ok_or("has no = between name and value")?;
+    HeaderName::from_bytes(name.trim().as_bytes())
+        .map_err(|_| "has a name that is not the name of a header")?;
+    let value = value.trim();
+    if value.is_empty() {
+        return Err("has no value");
+    }
+    let is_encoded =
+        |rest: &str| rest.as_bytes().get(..2).is_some_and(|it| it.iter().all(u8::is_ascii_hexdigit));
+    if !value.split('%').skip(1).all(is_encoded) {
+        return Err("has a % without two hexadecimal digits");
+    }
+    let value = percent_decode_str(value).decode_utf8().map_err(|_| "has a value that is not UTF-8")?;
+    HeaderValue::from_str(&value).map_err(|_| "has a value that cannot be a header")?;
+    Ok(())
 }
 
 fn number(env: Variables<'_>, variable: &str, default: usize) -> Result<usize, TracesError> {
@@ -209,5 +245,29 @@ mod tests {
         }
         let ratio = [ON, ("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "10")];
         assert!(with(&ratio).unwrap_err().to_string().starts_with("OTEL_TRACES_SAMPLER_ARG"));
+    }
+
+    #[test]
+    fn a_malformed_header_is_an_error_that_shows_no_value() {
+        for variable in ["", "TRACES_", "LOGS_"].map(|name| format!("OTEL_EXPORTER_OTLP_{name}HEADERS")) {
+            for right in ["a=b", "a=b,", " api-key = k==, authorization=Basic%20aHVudGVyMg%3D%3D "] {
+                assert!(with(&[ON, (&variable, right)]).is_ok(), "{right}");
+            }
+            for (pair, what) in [
+                ("hunter2", "has no ="),
+                ("authorization: Bearer hunter2=", "has a name"),
+                ("=hunter2", "has a name"),
+                ("key=", "has no value"),
+                ("key=hunter2%", "has a %"),
+                ("key=%2Xhunter2", "has a %"),
+                ("key=%e4hunter2", "is not UTF-8"),
+                ("key=hunter2%0Ax", "cannot be a header"),
+            ] {
+                let error = with(&[ON, (&variable, &format!("a=b,{pair}"))]).unwrap_err();
+                let text = format!("{error} {}", error.help);
+                assert!(text.starts_with(&format!("{variable}: pair 2 ")) && text.contains(what), "{text}");
+                assert!(!text.contains("hunter2"), "{text}");
+            }
+        }
     }
 }

@@ -47,6 +47,7 @@ async fn ask(place: &Rabbitmq, queue: &str, management: Option<&str>) -> Result<
     };
     let client = http::builder().timeout(TIMEOUT).build().map_err(|error| error.to_string())?;
     let asked = client.get(&address).basic_auth(user, Some(password)).send().await;
+    let base = http::shown_text(&base).trim_end_matches('/').to_owned();
     let answer = asked.map_err(|_| format!("{base} does not answer"))?;
     let status = answer.status();
     if !status.is_success() {

@@ -436,7 +436,7 @@ mod tests {
         let source = config.pipelines[0].source.kafka.as_ref().unwrap();
         let brokers: Configs =
             set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut findings = Findings { pipeline: "a", list: Vec::new() };
+        let mut findings = Findings::of("a");
         let options = Options { outage: super::super::OUTAGE, ..Options::default() };
         broker_configs(source, &brokers, &options, &mut findings);
         findings.list

@@ -101,7 +101,7 @@ pub async fn of_cluster(
 ) -> Result<Vec<Finding>, super::Failure> {
     #[cfg(feature = "guard")]
     {
-        let mut findings = Findings { pipeline: "", list: Vec::new() };
+        let mut findings = Findings::of("");
         kube::read(config, cluster, manifests, &mut findings).await?;
         Ok(findings.list)
     }
@@ -122,18 +122,31 @@ pub async fn of_cluster(
 struct Findings<'a> {
     pipeline: &'a str,
     list: Vec<Finding>,
+    /// Gets each finding at once. A later question may take long.
+    tell: Option<&'a (dyn Fn(&Finding) + Sync)>,
 }
 
-impl Findings<'_> {
-    fn add(
-        &mut self,
+impl<'a> Findings<'a> {
+    fn of(pipeline: &'a str) -> Self {
+        Findings { pipeline, list: Vec::new(), tell: None }
+    }
+
+    fn add(&mut self, finding: Finding) {
+        if let Some(tell) = self.tell {
+            tell(&finding);
+        }
+        self.list.push(finding);
+    }
+
+    fn finding(
+        &self,
         severity: Severity,
         kind: &'static str,
         fact: impl Into<String>,
         consequence: impl Into<String>,
         fix: impl Into<String>,
-    ) {
-        self.list.push(Finding {
+    ) -> Finding {
+        Finding {
             severity,
             pipeline: self.pipeline.to_owned(),
             kind,
@@ -141,7 +154,7 @@ impl Findings<'_> {
             consequence: consequence.into(),
             fix: fix.into(),
             is_unavailable: false,
-        });
+        }
     }
 
     fn error(
@@ -151,7 +164,7 @@ impl Findings<'_> {
         consequence: impl Into<String>,
         fix: impl Into<String>,
     ) {
-        self.add(Severity::Error, kind, fact, consequence, fix);
+        self.add(self.finding(Severity::Error, kind, fact, consequence, fix));
     }
 
     fn warn(
@@ -161,11 +174,11 @@ impl Findings<'_> {
         consequence: impl Into<String>,
         fix: impl Into<String>,
     ) {
-        self.add(Severity::Warning, kind, fact, consequence, fix);
+        self.add(self.finding(Severity::Warning, kind, fact, consequence, fix));
     }
 
     fn note(&mut self, kind: &'static str, fact: impl Into<String>, fix: impl Into<String>) {
-        self.add(Severity::Note, kind, fact, "it could not be checked", fix);
+        self.add(self.finding(Severity::Note, kind, fact, "it could not be checked", fix));
     }
 
     fn unavailable(
@@ -175,10 +188,8 @@ impl Findings<'_> {
         consequence: impl Into<String>,
         fix: impl Into<String>,
     ) {
-        self.add(Severity::Error, kind, fact, consequence, fix);
-        if let Some(last) = self.list.last_mut() {
-            last.is_unavailable = true;
-        }
+        let finding = self.finding(Severity::Error, kind, fact, consequence, fix);
+        self.add(Finding { is_unavailable: true, ..finding });
     }
 }
 
@@ -186,32 +197,29 @@ impl Findings<'_> {
 pub async fn examine(config: &Config, options: &Options, env: Env<'_>) -> Vec<Finding> {
     let mut all = Vec::new();
     for pipeline in &config.pipelines {
-        let mut findings = Findings { pipeline: &pipeline.name, list: Vec::new() };
+        let mut findings = Findings::of(&pipeline.name);
         one(pipeline, config, options, env, &mut findings).await;
         all.append(&mut findings.list);
     }
-    let mut findings = Findings { pipeline: "", list: Vec::new() };
+    let mut findings = Findings::of("");
     times::of_bridge(config, &options.manifests, &mut findings);
     all.append(&mut findings.list);
     all.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     all
 }
 
-/// Looks at the source of one pipeline that runs. Returns the facts that a person should change;
-/// a broker that does not answer is reported by the pipeline itself.
+/// Looks at the source of one pipeline that runs, and tells each fact that a person should change as
+/// soon as it is known. A broker that does not answer is reported by the pipeline itself.
 pub fn glance<'a>(
     pipeline: &'a Pipeline,
     config: &Config,
     env: Env<'_>,
-) -> impl Future<Output = Vec<Finding>> + use<'a> {
+    tell: &'a (dyn Fn(&Finding) + Sync),
+) -> impl Future<Output = ()> + use<'a> {
     let options = Options { outage: OUTAGE, depth: Depth::Glance, ..Options::default() };
-    let mut findings = Findings { pipeline: &pipeline.name, list: Vec::new() };
+    let mut findings = Findings { tell: Some(tell), ..Findings::of(&pipeline.name) };
     times::of_pipeline(pipeline, config, &options.manifests, env, &mut findings);
-    async move {
-        source(pipeline, &options, &mut findings).await;
-        findings.list.retain(|finding| finding.severity != Severity::Note && !finding.is_unavailable);
-        findings.list
-    }
+    async move { source(pipeline, &options, &mut findings).await }
 }
 
 async fn source(pipeline: &Pipeline, options: &Options, findings: &mut Findings<'_>) {
@@ -340,4 +348,29 @@ fn millis(number: i64) -> Duration {
 
 fn shown(duration: Duration) -> String {
     longhaul_places::Span::from_secs(duration.as_secs()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::config::{Features, load};
+
+    /// The broker takes the connection and never answers.
+    #[tokio::test]
+    async fn a_finding_is_told_before_the_end_of_the_glance() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let text = format!(
+            "pipelines: [{{ name: a, source: {{ rabbitmq: {{ url: 'amqp://{}', queue: q }} }}, sink: {{ url: http://s, timeout: 2h }}, \
+             max_in_flight: 1, on_failed: hold, retry: {{ worker_time_budget: 1h }} }}]",
+            silent.local_addr().unwrap()
+        );
+        let config = load("f", &text, Features::BUILD, &|_| None).unwrap().config;
+        let told = Mutex::new(Vec::new());
+        let tell = |finding: &Finding| told.lock().unwrap().push(finding.kind);
+        let look = glance(&config.pipelines[0], &config, &|_| None, &tell);
+        assert!(tokio::time::timeout(Duration::from_millis(100), look).await.is_err());
+        assert_eq!(*told.lock().unwrap(), ["budget"]);
+    }
 }

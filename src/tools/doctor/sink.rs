@@ -242,6 +242,7 @@ async fn encrypted(
         match request.send().await {
             Ok(answer) => statuses.push(answer.status().as_u16()),
             Err(error) => {
+                let error = error.without_url();
                 let mut reason = error.to_string();
                 let mut source = std::error::Error::source(&error);
                 while let Some(inner) = source {

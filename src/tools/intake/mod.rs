@@ -39,6 +39,8 @@ const RETRY_AFTER: &str = "5";
 const PROBES: usize = 16;
 /// The time in which the body of a request must arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time in which the body of a request may arrive although other connections want its room.
+const BODY_FIRST: Duration = Duration::from_secs(1);
 
 pub struct Settings {
     pub to: Place,
@@ -87,11 +89,12 @@ pub async fn run(settings: Settings, listener: TcpListener, stop: CancellationTo
     }
 }
 
-/// The bounds of the port. A client that sends its body slowly makes room for others.
+/// The bounds of the port. A client that sends its body slowly makes room for others. Probes have
+/// room beside the items of a full window.
 fn bounds(settings: &Settings) -> Bounds {
-    let times = Times { body: BODY_TIMEOUT, ..Times::default() };
-    let (strangers, body_bytes) = (settings.window, settings.body_bytes);
-    Bounds { port: "intake", strangers, known: PROBES, body_bytes, times }
+    let times = Times { body: BODY_TIMEOUT, slow: BODY_FIRST, ..Times::default() };
+    let (strangers, body_bytes) = (settings.window + PROBES, settings.body_bytes);
+    Bounds { port: "intake", strangers, known: 0, body_bytes, times }
 }
 
 async fn answer(State(intake): State<Arc<Intake>>, request: Request) -> Response {

@@ -98,7 +98,9 @@ fn of_kafka() -> (Message, Restored) {
     let message =
         Message { body: Bytes::from_static(BODY), headers: headers.clone(), origin: Origin::Kafka(origin) };
     let body = Bytes::from_static(BODY);
-    let outgoing = Outgoing { body, headers, key, timestamp_millis: Some(1), ..Outgoing::default() };
+    let time = ("longhaul-record-time".to_owned(), Value::Text("1".to_owned()));
+    let headers = headers.into_iter().chain([time]).collect();
+    let outgoing = Outgoing { body, headers, key, ..Outgoing::default() };
     let from = Place::Kafka { topic: "jobs".to_owned(), partition: 2, offset: 9 };
     (message, Restored { from, outgoing, left_out: None })
 }
@@ -126,6 +128,9 @@ async fn through(publisher: &dyn Publisher, broker: Broker, graveyard: &impl Bac
     }
     let letters = graveyard.messages(items.len()).await;
     for (letter, (_, expected)) in letters.iter().zip(items) {
+        if let Origin::Kafka(origin) = &letter.origin {
+            assert!(origin.timestamp > Some(1_700_000_000_000), "the letter has the time of its write");
+        }
         assert_eq!(restore(letter).expect("a dead letter"), expected, "{:?}", letter.headers);
     }
 }
@@ -137,7 +142,8 @@ fn of_kafka_without_a_key() -> (Message, Restored) {
     origin.key = None;
     message.headers = vec![("a".to_owned(), Value::Bytes(Bytes::from_static(b"text")))];
     restored.outgoing.key = None;
-    restored.outgoing.headers.clone_from(&message.headers);
+    let time = restored.outgoing.headers.pop();
+    restored.outgoing.headers = message.headers.iter().cloned().chain(time).collect();
     (message, restored)
 }
 

@@ -226,3 +226,33 @@ async fn a_permission_that_is_lost_stops_its_topic_only() {
     until("all is committed", || secured.broker.committed(&lost).0 == 6).await;
     secured.program.stop().await;
 }
+
+/// The client that counts for the intake outlives a change of the password.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_is_counted_again_after_its_password_is_corrected() {
+    use longhaul::tools::Place;
+    use longhaul::tools::kafka::Lag;
+    let Some(address) = secured() else { return };
+    let (broker, folder) = (Broker::real("lag"), tempfile::tempdir().unwrap());
+    broker.create_topic(&broker.name, 1).await;
+    broker.produce(&broker.name, 0, ["one", "two"].map(str::to_owned)).await;
+    allow(&broker, Resource::Topic, &broker.name, Operation::Read);
+    allow(&broker, Resource::Group, &broker.name, Operation::Read);
+    let file = folder.path().join("password");
+    let password = format!("${{file:{}}}", file.display());
+    let options = [
+        ("security.protocol", "sasl_plaintext"),
+        ("sasl.mechanism", "PLAIN"),
+        ("sasl.username", "tester"),
+        ("sasl.password", &password),
+    ];
+    let options = options.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).into();
+    std::fs::write(&file, "wrong").unwrap();
+    let place = Place::parse(&format!("kafka://{address}/{}", broker.name), &options).unwrap();
+    let Place::Kafka(place) = place else { unreachable!() };
+    let lag = Lag::of(&place, &broker.name).unwrap();
+    assert!(lag.count().await.is_err(), "the password is wrong");
+    std::fs::write(&file, "right").unwrap();
+    assert_eq!(lag.count().await.unwrap(), 2);
+    assert_eq!(lag.count().await.unwrap(), 2, "the client that works is kept");
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use longhaul::config::QueueKind;
@@ -61,7 +61,7 @@ impl Place for Kafka {
             topic: self.0.name.clone(),
             offset: number as i64,
             key: Some(format!("key {number}").into()),
-            timestamp: Some(*RECENT),
+            timestamp: Some(TIME),
             ..KafkaOrigin::default()
         };
         let headers =
@@ -70,11 +70,8 @@ impl Place for Kafka {
     }
 }
 
-/// The time of all records. The retention of a topic counts from this time, so it must be recent.
-static RECENT: LazyLock<i64> = LazyLock::new(|| {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    i64::try_from(now.as_millis()).unwrap() - 3_600_000
-});
+/// The time of all records, long before the retention of any topic.
+const TIME: i64 = 1_500_000_000_000;
 
 fn body(number: usize) -> bytes::Bytes {
     [&[0xff, 0x00][..], number.to_string().as_bytes()].concat().into()
@@ -109,9 +106,10 @@ fn configuration(folder: &Path, origin: &impl Place, graveyard: &impl Place) {
 fn parts(message: &Message) -> (String, String, String) {
     let own = match &message.origin {
         Origin::Rabbitmq(origin) => format!("{:?}", origin.properties),
-        Origin::Kafka(origin) => format!("{:?} {:?} {}", origin.key, origin.timestamp, origin.is_null),
+        Origin::Kafka(origin) => format!("{:?} {:?} {}", origin.key, message.record_time(), origin.is_null),
     };
-    let headers: Vec<_> = message.headers.iter().filter(|(name, _)| !name.starts_with("x-")).collect();
+    let is_added = |name: &str| name.starts_with("x-") || name == "longhaul-record-time";
+    let headers: Vec<_> = message.headers.iter().filter(|(name, _)| !is_added(name)).collect();
     (format!("{:?}", message.body), format!("{headers:?}"), own)
 }
 
@@ -148,6 +146,9 @@ async fn a_redrive_survives_kills<O: Place, G: Place>() {
     assert!((ITEMS..=ITEMS + 2).contains(&left), "{left}: one item may be twice for each kill");
     let mut found: BTreeMap<_, usize> = BTreeMap::new();
     for message in origin.everything().await {
+        if let Origin::Kafka(origin) = &message.origin {
+            assert!(origin.timestamp > Some(TIME), "the retention counts from the redrive");
+        }
         *found.entry(parts(&message)).or_default() += 1;
     }
     let expected: BTreeMap<_, _> = (0..ITEMS).map(|number| (parts(&origin.item(number)), number)).collect();

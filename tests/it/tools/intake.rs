@@ -243,3 +243,19 @@ async fn a_running_bridge_serves_the_intake() {
     assert_eq!(queue.left().await, 0, "the item was done once");
     queue.remove().await;
 }
+
+/// A source that gives up ends the bridge. The intake is stopped before, and is not cut.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_gives_up_stops_the_intake_first() {
+    // RabbitMQ 3 has no queue without a delivery limit, so this source gives up.
+    let broker = brokers().swap_remove(0);
+    let config = format!(
+        "pipelines: [{{ name: a, source: {{ rabbitmq: {{ url: '{broker}', queue: no-such-queue, \
+         declare: {{ arguments: {{ x-delivery-limit: -1 }} }} }} }}, sink: {{ url: 'http://127.0.0.1:9/' }}, \
+         max_in_flight: 2, on_failed: hold }}]\nintake: {{ listen: '127.0.0.1:0' }}"
+    );
+    let mut bridge = Longhaul::run(&config);
+    assert_eq!(bridge.wait().await.code(), Some(69));
+    let log = bridge.log();
+    assert!(log.contains("Pipeline stopped for good") && log.contains("Intake has ended"), "{log}");
+}

@@ -222,7 +222,8 @@ async fn a_dead_receiver_delays_no_item() {
         queue.fill((0..200).map(|number: u32| number.to_string().into_bytes())).await;
         let config = config(&queue, &worker.start().await);
         let variables = [
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{endpoint}")),
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", format!("http://{endpoint}/traces?api-key=hunter2")),
+            ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", format!("http://{endpoint}/logs?api-key=hunter2")),
             ("OTEL_BSP_MAX_QUEUE_SIZE", "10".to_owned()),
             ("OTEL_BSP_SCHEDULE_DELAY", "1".to_owned()),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "2000".to_owned()),
@@ -234,6 +235,7 @@ async fn a_dead_receiver_delays_no_item() {
         let log = bridge.log();
         bridge.stop().await;
         assert!(log.matches("The receiver of traces takes none").count() <= 2, "one for each signal: {log}");
+        assert!(log.contains("/traces") && !log.contains("hunter2"), "{log}");
     }
 }
 
@@ -247,4 +249,27 @@ async fn a_protocol_that_is_not_supported_is_refused() {
     let mut bridge = Longhaul::run_with(&config(&queue, "http://127.0.0.1:9/"), "info", &variables);
     assert_eq!(bridge.wait().await.code(), Some(78));
     assert!(bridge.log().contains("OTEL_EXPORTER_OTLP_PROTOCOL: \"grpc\" is not supported"));
+}
+
+/// The error names the variable, and shows no part that may be secret.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_endpoint_or_header_is_refused_without_its_secret() {
+    let queue = Rabbitmq::create().await;
+    let config = config(&queue, "http://127.0.0.1:9/");
+    for (variable, value) in [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:hunter2@receiver:port"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:hunter2@receiver:4318"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://[receiver?key=hunter2"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization: Bearer hunter2"),
+    ] {
+        let mut variables = vec![("OTEL_EXPORTER_OTLP_ENDPOINT", "http://receiver:4318".to_owned())];
+        variables.retain(|(name, _)| *name != variable);
+        variables.push((variable, value.to_owned()));
+        let mut bridge = Longhaul::run_with(&config, "debug", &variables);
+        assert_eq!(bridge.wait().await.code(), Some(78), "{variable}: {}", bridge.log());
+        let log = bridge.log();
+        assert!(log.contains("OTEL_EXPORTER_OTLP_") && log.contains("help: "), "{log}");
+        assert!(!log.contains("hunter2"), "{log}");
+    }
+    queue.remove().await;
 }
