@@ -122,10 +122,10 @@ mod tests {
         assert_eq!(state(&exact), Some(exact));
         let (short, long) = (format!("s={}", "x".repeat(90)), format!("l={}", "x".repeat(300)));
         // The long member goes first, and then nothing else has to.
-        let five = vec![short.as_str(); 5].join(", ");
+        let five = [short.as_str(); 5].join(", ");
         assert_eq!(
             state(&format!("{short},{long},{five}")).as_deref(),
-            Some(vec![short.as_str(); 5].join(",").as_str())
+            Some([short.as_str(); 5].join(",").as_str())
         );
         assert_eq!(
             state(&format!("a=1,{long},{short},{long}, b=2")),

@@ -175,7 +175,6 @@ impl Target {
                 correlation_id,
                 ..Properties::default()
             },
-            ..Outgoing::default()
         }
     }
 }

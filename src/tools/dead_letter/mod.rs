@@ -309,7 +309,6 @@ fn as_it_is(letter: &Message) -> Outgoing {
             headers,
             key: origin.key.clone(),
             properties: Properties::default(),
-            ..Outgoing::default()
         },
     }
 }
