@@ -208,8 +208,8 @@ pub async fn examine(config: &Config, options: &Options, env: Env<'_>) -> Vec<Fi
     all
 }
 
-/// Looks at the source of one pipeline that runs, and tells each fact that a person should change as
-/// soon as it is known. A broker that does not answer is reported by the pipeline itself.
+/// Looks at the source of one pipeline that runs, and tells each fact that a person should change
+/// as soon as it is known. A broker that does not answer is reported by the pipeline itself.
 pub fn glance<'a>(
     pipeline: &'a Pipeline,
     config: &Config,
