@@ -7,7 +7,7 @@ use super::attempt::Attempt;
 use super::work::{Kept, Work};
 use super::{Pipeline, Shared};
 use crate::delivery::{ItemId, Outcome};
-use crate::event::{EncodedEvent, Origin};
+use crate::event::{EncodedEvent, Origin, TraceContext};
 use crate::progress::Report;
 use crate::sink::Answer;
 use crate::telemetry::traces::{self, AttemptEnd, ItemEnd, Place, Running};
@@ -28,6 +28,13 @@ impl Work {
     ) -> Option<Running> {
         let attempt = traces::Attempt { number: attempt.number, redelivered: attempt.redelivered, report };
         shared.traces.begin(|| self.traced(shared, event), attempt)
+    }
+
+    /// Returns the trace context for a message that comes from the item: below the item's span, or
+    /// that of the producer if no traces are sent.
+    pub(super) fn context(&self, shared: &Shared) -> Option<TraceContext> {
+        let event = self.event(shared).ok()?;
+        shared.traces.context(|| self.traced(shared, event)).or_else(|| event.trace())
     }
 
     fn traced(&self, shared: &Shared, event: &EncodedEvent) -> traces::Item {

@@ -119,6 +119,7 @@ async fn reply(shared: &Shared, work: &Work) -> Result<(), PublishError> {
         body: &response.body,
         truncated: response.truncated,
         hops: &shared.hops,
+        trace: work.context(shared),
     })?;
     let Some(message) = message else { return Ok(()) };
     target.publisher.publish(message).await?;

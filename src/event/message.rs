@@ -264,8 +264,8 @@ impl Message {
     /// Returns the time of the Kafka record in milliseconds since the Unix epoch. An item that was
     /// brought back has the time of its first record.
     pub fn record_time(&self) -> Option<i64> {
-        let kept = self.header(own::RECORD_TIME).and_then(Value::plain);
-        kept.and_then(|text| text.parse().ok()).or(match &self.origin {
+        let kept = self.header(own::RECORD_TIME).and_then(Value::number);
+        kept.or(match &self.origin {
             Origin::Kafka(origin) => origin.timestamp,
             Origin::Rabbitmq(_) => None,
         })

@@ -40,6 +40,12 @@ impl TraceContext {
         Self::new(text(PARENT_HEADER), text(STATE_HEADER))
     }
 
+    /// Returns the headers of a message by name.
+    pub fn headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let state = self.state.as_deref().map(|state| ("tracestate", state));
+        [("traceparent", self.parent.as_str())].into_iter().chain(state)
+    }
+
     /// Replaces the context of a request.
     pub(super) fn write(&self, headers: &mut HeaderMap) {
         let Ok(parent) = HeaderValue::from_str(&self.parent) else { return };

@@ -14,7 +14,8 @@ use cloudevents::AttributesReader;
 use super::hops::{Hops, HopsKey};
 use super::{Broker, Outgoing, PublishError, Publisher};
 use crate::event::{
-    Message, Origin, Properties, Value, decode_response, is_structured, key, own, response_attributes,
+    Message, Origin, Properties, TraceContext, Value, decode_response, is_structured, key, own,
+    response_attributes,
 };
 
 /// Attribute `type` of a wrapped answer.
@@ -55,6 +56,9 @@ pub struct AnsweredItem<'a> {
     /// Whether headers or body are only the beginning of the answer.
     pub truncated: bool,
     pub hops: &'a HopsKey,
+    /// The trace context of the reply. It names the latest step, so it is beside an extension
+    /// `traceparent` of the worker's event, which names the start of the trace.
+    pub trace: Option<TraceContext>,
 }
 
 /// The parts of the event outside the body.
@@ -161,7 +165,9 @@ impl Target {
             names.into_iter().zip(in_headers).filter_map(|(name, value)| Some((name.to_owned(), value?)));
         let id_of_item = (own::ID.to_owned(), answer.event_id.to_owned());
         let mark = (own::REPLY.to_owned(), "true".to_owned());
-        let headers = attributes.chain(own).chain([id_of_item, mark]);
+        let trace = answer.trace.iter().flat_map(TraceContext::headers);
+        let trace = trace.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let headers = attributes.chain(own).chain([id_of_item, mark]).chain(trace);
         Outgoing {
             body: answer.body.clone(),
             is_null: false,

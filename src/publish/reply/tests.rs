@@ -77,6 +77,7 @@ fn answered(
         body: &body,
         truncated,
         hops: &HopsKey::derived("secret"),
+        trace: Some(TraceContext { parent: "00-parent".to_owned(), state: Some("vendor=1".to_owned()) }),
     })
 }
 
@@ -233,4 +234,16 @@ fn a_binary_key_comes_back_from_its_text() {
     let keyed = [&BINARY[..], &[("ce-partitionkey", "base64:/w8=")]].concat();
     let reply = written(&target(Broker::Kafka, Wrap::Never), &kafka_item(), &keyed, "").unwrap();
     assert_eq!(reply.key.as_deref(), Some(&[0xff, 0x0f][..]));
+}
+
+#[test]
+fn a_reply_carries_the_trace_of_its_item() {
+    for broker in [Broker::Rabbitmq, Broker::Kafka] {
+        for (headers, body) in [(&BINARY[..], "data"), (&[], "plain")] {
+            let written = written(&target(broker, Wrap::Any), &kafka_item(), headers, body).unwrap();
+            let message = read(&written, broker);
+            let text = |name| message.header(name).and_then(Value::as_text);
+            assert_eq!((text("traceparent"), text("tracestate")), (Some("00-parent"), Some("vendor=1")));
+        }
+    }
 }

@@ -133,6 +133,11 @@ impl Traces {
         self.0.as_ref()?.begin(item(), attempt)
     }
 
+    /// Returns the context for messages that come from an item: its own span is their parent.
+    pub fn context(&self, item: impl FnOnce() -> Item) -> Option<TraceContext> {
+        self.0.as_ref()?.context(&item())
+    }
+
     /// Records the span of an item that has ended.
     pub fn ended(&self, item: impl FnOnce() -> Option<Item>, end: impl FnOnce() -> ItemEnd) {
         if let Some(recorder) = &self.0

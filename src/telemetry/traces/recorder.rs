@@ -103,10 +103,7 @@ impl Recorder {
     pub fn begin(self: &Arc<Self>, item: Item, attempt: Attempt) -> Option<Running> {
         let ids = Ids::of(&item);
         if !self.samples(&ids) {
-            // A worker of an item without a producer's context must leave its spans out too.
-            let context = ids.producer() == SpanId::INVALID;
-            return context
-                .then(|| Running { context: context_of(&ids, ids.item, &item, false), open: None });
+            return unsampled(&ids, &item).map(|context| Running { context, open: None });
         }
         let span = fresh_span();
         let mut attributes = span::of_item(&item);
@@ -118,6 +115,14 @@ impl Recorder {
         let open = Open { attempt: started, report: attempt.report, since: now, next: now, is_told: false };
         self.open().insert(span, open);
         Some(Running { context, open: Some((self.clone(), span)) })
+    }
+
+    pub fn context(&self, item: &Item) -> Option<TraceContext> {
+        let ids = Ids::of(item);
+        match self.samples(&ids) {
+            true => Some(context_of(&ids, ids.item, item, true)),
+            false => unsampled(&ids, item),
+        }
     }
 
     pub fn ended(&self, item: Item, end: ItemEnd) {
@@ -198,6 +203,12 @@ impl Drop for Running {
     }
 }
 
+/// The context of an item whose trace the sampler leaves out; `None` if the producer's own context
+/// says so already. Without one, the next program would begin a trace of its own.
+fn unsampled(ids: &Ids, item: &Item) -> Option<TraceContext> {
+    (ids.producer() == SpanId::INVALID).then(|| context_of(ids, ids.item, item, false))
+}
+
 fn context_of(ids: &Ids, span: SpanId, item: &Item, is_sampled: bool) -> TraceContext {
     let flags = ids.flags(is_sampled).to_u8();
     let has_parent = ids.producer() != SpanId::INVALID;
@@ -207,4 +218,65 @@ fn context_of(ids: &Ids, span: SpanId, item: &Item, is_sampled: bool) -> TraceCo
 
 fn fresh_span() -> SpanId {
     SpanId::from(fastrand::u64(1..))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Place;
+    use super::*;
+    use crate::progress::Post;
+
+    fn item(context: Option<&str>) -> Item {
+        Item {
+            pipeline: "p".to_owned(),
+            place: Place::Queue("q".to_owned()),
+            id: "a".to_owned(),
+            source: "/s".to_owned(),
+            content: [7; 16],
+            context: context.map(|parent| TraceContext { parent: parent.to_owned(), state: None }),
+            since: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    fn recorder(sampler: Sampler) -> Arc<Recorder> {
+        Recorder::new(sampler, 10, true, crate::telemetry::Metrics::new().traces()).0
+    }
+
+    /// A person sees that the attempt still runs, and how far it is.
+    #[test]
+    fn a_running_attempt_has_a_start_and_then_heartbeats_with_its_progress() {
+        let recorder = recorder(Sampler::AlwaysOn);
+        let report = Arc::new(Report::new(None, None));
+        report.begin();
+        let attempt = Attempt { number: 1, redelivered: false, report: Some(report.clone()) };
+        let running = recorder.begin(item(None), attempt).unwrap();
+        let (start, kinds) = (Instant::now(), |records: &[Record]| -> Vec<Kind> {
+            records.iter().map(|record| record.kind).collect()
+        });
+        let first = recorder.due(start);
+        assert_eq!(kinds(&first), [Kind::Start]);
+        assert!(recorder.due(start + HEARTBEAT - Duration::from_secs(1)).is_empty());
+        let post = Post { percent: Some(40.0), ..Post::default() };
+        report.take(post, 1000).unwrap();
+        let second = recorder.due(start + HEARTBEAT);
+        assert_eq!((kinds(&second), second[0].reported.percent), (vec![Kind::Heartbeat], Some(40.0)));
+        assert_eq!(
+            (second[0].attempt.span, second[0].attempt.ids.trace),
+            (first[0].attempt.span, first[0].attempt.ids.trace)
+        );
+        assert_eq!(recorder.due(start + HEARTBEAT * 2).len(), 1);
+        drop(running);
+        assert!(recorder.due(start + HEARTBEAT * 9).is_empty(), "an attempt that was cut is silent");
+    }
+
+    #[test]
+    fn messages_that_come_from_an_item_have_its_span_as_their_parent() {
+        let producer = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let (all, none) = (recorder(Sampler::AlwaysOn), recorder(Sampler::AlwaysOff));
+        let ids = Ids::of(&item(Some(producer)));
+        let expected = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{}-01", ids.item);
+        assert_eq!(all.context(&item(Some(producer))).unwrap().parent, expected);
+        assert_eq!(none.context(&item(Some(producer))), None, "the producer's own context passes on");
+        assert!(none.context(&item(None)).unwrap().parent.ends_with("-00"));
+    }
 }

@@ -40,6 +40,10 @@ impl Recorder {
         match **self {}
     }
 
+    pub fn context(&self, _item: &Item) -> Option<TraceContext> {
+        match *self {}
+    }
+
     pub fn ended(&self, _item: Item, _end: ItemEnd) {
         match *self {}
     }

@@ -11,7 +11,7 @@ use longhaul::event::{Message, Origin, Value};
 use super::{Everything, Ran, command, queue_url, run, start};
 use crate::run::backlog::{Backlog, Kafka, Rabbitmq};
 use crate::support::rabbitmq::{Queue, brokers};
-use crate::support::{eventually, within};
+use crate::support::{eventually, is_full_size, within};
 
 /// The place of a backlog for `--to`.
 trait Target: Everything {
@@ -181,10 +181,10 @@ fn lines(path: &Path, kind: &str) -> usize {
 }
 
 async fn a_kill_loses_nothing_and_doubles_only_the_listed<T: Target>() {
-    const ITEMS: usize = 10_000;
+    let items = if is_full_size() { 100_000 } else { 10_000 };
     let target = T::create().await;
     let folder = tempfile::tempdir().unwrap();
-    let (url, count) = (target.url(), ITEMS.to_string());
+    let (url, count) = (target.url(), items.to_string());
     let arguments =
         ["enqueue", "--to", &url, "--count", &count, "--template", "body {n}", "--state", "state"];
     let state = folder.path().join("state");
@@ -195,7 +195,7 @@ async fn a_kill_loses_nothing_and_doubles_only_the_listed<T: Target>() {
     }
     let ran = run(folder.path(), &[&arguments[..], &["--json"]].concat()).await;
     let summary = ran.json();
-    assert_eq!((ran.code, summary["confirmed"].as_u64()), (0, Some(ITEMS as u64)), "{}", ran.err);
+    assert_eq!((ran.code, summary["confirmed"].as_u64()), (0, Some(items as u64)), "{}", ran.err);
     assert!(summary["earlier"].as_u64() >= Some(4_000), "continued: {}", ran.err);
     assert!(!state.exists(), "the state is removed at the end");
     let doubtful: Vec<&str> =
@@ -210,7 +210,7 @@ async fn a_kill_loses_nothing_and_doubles_only_the_listed<T: Target>() {
         assert_eq!(message.body, format!("body {}", id.trim_start_matches("item-")));
         *times.entry(id).or_default() += 1;
     }
-    assert_eq!(times.len(), ITEMS, "every item is there");
+    assert_eq!(times.len(), items, "every item is there");
     for (id, _) in times.iter().filter(|(_, times)| **times > 1) {
         assert!(doubtful.contains(&id.as_str()), "{id} is there twice and not listed");
     }

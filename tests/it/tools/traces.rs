@@ -1,5 +1,6 @@
 //! The traces at a receiver that decodes the real protocol.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
@@ -32,6 +33,8 @@ struct Receiver {
     spans: Arc<Mutex<Vec<Span>>>,
     records: Arc<Mutex<Vec<LogRecord>>>,
     services: Arc<Mutex<Vec<String>>>,
+    /// The replicas that sent a span of an item, by trace.
+    replicas: Arc<Mutex<BTreeMap<String, BTreeSet<String>>>>,
 }
 
 impl Receiver {
@@ -76,7 +79,11 @@ async fn take_spans(State(receiver): State<Receiver>, headers: HeaderMap, body: 
     for resource in ExportTraceServiceRequest::decode(body).unwrap().resource_spans {
         let attributes = resource.resource.unwrap().attributes;
         receiver.services.lock().unwrap().push(text(&attributes, "service.name"));
-        let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
+        let spans: Vec<Span> = resource.scope_spans.into_iter().flat_map(|scope| scope.spans).collect();
+        for span in &spans {
+            let mut replicas = receiver.replicas.lock().unwrap();
+            replicas.entry(hex(&span.trace_id)).or_default().insert(text(&attributes, "service.instance.id"));
+        }
         receiver.spans.lock().unwrap().extend(spans);
     }
     StatusCode::OK
@@ -272,4 +279,82 @@ async fn a_wrong_endpoint_or_header_is_refused_without_its_secret() {
         assert!(!log.contains("hunter2"), "{log}");
     }
     queue.remove().await;
+}
+
+/// The attempts of an item are in both replicas, because its wait is parked in the broker.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_that_moves_between_two_replicas_has_one_trace() {
+    const ITEMS: usize = 12;
+    let (queue, receiver) = (Rabbitmq::create().await, Receiver::start().await);
+    queue.fill((0..ITEMS).map(|number| number.to_string().into_bytes())).await;
+    let seen: Arc<Mutex<BTreeMap<Bytes, usize>>> = Arc::default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let worker = format!("http://{}/", listener.local_addr().unwrap());
+    let router = axum::Router::new().fallback(async move |body: Bytes| {
+        let mut seen = seen.lock().unwrap();
+        let times = seen.entry(body).or_default();
+        *times += 1;
+        if *times < 4 { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK }
+    });
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let config = config(&queue, &worker)
+        .replace("backoff: 100ms,", &format!("queue: {}.retry, backoff: 1s, backoff_max: 1s,", queue.name()));
+    let replicas = ["one", "two"].map(|name| {
+        let mut variables = receiver.variables();
+        variables.push(("HOSTNAME", name.to_owned()));
+        Longhaul::run_with(&config, "info", &variables)
+    });
+    eventually("the ends of all items", async || receiver.spans("process").len() == ITEMS).await;
+    eventually("all attempts", async || receiver.spans("attempt").len() == 4 * ITEMS).await;
+    for replica in replicas {
+        replica.stop().await;
+    }
+    for item in receiver.spans("process") {
+        let attempts = receiver.spans("attempt");
+        let own = attempts.iter().filter(|span| span.trace_id == item.trace_id);
+        let mut numbers: Vec<String> = own
+            .inspect(|span| assert_eq!(span.parent_span_id, item.span_id))
+            .map(|span| text(&span.attributes, "longhaul.attempt"))
+            .collect();
+        numbers.sort();
+        assert_eq!(numbers, ["1", "2", "3", "4"]);
+    }
+    let moved = receiver.replicas.lock().unwrap().values().filter(|replicas| replicas.len() == 2).count();
+    assert!(moved > 0, "no item was in both replicas: {:?}", receiver.replicas.lock().unwrap());
+    queue.remove().await;
+}
+
+/// The reply continues the trace, with and without traces of our own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_continues_the_trace_of_its_item() {
+    let receiver = Receiver::start().await;
+    for variables in [receiver.variables(), Vec::new()] {
+        let (queue, replies) = (Rabbitmq::create().await, Kafka::create().await);
+        let parent = format!("00-{TRACE}-{PRODUCER}-01");
+        let mut headers = FieldTable::default();
+        headers.insert("traceparent".into(), AMQPValue::LongString(parent.as_str().into()));
+        headers.insert("tracestate".into(), AMQPValue::LongString("vendor=1".into()));
+        queue.0.publish(b"one", BasicProperties::default().with_headers(headers)).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let worker = format!("http://{}/", listener.local_addr().unwrap());
+        tokio::spawn(
+            async move { axum::serve(listener, axum::Router::new().fallback(async || "made")).await },
+        );
+        let target = replies.target().replacen('{', "{ wrap: true,", 1);
+        let config =
+            config(&queue, &worker).replace("max_in_flight", &format!("reply: {target}, max_in_flight"));
+        let bridge = Longhaul::run_with(&config, "info", &variables);
+        eventually("a reply", async || replies.left().await == 1).await;
+        bridge.stop().await;
+        let reply = replies.messages(1).await.remove(0);
+        let text = |name| reply.header(name).and_then(longhaul::event::Value::plain);
+        assert_eq!(text("tracestate").as_deref(), Some("vendor=1"));
+        let expected = match variables.is_empty() {
+            true => parent,
+            false => format!("00-{TRACE}-{}-01", hex(&receiver.spans("process").remove(0).span_id)),
+        };
+        assert_eq!(text("traceparent"), Some(expected));
+        queue.remove().await;
+        replies.remove().await;
+    }
 }
