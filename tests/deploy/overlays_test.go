@@ -40,6 +40,31 @@ func TestEveryComponentFitsTheOverlays(t *testing.T) {
 	}
 }
 
+// Static membership makes a StatefulSet of the bridge. A component must change its pods too.
+func TestComponentsForPodsReachAStatefulSet(t *testing.T) {
+	for name, expected := range map[string]struct {
+		path  []string
+		value any
+	}{
+		"guard":     {[]string{"spec", "template", "spec", "automountServiceAccountToken"}, true},
+		"karpenter": {[]string{"spec", "template", "metadata", "annotations", "karpenter.sh/do-not-disrupt"}, "true"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			found := 0
+			lines := "resources: [DEPLOY/overlays/kafka-static]\ncomponents: [DEPLOY/components/" + name + "]\n"
+			for _, object := range compose(t, lines) {
+				check(t, object)
+				if object.text("kind") == "StatefulSet" && object.at(expected.path...) == expected.value {
+					found++
+				}
+			}
+			if found != 1 {
+				t.Errorf("%d StatefulSets with %s", found, strings.Join(expected.path, "."))
+			}
+		})
+	}
+}
+
 func TestBrokerObjectsFitTheirSchemas(t *testing.T) {
 	for _, file := range []string{"rabbitmq/topology.yaml", "strimzi/kafka.yaml"} {
 		text, err := os.ReadFile(filepath.Join(root, "deploy/brokers", file))
