@@ -12,7 +12,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::server::TlsStream;
 
-use crate::connect::http::{Error, Watched};
+use crate::connect::http::{Error, KEY_TYPES, Watched};
 
 /// The certificate that the admin port shows.
 #[derive(Clone)]
@@ -46,6 +46,19 @@ fn load(cert_file: &PathBuf, key_file: &PathBuf) -> Result<Arc<ServerConfig>, Er
     let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|error| unusable(cert_file, &error))?;
+        .map_err(|error| unusable(cert_file, &format!("{error}; {KEY_TYPES}")))?;
     Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_cannot_be_used_names_the_types_that_can() {
+        let file = |name| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls").join(name);
+        assert!(Tls::from_files(&file("server.pem"), &file("server-key.pem")).is_ok());
+        let error = Tls::from_files(&file("p521.pem"), &file("p521-key.pem")).err().unwrap();
+        assert!(error.to_string().contains("P-256 or P-384"), "{error}");
+    }
 }

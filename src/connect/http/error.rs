@@ -10,6 +10,10 @@ pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
+/// The keys of an own certificate that TLS can use.
+pub const KEY_TYPES: &str =
+    "a key is RSA with 2048 to 4096 bits, ECDSA with the curve P-256 or P-384, or Ed25519";
+
 /// The reason why a client cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -14,7 +14,7 @@ mod headers;
 mod tls;
 mod watched;
 
-pub use error::{Error, with_causes};
+pub use error::{Error, KEY_TYPES, with_causes};
 pub use headers::{HeaderSource, fixed, headers, host};
 pub use tls::client;
 pub use watched::Watched;

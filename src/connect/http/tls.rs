@@ -1,13 +1,14 @@
 //! Certificates for `https://`: which authorities we trust, and our own.
 
 use std::error::Error as _;
+use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use reqwest::{Certificate, Client, ClientBuilder, Identity, Url};
 
 use super::watched::Watched;
-use super::{Error, Trust};
+use super::{Error, KEY_TYPES, Trust};
 
 /// Returns the client that `make` begins. It is built again when a certificate changes.
 ///
@@ -32,7 +33,7 @@ pub fn client(
         // They are added to the system's own, as in Knative's clients.
         let builder = make().tls_certs_merge(authorities(&trust)?);
         match identity(&trust)? {
-            Some(identity) => finish(builder.identity(identity)),
+            Some(identity) => finish(builder.identity(identity)).map_err(|error| unusable(&trust, error)),
             None => finish(builder),
         }
     })
@@ -97,11 +98,18 @@ fn identity(trust: &Trust) -> Result<Option<Identity>, Error> {
     let mut pem = read(certificate)?;
     pem.push(b'\n');
     pem.extend(read(key)?);
-    let identity = Identity::from_pem(&pem).map_err(|error| Error::Certificate {
-        place: format!("{} with {}", certificate.display(), key.display()),
-        reason: error.source().map_or_else(|| error.to_string(), ToString::to_string),
+    let identity = Identity::from_pem(&pem).map_err(|error| {
+        unusable(trust, error.source().map_or_else(|| error.to_string(), ToString::to_string))
     })?;
     Ok(Some(identity))
+}
+
+/// Our own certificate cannot be used.
+fn unusable(trust: &Trust, reason: impl Display) -> Error {
+    let name = |file: &Option<PathBuf>| file.as_ref().map(|file| file.display().to_string());
+    let places: Vec<String> =
+        [&trust.tls.cert_file, &trust.tls.key_file].into_iter().filter_map(name).collect();
+    Error::Certificate { place: places.join(" with "), reason: format!("{reason}; {KEY_TYPES}") }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {

@@ -159,6 +159,15 @@ async fn a_client_certificate_is_shown() {
     assert_eq!(answer.outcome, Outcome::Done, "{}", answer.detail);
 }
 
+#[tokio::test]
+async fn a_client_key_that_cannot_be_used_names_the_types_that_can() {
+    let mut settings = settings("https://localhost");
+    settings.sink.tls.cert_file = Some(fixture("p521.pem"));
+    settings.sink.tls.key_file = Some(fixture("p521-key.pem"));
+    let error = Client::new(settings).err().unwrap().to_string();
+    assert!(error.contains("p521.pem with ") && error.contains("P-256 or P-384"), "{error}");
+}
+
 /// A server that refuses a certificate while a body is being written closes the connection with
 /// unread bytes. The reset then destroys the alert, before or after the write fails.
 #[tokio::test]
