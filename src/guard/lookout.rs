@@ -15,6 +15,11 @@ const SETTLING: Duration = Duration::from_secs(2);
 /// How long a worker of a service whose workers report may take to do so, before queue-proxies are
 /// asked.
 const REPORT_TIME: Duration = Duration::from_secs(5);
+/// How long a pod must have shown that it is idle until it counts as idle. A single answer does not
+/// know a request that has just begun.
+const IDLE_PROOF: Duration = Duration::from_millis(900);
+/// How long an answer of a queue-proxy is believed.
+const ANSWER_BELIEF: Duration = Duration::from_secs(5);
 /// How long a pod is remembered after its end, because the end of its request may be noticed later.
 const MEMORY: Duration = Duration::from_secs(30);
 
@@ -36,8 +41,8 @@ struct Inner {
     shrunk: HashMap<String, Instant>,
     /// Services whose workers report their pods.
     reporting: BTreeSet<Option<String>>,
-    /// Pods that queue-proxy showed as busy, and since when.
-    measured: BTreeMap<String, Instant>,
+    /// The answers of queue-proxies, by pod.
+    measured: BTreeMap<String, Answers>,
     marked: usize,
     trouble: Option<String>,
 }
@@ -47,6 +52,14 @@ struct Running {
     service: Option<String>,
     since: Instant,
     report: Option<Arc<Report>>,
+}
+
+/// The latest answers of a queue-proxy that say the same.
+#[derive(Clone, Copy, Debug)]
+struct Answers {
+    is_busy: bool,
+    first: Instant,
+    latest: Instant,
 }
 
 /// A pod that is being deleted, or that has been deleted lately.
@@ -163,7 +176,7 @@ impl Lookout {
         let (mut busy, mut unlocated) = (BTreeMap::new(), Vec::new());
         for running in inner.running.values() {
             let Some(reported) = running.pod() else {
-                unlocated.push(running.since);
+                unlocated.push(running);
                 continue;
             };
             let pod = plan.find(&reported).filter(|pod| inner.concerns(&running.service, &pod.service));
@@ -172,20 +185,40 @@ impl Lookout {
                 *start = running.since.min(*start);
             }
         }
-        // The pod that has been busy for the longest time has the oldest of the other requests.
-        unlocated.sort_unstable();
-        let mut measured: Vec<_> =
-            inner.measured.iter().filter(|(pod, _)| !busy.contains_key(*pod)).collect();
-        measured.sort_unstable_by_key(|(_, since)| **since);
+        let may_run = |pod: &str| {
+            let service = plan.find(pod).map(|pod| pod.service.as_str());
+            service.is_some_and(|name| unlocated.iter().any(|running| inner.concerns(&running.service, name)))
+        };
+        let is_further = |(pod, answers): &(&String, &Answers)| {
+            answers.is_busy && !busy.contains_key(*pod) && may_run(pod)
+        };
+        let mut measured: Vec<_> = inner.measured.iter().filter(is_further).collect();
+        measured.sort_unstable_by_key(|(_, answers)| answers.first);
+        unlocated.sort_unstable_by_key(|running| running.since);
+        // The pod that has been busy for the longest time has the oldest of these requests. There
+        // may be more pods than requests: a request has just ended, or the pod works for others.
+        // Nobody knows which pods these are, so all of them count as busy.
+        let starts = unlocated.iter().map(|running| Some(running.since)).chain(std::iter::repeat(None));
+        let found = measured.into_iter().zip(starts);
         let found: Vec<_> =
-            measured.into_iter().zip(unlocated).map(|((pod, _), since)| (pod.clone(), since)).collect();
+            found.map(|((pod, answers), start)| (pod.clone(), start.unwrap_or(answers.first))).collect();
         busy.extend(found);
         busy
     }
 
-    /// The pods in which requests may run that have not told their pods, by name and address. Their
-    /// queue-proxies are to be asked.
-    pub fn unlocated(&self, now: Instant, plan: &Plan) -> Vec<(String, String)> {
+    /// The pods that are idle, as their queue-proxies show.
+    pub fn idle(&self, now: Instant) -> BTreeSet<String> {
+        let inner = self.lock();
+        let idle = inner.measured.iter().filter(|(_, answers)| {
+            let Answers { is_busy, first, latest } = answers;
+            !is_busy && *latest >= *first + IDLE_PROOF && now < *latest + ANSWER_BELIEF
+        });
+        idle.map(|(pod, _)| pod.clone()).collect()
+    }
+
+    /// The pods whose queue-proxies are to be asked, by name and address: requests may run in them
+    /// that have not told their pods, or the plan needs to know the idle ones.
+    pub fn to_ask(&self, now: Instant, plan: &Plan) -> Vec<(String, String)> {
         let mut inner = self.lock();
         let reporting = inner.running.values().filter(|running| running.pod().is_some());
         let reporting: Vec<_> = reporting.map(|running| running.service.clone()).collect();
@@ -196,11 +229,14 @@ impl Lookout {
         };
         let services: BTreeSet<_> =
             inner.running.values().filter(is_unlocated).map(|running| running.service.clone()).collect();
-        if services.is_empty() {
+        let asking = plan.asking(now);
+        if services.is_empty() && asking.is_empty() {
             inner.measured.clear();
         }
-        let asked =
-            plan.pods().filter(|pod| services.iter().any(|service| inner.concerns(service, &pod.service)));
+        let asked = plan.pods().filter(|pod| {
+            let may_run = services.iter().any(|service| inner.concerns(service, &pod.service));
+            may_run || asking.contains(pod.service.as_str())
+        });
         asked.filter_map(|pod| Some((pod.name.clone(), pod.address.clone()?))).collect()
     }
 
@@ -208,11 +244,11 @@ impl Lookout {
     pub fn measured(&self, now: Instant, answers: &[(String, bool)]) {
         let mut inner = self.lock();
         for (pod, is_busy) in answers {
-            if *is_busy {
-                inner.measured.entry(pod.clone()).or_insert(now);
-            } else {
-                inner.measured.remove(pod);
-            }
+            let earlier = inner.measured.get(pod).filter(|earlier| {
+                earlier.is_busy == *is_busy && (*is_busy || now < earlier.latest + ANSWER_BELIEF)
+            });
+            let first = earlier.map_or(now, |earlier| earlier.first);
+            inner.measured.insert(pod.clone(), Answers { is_busy: *is_busy, first, latest: now });
             if let Some(stopping) = inner.stopping.get_mut(pod).filter(|_| !is_busy) {
                 stopping.is_busy = false;
             }
@@ -267,7 +303,7 @@ impl Lookout {
 impl Inner {
     /// Remembers that the pod is being deleted.
     fn stops(&mut self, now: Instant, pod: &SeenPod) -> &mut Stopping {
-        let is_busy = self.measured.contains_key(&pod.name);
+        let is_busy = self.measured.get(&pod.name).is_some_and(|answers| answers.is_busy);
         self.stopping.entry(pod.name.clone()).or_insert_with(|| {
             self.shrunk.insert(pod.service.clone(), now);
             Stopping { service: pod.service.clone(), began: SystemTime::now(), gone: None, is_busy }

@@ -1,4 +1,7 @@
-//! The marks on a pod: four annotations, written and removed together.
+//! The marks on a pod: annotations that are written and removed together.
+//!
+//! A busy pod carries a high deletion cost. While busy pods wait for their marks, idle pods carry
+//! the lowest one, so that the ReplicaSet controller removes them first.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -22,15 +25,18 @@ pub const ALL: [&str; 4] = [DELETION_COST, DO_NOT_DISRUPT, SAFE_TO_EVICT, OWN];
 /// The time at which a start has the highest cost that fits into the annotation: the year 2026.
 const FIRST: Duration = Duration::from_secs(1_767_225_600);
 
+/// The deletion cost of an idle pod that is to go before all others.
+const LOWEST: i32 = i32::MIN;
+
 /// Annotations by name.
 pub type Annotations = BTreeMap<String, String>;
 
-/// The mark of a busy pod. The annotation [`OWN`] has it as JSON.
+/// The mark of a pod. The annotation [`OWN`] has it as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     /// The bridge that has written it.
     pub holder: String,
-    /// The start of the item, in RFC 3339.
+    /// The start of the item, in RFC 3339. For an idle pod, the time of the write.
     pub since: String,
     /// The time of the write. A holder that lives renews one of its marks every few seconds.
     pub time: String,
@@ -38,6 +44,9 @@ pub struct Mark {
     /// template. They are restored.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub was: Annotations,
+    /// Whether the pod is idle and carries the lowest cost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idle: bool,
 }
 
 impl Mark {
@@ -48,7 +57,12 @@ impl Mark {
             Some(earlier) => earlier.was,
             None => found.iter().filter(|(name, _)| *name != OWN).map(owned).collect(),
         };
-        Mark { holder: holder.to_owned(), since: timestamp(since), time: timestamp(now), was }
+        Mark { holder: holder.to_owned(), since: timestamp(since), time: timestamp(now), was, idle: false }
+    }
+
+    /// A mark for an idle pod with these annotations.
+    pub fn idle(holder: &str, now: SystemTime, found: &Annotations) -> Self {
+        Mark { idle: true, ..Mark::new(holder, now, now, found) }
     }
 
     /// The mark among a pod's annotations. Text that is not a mark counts as none.
@@ -62,16 +76,20 @@ impl Mark {
         UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
     }
 
-    /// The annotations of a pod with this mark.
+    /// The annotations of a pod with this mark. An idle pod keeps those for node autoscalers from
+    /// before the mark.
     pub fn annotations(&self) -> Annotations {
-        let own = serde_json::to_string(self).unwrap_or_default();
-        let pairs = [
-            (DELETION_COST, cost(self.start()).to_string()),
-            (DO_NOT_DISRUPT, "true".to_owned()),
-            (SAFE_TO_EVICT, "false".to_owned()),
-            (OWN, own),
-        ];
-        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        let mut annotations = self.was.clone();
+        let mut set = |name: &str, value: String| annotations.insert(name.to_owned(), value);
+        set(OWN, serde_json::to_string(self).unwrap_or_default());
+        if self.idle {
+            set(DELETION_COST, LOWEST.to_string());
+        } else {
+            set(DELETION_COST, cost(self.start()).to_string());
+            set(DO_NOT_DISRUPT, "true".to_owned());
+            set(SAFE_TO_EVICT, "false".to_owned());
+        }
+        annotations
     }
 }
 
@@ -112,6 +130,11 @@ mod tests {
         assert_eq!(marked[DELETION_COST], cost(at(1)).to_string());
         let renewed = Mark::new("b", at(2), at(20), &marked);
         assert_eq!(renewed.was, template, "a later mark does not take our values for the template's");
+        let idle = Mark::idle("b", at(20), &marked);
+        assert_eq!((idle.was.clone(), Mark::of(&idle.annotations())), (template, Some(idle.clone())));
+        assert_eq!(idle.annotations()[DELETION_COST], "-2147483648");
+        assert_eq!(idle.annotations()[SAFE_TO_EVICT], "false", "the template's value");
+        assert!(!idle.annotations().contains_key(DO_NOT_DISRUPT), "its node may go");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Knative scales a Service down through its ReplicaSet, which removes any pod, also a busy one.
 //! Node autoscalers drain nodes without a look at requests. Both read annotations of pods. So the
 //! guard marks each pod whose item has run for a while, and removes the mark when the pod is idle.
+//! While many busy pods wait for their marks, it marks idle pods as the first ones to remove.
 //!
 //! * [`mark`]: the annotations. [`plan`]: the pure decision which of them must change.
 //! * [`lookout`]: the running requests and the stopping pods, shared with the pipelines.

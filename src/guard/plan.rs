@@ -5,19 +5,32 @@
 //! it is busy, from `after` on. Its mark stays for [`LINGER`] when it is idle, so that a pod that
 //! gets its next item at once keeps its mark and costs no write.
 //!
+//! Writes are few, so after many items have started at once some busy pods wait for their marks.
+//! While more than [`BEHIND`] pods of a Service wait, its idle pods are marked first, with the
+//! lowest cost. Each such write gives the ReplicaSet controller a pod to remove, in whatever order
+//! the busy ones are marked. A mark of a busy pod protects that pod only, and is lost if its item
+//! ends before the scale-down. A pod counts as idle only if its queue-proxy says so.
+//!
 //! Each bridge renews one of its marks every [`BEAT`]. The marks of a bridge that does not are
 //! removed after [`SILENCE`]. Only changes that this process has seen count as signs of life: the
 //! clocks of two bridges are never compared.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::mark::{Annotations, Mark};
+use super::mark::{ALL, Annotations, Mark, OWN};
+use crate::telemetry::GuardWrite;
 
 /// How long an idle pod keeps its mark.
 pub const LINGER: Duration = Duration::from_secs(3);
+/// With more waiting pods than this in a Service, idle ones are marked first. It is the number of
+/// writes in two seconds.
+pub const BEHIND: usize = 4;
+/// How long an idle pod keeps its mark at least, although no busy pod waits any more. The number of
+/// waiting pods may rise again.
+const IDLE_LINGER: Duration = Duration::from_secs(30);
 /// How often a bridge with marks renews one of them.
 pub const BEAT: Duration = Duration::from_secs(5);
 /// The time without a renewal after which a bridge counts as dead.
@@ -61,9 +74,14 @@ pub struct Write {
 }
 
 impl Write {
-    /// Whether it sets a mark, and does not remove one.
-    pub fn is_mark(&self) -> bool {
-        self.annotations.get(super::mark::OWN).is_some_and(Option::is_some)
+    pub fn kind(&self) -> GuardWrite {
+        let own =
+            self.annotations.iter().find(|(name, _)| *name == OWN).and_then(|(_, value)| value.as_ref());
+        match own.map(|text| serde_json::from_str::<Mark>(text)) {
+            Some(Ok(Mark { idle: true, .. })) => GuardWrite::Idle,
+            Some(_) => GuardWrite::Mark,
+            None => GuardWrite::Release,
+        }
     }
 }
 
@@ -101,6 +119,10 @@ struct Pod {
     busy: Option<Instant>,
     /// When it was busy last.
     busy_last: Option<Instant>,
+    /// Whether its queue-proxy shows that it has no request.
+    is_idle: bool,
+    /// When this bridge gave it the mark of an idle pod.
+    lowered: Option<Instant>,
 }
 
 impl Plan {
@@ -139,7 +161,7 @@ impl Plan {
     /// Takes the complete list of pods, after a time in which changes may have been missed. Returns
     /// the pods that do not exist any more.
     pub fn restart(&mut self, now: Instant, all: Vec<SeenPod>) -> Vec<SeenPod> {
-        let names: std::collections::BTreeSet<&String> = all.iter().map(|pod| &pod.name).collect();
+        let names: BTreeSet<&String> = all.iter().map(|pod| &pod.name).collect();
         let lost = |(name, pod): (&String, &Pod)| (!names.contains(name)).then(|| pod.seen.clone());
         let gone = self.pods.iter().filter_map(lost).collect();
         self.pods.retain(|name, _| names.contains(name));
@@ -153,9 +175,11 @@ impl Plan {
         self.pods.remove(name);
     }
 
-    /// Takes the pods that are busy now, with the starts of their items. All others are idle.
-    pub fn busy(&mut self, now: Instant, busy: &BTreeMap<String, Instant>) {
+    /// Takes the pods that are busy now, with the starts of their items, and those whose
+    /// queue-proxies show that they are idle.
+    pub fn busy(&mut self, now: Instant, busy: &BTreeMap<String, Instant>, idle: &BTreeSet<String>) {
         for (name, pod) in &mut self.pods {
+            pod.is_idle = idle.contains(name) && !busy.contains_key(name);
             pod.busy = busy.get(name).copied();
             if pod.busy.is_some() {
                 pod.busy_last = Some(now);
@@ -181,39 +205,86 @@ impl Plan {
         self.pods.values().map(|pod| &pod.seen)
     }
 
-    /// The number of pods that carry our mark.
+    /// The number of busy pods that carry our mark.
     pub fn marked(&self) -> usize {
-        self.pods.values().filter(|pod| self.is_ours(pod)).count()
+        self.pods.values().filter(|pod| self.is_ours(pod) && !pod.is_lowest()).count()
     }
 
-    /// The most urgent write: protect a busy pod, show that this bridge lives, release an idle pod,
-    /// correct a start.
+    /// The Services whose queue-proxies are to be asked which of their pods are idle.
+    pub fn asking(&self, now: Instant) -> BTreeSet<&str> {
+        let waiting = self.waiting(now);
+        let behind = waiting.into_iter().filter(|(_, count)| *count > BEHIND).map(|(service, _)| service);
+        let lowest = self.live().filter(|pod| self.is_ours(pod) && pod.is_lowest());
+        behind.chain(lowest.map(|pod| pod.seen.service.as_str())).collect()
+    }
+
+    /// The most urgent write: protect a busy pod with the lowest cost, mark an idle pod while many
+    /// busy ones wait, protect a busy pod, show that this bridge lives, release a pod, correct a
+    /// start.
     pub fn next(&self, now: Instant) -> Option<Write> {
-        let live = || self.pods.values().filter(|pod| !pod.seen.is_stopping);
-        let unprotected = live().filter_map(|pod| {
-            let after = self.after.unwrap_or_else(|| after(pod.seen.window));
-            let since = pod.busy.filter(|since| now >= *since + after)?;
-            (!self.is_ours(pod) && !self.is_held(pod, now)).then_some((since, pod))
-        });
-        if let Some((since, pod)) = unprotected.min_by_key(|(since, _)| *since) {
-            return Some(self.protect(pod, since, now));
+        // Also a mark of another bridge: it does not know the items of this one.
+        let endangered = self.live().filter(|pod| pod.is_lowest() && pod.busy.is_some());
+        if let Some(pod) = endangered.min_by_key(|pod| pod.busy) {
+            return Some(self.protect(pod, now));
         }
-        let mut ours = live().filter(|pod| self.is_ours(pod));
+        let doubtful = |pod: &&Pod| self.is_ours(pod) && pod.is_lowest() && !pod.is_idle;
+        if let Some(pod) = self.live().find(doubtful) {
+            return Some(release(pod));
+        }
+        let waiting = self.waiting(now);
+        let waiting = |pod: &Pod| waiting.get(pod.seen.service.as_str()).copied().unwrap_or_default();
+        let spare = self.live().filter(|pod| {
+            pod.is_idle && !pod.is_lowest() && !self.is_held(pod, now) && waiting(pod) > BEHIND
+        });
+        // A pod with the mark of its last item is behind all others, so it comes first.
+        if let Some(pod) = spare.max_by_key(|pod| pod.mark.is_some()) {
+            let mark = Mark::idle(&self.holder, self.wall(now), &pod.seen.annotations);
+            return Some(write(pod, &mark.annotations()));
+        }
+        if let Some(pod) = self.live().filter(|pod| self.waits(pod, now)).min_by_key(|pod| pod.busy) {
+            return Some(self.protect(pod, now));
+        }
         if self.beat.is_none_or(|beat| now >= beat + BEAT)
-            && let Some(pod) = ours.next()
+            && let Some(pod) = self.live().find(|pod| self.is_ours(pod))
         {
             return Some(self.renew(pod, now));
         }
-        let idle = live().filter(|pod| pod.is_idle(now) && pod.mark.is_some() && !self.is_held(pod, now));
-        if let Some(pod) = idle.min_by_key(|pod| pod.busy_last) {
+        let over = self.live().filter(|pod| match &pod.mark {
+            Some(mark) if mark.idle && self.is_ours(pod) => {
+                waiting(pod) == 0 && pod.lowered.is_none_or(|at| now >= at + IDLE_LINGER)
+            }
+            Some(_) => pod.is_unused(now) && !self.is_held(pod, now),
+            None => false,
+        });
+        if let Some(pod) = over.min_by_key(|pod| pod.busy_last) {
             return Some(release(pod));
         }
-        live().find_map(|pod| {
+        self.live().find_map(|pod| {
             let since = pod.busy.filter(|_| self.is_ours(pod))?;
             let marked = pod.mark.as_ref()?.start();
             let right = self.wall(since).checked_sub(SKEW)?;
-            (marked < right).then(|| self.protect(pod, since, now))
+            (marked < right).then(|| self.protect(pod, now))
         })
+    }
+
+    fn live(&self) -> impl Iterator<Item = &Pod> {
+        self.pods.values().filter(|pod| !pod.seen.is_stopping)
+    }
+
+    /// Whether the pod has been busy for long enough, and nobody has marked it.
+    fn waits(&self, pod: &Pod, now: Instant) -> bool {
+        let after = self.after.unwrap_or_else(|| after(pod.seen.window));
+        let is_due = pod.busy.is_some_and(|since| now >= since + after);
+        is_due && !self.is_ours(pod) && !self.is_held(pod, now)
+    }
+
+    /// The number of pods of each Service that wait for their marks.
+    fn waiting(&self, now: Instant) -> BTreeMap<&str, usize> {
+        let mut waiting = BTreeMap::new();
+        for pod in self.live().filter(|pod| self.waits(pod, now)) {
+            *waiting.entry(pod.seen.service.as_str()).or_default() += 1;
+        }
+        waiting
     }
 
     /// The next write at the end of this process: our marks go, whether or not their pods are busy.
@@ -239,6 +310,7 @@ impl Plan {
         }
         pod.mark = Mark::of(annotations);
         pod.written = Some((now, annotations.clone()));
+        pod.lowered = pod.is_lowest().then(|| pod.lowered.unwrap_or(now));
         if pod.mark.is_some() {
             self.beat = Some(now);
         }
@@ -262,40 +334,46 @@ impl Plan {
         earlier.unwrap_or(time)
     }
 
-    fn protect(&self, pod: &Pod, since: Instant, now: Instant) -> Write {
-        let mark = Mark::new(&self.holder, self.wall(since), self.wall(now), &pod.seen.annotations);
-        write(pod, mark.annotations())
+    fn protect(&self, pod: &Pod, now: Instant) -> Write {
+        let since = self.wall(pod.busy.unwrap_or(now));
+        let mark = Mark::new(&self.holder, since, self.wall(now), &pod.seen.annotations);
+        write(pod, &mark.annotations())
     }
 
     fn renew(&self, pod: &Pod, now: Instant) -> Write {
-        let since = pod.mark.as_ref().map_or_else(|| self.wall(now), Mark::start);
-        let mark = Mark::new(&self.holder, since, self.wall(now), &pod.seen.annotations);
-        write(pod, mark.annotations())
+        let start = pod.mark.as_ref().map_or_else(|| self.wall(now), Mark::start);
+        let mark = Mark::new(&self.holder, start, self.wall(now), &pod.seen.annotations);
+        write(pod, &Mark { idle: pod.is_lowest(), ..mark }.annotations())
     }
 }
 
 impl Pod {
     fn new(seen: SeenPod) -> Self {
         let mark = Mark::of(&seen.annotations);
-        Pod { seen, mark, written: None, busy: None, busy_last: None }
+        Pod { seen, mark, written: None, busy: None, busy_last: None, is_idle: false, lowered: None }
     }
 
-    fn is_idle(&self, now: Instant) -> bool {
+    /// Whether it carries the mark of an idle pod.
+    fn is_lowest(&self) -> bool {
+        self.mark.as_ref().is_some_and(|mark| mark.idle)
+    }
+
+    /// Whether none of our items has run in it for a while.
+    fn is_unused(&self, now: Instant) -> bool {
         self.busy.is_none() && self.busy_last.is_none_or(|last| now >= last + LINGER)
     }
 }
 
-fn write(pod: &Pod, annotations: Annotations) -> Write {
-    let annotations = annotations.into_iter().map(|(name, value)| (name, Some(value))).collect();
+/// Gives the pod these annotations, and removes the others of the guard.
+fn write(pod: &Pod, annotations: &Annotations) -> Write {
+    let annotations = ALL.iter().map(|name| ((*name).to_owned(), annotations.get(*name).cloned())).collect();
     Write { pod: pod.seen.name.clone(), uid: pod.seen.uid.clone(), annotations }
 }
 
 /// Restores the annotations from before the mark.
 fn release(pod: &Pod) -> Write {
-    let was = pod.mark.as_ref().map(|mark| &mark.was);
-    let before = |name: &str| was.and_then(|was| was.get(name)).cloned();
-    let annotations = super::mark::ALL.iter().map(|name| ((*name).to_owned(), before(name))).collect();
-    Write { pod: pod.seen.name.clone(), uid: pod.seen.uid.clone(), annotations }
+    let was = pod.mark.as_ref().map(|mark| mark.was.clone()).unwrap_or_default();
+    write(pod, &was)
 }
 
 /// How long an item runs before its pod is marked: a sixth of the window of the Service. A shorter

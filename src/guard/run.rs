@@ -22,7 +22,7 @@ const STEP: Duration = Duration::from_millis(250);
 pub const WRITES: usize = 2;
 const SECOND: Duration = Duration::from_secs(1);
 /// How often queue-proxies are asked.
-const ASK: Duration = Duration::from_secs(2);
+const ASK: Duration = Duration::from_secs(1);
 /// The longest time of a write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the marks are removed at the end of the process.
@@ -78,10 +78,7 @@ pub async fn run(
         cluster,
         lookout,
     };
-    tokio::select! {
-        () = guard.work(&proxies) => {}
-        () = stop.cancelled() => {}
-    }
+    guard.work(&proxies, &stop).await;
     let _ = tokio::time::timeout(LAST_WRITES, guard.release_all()).await;
 }
 
@@ -121,7 +118,9 @@ impl Allowance {
 type Asking<'a> = Pin<Box<dyn Future<Output = Vec<(String, bool)>> + Send + 'a>>;
 
 impl<C: Cluster> Guard<C> {
-    async fn work(&mut self, proxies: &impl Measure) {
+    /// Works until `stop`. A write that has begun is finished before: otherwise nobody would know
+    /// whether its pod carries a mark.
+    async fn work(&mut self, proxies: &impl Measure, stop: &CancellationToken) {
         let mut pods = self.cluster.watch();
         let mut step = Instant::now();
         let mut ask = tokio::time::interval(ASK);
@@ -130,6 +129,7 @@ impl<C: Cluster> Guard<C> {
         loop {
             tokio::select! {
                 biased;
+                () = stop.cancelled() => return,
                 event = pods.next() => match event {
                     Some(event) => self.event(event),
                     // The watch never ends by itself.
@@ -140,12 +140,12 @@ impl<C: Cluster> Guard<C> {
                     self.lookout.measured(Instant::now(), &answers);
                 }
                 _ = ask.tick(), if asking.is_none() => {
-                    let unlocated = self.lookout.unlocated(Instant::now(), &self.plan);
-                    if !unlocated.is_empty() {
-                        asking = Some(Box::pin(proxies.ask(unlocated)));
+                    let pods = self.lookout.to_ask(Instant::now(), &self.plan);
+                    if !pods.is_empty() {
+                        asking = Some(Box::pin(proxies.ask(pods)));
                     }
                 }
-                () = tokio::time::sleep_until(step) => step = self.step().await,
+                () = tokio::time::sleep_until(step) => step = self.step(stop).await,
             }
         }
     }
@@ -181,10 +181,11 @@ impl<C: Cluster> Guard<C> {
 
     /// Makes the writes that are due and allowed, the most urgent one first. Returns the time of
     /// the next look.
-    async fn step(&mut self) -> Instant {
+    async fn step(&mut self, stop: &CancellationToken) -> Instant {
         let mut now = Instant::now();
-        self.plan.busy(now, &self.lookout.busy(&self.plan));
-        while self.allowance.next().is_none_or(|next| now >= next)
+        self.plan.busy(now, &self.lookout.busy(&self.plan), &self.lookout.idle(now));
+        while !stop.is_cancelled()
+            && self.allowance.next().is_none_or(|next| now >= next)
             && self.trouble.may_try(now)
             && let Some(write) = self.plan.next(now)
         {
@@ -210,8 +211,9 @@ impl<C: Cluster> Guard<C> {
         self.allowance.take(now);
         match written.unwrap_or_else(|_| Err(late())) {
             Ok(wrote) => {
-                tracing::debug!(pod = write.pod, marked = write.is_mark(), ?wrote, "Pod annotated");
-                self.metrics.wrote(write.is_mark());
+                let kind = write.kind();
+                tracing::debug!(pod = write.pod, write = kind.as_str(), ?wrote, "Pod annotated");
+                self.metrics.wrote(kind);
                 self.plan.wrote(now, write, wrote);
                 self.trouble.clear(now);
                 true

@@ -21,7 +21,7 @@ mod reference;
 mod table;
 
 pub use exposition::Exposition;
-pub use guard::{GuardFailure, GuardMetrics};
+pub use guard::{GuardFailure, GuardMetrics, GuardWrite};
 use labels::Labels;
 pub use pipeline::BreakerState;
 pub use places::PartitionState;

@@ -9,8 +9,8 @@ pub mod traces;
 
 pub use logging::{LogFilter, LogFormat, init_logging};
 pub use metrics::{
-    BreakerState, Exposition, GuardFailure, GuardMetrics, Metrics, PartitionState, PipelineMetrics,
-    TraceCounts, reference,
+    BreakerState, Exposition, GuardFailure, GuardMetrics, GuardWrite, Metrics, PartitionState,
+    PipelineMetrics, TraceCounts, reference,
 };
 pub use problem::{Problem, ProblemKind, timestamp};
 pub use pulse::Pulse;

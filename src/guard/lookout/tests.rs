@@ -38,7 +38,7 @@ async fn a_reported_pod_is_busy_until_its_request_ends() {
     tokio::time::advance(Duration::from_secs(5)).await;
     let stranger = of_hello(&lookout).begin(reported("no such pod"));
     assert_eq!(lookout.busy(&plan), BTreeMap::from([("p".to_owned(), began)]));
-    assert_eq!(lookout.unlocated(Instant::now(), &plan), []);
+    assert_eq!(lookout.to_ask(Instant::now(), &plan), []);
     drop((first, stranger));
     assert!(lookout.busy(&plan).is_empty());
 }
@@ -63,19 +63,65 @@ async fn pods_without_a_report_are_measured() {
     let ticket = of_hello(&lookout).begin(None);
     tokio::time::advance(Duration::from_secs(3)).await;
     let asked: Vec<String> =
-        lookout.unlocated(Instant::now(), &plan).into_iter().map(|(name, _)| name).collect();
+        lookout.to_ask(Instant::now(), &plan).into_iter().map(|(name, _)| name).collect();
     assert_eq!(asked, ["p", "q"]);
     lookout.measured(Instant::now(), &[("p".to_owned(), true), ("q".to_owned(), false)]);
     tokio::time::advance(Duration::from_secs(2)).await;
     lookout.measured(Instant::now(), &[("p".to_owned(), true)]);
     assert_eq!(lookout.busy(&plan), BTreeMap::from([("p".to_owned(), first)]));
-    lookout.measured(Instant::now(), &[("q".to_owned(), true)]);
-    assert_eq!(lookout.busy(&plan).len(), 1, "the other pod works for somebody else");
+    let later = Instant::now();
+    lookout.measured(later, &[("q".to_owned(), true)]);
+    let both = BTreeMap::from([("p".to_owned(), first), ("q".to_owned(), later)]);
+    assert_eq!(lookout.busy(&plan), both, "nobody knows which pod works for somebody else");
     drop(ticket);
     assert!(lookout.busy(&plan).is_empty(), "nothing of ours runs any more");
-    assert_eq!(lookout.unlocated(Instant::now(), &plan), []);
+    assert_eq!(lookout.to_ask(Instant::now(), &plan), []);
     let _next = of_hello(&lookout).begin(None);
     assert!(lookout.busy(&plan).is_empty(), "an old measurement tells nothing");
+}
+
+/// The end of one request must not take the mark from the pod of another one.
+#[tokio::test]
+async fn a_pod_stays_busy_until_its_queue_proxy_says_otherwise() {
+    let (lookout, plan) = known(&["p", "q", "r"]);
+    let post = of_hello(&lookout);
+    let (first, _second) = (post.begin(None), post.begin(None));
+    let all = |busy: [bool; 3]| {
+        let answers = ["p", "q", "r"].iter().zip(busy).map(|(name, busy)| ((*name).to_owned(), busy));
+        lookout.measured(Instant::now(), &answers.collect::<Vec<_>>());
+        lookout.busy(&plan).into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(all([true, true, false]), ["p", "q"]);
+    drop(first);
+    assert_eq!(lookout.busy(&plan).len(), 2);
+    assert_eq!(all([false, true, false]), ["q"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_is_idle_after_two_answers_and_for_as_long_as_they_are_fresh() {
+    let (lookout, _) = known(&["p"]);
+    let answer = async |is_busy: bool| {
+        lookout.measured(Instant::now(), &[("p".to_owned(), is_busy)]);
+        let idle = lookout.idle(Instant::now());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        idle.contains("p")
+    };
+    assert_eq!([answer(false).await, answer(false).await, answer(true).await], [false, true, false]);
+    assert_eq!([answer(false).await, answer(false).await], [false, true]);
+    tokio::time::advance(ANSWER_BELIEF).await;
+    assert!(lookout.idle(Instant::now()).is_empty());
+    assert!(!answer(false).await, "it may have been busy in between");
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_pods_are_asked_for_while_marks_are_late() {
+    let (lookout, mut plan) = known(&["a", "b", "c", "d", "e", "f"]);
+    let _tickets = ["a", "b", "c", "d", "e"].map(|name| of_hello(&lookout).begin(reported(name)));
+    tokio::time::advance(Duration::from_secs(9)).await;
+    plan.busy(Instant::now(), &lookout.busy(&plan), &BTreeSet::new());
+    assert_eq!(lookout.to_ask(Instant::now(), &plan), []);
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert_eq!(lookout.to_ask(Instant::now(), &plan).len(), 6);
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,9 +129,9 @@ async fn a_worker_that_reports_has_time_for_it() {
     let (lookout, plan) = known(&["p", "q"]);
     let _reported = of_hello(&lookout).begin(reported("p"));
     let _young = of_hello(&lookout).begin(None);
-    assert_eq!(lookout.unlocated(Instant::now(), &plan), []);
+    assert_eq!(lookout.to_ask(Instant::now(), &plan), []);
     tokio::time::advance(REPORT_TIME).await;
-    assert_eq!(lookout.unlocated(Instant::now(), &plan).len(), 2);
+    assert_eq!(lookout.to_ask(Instant::now(), &plan).len(), 2);
 }
 
 #[tokio::test]

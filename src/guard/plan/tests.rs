@@ -1,5 +1,5 @@
 use super::*;
-use crate::guard::mark::{ALL, DELETION_COST, SAFE_TO_EVICT};
+use crate::guard::mark::{DELETION_COST, SAFE_TO_EVICT};
 
 const AFTER: Duration = Duration::from_secs(10);
 
@@ -18,6 +18,8 @@ struct World {
     now: Instant,
     cluster: BTreeMap<String, SeenPod>,
     busy: BTreeMap<String, Instant>,
+    /// Whether queue-proxies answer, so that idle pods are known.
+    answers: bool,
     writes: usize,
 }
 
@@ -35,7 +37,7 @@ impl World {
             (now, SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
         );
         plan.restart(now, cluster.values().cloned().collect());
-        World { plan, now, cluster, busy: BTreeMap::new(), writes: 0 }
+        World { plan, now, cluster, busy: BTreeMap::new(), answers: false, writes: 0 }
     }
 
     fn start(&mut self, name: &str) {
@@ -49,12 +51,37 @@ impl World {
     /// Passes seconds, with two possible writes in each.
     fn pass(&mut self, seconds: u64) {
         for _ in 0..2 * seconds {
-            self.plan.busy(self.now, &self.busy);
+            self.look();
             if let Some(write) = self.plan.next(self.now) {
                 self.carry_out(&write);
             }
             self.now += Duration::from_millis(500);
         }
+    }
+
+    fn look(&mut self) {
+        let is_idle = |name: &&String| self.answers && !self.busy.contains_key(*name);
+        let idle = self.cluster.keys().filter(is_idle).cloned().collect();
+        self.plan.busy(self.now, &self.busy, &idle);
+    }
+
+    /// Removes this many pods as the ReplicaSet controller does, with the worst choice among
+    /// equals. Returns the busy ones.
+    fn shrink(&mut self, count: usize) -> Vec<String> {
+        let mut order: Vec<String> = self.cluster.keys().cloned().collect();
+        order.sort_by_key(|name| (self.cost(name).unwrap_or(0), !self.busy.contains_key(name)));
+        for name in &order[..count] {
+            self.cluster.remove(name);
+            self.plan.gone(name);
+        }
+        order.truncate(count);
+        order.retain(|name| self.busy.contains_key(name));
+        order
+    }
+
+    /// The number of pods with the lowest cost.
+    fn lowest(&self) -> usize {
+        self.cluster.keys().filter(|name| self.cost(name) == Some(i32::MIN)).count()
     }
 
     fn carry_out(&mut self, write: &Write) {
@@ -88,7 +115,7 @@ fn a_pod_is_marked_after_a_while_and_released_soon_after_its_item() {
     assert_eq!((world.writes, world.cost("p")), (0, None));
     world.pass(2);
     assert!(world.cost("p").is_some());
-    assert_eq!(ALL.map(|name| world.cluster["p"].annotations.contains_key(name)), [true; 4]);
+    assert!(ALL.iter().all(|name| world.cluster["p"].annotations.contains_key(*name)));
     assert_eq!((world.writes, world.cost("q"), world.plan.marked()), (1, None, 1));
     world.end("p");
     world.pass(4);
@@ -150,7 +177,7 @@ fn the_longest_item_is_protected_first_and_costs_most() {
     }
     world.now += Duration::from_secs(30);
     let mut order = Vec::new();
-    world.plan.busy(world.now, &world.busy);
+    world.look();
     while let Some(write) = world.plan.next(world.now).filter(|_| order.len() < 3) {
         order.push(write.pod.clone());
         world.carry_out(&write);
@@ -195,6 +222,77 @@ fn the_marks_of_a_living_bridge_stay() {
     assert_eq!(second.plan.marked(), 1);
 }
 
+/// Pod names in the order of their numbers.
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("p{number:02}")).collect()
+}
+
+/// 20 of 29 pods get items at once, a window of 6 s, and the steps of a real scale-down
+/// (knative-lab, run of 2026-11-30) after half of the items have ended.
+#[test]
+fn a_scale_down_soon_after_a_burst_removes_idle_pods_only() {
+    let names = names(29);
+    let mut world = World::new("a", &names.iter().map(String::as_str).collect::<Vec<_>>());
+    for name in &names {
+        let seen = SeenPod { window: Some(Duration::from_secs(6)), ..pod(name) };
+        world.plan.seen(world.now, seen.clone());
+        world.cluster.insert(name.clone(), seen);
+    }
+    names[..20].iter().for_each(|name| world.start(name));
+    // Nothing is known of queue-proxies in the first seconds.
+    world.pass(2);
+    world.answers = true;
+    world.pass(6);
+    names[..20].iter().step_by(2).for_each(|name| world.end(name));
+    for count in [5, 4, 5] {
+        assert_eq!(world.shrink(count), Vec::<String>::new());
+        world.pass(2);
+    }
+    world.pass(60);
+    assert_eq!((world.plan.marked(), world.lowest(), world.cluster.len()), (10, 0, 15));
+}
+
+#[test]
+fn idle_pods_are_marked_only_while_many_busy_ones_wait() {
+    let names = names(10);
+    let mut world = World::new("a", &names.iter().map(String::as_str).collect::<Vec<_>>());
+    world.answers = true;
+    names[..BEHIND].iter().for_each(|name| world.start(name));
+    world.pass(15);
+    assert_eq!((world.plan.marked(), world.lowest()), (BEHIND, 0));
+    names[..BEHIND].iter().for_each(|name| world.end(name));
+    names[BEHIND..=2 * BEHIND].iter().for_each(|name| world.start(name));
+    world.pass(11);
+    assert_eq!((world.plan.marked(), world.lowest()), (0, 2), "old marks first");
+    world.pass(8);
+    assert_eq!((world.plan.marked(), world.lowest()), (BEHIND + 1, 5));
+    world.pass(40);
+    assert_eq!((world.plan.marked(), world.lowest()), (BEHIND + 1, 0));
+}
+
+#[test]
+fn an_idle_mark_ends_as_soon_as_the_pod_may_be_busy() {
+    let names = names(8);
+    let mut world = World::new("a", &names.iter().map(String::as_str).collect::<Vec<_>>());
+    world.answers = true;
+    names[..6].iter().for_each(|name| world.start(name));
+    world.pass(12);
+    assert_eq!(world.lowest(), 2);
+    world.start("p06");
+    world.pass(1);
+    assert!(world.cost("p06").is_some_and(|cost| cost > 0), "before all others, without `after`");
+    // Another bridge sees its own item in a pod that this one has marked as idle.
+    let mut other = World::over("other", world.cluster.clone(), world.now);
+    other.start("p07");
+    other.pass(1);
+    assert!(other.cost("p07").is_some_and(|cost| cost > 0));
+    // Its queue-proxy does not answer, or shows a request of others.
+    assert_eq!(world.cost("p07"), Some(i32::MIN));
+    world.answers = false;
+    world.pass(1);
+    assert_eq!(world.cost("p07"), None);
+}
+
 #[test]
 fn annotations_of_the_service_are_restored() {
     let mut world = World::new("a", &["p"]);
@@ -214,7 +312,7 @@ fn a_watch_that_lags_behind_causes_no_second_write() {
     let mut world = World::new("a", &["p"]);
     world.start("p");
     world.now += AFTER;
-    world.plan.busy(world.now, &world.busy);
+    world.look();
     let write = world.plan.next(world.now).unwrap();
     world.plan.wrote(world.now, &write, Wrote::Done);
     world.plan.seen(world.now, pod("p"));
@@ -230,13 +328,13 @@ fn stopping_pods_and_new_pods_with_an_old_name_are_left_alone() {
     let mut world = World::new("a", &["p"]);
     world.start("p");
     world.now += AFTER;
-    world.plan.busy(world.now, &world.busy);
+    world.look();
     let write = world.plan.next(world.now).unwrap();
     world.plan.seen(world.now, SeenPod { uid: "another".to_owned(), ..pod("p") });
     world.plan.wrote(world.now, &write, Wrote::Done);
     assert_eq!(world.plan.marked(), 0);
     world.plan.seen(world.now, SeenPod { uid: "another".to_owned(), is_stopping: true, ..pod("p") });
-    world.plan.busy(world.now, &world.busy);
+    world.look();
     assert_eq!(world.plan.next(world.now), None);
     world.plan.wrote(world.now, &write, Wrote::Gone);
     assert_eq!(world.plan.pods().count(), 0);
@@ -249,6 +347,10 @@ fn at_the_end_all_own_marks_go() {
     world.start("q");
     world.pass(13);
     assert_eq!(world.plan.marked(), 2);
+    let idle = Mark::idle("a", SystemTime::now(), &Annotations::new()).annotations();
+    let r = SeenPod { annotations: idle, ..pod("r") };
+    world.plan.seen(world.now, r.clone());
+    world.cluster.insert("r".to_owned(), r);
     while let Some(write) = world.plan.next_release() {
         world.carry_out(&write);
     }
@@ -281,6 +383,8 @@ fn in_random_walks_idle_pods_lose_their_marks_and_busy_ones_have_them() {
         let mut world = World::new("0", &names);
         let mut ends: BTreeMap<&str, Instant> = BTreeMap::new();
         let mut idle: BTreeMap<&str, Instant> = BTreeMap::new();
+        let mut exposed: BTreeMap<&str, Instant> = BTreeMap::new();
+        world.answers = seed % 2 == 0;
         for second in 0..300 {
             for name in &names {
                 if ends.get(name).is_some_and(|end| world.now >= *end) {
@@ -294,15 +398,21 @@ fn in_random_walks_idle_pods_lose_their_marks_and_busy_ones_have_them() {
             }
             if random.u32(..150) == 0 {
                 let cluster = std::mem::take(&mut world.cluster);
-                world = World::over(&format!("{second}"), cluster, world.now);
+                let answers = world.answers;
+                world = World { answers, ..World::over(&format!("{second}"), cluster, world.now) };
                 ends.clear();
                 idle.clear();
             }
             world.pass(1);
             for name in &names {
-                if world.busy.contains_key(*name) || world.cost(name).is_none() {
+                if world.busy.contains_key(*name) || world.cost(name).is_none_or(|cost| cost < 0) {
                     idle.insert(name, world.now);
                 }
+                if !world.busy.contains_key(*name) || world.cost(name).is_none_or(|cost| cost > 0) {
+                    exposed.insert(name, world.now);
+                }
+                let since = *exposed.entry(name).or_insert(world.now);
+                assert!(world.now - since <= Duration::from_secs(5), "seed {seed}: {name} is exposed");
                 let since = *idle.entry(name).or_insert(world.now);
                 assert!(world.now - since <= Duration::from_secs(60), "seed {seed}: {name} stays marked");
             }

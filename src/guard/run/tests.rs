@@ -7,7 +7,7 @@ use super::*;
 use crate::guard::Post;
 use crate::guard::mark::OWN;
 use crate::progress::Report;
-use crate::telemetry::Metrics;
+use crate::telemetry::{GuardWrite, Metrics};
 
 /// A cluster in memory.
 #[derive(Clone)]
@@ -17,6 +17,8 @@ struct FakeInner {
     pods: Mutex<BTreeMap<String, SeenPod>>,
     writes: Mutex<Vec<(Instant, Write)>>,
     refusal: Mutex<Option<Failure>>,
+    /// The time that a write takes.
+    delay: Mutex<Duration>,
     events: mpsc::UnboundedSender<Result<Event, Failure>>,
     stream: Mutex<Option<mpsc::UnboundedReceiver<Result<Event, Failure>>>>,
 }
@@ -47,6 +49,7 @@ impl Fake {
             pods: Mutex::new(pods.collect()),
             writes: Mutex::default(),
             refusal: Mutex::default(),
+            delay: Mutex::default(),
             events,
             stream: Mutex::new(Some(stream)),
         }));
@@ -79,9 +82,21 @@ impl Cluster for Fake {
         if let Some(failure) = self.0.refusal.lock().unwrap().clone() {
             return Err(failure);
         }
+        // The server carries the write out although its client has gone.
+        let (fake, write, delay) = (self.clone(), write.clone(), *self.0.delay.lock().unwrap());
+        let server = tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            fake.apply(&write)
+        });
+        Ok(server.await.unwrap())
+    }
+}
+
+impl Fake {
+    fn apply(&self, write: &Write) -> Wrote {
         let mut pods = self.0.pods.lock().unwrap();
         let Some(pod) = pods.get_mut(&write.pod).filter(|pod| pod.uid == write.uid) else {
-            return Ok(Wrote::Gone);
+            return Wrote::Gone;
         };
         for (name, value) in &write.annotations {
             match value {
@@ -90,7 +105,7 @@ impl Cluster for Fake {
             };
         }
         let _ = self.0.events.send(Ok(Event::Seen(pod.clone())));
-        Ok(Wrote::Done)
+        Wrote::Done
     }
 }
 
@@ -154,6 +169,25 @@ async fn at_the_end_the_marks_go() {
     assert_eq!(bed.fake.marked(), 2);
     bed.stop.cancel();
     bed.guard.await.unwrap();
+    assert_eq!(bed.fake.marked(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_has_begun_before_the_end_is_finished_and_undone() {
+    let bed = guard_of(Fake::with_pods(3), Busy(Vec::new()));
+    *bed.fake.0.delay.lock().unwrap() = Duration::from_millis(700);
+    let _tickets = ["p0", "p1", "p2"].map(|pod| begin(&bed.lookout, pod));
+    while bed.fake.writes().is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(bed.fake.marked(), 0, "it has begun");
+    bed.stop.cancel();
+    bed.guard.await.unwrap();
+    pass(5).await;
+    let writes: Vec<_> =
+        bed.fake.writes().into_iter().map(|(_, write)| (write.pod.clone(), write.kind())).collect();
+    let pod = || "p0".to_owned();
+    assert_eq!(writes, [(pod(), GuardWrite::Mark), (pod(), GuardWrite::Release)]);
     assert_eq!(bed.fake.marked(), 0);
 }
 

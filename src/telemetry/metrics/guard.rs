@@ -36,24 +36,46 @@ impl GuardFailure {
     }
 }
 
-/// The values of the label `write`.
-pub(super) const WRITES: [&str; 2] = ["mark", "release"];
+/// A write of the guard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardWrite {
+    /// The mark of a busy pod, also when it is renewed.
+    Mark,
+    /// The mark of an idle pod, which is removed before all others.
+    Idle,
+    /// The end of a mark.
+    Release,
+}
+
+impl GuardWrite {
+    pub const ALL: [Self; 3] = [Self::Mark, Self::Idle, Self::Release];
+
+    /// The value of the label `write`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            GuardWrite::Mark => "mark",
+            GuardWrite::Idle => "idle",
+            GuardWrite::Release => "release",
+        }
+    }
+}
 
 /// The metrics of the guard, first at zero.
 pub struct GuardMetrics {
-    /// Pods that carry a mark of this bridge.
+    /// Busy pods that carry a mark of this bridge.
     pub marked: Gauge,
-    marks: Counter,
-    releases: Counter,
+    /// In the order of [`GuardWrite::ALL`].
+    writes: [Counter; GuardWrite::ALL.len()],
     /// In the order of [`GuardFailure::ALL`].
     failures: [Counter; GuardFailure::ALL.len()],
 }
 
 impl GuardMetrics {
     /// Counts a write that the API server carried out.
-    pub fn wrote(&self, is_mark: bool) {
-        let counter = if is_mark { &self.marks } else { &self.releases };
-        counter.inc();
+    pub fn wrote(&self, write: GuardWrite) {
+        if let Some(index) = GuardWrite::ALL.iter().position(|known| *known == write) {
+            self.writes[index].inc();
+        }
     }
 
     /// Counts a failed write, or a failed watch.
@@ -68,12 +90,11 @@ impl Metrics {
     /// Returns the metrics of the guard. From now on `/metrics` shows them.
     pub fn guard(&self) -> GuardMetrics {
         let Labelled { guard_marked, guard_writes, guard_failures, .. } = &self.families.labelled;
-        let write = |write| guard_writes.get_or_create_owned(&Labels::of_process([("write", write)]));
-        let [marks, releases] = WRITES.map(write);
         GuardMetrics {
             marked: guard_marked.get_or_create_owned(&Labels::of_process([])),
-            marks,
-            releases,
+            writes: GuardWrite::ALL.map(|write| {
+                guard_writes.get_or_create_owned(&Labels::of_process([("write", write.as_str())]))
+            }),
             failures: GuardFailure::ALL.map(|failure| {
                 let labels = Labels::of_process([("failure", failure.as_str())]);
                 guard_failures.get_or_create_owned(&labels)

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::labels::{CODES, NO_CODE, outcomes};
-use super::{BreakerState, GuardFailure, Row, guard, problem_kinds, rows};
+use super::{BreakerState, GuardFailure, GuardWrite, Row, problem_kinds, rows};
 use crate::delivery::Reason;
 use crate::view::{Binding, ItemState};
 
@@ -38,7 +38,7 @@ pub fn reference() -> String {
     values("how", vec!["ack", "return", "drop"]);
     values("reason", Reason::ALL.iter().map(|reason| reason.as_str()).collect());
     values("kind", problem_kinds().collect());
-    values("write", guard::WRITES.into());
+    values("write", GuardWrite::ALL.map(GuardWrite::as_str).into());
     values("failure", GuardFailure::ALL.map(GuardFailure::as_str).into());
     page
 }

@@ -188,7 +188,7 @@ labelled_metrics! {
     info: Gauge "pipeline_info" ["pipeline" "source" "sink"] "Always 1, with the queue or the topics, and the address of the service";
     trace_sent: Counter "trace_records_sent" ["signal"] "Spans and log records that the receiver of traces took";
     trace_dropped: Counter "trace_records_dropped" ["signal"] "Spans and log records that were dropped, because the receiver of traces was away or slow";
-    guard_marked: Gauge "guard_pods_marked" [] "Pods that carry a mark of this bridge";
+    guard_marked: Gauge "guard_pods_marked" [] "Busy pods that carry a mark of this bridge";
     guard_writes: Counter "guard_writes" ["write"] "Marks that the guard has written or removed; a renewal is a mark";
     guard_failures: Counter "guard_failures" ["failure"] "Writes and watches of the guard that did not succeed";
     build: Gauge "build_info" ["version" "kafka"] "Always 1, with the version of longhaul";
