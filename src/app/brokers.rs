@@ -33,10 +33,7 @@ pub(super) fn source(pipeline: &config::Pipeline, peers: bool) -> Result<AnySour
         // An item may wait this long before it starts, and may then run this long.
         settings.ack_timeout = pipeline.sink.timeout.get() + pipeline.retry.not_started_for.get();
         settings.peers = peers;
-        settings.bounds = Some(source::rabbitmq::Bounds {
-            held_bytes: pipeline.limits.held_bytes.get(),
-            item_bytes: pipeline.limits.item_bytes.get(),
-        });
+        settings.held_bytes = Some(pipeline.limits.held_bytes.get());
         return Ok(AnySource::Rabbitmq(source::rabbitmq::Source::new(settings)));
     }
     let Some(kafka) = &pipeline.source.kafka else {

@@ -180,6 +180,40 @@ async fn rabbitmq_large_items_in_many_slots_stay_within_the_bound() {
     backlog.remove().await;
 }
 
+/// Sizes that change, and bodies above `item_bytes`, which only the dead letter gets.
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_bodies_of_changing_sizes_stay_within_the_bound() {
+    const KIB: usize = 1024;
+    let times = if acceptance().is_some() { 10 } else { 1 };
+    let mixed = [KIB, 5 * MIB as usize].repeat(25 * times);
+    let refused = vec![12 * MIB as usize; 10 * times];
+    let cases =
+        [("5 MiB and 1 KiB in turn", mixed, "8MiB", 40), ("12 MiB above item_bytes", refused, "1MiB", 32)];
+    for (what, sizes, item_bytes, held) in cases {
+        let backlog = Rabbitmq::of(Queue::create(&amqp::brokers()[0], QueueKind::Classic).await);
+        let graveyard = Rabbitmq::of(Queue::create(&amqp::brokers()[0], QueueKind::Classic).await);
+        let count = sizes.len() as u64;
+        for (number, size) in sizes.into_iter().enumerate() {
+            let id = lapin::BasicProperties::default().with_message_id(number.to_string().into());
+            backlog.0.publish(&vec![b'x'; size], id).await;
+        }
+        let worker = Worker::start(Duration::from_millis(20)).await;
+        let admin = free_address();
+        let more = format!(
+            "    limits: {{ item_bytes: {item_bytes}, held_bytes: {held}MiB }}\n    dead_letter: {}\nadmin: {{ listen: \"{admin}\" }}\n",
+            graveyard.target()
+        );
+        let bridge = Longhaul::run(&config(&backlog.source(), &worker, 200, &more));
+        let probes = Probes::start(admin);
+        let ended = async || worker.done() as u64 + graveyard.left().await;
+        reaches("all items to end", count, ended).await;
+        bridge.drains_within_the_bound(what, held * MIB).await;
+        probes.end(what);
+        backlog.remove().await;
+        graveyard.remove().await;
+    }
+}
+
 /// Every item waits for its second attempt, with the kept part of a long answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_long_answers_to_waiting_items_stay_within_the_bound() {

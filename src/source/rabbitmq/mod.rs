@@ -33,7 +33,6 @@ use others::Others;
 use problems::Problems;
 use session::{Ended, Session};
 use topology::Kind;
-pub use window::Bounds;
 
 /// After a session of at least this length, the next wait is the shortest one again. A shorter
 /// session may have been ended by the item that comes first again. Each such round counts against a
@@ -54,9 +53,8 @@ pub struct Settings {
     pub declare: Option<Declare>,
     /// The largest number of unsettled deliveries.
     pub max_in_flight: u16,
-    /// The bounds of the memory of unsettled deliveries. Without them, only their number is
-    /// bounded.
-    pub bounds: Option<Bounds>,
+    /// The memory of unsettled deliveries, in bytes. Without it, only their number is bounded.
+    pub held_bytes: Option<u64>,
     /// The number of returns that the queue allows, if it is known.
     pub delivery_limit: Option<u32>,
     /// The longest time that an item may stay unsettled. Only some brokers take this from the
@@ -120,7 +118,7 @@ impl Settings {
             ack_timeout: Duration::from_secs(30 * 60),
             unreadable_pause: UNREADABLE_PAUSE,
             peers: false,
-            bounds: None,
+            held_bytes: None,
             // Zero would mean "no bound" to RabbitMQ.
             max_in_flight: u16::try_from(max_in_flight).unwrap_or(u16::MAX).max(1),
         }

@@ -98,7 +98,7 @@ impl Session {
         problems: &mut Problems,
     ) -> Result<Session, Error> {
         let connection = settings.connection.connect_to_consume().await?;
-        let window = Window::new(settings.max_in_flight, fit::bounds(settings, intake, others));
+        let window = Window::new(settings.max_in_flight, fit::held_bytes(settings, intake, others));
         match Self::subscribe(&connection, settings, window.total(), kind, others, problems).await {
             Ok((channel, consumers, asking)) => {
                 problems.solved();

@@ -3,23 +3,18 @@
 //! RabbitMQ counts messages and not bytes, and it does not tell the sizes in a queue. A prefetch of
 //! `max_in_flight` would bring thousands of large bodies into memory at once. The prefetch of a
 //! consumer never changes, but a channel may have several consumers. So the first consumer of a
-//! session takes only as many items as fit even if each is as large as `limits.item_bytes`. When
-//! these items are smaller, further consumers bring the total up to `max_in_flight`. They are
-//! cancelled when the items in hand need more than `limits.held_bytes`.
+//! session takes one item at a time. While the items fit into `limits.held_bytes`, further
+//! consumers bring the total up to `max_in_flight`. They are cancelled when the items in hand need
+//! more than `limits.held_bytes`. `limits.item_bytes` bounds no item here: a larger item arrives
+//! too, and then goes to the dead letter.
 //!
 //! A queue with a single active consumer hands items to one consumer only, so there the first
 //! consumer takes `max_in_flight` items of any size.
 
 use std::collections::BTreeMap;
 
-/// The bounds of the items in hand.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// The memory of all items in hand, `limits.held_bytes`.
-    pub held_bytes: u64,
-    /// The memory of one item, `limits.item_bytes`.
-    pub item_bytes: u64,
-}
+/// The factor by which one step raises the total at most. A step trusts the sizes that were seen.
+const GROWTH: u16 = 16;
 
 pub(super) struct Window {
     /// The most items in hand.
@@ -28,6 +23,7 @@ pub(super) struct Window {
     first: u16,
     /// The prefetch of all consumers together.
     total: u16,
+    /// The memory of all items in hand.
     held_bytes: u64,
     /// The memory of each unsettled delivery.
     unsettled: BTreeMap<u64, u64>,
@@ -37,10 +33,11 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Creates the window of a session. Without bounds, the first consumer takes all items.
-    pub(super) fn new(most: u16, bounds: Option<Bounds>) -> Self {
-        let first = bounds.map_or(most, |bounds| first(most, bounds));
-        let held_bytes = bounds.map_or(u64::MAX, |bounds| bounds.held_bytes);
+    /// Creates the window of a session. Without a bound of the memory, the first consumer takes all
+    /// items.
+    pub(super) fn new(most: u16, held_bytes: Option<u64>) -> Self {
+        let first = if held_bytes.is_some() { 1 } else { most };
+        let held_bytes = held_bytes.unwrap_or(u64::MAX);
         Window { most, first, total: first, held_bytes, unsettled: BTreeMap::new(), held: 0, large: 0 }
     }
 
@@ -88,6 +85,7 @@ impl Window {
         let rest = self.most.saturating_sub(unsettled);
         let fitting = self.held_bytes.saturating_sub(self.held) / self.large.max(1);
         let more = rest.min(u16::try_from(fitting).unwrap_or(u16::MAX));
+        let more = more.min(self.total.saturating_mul(GROWTH - 1));
         (more > 0 && (more == rest || more >= self.total.div_ceil(2))).then_some(more)
     }
 
@@ -102,20 +100,14 @@ impl Window {
     }
 }
 
-/// Returns the prefetch of the first consumer.
-fn first(most: u16, bounds: Bounds) -> u16 {
-    let fitting = bounds.held_bytes / bounds.item_bytes.max(1);
-    most.min(u16::try_from(fitting).unwrap_or(u16::MAX).max(1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
 
-    fn window(most: u16, held: u64, item: u64) -> Window {
-        Window::new(most, Some(Bounds { held_bytes: held * MIB, item_bytes: item * MIB }))
+    fn window(most: u16, held: u64) -> Window {
+        Window::new(most, Some(held * MIB))
     }
 
     /// Delivers as many items of this size as the consumers take, until they take no more.
@@ -134,31 +126,40 @@ mod tests {
     }
 
     #[test]
-    fn small_items_fill_all_slots_in_one_step() {
-        let mut window = window(2000, 256, 16);
-        assert_eq!((window.first, window.missing()), (16, None));
-        (1..=16).for_each(|tag| window.deliver(tag, 1000));
-        assert_eq!(window.missing(), Some(1984));
+    fn small_items_fill_all_slots_in_a_few_steps() {
+        let mut window = window(2000, 256);
+        assert_eq!((window.total(), window.missing()), (1, None));
+        let mut totals = Vec::new();
+        for tag in 1.. {
+            window.deliver(tag, 1000);
+            if let Some(more) = window.missing() {
+                window.grow(more);
+                totals.push(window.total());
+            } else if window.total() == 2000 {
+                break;
+            }
+        }
+        assert_eq!(totals, [16, 256, 2000]);
         assert_eq!(fill(&mut window, 1000), 2000);
     }
 
     #[test]
-    fn no_second_consumer_is_needed_if_all_items_fit_at_any_size() {
-        let mut window = window(8, 256, 16);
-        assert_eq!(fill(&mut window, 16 * MIB), 8);
+    fn a_first_item_above_the_bound_comes_alone() {
+        let mut window = window(8, 16);
+        assert_eq!(fill(&mut window, 16 * MIB), 1);
         assert!(window.missing().is_none() && !window.is_over());
     }
 
     #[test]
     fn large_items_fill_the_memory_and_no_more() {
-        let mut window = window(2000, 64, 16);
+        let mut window = window(2000, 64);
         let count = fill(&mut window, MIB);
         assert!((32..=64).contains(&count) && window.held <= 64 * MIB, "{count}");
     }
 
     #[test]
     fn large_items_after_small_ones_are_over_the_bound() {
-        let mut window = window(100, 64, 16);
+        let mut window = window(100, 64);
         fill(&mut window, 10);
         for tag in 1..=64 {
             assert!(!window.is_over(), "{tag}");
@@ -184,7 +185,7 @@ mod tests {
     /// the further consumers are gone.
     #[test]
     fn one_item_is_always_taken() {
-        let mut window = window(5, 1, 16);
+        let mut window = window(5, 1);
         assert_eq!(fill(&mut window, 20 * MIB), 1);
         window.settle(1);
         assert_eq!(window.held, 0);

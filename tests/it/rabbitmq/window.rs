@@ -8,15 +8,14 @@ use lapin::BasicProperties;
 use longhaul::config::QueueKind;
 use longhaul::delivery::Settlement;
 use longhaul::source::Delivery;
-use longhaul::source::rabbitmq::{Bounds, Settings, Source};
+use longhaul::source::rabbitmq::{Settings, Source};
 
 use crate::support::bridge::Bridge;
 use crate::support::rabbitmq::{Queue, address, brokers, through};
 use crate::support::relay::Relay;
 
 const KIB: u64 = 1024;
-/// Sixteen items fit at any size.
-const BOUNDS: Bounds = Bounds { held_bytes: 1024 * KIB, item_bytes: 64 * KIB };
+const HELD_BYTES: u64 = 1024 * KIB;
 const SLOTS: u16 = 100;
 
 async fn publish(queue: &Queue, count: usize, bytes: u64) {
@@ -37,7 +36,7 @@ async fn items_in_hand_fill_the_slots_or_the_memory() {
         let queue = Queue::create(&url, QueueKind::Quorum).await;
         let relay = Relay::start(address(&url)).await;
         let mut settings = queue.source(&through(&url, relay.port()), SLOTS);
-        settings.bounds = Some(BOUNDS);
+        settings.held_bytes = Some(HELD_BYTES);
         publish(&queue, 120, 10).await;
         let mut bridge = Bridge::start(Source::new(settings));
         let small = bridge.deliveries(SLOTS.into()).await;
@@ -69,8 +68,8 @@ async fn items_in_hand_fill_the_slots_or_the_memory() {
                 }
             }
         }
-        assert!(most > BOUNDS.held_bytes / 2, "{most}");
-        assert!(most <= 2 * BOUNDS.held_bytes, "{most}");
+        assert!(most > HELD_BYTES / 2, "{most}");
+        assert!(most <= 2 * HELD_BYTES, "{most}");
         bridge.close().await;
         assert_eq!(queue.ready().await, 0);
         queue.delete().await;
@@ -85,7 +84,7 @@ async fn a_single_active_consumer_takes_items_for_all_slots() {
             let queue = Queue::create_single(&url, kind).await;
             let relay = Relay::start(address(&url)).await;
             let mut settings = queue.source(&through(&url, relay.port()), SLOTS);
-            settings.bounds = Some(BOUNDS);
+            settings.held_bytes = Some(HELD_BYTES);
             publish(&queue, 140, 10).await;
             let mut bridge = Bridge::start(Source::new(settings));
             let first = bridge.deliveries(SLOTS.into()).await;
@@ -115,23 +114,22 @@ async fn replicas_of_a_single_active_queue_run_no_item_twice() {
     for url in brokers() {
         for kind in [QueueKind::Classic, QueueKind::Quorum] {
             let queue = Queue::create_single(&url, kind).await;
-            let settings = || Settings { bounds: Some(BOUNDS), ..queue.source(&url, SLOTS) };
+            let settings = || Settings { held_bytes: Some(HELD_BYTES), ..queue.source(&url, SLOTS) };
             let mut active = Bridge::start(Source::new(settings()));
             queue.publish(b"first", BasicProperties::default()).await;
             let first = active.deliveries(1).await;
             let mut other = Bridge::start(Source::new(settings()));
             other.up().await;
             publish(&queue, 139, 10).await;
-            // Each replica in turn replaces its consumers, and keeps the items that it has.
-            let mut ended = active.deliveries(15).await;
-            ended.extend(first);
-            let second = other.deliveries(16).await;
-            ended.extend(active.deliveries(84).await);
+            // Each replica in turn replaces its consumers, and keeps the item that it has.
+            let mut ended = first;
+            let second = other.deliveries(1).await;
+            ended.extend(active.deliveries(99).await);
             active.nothing_comes().await;
             for item in &ended {
                 active.settle(item.outline.id, Settlement::Ack).await;
             }
-            let last = active.deliveries(24).await;
+            let last = active.deliveries(39).await;
             for item in &last {
                 active.settle(item.outline.id, Settlement::Ack).await;
             }

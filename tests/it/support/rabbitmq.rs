@@ -136,7 +136,7 @@ impl Queue {
             delivery_limit: None,
             declare: None,
             max_in_flight,
-            bounds: Some(rabbitmq::Bounds { held_bytes: 256 << 20, item_bytes: 16 << 20 }),
+            held_bytes: Some(256 << 20),
             ack_timeout: std::time::Duration::from_secs(3600),
             unreadable_pause: std::time::Duration::from_millis(500),
             peers: false,

@@ -6,7 +6,6 @@ use crate::connect::rabbitmq::Error;
 use crate::delivery::Settlement;
 use crate::source::rabbitmq::consumers::Arrival;
 use crate::source::rabbitmq::others::Others;
-use crate::source::rabbitmq::window::Bounds;
 use crate::source::rabbitmq::{Intake, Settings, backlog};
 
 impl Subscription {
@@ -113,11 +112,11 @@ impl Subscription {
     }
 }
 
-/// Returns the bounds of a session. A single active consumer is the only one that gets items, and a
-/// drain needs all items in hand again, so there the first consumer takes all.
-pub(super) fn bounds(settings: &Settings, intake: Intake, others: &Others) -> Option<Bounds> {
+/// Returns the bound of a session's memory. A single active consumer is the only one that gets
+/// items, and a drain needs all items in hand again, so there the first consumer takes all.
+pub(super) fn held_bytes(settings: &Settings, intake: Intake, others: &Others) -> Option<u64> {
     let argument = |declare: &Declare| declare.arguments.get("x-single-active-consumer").cloned();
     let is_declared = settings.declare.as_ref().and_then(argument) == Some(serde_json::Value::Bool(true));
     let is_single = is_declared || others.is_single();
-    settings.bounds.filter(|_| !is_single && intake == Intake::Open)
+    settings.held_bytes.filter(|_| !is_single && intake == Intake::Open)
 }
