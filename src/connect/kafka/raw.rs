@@ -210,6 +210,12 @@ pub fn cached_bounds(
     failure(code).is_none().then_some((low, high))
 }
 
+/// Whether the client knows the controller of the cluster; asks nobody.
+pub fn knows_controller(consumer: &Consumer<impl ConsumerContext>) -> bool {
+    // SAFETY: the client is alive, and the call returns a number that it has.
+    unsafe { rd::rd_kafka_controllerid(consumer.client().native_ptr(), 0) >= 0 }
+}
+
 impl Queue {
     /// The queue that `BaseConsumer::poll` serves.
     pub fn of_consumer(consumer: &Consumer<impl ConsumerContext>) -> Option<Queue> {
@@ -284,6 +290,11 @@ impl Question {
         let event = self.queue.take(patience)?;
         self.pending = false;
         Some(read(event.0.as_ptr()))
+    }
+
+    /// Whether a question is open.
+    pub fn is_pending(&self) -> bool {
+        self.pending
     }
 
     /// Asks, unless the last question is still open. An answer comes within `timeout`.

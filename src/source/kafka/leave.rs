@@ -10,7 +10,7 @@ use super::thread::Worker;
 use crate::source::Link;
 
 /// How long leaving the group and ending librdkafka's threads may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_millis(2500);
 
 impl Worker {
     /// Ends all sessions and leaves the group. Commits nothing. A session that was closed on
@@ -19,18 +19,18 @@ impl Worker {
         // A closing consumer waits for this answer without end.
         self.finish_release();
         drop(self.sessions.drain());
-        let consumer = Arc::clone(&self.consumer);
-        // The queues must not outlive the consumer, so the rest of the worker ends first.
-        let Worker { intake, commands, events, queue, heads, topics, backlog, drain, .. } = self;
+        // Nothing of the consumer stays in `self`, which would be dropped on this thread, and would
+        // then wait without a limit. The queues must not outlive the consumer, so they end first.
+        let Worker { consumer, intake, commands, events, queue, heads, topics, backlog, drain, .. } = self;
         drop((queue, heads, topics, backlog, drain));
         destroy(consumer);
         intake.into_sender().map(|deliveries| Link { deliveries, events, commands })
     }
 }
 
-/// Leaves the group by dropping the consumer. This waits until the group knows, which has been seen
-/// to take for ever. So another thread does it, and is abandoned if it takes too long. The process
-/// ends soon afterwards, and the group then notices the loss.
+/// Leaves the group by dropping the last reference to the consumer. This waits until the group
+/// knows, which has been seen to take for ever. So another thread does it, and is abandoned if it
+/// takes too long. The process ends soon afterwards, and the group then notices the loss.
 fn destroy(consumer: Arc<Consumer>) {
     let (done, finished) = mpsc::channel();
     let destroyer = thread::Builder::new().name("kafka-leave".to_owned()).spawn(move || {

@@ -10,11 +10,12 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::mark::Mark;
 use super::metadata::{self, Log};
-use super::start::{Logs, NotReady, describe, read_all_committed};
+use super::start::{Logs, NotReady};
 use super::thread::Worker;
 use super::tracker::Snapshot;
 use crate::config::Start;
@@ -124,12 +125,11 @@ impl Worker {
         }
     }
 
-    fn commit_starts(&self, names: &HashSet<String>, from: StartFrom) -> Result<usize, NotReady> {
-        let names: HashSet<&str> = names.iter().map(String::as_str).collect();
-        let topics = describe(&self.consumer, self.topics.broker, &names).ok_or(NotReady::Topics)?;
+    fn commit_starts(&mut self, names: &HashSet<String>, from: StartFrom) -> Result<usize, NotReady> {
+        let topics = self.describe(names).ok_or(NotReady::Topics)?;
         let logs = self.logs(&topics);
         let all = partitions_of(&topics);
-        let committed = read_all_committed(&self.consumer, &all)?;
+        let committed = self.read_all_committed(&all)?;
         let without: Vec<(&str, i32)> = committed
             .iter()
             .filter(|entry| entry.offset < 0)
@@ -151,7 +151,8 @@ impl Worker {
         for (topic, partition) in partitions {
             list.add_partition_offset(topic, *partition, Offset::Offset(time)).map_err(|_| NotReady::Ends)?;
         }
-        let found = self.consumer.offsets_for_times(list, PATIENCE).map_err(|_| NotReady::Ends)?;
+        let time = self.patience.for_answer(PATIENCE).ok_or(NotReady::Ends)?;
+        let found = self.consumer.offsets_for_times(list, time).map_err(|_| NotReady::Ends)?;
         // A partition without a record since then has no answer and starts at its end.
         for entry in raw::entries(&found).into_iter().filter(|entry| entry.offset >= 0) {
             offsets.insert((entry.topic, entry.partition), entry.offset);
@@ -165,8 +166,9 @@ impl Worker {
             return Ok(Offsets::new());
         }
         let mut question = Question::new(self.consumer.client()).ok_or(NotReady::Ends)?;
-        question.ask_offsets(&self.consumer, partitions, side, PATIENCE);
-        let ends = question.offsets(PATIENCE).filter(|ends| ends.len() == partitions.len());
+        let time = self.patience.for_answer(PATIENCE).ok_or(NotReady::Ends)?;
+        question.ask_offsets(&self.consumer, partitions, side, time);
+        let ends = question.offsets(time).filter(|ends| ends.len() == partitions.len());
         let ends = ends.ok_or(NotReady::Ends)?;
         Ok(ends.into_iter().map(|end| ((end.topic, end.partition), end.offset)).collect())
     }
@@ -182,7 +184,9 @@ impl Worker {
             element.set_offset(Offset::Offset(*offset)).map_err(|_| NotReady::Ends)?;
             element.set_metadata(metadata::encode(log, &empty, metadata::CHARACTERS));
         }
-        raw::commit_within(&self.consumer, &list, PATIENCE).map_err(NotReady::Decision)
+        let time = self.patience.for_answer(PATIENCE);
+        let time = time.ok_or(NotReady::Decision(RDKafkaErrorCode::OperationTimedOut))?;
+        raw::commit_within(&self.consumer, &list, time).map_err(NotReady::Decision)
     }
 }
 

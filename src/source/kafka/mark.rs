@@ -14,7 +14,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::metadata::varint::{put_varint, take_varint};
 use super::metadata::{self, CHARACTERS};
-use super::start::read_committed;
+use super::start::NotReady;
 use super::thread::Worker;
 use crate::connect::kafka::notice::Entry;
 use crate::connect::kafka::raw;
@@ -112,24 +112,31 @@ impl Worker {
     /// Whether a member of this group has decided the start before. A broker forgets the offsets of
     /// a topic that is deleted, so a group whose topics were all deleted looks new, but for this
     /// mark.
-    pub(super) fn has_started_before(&self) -> bool {
-        let committed = read_committed(&self.consumer, &[PLACE]).unwrap_or_default();
+    ///
+    /// # Errors
+    /// The broker does not answer. The group must then not look new, because a new group may skip
+    /// the records that wait.
+    pub(super) fn has_started_before(&self) -> Result<bool, NotReady> {
+        let committed = self.read_committed(&[PLACE])?;
         let is_marked = Mark::find(&committed).is_some();
         if is_marked {
             tracing::info!("The group has started before, so its topics are read from their beginning");
         }
-        is_marked
+        Ok(is_marked)
     }
 
     /// Adds our partitions to the mark of the group, and renews it.
     pub(super) fn look_at_mark(&mut self, now: Instant) {
-        if now < self.topics.mark_at || (self.sessions.is_empty() && !self.start_is_decided) {
+        if self.is_closing()
+            || now < self.topics.mark_at
+            || (self.sessions.is_empty() && !self.start_is_decided)
+        {
             return;
         }
         let places: Vec<_> = self.sessions.iter().map(|one| &one.place).collect();
         let ours = places.iter().map(|place| (&*place.topic, place.partition));
         let wanted: Vec<(&str, i32)> = ours.chain([PLACE]).collect();
-        let Ok(committed) = read_committed(&self.consumer, &wanted) else {
+        let Ok(committed) = self.read_committed(&wanted) else {
             self.topics.mark_at = now + CORRECTION;
             return;
         };
@@ -164,7 +171,8 @@ impl Worker {
             return false;
         }
         element.set_metadata(mark.encode());
-        let committed = raw::commit_within(&self.consumer, &list, PATIENCE);
+        let Some(time) = self.patience.for_answer(PATIENCE) else { return false };
+        let committed = raw::commit_within(&self.consumer, &list, time);
         if let Err(error) = &committed {
             tracing::info!(%error, "The group can't be marked as started; if it loses its offsets, it will look new");
         }

@@ -26,6 +26,7 @@ mod lost;
 mod mark;
 pub mod metadata;
 mod partition;
+mod patience;
 mod progress;
 mod rebalance;
 mod record;

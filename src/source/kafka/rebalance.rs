@@ -74,6 +74,13 @@ impl Worker {
 
     /// Starts the partitions whose logs and committed offsets can be read.
     pub fn start_waiting(&mut self, now: Instant) {
+        if self.is_closing() {
+            // librdkafka waits for this answer.
+            if let Err(error) = self.start(Vec::new()) {
+                tracing::debug!(%error, "Could not answer the group while closing");
+            }
+            return self.waiting.put_off(now);
+        }
         let partitions = self.waiting.partitions.clone();
         let (found, error) = match self.ready(&partitions) {
             Ok(found) => (found, None),
@@ -206,7 +213,11 @@ impl Worker {
         self.committer.touch(now);
         // The seek waits until it is done. Otherwise events of the old position would count for the
         // new session.
-        if self.consumer.seek(topic, partition, Offset::Beginning, SEEK).is_err() {
+        let is_done = self
+            .patience
+            .for_answer(SEEK)
+            .is_some_and(|time| self.consumer.seek(topic, partition, Offset::Beginning, time).is_ok());
+        if !is_done {
             let again = || -> KafkaResult<()> {
                 let mut list = TopicPartitionList::new();
                 list.add_partition_offset(topic, partition, Offset::Beginning)?;

@@ -16,7 +16,6 @@ use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use sha2::{Digest as _, Sha256};
 
-use super::context::Consumer;
 use super::lost::{Lost, partitions_of};
 use super::mark::{self, Mark};
 use super::metadata::{self, Log};
@@ -31,6 +30,9 @@ use crate::connect::kafka::raw::{self, Question};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the poll thread may wait for the other answers.
 const SHORT: Duration = Duration::from_secs(1);
+
+/// How long the controller may take before another broker is asked.
+const CONTROLLER: Duration = Duration::from_millis(500);
 
 /// The ids of topics by their names.
 pub type Logs<'a> = HashMap<&'a str, u128>;
@@ -73,17 +75,18 @@ impl Worker {
     /// Those of the partitions that can start, with the place where they begin.
     pub(super) fn ready(&mut self, partitions: &[(String, i32)]) -> Result<Found, NotReady> {
         let decides = self.settings.start == Start::Latest && !self.start_is_decided;
-        let mut names: HashSet<&str> = partitions.iter().map(|(topic, _)| topic.as_str()).collect();
+        if partitions.is_empty() && !decides {
+            return Ok(Found::default());
+        }
+        let mut names: HashSet<String> = partitions.iter().map(|(topic, _)| topic.clone()).collect();
         if decides {
-            names.extend(self.settings.plain_topics());
+            names.extend(self.settings.plain_topics().map(str::to_owned));
         }
-        if self.topics.broker.is_none()
-            && let Some(name) = names.iter().next()
-            && let Ok(metadata) = self.consumer.fetch_metadata(Some(name), SHORT)
-        {
-            self.topics.broker = metadata.brokers().first().map(|broker| broker.id());
-        }
-        let topics = describe(&self.consumer, self.topics.broker, &names).ok_or(NotReady::Topics)?;
+        let asked = self.ask_topics(&names).ok_or(NotReady::Topics)?;
+        // The offsets are read while the topics are described, unless a decision comes first that
+        // commits offsets.
+        let early = if decides { None } else { Some(self.read_committed_and_mark(partitions)?) };
+        let topics = self.described(asked, &names).ok_or(NotReady::Topics)?;
         let logs = self.logs(&topics);
         if decides {
             self.decide_start(&topics, &logs)?;
@@ -95,15 +98,11 @@ impl Worker {
         let is_missing =
             |(name, partition): &&(String, i32)| described(name).is_some() && !exists(name, *partition);
         let missing = partitions.iter().filter(is_missing).cloned().collect();
-        let wanted: Vec<(&str, i32)> = partitions
-            .iter()
-            .filter(|(topic, partition)| exists(topic, *partition))
-            .map(|(topic, partition)| (topic.as_str(), *partition))
-            .chain([mark::PLACE])
-            .collect();
-        let mut committed = read_committed(&self.consumer, &wanted)?;
+        let mut committed = early.map_or_else(|| self.read_committed_and_mark(partitions), Ok)?;
         let mark = Mark::find(&committed).unwrap_or_default();
-        committed.retain(|entry| (entry.topic.as_str(), entry.partition) != mark::PLACE);
+        committed.retain(|entry| {
+            (entry.topic.as_str(), entry.partition) != mark::PLACE && exists(&entry.topic, entry.partition)
+        });
         let failed = committed.iter().find_map(|entry| entry.error);
         let lost = self.lost(&committed, &logs, &mark)?;
         let is_lost = |entry: &Entry| lost.iter().any(|one| one.is(&entry.topic, entry.partition));
@@ -127,15 +126,92 @@ impl Worker {
 
     /// The id of the cluster. It takes the place of the ids of topics where a broker has none.
     fn cluster_id(&self) -> Option<String> {
-        self.consumer.client().fetch_cluster_id(SHORT)
+        self.consumer.client().fetch_cluster_id(self.patience.for_answer(SHORT)?)
+    }
+
+    /// Asks for these topics. Returns `None` if there is no time left.
+    fn ask_topics(&mut self, names: &HashSet<String>) -> Option<Question> {
+        // Some clusters do not tell their controller.
+        if self.topics.broker.is_none() && !raw::knows_controller(&self.consumer) {
+            self.choose_broker(names)?;
+        }
+        let client = self.consumer.client();
+        let mut question = Question::new(client)?;
+        question.ask_topics(client, self.topics.broker, names.iter().map(String::as_str), SHORT);
+        Some(question)
+    }
+
+    /// Chooses a broker that answers, to ask it instead of the controller. It costs a request.
+    fn choose_broker(&mut self, names: &HashSet<String>) -> Option<()> {
+        let Some(name) = names.iter().next() else { return Some(()) };
+        let time = self.patience.for_answer(SHORT)?;
+        if let Ok(metadata) = self.consumer.fetch_metadata(Some(name), time) {
+            self.topics.broker = metadata.brokers().first().map(|broker| broker.id());
+        }
+        Some(())
+    }
+
+    /// Waits for the description of the topics. Returns `None` if no broker answers in time.
+    fn described(&mut self, mut asked: Question, names: &HashSet<String>) -> Option<Vec<Topic>> {
+        if !asked.is_pending() {
+            return Some(Vec::new());
+        }
+        if self.topics.broker.is_none() {
+            let told = asked.topics(self.patience.for_answer(CONTROLLER)?);
+            if let Some(topics) = told.filter(|topics| !topics.is_empty()) {
+                return Some(topics);
+            }
+            // The controller that the cluster tells may be gone, or may never have existed.
+            self.choose_broker(names)?;
+            asked = self.ask_topics(names)?;
+        }
+        asked.topics(self.patience.for_answer(SHORT)?).filter(|topics| !topics.is_empty())
+    }
+
+    /// Describes these topics. Returns `None` if no broker answers in time.
+    pub(super) fn describe(&mut self, names: &HashSet<String>) -> Option<Vec<Topic>> {
+        let asked = self.ask_topics(names)?;
+        self.described(asked, names)
+    }
+
+    pub(super) fn read_committed(&self, partitions: &[(&str, i32)]) -> Result<Vec<Entry>, NotReady> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let no_time = || NotReady::Committed("no answer in time".to_owned());
+        let time = self.patience.for_answer(PATIENCE).ok_or_else(no_time)?;
+        let read = || -> KafkaResult<Vec<Entry>> {
+            let mut list = TopicPartitionList::with_capacity(partitions.len());
+            for (topic, partition) in partitions {
+                list.add_partition(topic, *partition);
+            }
+            Ok(raw::entries(&self.consumer.committed_offsets(list, time)?))
+        };
+        read().map_err(|error| NotReady::Committed(error.to_string()))
+    }
+
+    /// Like [`read_committed`](Self::read_committed), but an offset that cannot be read is an error.
+    pub(super) fn read_all_committed(&self, partitions: &[(&str, i32)]) -> Result<Vec<Entry>, NotReady> {
+        let committed = self.read_committed(partitions)?;
+        match committed.iter().find_map(|entry| entry.error) {
+            Some(code) => Err(NotReady::Committed(code.to_string())),
+            None => Ok(committed),
+        }
+    }
+
+    /// Reads the committed offsets of these partitions, and the mark of the group, in one request.
+    fn read_committed_and_mark(&self, partitions: &[(String, i32)]) -> Result<Vec<Entry>, NotReady> {
+        let wanted = partitions.iter().map(|(topic, partition)| (topic.as_str(), *partition));
+        let wanted: Vec<(&str, i32)> = wanted.chain([mark::PLACE]).collect();
+        self.read_committed(&wanted)
     }
 
     /// Commits the ends of all partitions, unless the group has an offset in any of them.
     fn decide_start(&mut self, topics: &[Topic], logs: &Logs<'_>) -> Result<(), NotReady> {
         let mut all = partitions_of(topics);
         all.retain(|(topic, _)| !self.topics.appeared_late(topic));
-        let committed = read_all_committed(&self.consumer, &all)?;
-        let is_new = committed.iter().all(|entry| entry.offset < 0) && !self.has_started_before();
+        let committed = self.read_all_committed(&all)?;
+        let is_new = committed.iter().all(|entry| entry.offset < 0) && !self.has_started_before()?;
         if !all.is_empty() && is_new {
             let ends = self.ends(&all, Side::End)?;
             self.commit_offsets(&ends, logs)?;
@@ -162,39 +238,6 @@ fn log_id(topic: &Topic, cluster: Option<&str>) -> u128 {
             bytes.copy_from_slice(&hash.finalize()[..16]);
             metadata::derived(u128::from_be_bytes(bytes))
         }
-    }
-}
-
-/// Asks for these topics. Returns `None` if no broker answers in time.
-pub fn describe(consumer: &Consumer, broker: Option<i32>, names: &HashSet<&str>) -> Option<Vec<Topic>> {
-    if names.is_empty() {
-        return Some(Vec::new());
-    }
-    let mut question = Question::new(consumer.client())?;
-    question.ask_topics(consumer.client(), broker, names.iter().copied(), SHORT);
-    question.topics(SHORT).filter(|topics| !topics.is_empty())
-}
-
-pub fn read_committed(consumer: &Consumer, partitions: &[(&str, i32)]) -> Result<Vec<Entry>, NotReady> {
-    if partitions.is_empty() {
-        return Ok(Vec::new());
-    }
-    let read = || -> KafkaResult<Vec<Entry>> {
-        let mut list = TopicPartitionList::with_capacity(partitions.len());
-        for (topic, partition) in partitions {
-            list.add_partition(topic, *partition);
-        }
-        Ok(raw::entries(&consumer.committed_offsets(list, PATIENCE)?))
-    };
-    read().map_err(|error| NotReady::Committed(error.to_string()))
-}
-
-/// Like [`read_committed`], but an offset that cannot be read is an error.
-pub fn read_all_committed(consumer: &Consumer, partitions: &[(&str, i32)]) -> Result<Vec<Entry>, NotReady> {
-    let committed = read_committed(consumer, partitions)?;
-    match committed.iter().find_map(|entry| entry.error) {
-        Some(code) => Err(NotReady::Committed(code.to_string())),
-        None => Ok(committed),
     }
 }
 

@@ -1,9 +1,9 @@
 //! The thread that owns the consumer.
 //!
-//! One loop handles commands, events of librdkafka, records and commits. It blocks on the broker
-//! only for the bounded reading of committed offsets (see [`start`](super::start)), and never
-//! sleeps for longer than [`NAP`], so that rebalances are always answered in time. Between turns it
-//! is parked. A record, a command, or room in the bridge's channel wakes it through the same
+//! One loop handles commands, events of librdkafka, records and commits. It waits for brokers only
+//! within [`patience`](super::patience), and never sleeps for longer than [`NAP`], so that
+//! rebalances are answered in time. A close ends within ten seconds, whatever the brokers do: the
+//! rest of a turn, the last commit and the leaving each have a limit. Between turns it is parked. A record, a command, or room in the bridge's channel wakes it through the same
 //! [`Waker`], which unparks the thread.
 //!
 //! A client that meets a fatal error is replaced. Its sessions are lost, as with any lost
@@ -30,6 +30,7 @@ use super::head::Heads;
 use super::health::Health;
 use super::intake::Intake;
 use super::partition::Taken;
+use super::patience::Patience;
 use super::rebalance::Waiting;
 use super::release::Release;
 use super::sessions::Sessions;
@@ -46,7 +47,7 @@ const NAP: Duration = Duration::from_millis(100);
 /// The most records, or commands, that are taken in one turn.
 const BATCH: usize = 64;
 /// How long the last commit may take.
-const LAST_COMMIT: Duration = Duration::from_secs(5);
+const LAST_COMMIT: Duration = Duration::from_secs(4);
 /// How long the last commit may take if no broker can be reached.
 const LAST_COMMIT_UNREACHABLE: Duration = Duration::from_millis(500);
 
@@ -74,6 +75,7 @@ pub struct Worker {
     pub(super) problems: HashMap<(ProblemKind, String), String>,
     pub(super) backlog: Backlog,
     pub(super) paused_by_hand: Paused,
+    pub(super) patience: Patience,
     /// Partitions that take in nothing new, as reported.
     full: u64,
     /// When the progress of the partitions is looked at next.
@@ -122,8 +124,9 @@ pub fn run(settings: Settings, link: Link) -> Result<(), SourceError> {
             worker.lose_everything(*code, reason);
         }
         carried.take_from(&worker);
+        let is_closing = worker.is_closing();
         let rest = worker.leave();
-        let (End::Fatal { .. }, Some(rest)) = (end, rest) else { return Ok(()) };
+        let (End::Fatal { .. }, Some(rest), false) = (end, rest, is_closing) else { return Ok(()) };
         match replace::wait(rest, &mut carried, settings.pulse.as_deref()) {
             Some(next) => link = next,
             None => return Ok(()),
@@ -166,6 +169,7 @@ impl Worker {
             backlog: Backlog::new(ends, written, now),
             progress_at: now,
             paused_by_hand: carried.paused_by_hand.clone(),
+            patience: Patience::new(now),
             full: 0,
             commands: link.commands,
             events: link.events,
@@ -185,6 +189,7 @@ impl Worker {
             if let Some(pulse) = &self.settings.pulse {
                 pulse.beat();
             }
+            self.patience.renew(now);
             let more_commands = self.take_commands(now);
             if self.waiting.due().is_some_and(|due| now >= due) {
                 self.start_waiting(now);
@@ -439,6 +444,11 @@ impl Worker {
         self.hurry_commits(now);
         let patience = if self.health.is_reachable() { LAST_COMMIT } else { LAST_COMMIT_UNREACHABLE };
         self.leave_by = Some(now + patience);
+    }
+
+    /// Whether `Close` has arrived.
+    pub(super) fn is_closing(&self) -> bool {
+        self.leave_by.is_some()
     }
 
     fn is_finished(&self, now: Instant) -> bool {

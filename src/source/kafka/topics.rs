@@ -191,10 +191,13 @@ impl Worker {
         if patterns.is_empty() || now < self.topics.list_at {
             return;
         }
+        let Some(time) = self.patience.for_answer(LIST_PATIENCE).filter(|_| !self.is_closing()) else {
+            return;
+        };
         self.topics.list_at = now + LIST_INTERVAL;
         // If another member has all partitions, this one has none, which is fine.
         self.health.asked(now);
-        let Ok(metadata) = self.consumer.fetch_metadata(None, LIST_PATIENCE) else { return };
+        let Ok(metadata) = self.consumer.fetch_metadata(None, time) else { return };
         let names: BTreeSet<String> = metadata.topics().iter().map(|topic| topic.name().to_owned()).collect();
         if now < self.topics.matches_by {
             self.topics.existing.get_or_insert(names);
