@@ -1,6 +1,7 @@
 //! Actions of people on items and pipelines.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -8,10 +9,13 @@ use axum::response::Response;
 
 use super::read::{Selection, unknown};
 use super::replicas::Heard;
-use super::{Api, Caller, Failure, ask, unless_ended};
+use super::{Api, Caller, Failure, ask, ask_within, unless_ended};
 use crate::bridge::{Control, Person};
 use crate::peers::Method;
 use crate::view::{Action, Changed, Filter, Matched, PartitionChange, Then};
+
+/// The longest time of an action on many items. The pipeline does its other work in between.
+const MOST: Duration = Duration::from_secs(60);
 
 /// The items that an action is about.
 enum Scope {
@@ -177,7 +181,7 @@ async fn act(
     for pipeline in pipelines {
         let (filter, by) = (filter.clone(), caller.person());
         let request = |answer| Control::Act { filter, action, then, dry_run, by, answer };
-        let Some(matched) = unless_ended(ask(pipeline, request).await)? else { continue };
+        let Some(matched) = unless_ended(ask_within(MOST, pipeline, request).await)? else { continue };
         all.add(matched);
     }
     if let (Scope::Item(id), 0) = (scope, all.matched) {

@@ -239,6 +239,15 @@ async fn ask<T>(
     pipeline: &mpsc::Sender<Control>,
     request: impl FnOnce(oneshot::Sender<T>) -> Control,
 ) -> Result<T, Failure> {
+    ask_within(PATIENCE, pipeline, request).await
+}
+
+/// Like [`ask`], for a request that may take longer.
+async fn ask_within<T>(
+    patience: Duration,
+    pipeline: &mpsc::Sender<Control>,
+    request: impl FnOnce(oneshot::Sender<T>) -> Control,
+) -> Result<T, Failure> {
     let (answer, answered) = oneshot::channel();
     let asking = async {
         pipeline.send(request(answer)).await.ok()?;
@@ -249,7 +258,7 @@ async fn ask<T>(
         error: error.to_owned(),
         help: "see /readyz and the log for the reason".to_owned(),
     };
-    match timeout(PATIENCE, asking).await {
+    match timeout(patience, asking).await {
         Ok(Some(answer)) => Ok(answer),
         Ok(None) => Err(failure(StatusCode::SERVICE_UNAVAILABLE, "the pipeline has ended")),
         Err(_) => Err(failure(StatusCode::GATEWAY_TIMEOUT, "the pipeline does not answer")),

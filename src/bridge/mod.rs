@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet, yield_now};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -32,6 +32,7 @@ mod answer;
 mod ask;
 mod attempt;
 mod board;
+mod bulk;
 mod commands;
 mod drain;
 mod events;
@@ -51,6 +52,7 @@ mod writes;
 pub use answer::{Asker, Question, When};
 use ask::{Asking, PartitionAnswer};
 use board::{Board, LastAnswer};
+use bulk::Bulks;
 use partitions::Partitions;
 pub use seal::SealKey;
 use show::Shown;
@@ -113,7 +115,8 @@ pub struct Replicas {
     pub questions: mpsc::Receiver<Question>,
 }
 
-/// A request of a person to a running pipeline. Each is answered at once.
+/// A request of a person to a running pipeline. Each is answered at once, but for an action on many
+/// items.
 #[derive(Debug)]
 pub enum Control {
     /// Describe the pipeline, with or without the last hour.
@@ -193,6 +196,7 @@ pub struct Pipeline {
     partitions_answered: mpsc::UnboundedReceiver<PartitionAnswer>,
     questions: Option<mpsc::Receiver<Question>>,
     control: Option<mpsc::Receiver<Control>>,
+    bulks: Bulks,
     claims: answer::Claims,
     partitions: Partitions,
     shared: Arc<Shared>,
@@ -289,6 +293,7 @@ impl Pipeline {
         let result = loop {
             let running = tokio::spawn(source.clone().run(next_link).in_current_span());
             let result = pipeline.until_drained(running, &drain).await;
+            pipeline.end_bulks();
             if result.is_err() || !pipeline.is_drained_by_hand || !pipeline.rest(&drain).await {
                 break result;
             }
@@ -349,6 +354,7 @@ impl Pipeline {
             partitions_answered,
             questions,
             control: parts.control,
+            bulks: Bulks::default(),
             claims: answer::Claims::default(),
             partitions: Partitions::default(),
             shared: Arc::new(shared),
@@ -406,7 +412,9 @@ impl Pipeline {
                 },
                 // Last, so that requests of people delay no item.
                 Some(control) = next(&mut self.control) => self.control(control),
+                () = yield_now(), if !self.bulks.is_empty() => {}
             }
+            self.continue_bulk();
             while self.tasks.try_join_next().is_some() {}
             self.show();
             if self.is_drained() {

@@ -3,6 +3,7 @@
 
 use tokio::sync::oneshot;
 
+use super::bulk::Bulk;
 use super::{Control, Person, Pipeline};
 use crate::delivery::{self, Input, ItemId, StateKind};
 use crate::source::{Command, StartFrom};
@@ -21,9 +22,10 @@ impl Pipeline {
             }
             Control::Log { filter, answer } => reply(answer, self.log(&filter)),
             Control::Act { filter, action, then, dry_run, by, answer } => {
-                let matched = self.act(&filter, core_action(action, then), dry_run);
-                log_action(action, &filter, matched, &by);
-                reply(answer, matched);
+                let items: Vec<ItemId> = self.selected(&filter).map(|view| view.item).collect();
+                let matched = Matched { matched: items.len(), changed: 0, dry_run };
+                let (core_action, items) = (core_action(action, then), items.into_iter());
+                self.begin_bulk(Bulk { filter, action, core_action, items, matched, by, answer });
             }
             Control::Pause { by, answer } => reply(answer, logged("pause", self.pause(), &by)),
             Control::Resume { from, by, answer } => reply(answer, logged("resume", self.resume(from), &by)),
@@ -42,20 +44,6 @@ impl Pipeline {
             }
             Control::Watch { answer } => reply(answer, self.board.changes.subscribe()),
         }
-    }
-
-    fn act(&mut self, filter: &Filter, action: delivery::Action, dry_run: bool) -> Matched {
-        let items: Vec<ItemId> = self.selected(filter).map(|view| view.item).collect();
-        let mut matched = Matched { matched: items.len(), changed: 0, dry_run };
-        for item in items {
-            if self.core.allows(item, action) {
-                matched.changed += 1;
-                if !dry_run {
-                    self.handle(Input::Act { item, action });
-                }
-            }
-        }
-        matched
     }
 
     pub(super) fn changed(&self, changed: bool, text: impl Into<String>) -> Changed {
@@ -182,13 +170,13 @@ impl Control {
     }
 }
 
-fn reply<T>(answer: oneshot::Sender<T>, value: T) {
+pub(super) fn reply<T>(answer: oneshot::Sender<T>, value: T) {
     // A person who has left needs no answer.
     let _ = answer.send(value);
 }
 
 /// Writes the log line of an action on items.
-fn log_action(action: Action, filter: &Filter, matched: Matched, by: &Person) {
+pub(super) fn log_action(action: Action, filter: &Filter, matched: Matched, by: &Person) {
     // The item may be in another pipeline.
     if filter.id.is_some() && matched.matched == 0 {
         return;

@@ -97,12 +97,6 @@ impl Bed {
         let text = "pipelines: [{ name: test, source: { rabbitmq: { url: 'amqp://h', queue: q } }, \
                     sink: { url: 'http://hours' }, max_in_flight: 4 }]";
         let config = config::load("longhaul.yaml", text, config::Features::BUILD, &|_| None).unwrap().config;
-        let (source, queue) = memory::queue(4);
-        for number in 0..items {
-            let origin = Origin::Rabbitmq(RabbitmqOrigin::default());
-            let message = Message { body: number.to_string().into(), headers: Vec::new(), origin };
-            queue.push_as(Identity::Content(Digest([number as u8; 16])), message);
-        }
         let encoder = Encoder::new(event::Settings {
             namespace: "default".to_owned(),
             name: "test".to_owned(),
@@ -135,6 +129,12 @@ impl Bed {
             drain_timeout: HOUR,
         };
         change(&mut parts);
+        let (source, queue) = memory::queue(parts.policy.max_in_flight as usize);
+        for number in 0..items {
+            let origin = Origin::Rabbitmq(RabbitmqOrigin::default());
+            let message = Message { body: number.to_string().into(), headers: Vec::new(), origin };
+            queue.push_as(Identity::Content(Digest([number as u8; 16])), message);
+        }
         let drain = CancellationToken::new();
         let running = Pipeline::run(parts, source, drain.clone());
         let pipeline = tokio::spawn(async move { running.await.expect("an end without a fault") });
@@ -266,6 +266,31 @@ async fn an_action_leaves_its_line_and_its_count_if_the_person_has_left() {
     }
     assert_eq!(bed.metric("longhaul_attempts_total", "outcome=\"cancelled\""), 1);
     assert_eq!(bed.metric("longhaul_attempt_duration_seconds_count", ""), 1);
+    assert_eq!(bed.drained().await.0, Report { cut: 0 });
+}
+
+/// An action on many items leaves room for other work: a person sees its first part done and its
+/// last part not.
+#[tokio::test(start_paused = true)]
+async fn an_action_on_many_items_is_carried_out_in_portions() {
+    const ITEMS: usize = 200;
+    let bed = Bed::with(ITEMS, Hours::ending_in(Outcome::Rejected), |parts| {
+        parts.policy.bounds.held_max = 1000;
+        parts.policy.max_in_flight = ITEMS as u32;
+    });
+    let held = |bed: &Bed| bed.metric("longhaul_items", "state=\"held\"");
+    bed.until("all to be held", |bed| held(bed) == ITEMS as u64).await;
+    let filter = Filter { states: vec![ItemState::Held], ..Filter::default() };
+    let (answer, mut acted) = oneshot::channel();
+    let (action, then) = (Action::Drop, Then::Drop);
+    bed.send(Control::Act { filter, action, then, dry_run: false, by: person(), answer }).await;
+    let (answer, seen) = oneshot::channel();
+    bed.send(Control::Overview { with_history: false, answer }).await;
+    let seen = seen.await.expect("an overview").counts[&ItemState::Held];
+    assert!((1..ITEMS as u64).contains(&seen), "{seen}");
+    let matched = (&mut acted).await.expect("a result");
+    assert_eq!((matched.matched, matched.changed), (ITEMS, ITEMS));
+    bed.until("all acks", |bed| bed.acked() == ITEMS).await;
     assert_eq!(bed.drained().await.0, Report { cut: 0 });
 }
 
