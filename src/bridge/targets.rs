@@ -63,18 +63,29 @@ async fn probe(name: String, publisher: Arc<dyn Publisher>, status: Arc<Status>)
     loop {
         let fault = match timeout(PATIENCE, publisher.probe()).await {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.what),
-            Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
+            Ok(Err(error)) if error.is_missing => Some((ProblemKind::TargetMissing, error.what)),
+            Ok(Err(error)) => Some((ProblemKind::TargetUnwritable, error.what)),
+            Err(_) => {
+                Some((ProblemKind::TargetUnwritable, format!("no answer within {} s", PATIENCE.as_secs())))
+            }
         };
-        match fault {
-            None => status.clear(ProblemKind::TargetUnwritable, &name),
-            Some(fault) => status.raise(Problem {
-                kind: ProblemKind::TargetUnwritable,
-                subject: name.clone(),
-                text: format!("the target of {name} cannot be written: {fault}"),
-                help: "create the target and allow writes to it; items that need it wait until then"
-                    .to_owned(),
-            }),
+        let found = fault.as_ref().map(|(kind, _)| *kind);
+        for kind in [ProblemKind::TargetMissing, ProblemKind::TargetUnwritable] {
+            if found != Some(kind) {
+                status.clear(kind, &name);
+            }
+        }
+        if let Some((kind, fault)) = fault {
+            let (text, help) = match kind {
+                ProblemKind::TargetMissing => {
+                    (format!("the target of {name} is missing: {fault}"), "create the target")
+                }
+                _ => {
+                    (format!("the target of {name} cannot be written: {fault}"), "allow writes to the target")
+                }
+            };
+            let help = format!("{help}; items that need it wait until then");
+            status.raise(Problem { kind, subject: name.clone(), text, help });
         }
         sleep(INTERVAL).await;
     }

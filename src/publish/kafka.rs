@@ -233,7 +233,7 @@ fn describe(topic: &str, bytes: usize, error: &KafkaError) -> PublishError {
             "kafka topic {topic} refuses the record: {error} (a compacted topic takes records with a key only)"
         )),
         Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition) => {
-            not_taken(format!("kafka topic {topic} does not exist; create it"))
+            PublishError::missing(format!("kafka topic {topic} does not exist; create it"))
         }
         Some(Code::TopicAuthorizationFailed) => {
             not_taken(format!("this user may not write to kafka topic {topic}"))

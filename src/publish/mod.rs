@@ -83,6 +83,8 @@ pub struct PublishError {
     pub kind: PublishErrorKind,
     /// Whether the target certainly has not written the message. Otherwise it may have written it.
     pub is_unwritten: bool,
+    /// Whether the target does not exist.
+    pub is_missing: bool,
 }
 
 /// Tells whether another write of the same message can succeed.
@@ -97,21 +99,30 @@ pub enum PublishErrorKind {
 }
 
 impl PublishError {
+    fn new(what: impl Into<String>, kind: PublishErrorKind, is_unwritten: bool) -> Self {
+        PublishError { what: what.into(), kind, is_unwritten, is_missing: false }
+    }
+
     pub fn transient(what: impl Into<String>) -> Self {
-        PublishError { what: what.into(), kind: PublishErrorKind::Transient, is_unwritten: false }
+        PublishError::new(what, PublishErrorKind::Transient, false)
+    }
+
+    /// The error of a target that does not exist. A later write may succeed.
+    pub fn missing(what: impl Into<String>) -> Self {
+        PublishError { is_missing: true, ..PublishError::not_taken(what) }
     }
 
     /// A transient error of a message that the target certainly has not written.
     pub fn not_taken(what: impl Into<String>) -> Self {
-        PublishError { what: what.into(), kind: PublishErrorKind::Transient, is_unwritten: true }
+        PublishError::new(what, PublishErrorKind::Transient, true)
     }
 
     pub fn too_large(what: impl Into<String>) -> Self {
-        PublishError { what: what.into(), kind: PublishErrorKind::TooLarge, is_unwritten: true }
+        PublishError::new(what, PublishErrorKind::TooLarge, true)
     }
 
     pub fn impossible(what: impl Into<String>) -> Self {
-        PublishError { what: what.into(), kind: PublishErrorKind::Impossible, is_unwritten: true }
+        PublishError::new(what, PublishErrorKind::Impossible, true)
     }
 
     pub fn is_transient(&self) -> bool {

@@ -239,7 +239,9 @@ impl Publisher {
     }
 
     fn later(&self, error: &Error) -> PublishError {
-        transient(format!("cannot write to {}: {error}", self.place()))
+        let what = format!("cannot write to {}: {error}", self.place());
+        // The error belongs to a declaration or to a channel, so the message may have been written.
+        PublishError { is_missing: error.code() == Some(404), ..transient(what) }
     }
 
     fn place(&self) -> String {

@@ -194,7 +194,7 @@ async fn a_missing_target_is_named<B: Stuck>(state: &str, key: &str) {
     let worker = Worker::start(Duration::ZERO).await;
     let more = format!("    {key}: {}\n", target.target());
     let mut watched = Watched::run::<B>(state, &source.source(), &worker, &more);
-    watched.is_unready("target-unwritable", &[key, target.name()]).await;
+    watched.is_unready("target-missing", &[key, target.name()]).await;
     target.make().await;
     watched.now();
     watched.is_ready().await;
