@@ -20,6 +20,7 @@ const SCRIPT: &str = concat!(
     include_str!("page/net.js"),
     include_str!("page/chart.js"),
     include_str!("page/pipelines.js"),
+    include_str!("page/partitions.js"),
     include_str!("page/items.js"),
     include_str!("page/dialogs.js"),
     include_str!("page/main.js"),

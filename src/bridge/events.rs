@@ -117,7 +117,10 @@ impl Pipeline {
                 self.shared.metrics.backlog.set(i64::try_from(items).unwrap_or(i64::MAX));
             }
             SourceEvent::Stuck { delivery } => self.handle(Input::Stuck { delivery }),
-            SourceEvent::Partitions(partitions) => self.shared.metrics.partitions(partitions),
+            SourceEvent::Partitions(partitions) => {
+                self.partitions.seen(&partitions);
+                self.shared.metrics.partitions(partitions);
+            }
             SourceEvent::HeadAge(age) => {
                 self.shared.metrics.kafka_head_age.set(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
             }

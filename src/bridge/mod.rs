@@ -412,9 +412,8 @@ impl Pipeline {
                 },
                 // Last, so that requests of people delay no item.
                 Some(control) = next(&mut self.control) => self.control(control),
-                () = yield_now(), if !self.bulks.is_empty() => {}
+                () = yield_now(), if !self.bulks.is_empty() => self.continue_bulk(),
             }
-            self.continue_bulk();
             while self.tasks.try_join_next().is_some() {}
             self.show();
             if self.is_drained() {

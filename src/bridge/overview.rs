@@ -40,6 +40,7 @@ impl Pipeline {
             mean_seconds: self.board.duration().map(|(mean, _)| mean),
             pods: self.pods(),
             paused_partitions: self.partitions.paused(),
+            partitions: if with_history { self.partitions.shown() } else { Vec::new() },
             guard: self.shared.guard.as_ref().map(guard_view),
             history: if with_history { self.history() } else { Vec::new() },
         }

@@ -13,7 +13,11 @@ use super::Pipeline;
 use super::board::Place;
 use crate::delivery::{self, DeliveryId, Epoch, Identity, Input, ItemView, State};
 use crate::source::{self, Assignment, Delivery};
-use crate::view::{Changed, PartitionChange, Then};
+use crate::telemetry::PartitionState;
+use crate::view::{self, Changed, PartitionChange, Then};
+
+/// The most partitions that people are shown.
+const SHOWN_MAX: usize = 1_000;
 
 /// Records that are skipped when they come. More are refused.
 const SKIPS_MAX: usize = 1_000;
@@ -24,6 +28,8 @@ type Name = (Arc<str>, i32);
 pub(super) struct Partitions {
     /// The partitions of this replica, as far as they are known.
     own: HashMap<Epoch, Name>,
+    /// The partitions of this replica, as the source described them last.
+    states: Vec<PartitionState>,
     paused: BTreeSet<Name>,
     /// Deliveries of paused partitions. They were on their way at the pause, so there are at most
     /// as many as the link to the source holds.
@@ -81,6 +87,28 @@ impl Partitions {
     /// Whether the request of this delivery is not to be sent.
     pub fn is_skipping(&self, delivery: Option<DeliveryId>) -> bool {
         self.skipping.is_some() && self.skipping == delivery
+    }
+
+    /// Keeps the states for people.
+    pub fn seen(&mut self, states: &[PartitionState]) {
+        states.clone_into(&mut self.states);
+    }
+
+    /// The partitions of this replica, for people: the paused ones first, then by name.
+    pub fn shown(&self) -> Vec<view::Partition> {
+        let is_paused = |one: &PartitionState| self.paused.contains(&(one.topic.clone(), one.partition));
+        let mut states: Vec<(bool, &PartitionState)> =
+            self.states.iter().map(|one| (is_paused(one), one)).collect();
+        states.sort_by_key(|(paused, one)| (!paused, &one.topic, one.partition));
+        let shown = states.into_iter().take(SHOWN_MAX).map(|(paused, one)| view::Partition {
+            topic: one.topic.to_string(),
+            partition: one.partition,
+            unfinished_from: one.unfinished_from,
+            lag: one.lag,
+            head_age_seconds: one.head_age.as_secs(),
+            paused,
+        });
+        shown.collect()
     }
 
     /// The paused partitions, for people.

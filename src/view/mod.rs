@@ -231,12 +231,33 @@ pub struct Pipeline {
     /// Kafka: the partitions that a person paused, each as TOPIC/PARTITION.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paused_partitions: Vec<String>,
+    /// Kafka: the partitions that this replica reads, at most 1,000 of them. Only in the answer
+    /// about one pipeline.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<Partition>,
     /// The guard of busy pods, if it is configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<Guard>,
     /// The last hour, oldest first. Only in the answer about one pipeline.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Sample>,
+}
+
+/// A Kafka partition that this replica reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Partition {
+    pub topic: String,
+    pub partition: i32,
+    /// The offset of the first unfinished record; absent until the first record was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfinished_from: Option<i64>,
+    /// Records from there to the end of the log; absent while the end is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<u64>,
+    /// The age of the first unfinished record in hand, in seconds; 0 without one.
+    pub head_age_seconds: u64,
+    /// Whether a person has paused it.
+    pub paused: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -4,11 +4,15 @@ use lapin::BasicProperties;
 use longhaul::config::QueueKind;
 use serde_json::{Value, json};
 
+use crate::api::Admin;
+use crate::run::backlog::{Backlog, Kafka};
+use crate::run::config;
 use crate::support::browser::Browser;
 use crate::support::eventually;
 use crate::support::process::Longhaul;
 use crate::support::rabbitmq::{self as amqp, Queue};
 use crate::support::scripted::{BAD, Scripted};
+use crate::support::worker::Worker;
 
 /// An id that would run a script if the page made HTML of it.
 const HOSTILE: &str = "<img src=x onerror=\"document.title='hacked'\">";
@@ -111,7 +115,7 @@ async fn the_page_shows_items_and_acts_on_them_with_the_keyboard_alone() {
     filters_and_shows_one_item(&mut browser);
     drops_two_items(&mut browser, &url).await;
     follows_changes(&mut browser, &worker);
-    fits_and_can_be_read(&mut browser);
+    fits_and_can_be_read(&mut browser, "page");
     assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
 
     // Without the bridge the page says since when it knows nothing.
@@ -119,6 +123,55 @@ async fn the_page_shows_items_and_acts_on_them_with_the_keyboard_alone() {
     browser.until("!byId('lost').hidden && byId('lost').textContent.startsWith('Connection lost since ')");
     assert_eq!(browser.text("byId('connection').dataset.state"), "lost");
     queue.delete().await;
+}
+
+/// A partition is paused, and a record of the other one is skipped.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_acts_on_kafka_partitions_with_the_keyboard_alone() {
+    let Some(mut browser) = Browser::start() else { return };
+    let (backlog, graveyard) = (Kafka::with_partitions(2).await, Kafka::create().await);
+    let topic = backlog.0.name.clone();
+    backlog.spread(0..4, 2).await;
+    let worker = Worker::held().await;
+    let admin = Admin::free();
+    let more =
+        format!("    dead_letter: {}\n{}", graveyard.target(), admin.config(&format!(", token: {TOKEN}")));
+    let bridge = Longhaul::run(&config(&backlog.source(), &worker, 4, &more));
+    eventually("all requests", async || worker.log().open == 4).await;
+    browser.resize(1440, 900, "light");
+    browser.visit(&format!("http://{}/", admin.0));
+    let row = |number: usize| format!("byId('partition-rows')?.children[{number}]");
+    browser.until(&format!("typeof byId === 'function' && {}?.cells[1].textContent === '0'", row(1)));
+    tab_to(&mut browser, starts(&format!("Pause partition {topic}/1")));
+    browser.press("Enter");
+    browser.until("byId('token-dialog').open");
+    browser.type_text(TOKEN);
+    browser.press("Enter");
+    // Paused partitions come first.
+    browser.until(&format!("{}.innerText.startsWith('{topic}/1 paused')", row(0)));
+    assert_eq!(admin.pipeline().await["paused_partitions"], json!([format!("{topic}/1")]));
+
+    tab_to(&mut browser, starts(&format!("Skip a record of partition {topic}/0")));
+    browser.press("Enter");
+    browser.until("byId('confirm-dialog').open && document.activeElement === byId('number') && byId('number').value === '0'");
+    assert_eq!(browser.text("byId('then').value"), "dead-letter");
+    browser.picture("skip-dialog");
+    browser.press("Enter");
+    browser.until(&format!("byId('toast').textContent.includes('{topic}/0/0 is dead-lettered')"));
+    assert_eq!(browser.value("byId('confirm-dialog').open"), json!(false), "the key is used once");
+    // The record behind it is the first unfinished one now.
+    browser.until(&format!("{}.cells[1].textContent === '1'", row(1)));
+    fits_and_can_be_read(&mut browser, "kafka");
+    browser.resize(1440, 900, "light");
+    tab_to(&mut browser, starts(&format!("Resume partition {topic}/1")));
+    browser.press("Enter");
+    browser.until("byId('partition-rows').querySelectorAll('.badge:not([hidden])').length === 0");
+    assert!(browser.complaints().is_empty(), "{:?}", browser.complaints());
+    worker.release_all();
+    eventually("the other items", async || admin.total("done").await == 3).await;
+    bridge.stop().await;
+    backlog.remove().await;
+    graveyard.remove().await;
 }
 
 async fn shows_everything(browser: &mut Browser, url: &str) {
@@ -196,7 +249,7 @@ fn follows_changes(browser: &mut Browser, worker: &Scripted) {
     browser.until("byId('page-text').textContent === '101 to 124 of 124'");
 }
 
-fn fits_and_can_be_read(browser: &mut Browser) {
+fn fits_and_can_be_read(browser: &mut Browser, name: &str) {
     for (width, height) in [(1440, 900), (390, 844)] {
         for scheme in ["light", "dark"] {
             browser.resize(width, height, scheme);
@@ -206,7 +259,7 @@ fn fits_and_can_be_read(browser: &mut Browser) {
             let wide = browser.value("document.documentElement.scrollWidth");
             assert!(wide.as_u64() <= Some(u64::from(width)), "{wide} is wider than {width}");
             assert_eq!(browser.value(LOW_CONTRAST), json!([]), "contrast at {width}, {scheme}");
-            browser.picture(&format!("page-{width}-{scheme}"));
+            browser.picture(&format!("{name}-{width}-{scheme}"));
         }
     }
     // Charts have a name and a description; tables and controls have theirs from the markup.

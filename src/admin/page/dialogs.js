@@ -9,7 +9,7 @@ for (const button of document.querySelectorAll('[data-close]')) {
 }
 
 // Asks before a change. Resolves to null, or to { then, number }.
-function ask({ title, text, effect = '', yes, then = false, number: preset, most = 10000, danger = false, never = false }) {
+function ask({ title, text, effect = '', yes, then = false, requeue = true, number: preset, numberLabel = 'Open requests at most', least = 1, most = 10000, danger = false, never = false }) {
   return new Promise((resolve) => {
     const dialog = byId('confirm-dialog');
     const [button, field] = [byId('confirm-yes'), byId('number')];
@@ -18,6 +18,10 @@ function ask({ title, text, effect = '', yes, then = false, number: preset, most
     setText(byId('confirm-effect'), effect);
     byId('confirm-effect').hidden = !effect;
     byId('confirm-then').hidden = !then || never;
+    byId('then-requeue').hidden = byId('then-requeue').disabled = !requeue;
+    byId('then').value = requeue ? 'requeue' : 'dead-letter';
+    setText(byId('number-label'), numberLabel);
+    field.min = least;
     byId('confirm-number').hidden = preset === undefined;
     field.value = preset ?? '';
     field.max = most;
@@ -31,7 +35,10 @@ function ask({ title, text, effect = '', yes, then = false, number: preset, most
       dialog.close();
     };
     const enter = (event) => {
-      if (event.key === 'Enter') agree();
+      if (event.key !== 'Enter') return;
+      // The key would press the button that gets the focus back.
+      event.preventDefault();
+      agree();
     };
     button.onclick = agree;
     field.onkeydown = enter;

@@ -2,6 +2,8 @@
 
 const TOKEN = 'longhaul-token';
 const PATIENCE = 10000;
+// An action on many items takes longer.
+const ACTION_PATIENCE = 65000;
 
 class Refusal extends Error {
   constructor(status, body) {
@@ -19,7 +21,7 @@ function headers() {
 
 // Asks the bridge. A request that needs a token asks the person for it and is sent again.
 async function api(path, method = 'GET') {
-  const answer = await fetch(`api/v1/${path}`, { method, headers: headers(), cache: 'no-store', signal: AbortSignal.timeout(PATIENCE) });
+  const answer = await fetch(`api/v1/${path}`, { method, headers: headers(), cache: 'no-store', signal: AbortSignal.timeout(method === 'GET' ? PATIENCE : ACTION_PATIENCE) });
   const text = await answer.text();
   let body = {};
   try { body = JSON.parse(text); } catch { body = { error: text.trim() }; }

@@ -54,7 +54,7 @@ function facts(pipeline) {
     ['Waiting here', number(waiting), `${number(count(pipeline, 'held'))} held`],
     ['Done', number(count(pipeline, 'done')), failed ? `${number(count(pipeline, 'dead-lettered'))} dead-lettered, ${number(count(pipeline, 'dropped'))} dropped` : 'none failed for good'],
     ['Throughput', `${decimal(pipeline.done_per_minute)}/min`, pipeline.mean_seconds === undefined ? 'nothing done yet' : `${seconds(pipeline.mean_seconds)} per item`],
-    ...(pipeline.paused_partitions?.length ? [['Paused partitions', pipeline.paused_partitions.join(', '), '`longhaul resume` with --partition ends a pause']] : []),
+    ...(pipeline.paused_partitions?.length ? [['Paused partitions', number(pipeline.paused_partitions.length), pipeline.paused_partitions.slice(0, 3).join(', ') + (pipeline.paused_partitions.length > 3 ? ', …' : '')]] : []),
     ['Worker pods', number(pipeline.pods), podsText(pipeline.guard)],
   ];
 }
@@ -157,6 +157,7 @@ function choose(name) {
   if (name !== chosen) {
     chosen = name;
     resetItems();
+    showPartitions([]);
   }
   history.replaceState(null, '', `#pipeline=${encodeURIComponent(name)}`);
   showOverview();
@@ -223,7 +224,9 @@ async function refreshOne() {
   if (name === null) return;
   try {
     const pipeline = await get(`pipelines/${encodeURIComponent(name)}`);
-    if (name === chosen) showHistory({ ...pipeline, history: pipeline.history ?? [] });
+    if (name !== chosen) return;
+    showHistory({ ...pipeline, history: pipeline.history ?? [] });
+    showPartitions(pipeline.partitions ?? []);
   } catch { /* The next refresh tells. */ }
 }
 

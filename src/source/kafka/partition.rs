@@ -317,6 +317,7 @@ impl Partition {
         PartitionState {
             topic: self.place.topic.clone(),
             partition: self.place.partition,
+            unfinished_from,
             lag,
             head_age,
             progress: self.progressed_at,

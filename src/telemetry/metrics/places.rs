@@ -53,6 +53,8 @@ pub(super) const ROWS: &[Row] = &[
 pub struct PartitionState {
     pub topic: Arc<str>,
     pub partition: i32,
+    /// The offset of the first unfinished record, if a record was read.
+    pub unfinished_from: Option<i64>,
     /// Records from the first unfinished one to the end of the log, if the end is known.
     pub lag: Option<u64>,
     /// The age of the oldest unfinished record in hand; zero without one.
@@ -194,6 +196,7 @@ mod tests {
         let partition = |topic: usize, partition| PartitionState {
             topic: format!("t{topic}").into(),
             partition,
+            unfinished_from: Some(4),
             lag: Some(2),
             head_age: Duration::from_secs(u64::try_from(partition).unwrap()),
             progress: None,

@@ -14,6 +14,7 @@ fn metrics() -> Metrics {
     pipeline.partitions(vec![PartitionState {
         topic: "t".into(),
         partition: 3,
+        unfinished_from: Some(4),
         lag: Some(7),
         head_age: Duration::from_secs(5),
         progress: Some(SystemTime::UNIX_EPOCH),
@@ -103,6 +104,7 @@ fn samples_of_a_revoked_partition_are_gone() {
     let state = |partition| PartitionState {
         topic: "t".into(),
         partition,
+        unfinished_from: Some(4),
         lag: Some(7),
         head_age: Duration::ZERO,
         progress: None,

@@ -31,6 +31,13 @@ async fn kafka_partition_is_paused_and_records_are_skipped() {
     assert_eq!(act(0, "pause").await.1["changed"], false);
     assert_eq!(act(7, "pause").await.1["changed"], false, "there is no such partition");
     assert_eq!(admin.pipeline().await["paused_partitions"], json!([format!("{topic}/0")]));
+    eventually("both partitions, the paused one first", async || {
+        let shown = admin.pipeline().await["partitions"].clone();
+        let field = |index: usize, name: &str| shown[index][name].clone();
+        (field(0, "partition"), field(0, "paused")) == (json!(0), json!(true))
+            && (field(1, "partition"), field(1, "paused")) == (json!(1), json!(false))
+    })
+    .await;
     assert!(admin.metrics().await.contains("longhaul_kafka_partitions_paused{pipeline=\"test\"} 1"));
 
     // Items 0 and 2 are in partition 0, items 1 and 3 in partition 1.
