@@ -284,17 +284,9 @@ impl Question {
         patience: Duration,
         read: impl FnOnce(*mut rd::rd_kafka_event_t) -> T,
     ) -> Option<T> {
-        if !self.pending {
-            return None;
-        }
-        let event = self.queue.take(patience)?;
+        let event = self.pending.then(|| self.queue.take(patience)).flatten()?;
         self.pending = false;
         Some(read(event.0.as_ptr()))
-    }
-
-    /// Whether a question is open.
-    pub fn is_pending(&self) -> bool {
-        self.pending
     }
 
     /// Asks, unless the last question is still open. An answer comes within `timeout`.
@@ -353,10 +345,7 @@ impl Question {
 
     /// Asks, unless the last question is still open. An answer comes within `timeout`.
     pub fn ask_members(&mut self, consumer: &Consumer<impl ConsumerContext>, group: &str, timeout: Duration) {
-        let Ok(group) = CString::new(group) else { return };
-        if self.pending {
-            return;
-        }
+        let (Ok(group), false) = (CString::new(group), self.pending) else { return };
         let client = consumer.client().native_ptr();
         let kind = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS;
         let mut groups = [group.as_ptr()];

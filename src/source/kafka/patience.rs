@@ -1,8 +1,8 @@
 //! Bounds the time for which one turn of the poll thread waits for brokers.
 //!
 //! The thread does not look at its commands while it waits, so a close would wait too. Each answer
-//! has a limit of its own, and all answers of one turn share [`TURN`]. A question that finds no time
-//! left fails at once, and is asked again in a later turn.
+//! has a limit of its own, and all answers of one turn share [`TURN`]. A question that finds no
+//! time left fails at once, and is asked again in a later turn.
 
 use std::time::{Duration, Instant};
 

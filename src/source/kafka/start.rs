@@ -153,7 +153,7 @@ impl Worker {
 
     /// Waits for the description of the topics. Returns `None` if no broker answers in time.
     fn described(&mut self, mut asked: Question, names: &HashSet<String>) -> Option<Vec<Topic>> {
-        if !asked.is_pending() {
+        if names.is_empty() {
             return Some(Vec::new());
         }
         if self.topics.broker.is_none() {
@@ -190,7 +190,8 @@ impl Worker {
         read().map_err(|error| NotReady::Committed(error.to_string()))
     }
 
-    /// Like [`read_committed`](Self::read_committed), but an offset that cannot be read is an error.
+    /// Like [`read_committed`](Self::read_committed), but an offset that cannot be read is an
+    /// error.
     pub(super) fn read_all_committed(&self, partitions: &[(&str, i32)]) -> Result<Vec<Entry>, NotReady> {
         let committed = self.read_committed(partitions)?;
         match committed.iter().find_map(|entry| entry.error) {

@@ -3,8 +3,9 @@
 //! One loop handles commands, events of librdkafka, records and commits. It waits for brokers only
 //! within [`patience`](super::patience), and never sleeps for longer than [`NAP`], so that
 //! rebalances are answered in time. A close ends within ten seconds, whatever the brokers do: the
-//! rest of a turn, the last commit and the leaving each have a limit. Between turns it is parked. A record, a command, or room in the bridge's channel wakes it through the same
-//! [`Waker`], which unparks the thread.
+//! rest of a turn, the last commit and the leaving each have a limit. Between turns it is parked. A
+//! record, a command, or room in the bridge's channel wakes it through the same [`Waker`], which
+//! unparks the thread.
 //!
 //! A client that meets a fatal error is replaced. Its sessions are lost, as with any lost
 //! connection: running requests continue, and wait for their redelivery.
