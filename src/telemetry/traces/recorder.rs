@@ -256,7 +256,7 @@ mod tests {
         let first = recorder.due(start);
         assert_eq!(kinds(&first), [Kind::Start]);
         assert!(recorder.due(start + HEARTBEAT - Duration::from_secs(1)).is_empty());
-        let post = Post { percent: Some(40.0), ..Post::default() };
+        let post: Post = serde_json::from_str(r#"{"percent": 40}"#).unwrap();
         report.take(post, 1000).unwrap();
         let second = recorder.due(start + HEARTBEAT);
         assert_eq!((kinds(&second), second[0].reported.percent), (vec![Kind::Heartbeat], Some(40.0)));
