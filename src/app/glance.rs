@@ -25,19 +25,19 @@ impl App {
         let config = config.clone();
         async move {
             let all = config.pipelines.iter().zip(&statuses);
-            join_all(all.map(|(pipeline, status)| look(pipeline, &config, status))).await;
+            join_all(all.map(|(pipeline, status)| look(pipeline, status))).await;
         }
     }
 }
 
-async fn look(pipeline: &Pipeline, config: &Config, status: &Status) {
+async fn look(pipeline: &Pipeline, status: &Status) {
     while !status.is_connected() {
         tokio::time::sleep(POLL).await;
     }
     let span = tracing::info_span!("pipeline", pipeline = pipeline.name);
     let tell = |finding: &Finding| span.in_scope(|| warn(finding));
     // A broker that stops to answer leaves out the rest.
-    let _ = tokio::time::timeout(LIMIT, doctor::glance(pipeline, config, &process_env, &tell)).await;
+    let _ = tokio::time::timeout(LIMIT, doctor::glance(pipeline, &process_env, &tell)).await;
 }
 
 fn warn(finding: &Finding) {

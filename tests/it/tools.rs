@@ -13,6 +13,7 @@ use std::process::{Output, Stdio};
 use std::sync::Arc;
 
 use longhaul::event::{KafkaOrigin, Message, Origin, Value};
+use longhaul::source;
 use rdkafka::Message as _;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Headers;
@@ -21,6 +22,7 @@ use tokio::process::{Child, Command};
 
 use crate::kafka::support::PATIENCE;
 use crate::run::backlog::{Backlog, Kafka, Rabbitmq};
+use crate::support::bridge::Bridge;
 use crate::support::within;
 
 /// All messages of a queue or topic, however many; they stay where they are.
@@ -29,8 +31,21 @@ pub trait Everything: Backlog {
 }
 
 impl Everything for Rabbitmq {
+    /// A consumer holds 65,535 messages at most, so there may be several of them.
     async fn everything(&self) -> Vec<Arc<Message>> {
-        self.messages(self.left().await as usize).await
+        let (mut left, mut bridges, mut taken) = (self.left().await as usize, Vec::new(), Vec::new());
+        while left > 0 {
+            let count = u16::try_from(left).unwrap_or(u16::MAX);
+            let source = source::rabbitmq::Source::new(self.0.source(&self.0.url, count));
+            let mut bridge = Bridge::start(source);
+            taken.extend(bridge.deliveries(count.into()).await.into_iter().map(|delivery| delivery.message));
+            left -= usize::from(count);
+            bridges.push(bridge);
+        }
+        for bridge in bridges {
+            bridge.close().await;
+        }
+        taken
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::super::rabbitmq::{Reader, Taken};
 use super::super::{Failure, Place};
-use super::{Selection, as_it_is};
-use crate::event::{Message, Value};
-use crate::publish::Publisher;
+use super::{Facts, Selection, as_it_is};
+use crate::event::{Message, Value, own};
+use crate::publish::{Outgoing, Publisher};
 
 /// The returns after which a letter is written to its queue again. Each look returns a letter, and
 /// a quorum queue drops a message after its delivery limit, 20 if nobody has set it.
@@ -163,7 +163,7 @@ impl Queue {
             Some(publisher) => std::sync::Arc::clone(publisher),
             None => std::sync::Arc::clone(self.publisher.insert(self.place.publisher()?)),
         };
-        let written = publisher.publish(as_it_is(letter)).await;
+        let written = publisher.publish(renewed(letter)).await;
         written.map_err(|error| {
             Failure::unavailable(
                 format!("a letter near the delivery limit of its queue cannot be written again: {error}"),
@@ -174,4 +174,17 @@ impl Queue {
         self.renewed += 1;
         Ok(())
     }
+}
+
+/// The letter for its own queue. RabbitMQ's notes about the death cannot be written back, so our
+/// headers keep the facts of a letter that RabbitMQ wrote.
+fn renewed(letter: &Message) -> Outgoing {
+    let mut outgoing = as_it_is(letter);
+    if letter.header(own::ORIGIN).is_none() {
+        let Facts { origin, reason, time, .. } = Facts::of(letter);
+        let kept = [(own::ORIGIN, origin), ("longhaul-reason", reason), ("longhaul-time", time)];
+        let kept = kept.into_iter().filter_map(|(name, text)| Some((name.to_owned(), Value::Text(text?))));
+        outgoing.headers.extend(kept);
+    }
+    outgoing
 }

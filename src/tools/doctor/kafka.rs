@@ -11,6 +11,7 @@ use super::{Findings, Options, millis, shown};
 use crate::config::{KafkaSource, Order, Pipeline};
 use crate::connect;
 use crate::connect::kafka::Logging;
+use crate::connect::kafka::raw::Question;
 use crate::tools::kafka::{
     ANSWER_TIMEOUT, Client, Position, client, failure, metadata, partitions_of, positions,
 };
@@ -20,6 +21,10 @@ use crate::tools::place::{Kafka, Place};
 const METADATA: i64 = 4096;
 
 pub(super) mod checkpoints;
+pub(super) mod target;
+
+/// The longest wait for the rights of this user.
+const ANSWER: Duration = Duration::from_secs(5);
 
 type Configs = BTreeMap<String, String>;
 
@@ -46,6 +51,14 @@ pub(super) async fn source(
     };
     for topic in &topics {
         partitions(pipeline, source, topic, &all, findings);
+        if !tokio::task::block_in_place(|| is_readable(&client, &all, topic)) {
+            findings.unavailable(
+                "topic-refused",
+                format!("this user may describe topic {topic}, and may not read it"),
+                "no item of it is taken",
+                format!("kafka-acls.sh --add --allow-principal User:NAME --operation Read --topic {topic}"),
+            );
+        }
         let own = match &admin {
             Some(admin) => configs(admin, ResourceSpecifier::Topic(topic)).await,
             None => None,
@@ -308,72 +321,15 @@ fn group(
     }
 }
 
-/// The topic of dead letters or replies, which exists.
-pub(super) fn target(
-    pipeline: &Pipeline,
-    key: &'static str,
-    place: &Kafka,
-    options: &Options,
-    findings: &mut Findings<'_>,
-) {
-    let Some(topic) = place.topic.clone() else { return };
-    let Ok(client) = client(place, "longhaul-check") else { return };
-    let Ok(all) = metadata(&client, place) else { return };
-    let what = format!("{key}: topic {topic}");
-    replicas(&what, &topic, &all, findings);
-    let Some(admin) = admin(place) else { return };
-    let own = tokio::task::block_in_place(|| {
-        tokio::runtime::Handle::current().block_on(configs(&admin, ResourceSpecifier::Topic(&topic)))
+/// Whether this user may read the topic, as far as the cluster tells. It blocks the thread.
+fn is_readable(client: &Client, all: &Metadata, topic: &str) -> bool {
+    let broker = all.brokers().first().map(|broker| broker.id());
+    let told = Question::new(client.client()).and_then(|mut question| {
+        question.ask_topics(client.client(), broker, std::iter::once(topic), ANSWER);
+        question.topics(ANSWER)
     });
-    let Some(own) = own else { return };
-    if own.get("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
-        findings.error(
-            "compaction",
-            format!("{what} is compacted"),
-            "records without a key are refused, and of several with the same key only the newest is kept",
-            format!("kafka-configs.sh --alter --topic {topic} --add-config cleanup.policy=delete"),
-        );
-    }
-    if let Some(retention) =
-        number(&own, "retention.ms").filter(|it| *it >= 0 && millis(*it) < options.outage)
-    {
-        findings.warn(
-            "retention",
-            format!("{what} keeps records for {}", shown(millis(retention))),
-            "they are gone before a person has looked at them",
-            format!("kafka-configs.sh --alter --topic {topic} --add-config retention.ms=604800000"),
-        );
-    }
-    let smallest = all
-        .topics()
-        .iter()
-        .find(|it| it.name() == topic)
-        .map(|it| it.partitions().iter().map(|partition| partition.isr().len()).min().unwrap_or(0));
-    if let (Some(wanted), Some(in_sync)) = (number(&own, "min.insync.replicas"), smallest)
-        && i64::try_from(in_sync).is_ok_and(|in_sync| in_sync < wanted)
-    {
-        findings.unavailable(
-            "in-sync",
-            format!("{what} needs {wanted} replicas in sync, and has {in_sync}"),
-            "every write is refused",
-            format!("start the missing brokers, add replicas, or lower min.insync.replicas of {topic}"),
-        );
-    }
-    let item = i64::try_from(pipeline.limits.item_bytes.get()).unwrap_or(i64::MAX);
-    if key == "dead_letter"
-        && pipeline.source.rabbitmq.is_some()
-        && let Some(largest) = number(&own, "max.message.bytes").filter(|largest| *largest < item)
-    {
-        findings.warn(
-            "item-bytes",
-            format!("{what} accepts records of {largest} bytes, and limits.item_bytes is {item}"),
-            "the letter of a larger item is written without a part of it, or the item is held",
-            format!(
-                "kafka-configs.sh --alter --topic {topic} --add-config max.message.bytes={}",
-                item.saturating_add(65_536)
-            ),
-        );
-    }
+    let told = told.and_then(|topics| topics.into_iter().find(|told| told.name == topic));
+    told.and_then(|told| told.readable) != Some(false)
 }
 
 fn admin(place: &Kafka) -> Option<AdminClient<Logging>> {

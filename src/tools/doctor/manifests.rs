@@ -26,6 +26,7 @@ pub struct Service {
     pub concurrency: Option<u64>,
     pub max_scale: Option<u64>,
     pub class: Option<String>,
+    pub metric: Option<String>,
 }
 
 /// A Deployment: the bridge's, the activator's or the ingress's.
@@ -35,7 +36,10 @@ pub struct Deployment {
     pub is_bridge: bool,
     pub grace: Option<u64>,
     pub replicas: Option<u64>,
-    pub max_surge: Option<String>,
+    /// Whether its pods keep their names (a StatefulSet).
+    pub has_stable_names: bool,
+    /// The path of the bridge's liveness probe.
+    pub liveness: Option<String>,
 }
 
 /// The ConfigMap config-defaults.
@@ -125,27 +129,29 @@ fn service(root: &Node, name: String) -> Service {
         concurrency: spec("containerConcurrency"),
         max_scale: annotation("max-scale").or_else(|| annotation("maxScale")).and_then(|it| it.parse().ok()),
         class: annotation("class"),
+        metric: annotation("metric"),
     }
 }
 
 fn deployment(root: &Node, name: String) -> Deployment {
     let pod = ["spec", "template", "spec"];
     let containers = at(root, &[&pod[..], &["containers"]].concat()).map(|node| &node.content);
-    let is_bridge = match containers {
-        Some(Content::List(containers)) => containers.iter().any(|container| {
+    let bridge = match containers {
+        Some(Content::List(containers)) => containers.iter().find(|container| {
             let image = text(container, &["image"]).unwrap_or_default();
             let image = image.rsplit('/').next().unwrap_or_default();
             let is_ours = image.split([':', '@']).next() == Some("longhaul");
             is_ours && !has_argument(container, "serve")
         }),
-        _ => false,
+        _ => None,
     };
     Deployment {
         name,
-        is_bridge,
+        is_bridge: bridge.is_some(),
         grace: number(root, &[&pod[..], &["terminationGracePeriodSeconds"]].concat()),
         replicas: number(root, &["spec", "replicas"]),
-        max_surge: text(root, &["spec", "strategy", "rollingUpdate", "maxSurge"]),
+        has_stable_names: text(root, &["kind"]).as_deref() == Some("StatefulSet"),
+        liveness: bridge.and_then(|container| text(container, &["livenessProbe", "httpGet", "path"])),
     }
 }
 

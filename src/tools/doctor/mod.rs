@@ -198,7 +198,7 @@ pub async fn examine(config: &Config, options: &Options, env: Env<'_>) -> Vec<Fi
     let mut all = Vec::new();
     for pipeline in &config.pipelines {
         let mut findings = Findings::of(&pipeline.name);
-        one(pipeline, config, options, env, &mut findings).await;
+        one(pipeline, options, env, &mut findings).await;
         all.append(&mut findings.list);
     }
     let mut findings = Findings::of("");
@@ -212,13 +212,12 @@ pub async fn examine(config: &Config, options: &Options, env: Env<'_>) -> Vec<Fi
 /// as soon as it is known. A broker that does not answer is reported by the pipeline itself.
 pub fn glance<'a>(
     pipeline: &'a Pipeline,
-    config: &Config,
     env: Env<'_>,
     tell: &'a (dyn Fn(&Finding) + Sync),
 ) -> impl Future<Output = ()> + use<'a> {
     let options = Options { outage: OUTAGE, depth: Depth::Glance, ..Options::default() };
     let mut findings = Findings { tell: Some(tell), ..Findings::of(&pipeline.name) };
-    times::of_pipeline(pipeline, config, &options.manifests, env, &mut findings);
+    times::of_pipeline(pipeline, &options.manifests, env, &mut findings);
     async move { source(pipeline, &options, &mut findings).await }
 }
 
@@ -232,13 +231,7 @@ async fn source(pipeline: &Pipeline, options: &Options, findings: &mut Findings<
     }
 }
 
-async fn one(
-    pipeline: &Pipeline,
-    config: &Config,
-    options: &Options,
-    env: Env<'_>,
-    findings: &mut Findings<'_>,
-) {
+async fn one(pipeline: &Pipeline, options: &Options, env: Env<'_>, findings: &mut Findings<'_>) {
     source(pipeline, options, findings).await;
     let dead_letter = pipeline.dead_letter.as_ref();
     if let Some(target) = dead_letter.filter(|target| target.http.is_none()) {
@@ -256,7 +249,7 @@ async fn one(
     if let Some(checkpoints) = &pipeline.checkpoints {
         kafka::checkpoints::examine(pipeline, checkpoints, findings).await;
     }
-    times::of_pipeline(pipeline, config, &options.manifests, env, findings);
+    times::of_pipeline(pipeline, &options.manifests, env, findings);
     sink::examine(pipeline, env, findings).await;
 }
 
@@ -291,7 +284,7 @@ async fn target(
     match &place {
         Place::Rabbitmq(queue) => rabbitmq::target(pipeline, key, queue, options, findings).await,
         #[cfg(feature = "kafka")]
-        Place::Kafka(topic) => kafka::target(pipeline, key, topic, options, findings),
+        Place::Kafka(topic) => kafka::target::examine(pipeline, key, topic, options, findings).await,
         #[cfg(not(feature = "kafka"))]
         Place::Kafka(_) => {}
     }
@@ -369,7 +362,7 @@ mod tests {
         let config = load("f", &text, Features::BUILD, &|_| None).unwrap().config;
         let told = Mutex::new(Vec::new());
         let tell = |finding: &Finding| told.lock().unwrap().push(finding.kind);
-        let look = glance(&config.pipelines[0], &config, &|_| None, &tell);
+        let look = glance(&config.pipelines[0], &|_| None, &tell);
         assert!(tokio::time::timeout(Duration::from_millis(100), look).await.is_err());
         assert_eq!(*told.lock().unwrap(), ["budget"]);
     }

@@ -131,6 +131,9 @@ async fn plain(
         Ok(Err(reason)) => return silent(url, &reason, findings),
         Err(_) => return silent(url, &format!("it sends nothing within {ANSWER_TIMEOUT:?}"), findings),
     };
+    if first.has_no_route {
+        return no_route(pipeline, url, findings);
+    }
     status(pipeline, url, first.status, findings);
     if first.closes {
         return;
@@ -177,9 +180,25 @@ fn silent(url: &url::Url, reason: &str, findings: &mut Findings<'_>) {
     );
 }
 
+/// The rule of `sink::classify`: such an answer is the ingress's own.
+fn no_route(pipeline: &Pipeline, url: &url::Url, findings: &mut Findings<'_>) {
+    let host = pipeline.sink.host.as_deref().or(url.host_str()).unwrap_or_default();
+    findings.unavailable(
+        "sink-route",
+        format!(
+            "sink {}: the ingress (Envoy) answers 404, because it has no route for the host {host}",
+            http::shown(url)
+        ),
+        "no request reaches the service; items wait",
+        "write the host of the service's URL (kubectl get ksvc) into sink.host, or into sink.url",
+    );
+}
+
 struct Head {
     status: u16,
     closes: bool,
+    /// Whether Envoy gave the answer itself.
+    has_no_route: bool,
 }
 
 async fn exchange(stream: &mut TcpStream, request: &str) -> Result<Head, String> {
@@ -201,7 +220,9 @@ async fn exchange(stream: &mut TcpStream, request: &str) -> Result<Head, String>
         text.strip_prefix("http/1.").and_then(|rest| rest.get(2..5)).and_then(|digits| digits.parse().ok());
     let status = status.ok_or("its answer is not HTTP/1.1")?;
     let closes = text.lines().any(|line| line.starts_with("connection:") && line.contains("close"));
-    Ok(Head { status, closes: closes || text.starts_with("http/1.0") })
+    let has = |start: &str| text.lines().any(|line| line.starts_with(start));
+    let has_no_route = status == 404 && has("server: envoy") && !has("x-envoy-upstream-service-time:");
+    Ok(Head { status, closes: closes || text.starts_with("http/1.0"), has_no_route })
 }
 
 async fn encrypted(

@@ -16,7 +16,6 @@ const ACTIVATOR: &str = "activator";
 
 pub(super) fn of_pipeline(
     pipeline: &Pipeline,
-    config: &Config,
     manifests: &Manifests,
     env: Env<'_>,
     findings: &mut Findings<'_>,
@@ -44,7 +43,7 @@ pub(super) fn of_pipeline(
     };
     limits(service, timeout, manifests, findings);
     graces(service, manifests, findings);
-    scale(pipeline, config, service, manifests, findings);
+    scale(pipeline, service, manifests, findings);
 }
 
 /// The service of the sink's host, or the only one.
@@ -158,13 +157,7 @@ fn graces(service: &Service, manifests: &Manifests, findings: &mut Findings<'_>)
     }
 }
 
-fn scale(
-    pipeline: &Pipeline,
-    config: &Config,
-    service: &Service,
-    manifests: &Manifests,
-    findings: &mut Findings<'_>,
-) {
+fn scale(pipeline: &Pipeline, service: &Service, manifests: &Manifests, findings: &mut Findings<'_>) {
     let name = &service.name;
     if service.concurrency != Some(1) {
         let shown = service
@@ -185,6 +178,16 @@ fn scale(
             format!("remove the annotation autoscaling.knative.dev/class from the service {name}"),
         );
     }
+    // The autoscaler of the class kpa also knows requests per second, which says nothing about long
+    // ones.
+    if let Some(metric) = service.metric.as_deref().filter(|metric| *metric != "concurrency") {
+        findings.error(
+            "autoscaler-metric",
+            format!("the service {name} is scaled on the metric {metric}"),
+            "long requests are few in a second, so it runs too few replicas, and may stop pods that work",
+            format!("remove the annotation autoscaling.knative.dev/metric from the service {name}"),
+        );
+    }
     let replicas =
         manifests.deployments.iter().find(|it| it.is_bridge).and_then(|it| it.replicas).unwrap_or(1);
     let open = replicas * u64::from(pipeline.max_in_flight);
@@ -197,7 +200,6 @@ fn scale(
             format!("set max_in_flight to {}, or max-scale to {open}", (room / replicas).max(1)),
         );
     }
-    let _ = config;
 }
 
 /// The bridge's own pod.
@@ -210,7 +212,8 @@ pub(super) fn of_bridge(config: &Config, manifests: &Manifests, findings: &mut F
         );
     }
     let drain = config.drain.timeout.get();
-    for Deployment { name, grace, max_surge, .. } in manifests.deployments.iter().filter(|it| it.is_bridge) {
+    for bridge in manifests.deployments.iter().filter(|it| it.is_bridge) {
+        let Deployment { name, grace, liveness, .. } = bridge;
         let grace = grace.unwrap_or(DEFAULT_GRACE);
         if Duration::from_secs(grace) <= drain {
             findings.error(
@@ -220,6 +223,25 @@ pub(super) fn of_bridge(config: &Config, manifests: &Manifests, findings: &mut F
                 format!("set terminationGracePeriodSeconds: {} in the Deployment {name}", drain.as_secs() + 300),
             );
         }
-        let _ = max_surge;
+        if liveness.as_deref() == Some("/readyz") {
+            findings.error(
+                "liveness-probe",
+                format!("the liveness probe of {name} asks /readyz"),
+                "Kubernetes restarts the bridge and cuts its requests whenever a broker or the service is away",
+                format!("let the livenessProbe of {name} ask /livez, and the readinessProbe /readyz"),
+            );
+        }
+        let named = config.pipelines.iter().filter_map(|it| Some((it, it.source.kafka.as_ref()?)));
+        for (pipeline, _) in named.filter(|(_, source)| source.instance_id.is_some()) {
+            if bridge.has_stable_names {
+                continue;
+            }
+            findings.warn(
+                "instance-id",
+                format!("pipeline {} has an instance_id, and {name} is a Deployment", pipeline.name),
+                "replicas with one name end each other's membership; with the names of pods, partitions stay unread after each rollout until the session times out",
+                format!("remove source.kafka.instance_id, or make {name} a StatefulSet and use the name of the pod"),
+            );
+        }
     }
 }

@@ -256,3 +256,27 @@ async fn a_backlog_is_counted_again_after_its_password_is_corrected() {
     assert_eq!(lag.count().await.unwrap(), 2);
     assert_eq!(lag.count().await.unwrap(), 2, "the client that works is kept");
 }
+
+/// Such a user sees the topic and gets no record.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_names_a_topic_that_may_not_be_read() {
+    let Some(address) = secured() else { return };
+    let (broker, folder) = (Broker::real("doctor"), tempfile::tempdir().unwrap());
+    let name = &broker.name;
+    broker.create_topic(name, 1).await;
+    allow(&broker, Resource::Topic, name, Operation::Describe);
+    allow(&broker, Resource::Group, name, Operation::Read);
+    let config = format!(
+        "pipelines: [{{ name: a, source: {{ kafka: {{ bootstrap_servers: ['{address}'], topics: [{name}], group: {name}, \
+         options: {{ {LOGIN}, sasl.password: right }} }} }}, sink: {{ url: 'http://127.0.0.1:9/' }}, max_in_flight: 2, \
+         on_failed: hold }}]"
+    );
+    std::fs::write(folder.path().join("longhaul.yaml"), config).unwrap();
+    let is_refused = async || {
+        let ran = crate::tools::run(folder.path(), &["check", "--connect", "--json"]).await;
+        ran.json()["findings"].as_array().unwrap().iter().any(|finding| finding["kind"] == "topic-refused")
+    };
+    assert!(is_refused().await);
+    allow(&broker, Resource::Topic, name, Operation::Read);
+    eventually("the right to read", async || !is_refused().await).await;
+}

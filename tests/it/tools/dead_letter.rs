@@ -315,9 +315,19 @@ async fn letters_of_the_broker_go_back_too() {
         let folder = tempfile::tempdir().unwrap();
         let url = queue_url(&broker, &graveyard.name);
         let ran = run(folder.path(), &["dead-letter", "list", "--from", &url, "--json"]).await;
-        let found = &ran.json()["letters"][0];
+        let found = ran.json()["letters"][0].clone();
         assert_eq!(found["reason"], "rabbitmq-rejected", "{ran:?}");
         assert_eq!(found["origin"], format!("rabbitmq/{}", origin.name));
+        // The letter is written again after ten looks, and its facts stay.
+        for _ in 0..12 {
+            letters(folder.path(), &["--from", &url]).await;
+        }
+        let again = run(folder.path(), &["dead-letter", "list", "--from", &url, "--json"]).await;
+        let again = &again.json()["letters"][0];
+        assert_eq!(
+            [&again["reason"], &again["origin"], &again["time"]],
+            [&found["reason"], &found["origin"], &found["time"]]
+        );
         let ran = run(folder.path(), &["dead-letter", "redrive", "--from", &url]).await;
         assert_eq!(ran.code, 0, "{ran:?}");
         let back = origin.get().await.expect("the item");

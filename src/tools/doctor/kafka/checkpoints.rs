@@ -1,19 +1,12 @@
 //! The topic of the workers' checkpoints.
 
-use std::time::Duration;
-
 use rdkafka::admin::ResourceSpecifier;
-use rdkafka::consumer::Consumer as _;
 
-use super::{admin, configs, number, replicas};
+use super::{admin, configs, is_readable, number, replicas};
 use crate::config::{KafkaTarget, Pipeline};
-use crate::connect::kafka::raw::Question;
 use crate::tools::doctor::{Findings, millis, shown};
 use crate::tools::kafka::{client, metadata};
 use crate::tools::place::{Kafka, Place};
-
-/// The longest wait for the rights of this user.
-const ANSWER: Duration = Duration::from_secs(5);
 
 /// A segment that is being written is not compacted, and each replica reads it at its start.
 const SEGMENT_BYTES: i64 = 256 << 20;
@@ -118,11 +111,5 @@ fn look(
     if exists {
         replicas(what, topic, &all, findings);
     }
-    let broker = all.brokers().first().map(|broker| broker.id());
-    let told = Question::new(client.client()).and_then(|mut question| {
-        question.ask_topics(client.client(), broker, std::iter::once(topic), ANSWER);
-        question.topics(ANSWER)
-    });
-    let told = told.and_then(|topics| topics.into_iter().find(|told| told.name == topic));
-    Ok(Seen { exists, is_readable: told.and_then(|told| told.readable) != Some(false) })
+    Ok(Seen { exists, is_readable: is_readable(&client, &all, topic) })
 }

@@ -80,6 +80,17 @@ async fn examine(
         Some(found) => {
             judge::work_queue(pipeline, source, found, &connection.server(), findings);
             dead_letter_wiring(queue, found, connection, findings).await?;
+            if let (Known::Queue(_), Some(exchange)) = (&known, found.text("x-dead-letter-exchange"))
+                && !exchange.is_empty()
+                && http::has_bindings(place, exchange, options.management.as_deref()).await == Some(false)
+            {
+                findings.error(
+                    "dead-letter-wiring",
+                    format!("the queue {queue} dead-letters to the exchange {exchange}, to which no queue is bound"),
+                    "items that the broker drops at the delivery limit are lost",
+                    format!("bind a queue to the exchange {exchange}, or correct x-dead-letter-exchange"),
+                );
+            }
             if let Some(declare) = &source.declare {
                 judge::declaration(source, declare, found, findings);
             }

@@ -1,5 +1,6 @@
 use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::mocking::MockCluster;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -162,6 +163,7 @@ async fn planted_faults_of_a_target_are_found() {
         ("compaction", ("cleanup.policy", "compact")),
         ("retention", ("retention.ms", "60000")),
         ("in-sync", ("min.insync.replicas", "2")),
+        ("item-bytes", ("max.message.bytes", "1000")),
     ] {
         configure(&letters, &letters.0.name, &[set]).await;
         only(kind, check(folder.path(), &config, &[]).await);
@@ -170,4 +172,33 @@ async fn planted_faults_of_a_target_are_found() {
     only("target-refuses", check(folder.path(), &missing, &[]).await);
     kafka.remove().await;
     letters.remove().await;
+}
+
+/// A cluster of three brokers, which librdkafka plays.
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_a_cluster_of_several_brokers_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = format!("url: '{}'", service().await);
+    let cluster = MockCluster::new(3).unwrap();
+    for (topic, replicas) in [("single", 1), ("right", 3), ("headless", 3)] {
+        cluster.create_topic(topic, 2, replicas).unwrap();
+    }
+    cluster.partition_leader("headless", 1, None).unwrap();
+    let config = |topic: &str| {
+        let servers = cluster.bootstrap_servers().replace(',', "', '");
+        let source =
+            format!("{{ kafka: {{ bootstrap_servers: ['{servers}'], topics: [{topic}], group: g }} }}");
+        pipeline(&source, &sink, HOLD)
+    };
+    clean(
+        &["topic-configuration", "broker-configuration"],
+        check(folder.path(), &config("right"), &[]).await,
+    );
+    only("replicas", check(folder.path(), &config("single"), &[]).await);
+    let (code, findings) = check(folder.path(), &config("headless"), &[]).await;
+    assert!(
+        findings.iter().any(|it| it.kind == "no-leader" && it.fact.contains("partitions 1 of")),
+        "{findings:?}"
+    );
+    only("no-leader", (code, findings));
 }

@@ -1,4 +1,5 @@
-use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
+use lapin::ExchangeKind;
+use lapin::options::{BasicConsumeOptions, ExchangeDeclareOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use longhaul::config::QueueKind;
 
@@ -222,6 +223,29 @@ async fn policies_and_permissions_are_found() {
     let rest = ["--management", management.as_str()];
     let (code, findings) = check(folder.path(), &config, &rest).await;
     assert!(code == 0 && findings.is_empty(), "{findings:?}");
+
+    // What the broker drops goes to an exchange that leads nowhere.
+    let wired = Queue::unborn(&node.url).await;
+    let exchange = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    let declaring = wired.channel.exchange_declare(
+        "nowhere".into(),
+        ExchangeKind::Fanout,
+        exchange,
+        FieldTable::default(),
+    );
+    declaring.await.unwrap();
+    let set = [Set::Text("x-dead-letter-exchange", "nowhere")];
+    assert!(declare(&wired, "quorum", &set, QueueDeclareOptions::durable()).await);
+    let unbound = config.replace(&work.name, &wired.name);
+    eventually("an exchange without a queue", async || {
+        let (code, findings) = check(folder.path(), &unbound, &rest).await;
+        code == 78
+            && findings
+                .iter()
+                .all(|it| it.kind == "dead-letter-wiring" && it.fact.contains("no queue is bound"))
+    })
+    .await;
+    wired.delete().await;
 
     // Another program takes items of the queue.
     let options = BasicConsumeOptions::default();

@@ -46,7 +46,11 @@ async fn planted_faults_of_the_service_are_found() {
     let ok: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
     // A worker need not know HEAD.
     let unknown = answering(StatusCode::METHOD_NOT_ALLOWED).await;
-    for good in [raw(ok, true).await, unknown] {
+    // The worker's own 404 comes through the ingress.
+    let through: &[u8] = b"HTTP/1.1 404 Not Found\r\nserver: envoy\r\nx-envoy-upstream-service-time: 7\r\n\
+                           connection: close\r\ncontent-length: 0\r\n\r\n";
+    let no_route: &[u8] = b"HTTP/1.1 404 Not Found\r\nserver: envoy\r\ncontent-length: 0\r\n\r\n";
+    for good in [raw(ok, true).await, unknown, raw(through, false).await] {
         clean(&[], check(folder.path(), &config(&good), &[]).await);
     }
     let secret = raw(ok, true).await.replace("http:", "https:");
@@ -56,6 +60,7 @@ async fn planted_faults_of_the_service_are_found() {
         ("sink-credentials", answering(StatusCode::UNAUTHORIZED).await),
         ("sink-redirect", answering(StatusCode::FOUND).await),
         ("sink-fails", answering(StatusCode::SERVICE_UNAVAILABLE).await),
+        ("sink-route", raw(no_route, true).await),
         ("sink-silent", raw(b"hello\r\n\r\n", true).await),
         ("sink-tls", secret),
         ("keep-alive", raw(ok, false).await),

@@ -76,6 +76,12 @@ async fn planted_faults_of_the_chain_of_timeouts_are_found() {
         ("concurrency", "containerConcurrency: 1", "containerConcurrency: 2"),
         ("max-scale", "max-scale: '10'", "max-scale: '3'"),
         ("autoscaler-class", "max-scale: '10'", "class: hpa.autoscaling.knative.dev"),
+        ("autoscaler-metric", "max-scale: '10'", "max-scale: '10', autoscaling.knative.dev/metric: rps"),
+        (
+            "liveness-probe",
+            "args: [run] }",
+            "args: [run], livenessProbe: { httpGet: { path: /readyz, port: 9090 } } }",
+        ),
     ] {
         only(kind, planted(from, to, &config).await);
     }
@@ -87,5 +93,9 @@ async fn planted_faults_of_the_chain_of_timeouts_are_found() {
         let config = config.replace(from, to);
         only(kind, planted("", "", &config).await);
     }
+    let named = config.replace("group: ", "instance_id: one, group: ");
+    only("instance-id", planted("", "", &named).await);
+    let bridge = "kind: Deployment\nmetadata: { name: bridge }";
+    clean(&[], planted(bridge, &bridge.replace("Deployment", "StatefulSet"), &named).await);
     kafka.remove().await;
 }
