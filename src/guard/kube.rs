@@ -6,6 +6,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
+use kube::core::Status;
 use kube::runtime::watcher;
 use kube::{Api, Client, Config};
 
@@ -68,13 +69,14 @@ impl Cluster for Pods {
     }
 
     async fn write(&self, write: &Write) -> Result<Wrote, Failure> {
-        // The API server refuses the write if the pod has another id.
+        // The API server refuses the write if the pod has another id: 422, because no write can
+        // change an id.
         let patch = serde_json::json!({ "metadata": { "uid": write.uid, "annotations": write.annotations } });
         let result =
             self.api.patch_metadata(&write.pod, &PatchParams::default(), &Patch::Merge(&patch)).await;
         match result {
             Ok(_) => Ok(Wrote::Done),
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Wrote::Gone),
+            Err(kube::Error::Api(status)) if is_gone(&status) => Ok(Wrote::Gone),
             Err(error) => Err(failure(&error)),
         }
     }
@@ -117,6 +119,16 @@ impl Watch {
                 None => std::future::pending().await,
             }
         }
+    }
+}
+
+/// Whether the answer to a write says that this pod does not exist any more.
+fn is_gone(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    match status.code {
+        404 | 409 => true,
+        422 => causes.into_iter().any(|cause| cause.field == "metadata.uid"),
+        _ => false,
     }
 }
 

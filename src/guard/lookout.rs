@@ -12,6 +12,8 @@ use crate::progress::Report;
 /// After the start of a pod's end, new requests wait this long, because the routes may still lead
 /// to the pod (knative/serving#15211).
 const SETTLING: Duration = Duration::from_secs(2);
+/// The longest such wait, if one pod after the other ends. Knative looks every two seconds.
+const SETTLING_MAX: Duration = Duration::from_secs(6);
 /// How long a worker of a service whose workers report may take to do so, before queue-proxies are
 /// asked.
 const REPORT_TIME: Duration = Duration::from_secs(5);
@@ -104,17 +106,20 @@ impl Post {
         Post { lookout, service }
     }
 
-    /// Waits while the service has just begun to shrink. The wait is never longer than
-    /// [`SETTLING`], however long the service goes on to shrink.
+    /// Waits until no pod of the service has begun to end for [`SETTLING`], at most
+    /// [`SETTLING_MAX`].
     pub async fn settle(&self) {
-        let until = {
-            let inner = self.lookout.lock();
-            let shrunk = inner.shrunk.iter().filter(|(service, _)| inner.concerns(&self.service, service));
-            shrunk.map(|(_, at)| *at + SETTLING).max()
-        };
-        if let Some(until) = until {
-            tokio::time::sleep_until(until).await;
+        let last = Instant::now() + SETTLING_MAX;
+        while let Some(until) = self.settled().filter(|until| Instant::now() < last.min(*until)) {
+            tokio::time::sleep_until(until.min(last)).await;
         }
+    }
+
+    /// The time at which the service has settled, if one of its pods has begun to end lately.
+    fn settled(&self) -> Option<Instant> {
+        let inner = self.lookout.lock();
+        let shrunk = inner.shrunk.iter().filter(|(service, _)| inner.concerns(&self.service, service));
+        shrunk.map(|(_, at)| *at + SETTLING).max()
     }
 
     /// Registers a request that starts now. `report` has the name of its pod once the worker has
@@ -249,8 +254,9 @@ impl Lookout {
             });
             let first = earlier.map_or(now, |earlier| earlier.first);
             inner.measured.insert(pod.clone(), Answers { is_busy: *is_busy, first, latest: now });
-            if let Some(stopping) = inner.stopping.get_mut(pod).filter(|_| !is_busy) {
-                stopping.is_busy = false;
+            // A request may also have reached the pod after its end had begun.
+            if let Some(stopping) = inner.stopping.get_mut(pod) {
+                stopping.is_busy = *is_busy;
             }
         }
     }

@@ -9,7 +9,8 @@
 //! While more than [`BEHIND`] pods of a Service wait, its idle pods are marked first, with the
 //! lowest cost. Each such write gives the ReplicaSet controller a pod to remove, in whatever order
 //! the busy ones are marked. A mark of a busy pod protects that pod only, and is lost if its item
-//! ends before the scale-down. A pod counts as idle only if its queue-proxy says so.
+//! ends before the scale-down. A pod counts as idle only if its queue-proxy says so, and is marked
+//! only if no item has started in its Service lately.
 //!
 //! Each bridge renews one of its marks every [`BEAT`]. The marks of a bridge that does not are
 //! removed after [`SILENCE`]. Only changes that this process has seen count as signs of life: the
@@ -23,7 +24,7 @@ use tokio::time::Instant;
 use super::mark::{ALL, Annotations, Mark, OWN};
 use crate::telemetry::GuardWrite;
 
-/// How long an idle pod keeps its mark.
+/// How long an idle pod keeps the mark of its last item. It may get the next one at once.
 pub const LINGER: Duration = Duration::from_secs(3);
 /// With more waiting pods than this in a Service, idle ones are marked first. It is the number of
 /// writes in two seconds.
@@ -233,8 +234,12 @@ impl Plan {
         }
         let waiting = self.waiting(now);
         let waiting = |pod: &Pod| waiting.get(pod.seen.service.as_str()).copied().unwrap_or_default();
+        let latest = self.latest_starts();
+        // While items start, the next one may start in any idle pod.
+        let is_calm = |pod: &Pod| latest.get(pod.seen.service.as_str()).is_none_or(|at| now >= *at + LINGER);
         let spare = self.live().filter(|pod| {
-            pod.is_idle && !pod.is_lowest() && !self.is_held(pod, now) && waiting(pod) > BEHIND
+            let may_be_marked = pod.is_idle && !pod.is_lowest() && !self.is_held(pod, now);
+            may_be_marked && waiting(pod) > BEHIND && is_calm(pod)
         });
         // A pod with the mark of its last item is behind all others, so it comes first.
         if let Some(pod) = spare.max_by_key(|pod| pod.mark.is_some()) {
@@ -276,6 +281,16 @@ impl Plan {
         let after = self.after.unwrap_or_else(|| after(pod.seen.window));
         let is_due = pod.busy.is_some_and(|since| now >= since + after);
         is_due && !self.is_ours(pod) && !self.is_held(pod, now)
+    }
+
+    /// The latest start of an item in each Service with busy pods.
+    fn latest_starts(&self) -> BTreeMap<&str, Instant> {
+        let mut latest = BTreeMap::new();
+        for (pod, start) in self.live().filter_map(|pod| Some((pod, pod.busy?))) {
+            let at = latest.entry(pod.seen.service.as_str()).or_insert(start);
+            *at = start.max(*at);
+        }
+        latest
     }
 
     /// The number of pods of each Service that wait for their marks.

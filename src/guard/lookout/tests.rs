@@ -179,6 +179,9 @@ async fn a_stopping_pod_without_a_report_explains_one_cut() {
     lookout.seen(Instant::now(), &stopping("q", "hello"));
     lookout.measured(Instant::now(), &[("q".to_owned(), false)]);
     assert_eq!(tickets[1].cut_by(), None);
+    // A request may reach a pod that is stopping already.
+    lookout.measured(Instant::now(), &[("q".to_owned(), true)]);
+    assert_eq!(tickets[1].cut_by().as_deref(), Some("q"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -198,6 +201,17 @@ async fn after_the_start_of_a_scale_down_requests_wait_a_bounded_time() {
     assert_eq!(waited().await, Duration::ZERO);
     lookout.seen(Instant::now(), &stopping("x", "other"));
     assert_eq!(waited().await, Duration::ZERO, "another service is not ours");
+    // Pod after pod ends.
+    let shrinks = async |count: u64| {
+        for number in 0..count {
+            lookout.seen(Instant::now(), &stopping(&format!("{count}-{number}"), "hello"));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let ((), long) = tokio::join!(shrinks(3), waited());
+    assert!((SETTLING + Duration::from_secs(2)..SETTLING_MAX).contains(&long), "{long:?}");
+    let ((), longest) = tokio::join!(shrinks(20), waited());
+    assert!((SETTLING_MAX..SETTLING_MAX + SETTLING).contains(&longest), "{longest:?}");
 }
 
 #[tokio::test(start_paused = true)]

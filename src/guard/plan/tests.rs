@@ -271,6 +271,20 @@ fn idle_pods_are_marked_only_while_many_busy_ones_wait() {
 }
 
 #[test]
+fn while_items_start_no_idle_pod_is_marked() {
+    let names = names(12);
+    let mut world = World::new("a", &names.iter().map(String::as_str).collect::<Vec<_>>());
+    world.answers = true;
+    names[..9].iter().for_each(|name| world.start(name));
+    world.pass(9);
+    world.start("p09");
+    world.pass(3);
+    assert_eq!((world.plan.marked(), world.lowest()), (4, 0));
+    world.pass(2);
+    assert_eq!((world.plan.marked(), world.lowest()), (6, 2), "no item has started for a while");
+}
+
+#[test]
 fn an_idle_mark_ends_as_soon_as_the_pod_may_be_busy() {
     let names = names(8);
     let mut world = World::new("a", &names.iter().map(String::as_str).collect::<Vec<_>>());

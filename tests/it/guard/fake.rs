@@ -71,6 +71,12 @@ impl Fake {
         Some(pods.get(pod)?["metadata"]["annotations"].get(name)?.as_str()?.to_owned())
     }
 
+    pub fn delete(&self, name: &str) {
+        let pod = self.inner.pods.lock().unwrap()[name].clone();
+        self.inner.keep(name, pod, "DELETED");
+        self.inner.pods.lock().unwrap().remove(name);
+    }
+
     /// Answers every request with this status.
     pub fn refuse(&self, status: Option<u16>) {
         *self.inner.refusal.lock().unwrap() = status;
@@ -103,6 +109,16 @@ fn status(code: u16, message: &str) -> Response {
         "reason": "Fake",
     });
     (StatusCode::from_u16(code).unwrap(), axum::Json(body)).into_response()
+}
+
+/// The answer to a write that is not valid.
+fn invalid(field: &str, message: &str) -> Response {
+    let body = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 422, "message": message,
+        "reason": "Invalid",
+        "details": { "causes": [{ "reason": "FieldValueInvalid", "message": message, "field": field }] },
+    });
+    (StatusCode::UNPROCESSABLE_ENTITY, axum::Json(body)).into_response()
 }
 
 async fn read(State(inner): State<Arc<Inner>>, Query(query): Query<BTreeMap<String, String>>) -> Response {
@@ -140,7 +156,11 @@ async fn change(State(inner): State<Arc<Inner>>, Path(name): Path<String>, body:
         return status(404, "no such pod");
     };
     if patch["metadata"]["uid"] != pod["metadata"]["uid"] {
-        return status(409, "another uid");
+        return invalid("metadata.uid", "field is immutable");
+    }
+    let cost = &patch["metadata"]["annotations"]["controller.kubernetes.io/pod-deletion-cost"];
+    if cost.as_str().is_some_and(|cost| cost.parse::<i32>().is_err()) {
+        return invalid("metadata.annotations", "must be a 32bit integer");
     }
     for (annotation, value) in patch["metadata"]["annotations"].as_object().unwrap() {
         let annotations = pod["metadata"]["annotations"].as_object_mut().unwrap();
