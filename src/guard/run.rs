@@ -1,4 +1,8 @@
 //! The guard's loop: watches pods, asks for the next write, and carries it out.
+//!
+//! A write sets or removes a mark, which is a set of annotations on a pod. The mark of a busy pod
+//! tells the ReplicaSet controller to remove other pods first when Knative scales down, and node
+//! autoscalers to leave its node alone. Without it they may stop a pod in the middle of an item.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -17,16 +21,16 @@ use super::trouble::{Failure, Trouble};
 use crate::telemetry::{GuardFailure, GuardMetrics};
 
 /// How often the guard looks for the next write.
-const STEP: Duration = Duration::from_millis(250);
+const STEP_INTERVAL: Duration = Duration::from_millis(250);
 /// The most writes in any second.
-pub const WRITES: usize = 2;
+pub const WRITES_PER_SECOND: usize = 2;
 const SECOND: Duration = Duration::from_secs(1);
 /// How often queue-proxies are asked.
-const ASK: Duration = Duration::from_secs(1);
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest time of a write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the marks are removed at the end of the process.
-const LAST_WRITES: Duration = Duration::from_secs(20);
+/// The time limit for the removal of all marks at the end of the process.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A change of the pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +75,7 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     let mut guard = Guard {
+        // Items start at an `Instant`. The marks, which other bridges read, have the time of day.
         plan: Plan::new(settings.holder, settings.after, (Instant::now(), SystemTime::now())),
         allowance: Allowance::default(),
         trouble: Trouble::default(),
@@ -79,7 +84,7 @@ pub async fn run(
         lookout,
     };
     guard.work(&proxies, &stop).await;
-    let _ = tokio::time::timeout(LAST_WRITES, guard.release_all()).await;
+    let _ = tokio::time::timeout(RELEASE_TIMEOUT, guard.release_all()).await;
 }
 
 struct Guard<C> {
@@ -91,23 +96,24 @@ struct Guard<C> {
     lookout: Arc<Lookout>,
 }
 
-/// Allows at most [`WRITES`] writes in any second.
+/// Allows at most [`WRITES_PER_SECOND`] writes in any second.
 #[derive(Debug, Default)]
 struct Allowance {
-    /// The ends of the latest writes, at most [`WRITES`]. A write counts from its end, so the bound
-    /// also holds where the API server counts.
+    /// The ends of the latest writes, at most [`WRITES_PER_SECOND`]. The API server carries out a
+    /// write at an unknown moment before its end, and after the end of the one before it. So three
+    /// writes in a second are impossible there too.
     ends: VecDeque<Instant>,
 }
 
 impl Allowance {
     /// The time before which no further write may begin; `None` if one may begin at any time.
-    fn next(&self) -> Option<Instant> {
-        let is_full = self.ends.len() == WRITES;
+    fn opens(&self) -> Option<Instant> {
+        let is_full = self.ends.len() == WRITES_PER_SECOND;
         self.ends.front().filter(|_| is_full).map(|end| *end + SECOND)
     }
 
     fn take(&mut self, end: Instant) {
-        if self.ends.len() == WRITES {
+        if self.ends.len() == WRITES_PER_SECOND {
             self.ends.pop_front();
         }
         self.ends.push_back(end);
@@ -123,7 +129,7 @@ impl<C: Cluster> Guard<C> {
     async fn work(&mut self, proxies: &impl Measure, stop: &CancellationToken) {
         let mut pods = self.cluster.watch();
         let mut step = Instant::now();
-        let mut ask = tokio::time::interval(ASK);
+        let mut ask = tokio::time::interval(ASK_INTERVAL);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut asking: Option<Asking<'_>> = None;
         loop {
@@ -135,7 +141,7 @@ impl<C: Cluster> Guard<C> {
                     // The watch never ends by itself.
                     None => pods = self.cluster.watch(),
                 },
-                answers = next(&mut asking) => {
+                answers = answers(&mut asking) => {
                     asking = None;
                     self.lookout.measured(Instant::now(), &answers);
                 }
@@ -185,7 +191,7 @@ impl<C: Cluster> Guard<C> {
         let mut now = Instant::now();
         self.plan.busy(now, &self.lookout.busy(&self.plan), &self.lookout.idle(now));
         while !stop.is_cancelled()
-            && self.allowance.next().is_none_or(|next| now >= next)
+            && self.allowance.opens().is_none_or(|next| now >= next)
             && self.trouble.may_try(now)
             && let Some(write) = self.plan.next(now)
         {
@@ -195,11 +201,11 @@ impl<C: Cluster> Guard<C> {
         let marked = self.plan.marked();
         self.metrics.marked.set(i64::try_from(marked).unwrap_or(i64::MAX));
         self.lookout.show(marked, self.trouble.text(now));
-        let later = now + STEP;
-        self.allowance.next().filter(|next| now < *next).map_or(later, |next| next.min(later))
+        let later = now + STEP_INTERVAL;
+        self.allowance.opens().filter(|next| now < *next).map_or(later, |next| next.min(later))
     }
 
-    /// Carries out a write. Returns whether the API server answered.
+    /// Carries out a write. Returns whether it succeeded.
     async fn write(&mut self, write: &Write) -> bool {
         let written = tokio::time::timeout(WRITE_TIMEOUT, self.cluster.write(write)).await;
         let late = || Failure {
@@ -230,7 +236,7 @@ impl<C: Cluster> Guard<C> {
     /// the rest.
     async fn release_all(&mut self) {
         while let Some(write) = self.plan.next_release() {
-            if let Some(next) = self.allowance.next() {
+            if let Some(next) = self.allowance.opens() {
                 tokio::time::sleep_until(next).await;
             }
             if !self.write(&write).await {
@@ -240,7 +246,7 @@ impl<C: Cluster> Guard<C> {
     }
 }
 
-async fn next(future: &mut Option<Asking<'_>>) -> Vec<(String, bool)> {
+async fn answers(future: &mut Option<Asking<'_>>) -> Vec<(String, bool)> {
     match future {
         Some(future) => future.await,
         None => std::future::pending().await,

@@ -155,8 +155,8 @@ async fn a_hundred_items_at_once_cost_two_writes_in_any_second() {
     pass(65).await;
     assert_eq!(bed.fake.marked(), 0);
     let writes = bed.fake.writes();
-    for three in writes.windows(WRITES + 1) {
-        assert!(three[WRITES].0 - three[0].0 >= SECOND, "{three:?}");
+    for three in writes.windows(WRITES_PER_SECOND + 1) {
+        assert!(three[WRITES_PER_SECOND].0 - three[0].0 >= SECOND, "{three:?}");
     }
     assert!(writes.len() <= 230, "{} writes", writes.len());
 }
