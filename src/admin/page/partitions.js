@@ -6,7 +6,7 @@ const partitionName = (one) => `${one.topic}/${one.partition}`;
 const partitionPath = (one, action) => `pipelines/${encodeURIComponent(chosen)}/partitions/${encodeURIComponent(one.topic)}/${one.partition}/${action}`;
 
 function makePartition() {
-  const row = { name: node('span', {}), state: node('span', { class: 'badge', 'data-kind': 'warn', text: 'paused' }), from: node('td', {}), age: node('td', {}), lag: node('td', {}) };
+  const row = { name: node('span', {}), state: node('span', { class: 'badge', 'data-kind': 'warn', text: 'paused' }), from: node('td', { 'data-label': 'First unfinished offset' }), age: node('td', { 'data-label': 'For' }), lag: node('td', { 'data-label': 'Records from there' }) };
   row.pause = node('button', { type: 'button', onclick: () => changePartition(row.one, row.one.paused ? 'resume' : 'pause') });
   row.skip = node('button', { type: 'button', text: 'Skip a record…', onclick: () => skipRecord(row.one) });
   row.node = node('tr', {}, node('th', { scope: 'row' }, row.name, ' ', row.state), row.from, row.age, row.lag, node('td', {}, node('div', { class: 'buttons' }, row.pause, row.skip)));
