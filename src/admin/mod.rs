@@ -26,6 +26,11 @@ pub use connections::{Bounds, Known, STRANGERS, Times, serve};
 pub use guard::Guard;
 pub use tls::Tls;
 
+const NOTHING_HERE: &str =
+    "nothing is here\n  help: the paths are /, /livez, /readyz, /metrics and /api/v1/… (docs/api.md)\n";
+const OTHER_METHOD: &str =
+    "this path has another method\n  help: reads are GET, changes are POST (docs/api.md)\n";
+
 /// The data that the endpoints show.
 pub struct View {
     pub metrics: Arc<Metrics>,
@@ -58,14 +63,11 @@ impl Server {
 
     /// Answers until `stop` is cancelled. `more` are routes of other modules.
     pub async fn run(self, view: View, more: Router, stop: CancellationToken) {
-        connections::serve(
-            self.listener,
-            self.tls,
-            router(view).merge(more),
-            Bounds::admin(self.known),
-            stop,
-        )
-        .await;
+        let app = router(view)
+            .merge(more)
+            .fallback(async || (StatusCode::NOT_FOUND, NOTHING_HERE))
+            .method_not_allowed_fallback(async || (StatusCode::METHOD_NOT_ALLOWED, OTHER_METHOD));
+        connections::serve(self.listener, self.tls, app, Bounds::admin(self.known), stop).await;
     }
 }
 

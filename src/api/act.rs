@@ -7,6 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 
+use super::checked::Checked;
 use super::read::{Selection, unknown};
 use super::replicas::Heard;
 use super::{Api, Caller, Failure, ask, ask_within, unless_ended};
@@ -27,8 +28,8 @@ enum Scope {
 
 pub(super) async fn on_item(
     State(api): State<Arc<Api>>,
-    Path((id, action)): Path<(String, String)>,
-    Query(selection): Query<Selection>,
+    Checked(Path((id, action))): Checked<Path<(String, String)>>,
+    Checked(Query(selection)): Checked<Query<Selection>>,
     caller: Caller,
 ) -> Response {
     let acted = act(&api, &caller, &action, &Scope::Item(id), &selection).await;
@@ -37,8 +38,8 @@ pub(super) async fn on_item(
 
 pub(super) async fn on_items(
     State(api): State<Arc<Api>>,
-    Path((name, action)): Path<(String, String)>,
-    Query(selection): Query<Selection>,
+    Checked(Path((name, action))): Checked<Path<(String, String)>>,
+    Checked(Query(selection)): Checked<Query<Selection>>,
     caller: Caller,
 ) -> Response {
     let acted = act(&api, &caller, &action, &Scope::Pipeline(name), &selection).await;
@@ -47,8 +48,8 @@ pub(super) async fn on_items(
 
 pub(super) async fn on_pipeline(
     State(api): State<Arc<Api>>,
-    Path((name, action)): Path<(String, String)>,
-    Query(selection): Query<Selection>,
+    Checked(Path((name, action))): Checked<Path<(String, String)>>,
+    Checked(Query(selection)): Checked<Query<Selection>>,
     caller: Caller,
 ) -> Response {
     let acting = async {
@@ -85,8 +86,8 @@ pub(super) async fn on_pipeline(
 
 pub(super) async fn on_partition(
     State(api): State<Arc<Api>>,
-    Path((name, topic, partition, action)): Path<(String, String, i32, String)>,
-    Query(selection): Query<Selection>,
+    Checked(Path((name, topic, partition, action))): Checked<Path<(String, String, i32, String)>>,
+    Checked(Query(selection)): Checked<Query<Selection>>,
     caller: Caller,
 ) -> Response {
     let acting = async {

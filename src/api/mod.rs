@@ -27,6 +27,7 @@ use crate::peers::{Call, Called, Method, Peers};
 use crate::progress::Registry;
 
 mod act;
+mod checked;
 mod events;
 pub mod openapi;
 mod read;

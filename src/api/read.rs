@@ -8,6 +8,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::checked::Checked;
 use super::replicas::{self, Heard};
 use super::{Api, Caller, Failure, ask, unless_ended};
 use crate::bridge::Control;
@@ -95,7 +96,7 @@ impl Selection {
 
 pub(super) async fn pipelines(
     State(api): State<Arc<Api>>,
-    Query(selection): Query<Selection>,
+    Checked(Query(selection)): Checked<Query<Selection>>,
     caller: Caller,
 ) -> Response {
     let listing = async {
@@ -118,7 +119,7 @@ pub(super) async fn pipelines(
 
 pub(super) async fn pipeline(
     State(api): State<Arc<Api>>,
-    Path(name): Path<String>,
+    Checked(Path(name)): Checked<Path<String>>,
     caller: Caller,
 ) -> Response {
     let reading = async {
@@ -132,8 +133,8 @@ pub(super) async fn pipeline(
 
 pub(super) async fn items(
     State(api): State<Arc<Api>>,
-    Path(name): Path<String>,
-    Query(selection): Query<Selection>,
+    Checked(Path(name)): Checked<Path<String>>,
+    Checked(Query(selection)): Checked<Query<Selection>>,
     caller: Caller,
 ) -> Response {
     let listing = async {
@@ -162,8 +163,8 @@ pub(super) async fn items(
 
 pub(super) async fn item(
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
-    Query(selection): Query<Selection>,
+    Checked(Path(id)): Checked<Path<String>>,
+    Checked(Query(selection)): Checked<Query<Selection>>,
     caller: Caller,
 ) -> Response {
     caller.json(find(&api, &id, &selection, &caller).await)
@@ -184,8 +185,8 @@ async fn find(api: &Api, id: &str, selection: &Selection, caller: &Caller) -> Re
 
 pub(super) async fn log(
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
-    Query(selection): Query<Selection>,
+    Checked(Path(id)): Checked<Path<String>>,
+    Checked(Query(selection)): Checked<Query<Selection>>,
     caller: Caller,
 ) -> Response {
     let reading = async {

@@ -316,6 +316,8 @@ impl Place {
 
 impl LastAnswer {
     pub fn new(status: Option<u16>, outcome: Outcome, text: &str, headers: BTreeMap<String, String>) -> Self {
+        // The status has a field of its own.
+        let text = status.and_then(|status| text.strip_prefix(&format!("{status}: "))).unwrap_or(text);
         let mut end = text.len().min(TEXT_MAX);
         while !text.is_char_boundary(end) {
             end -= 1;

@@ -50,7 +50,11 @@ impl Cursor {
 
 impl Pipeline {
     pub(super) fn list(&self, filter: &Filter, most: usize, after: Option<&str>) -> ItemList {
-        let after = after.and_then(|text| Cursor::parse(text).or_else(|| self.cursor_of(text)));
+        // Nothing comes behind an unknown place. From the start, a program would read for ever.
+        let end = Cursor::Finished(0);
+        let after = after
+            .filter(|text| !text.is_empty())
+            .map(|text| Cursor::parse(text).or_else(|| self.cursor_of(text)).unwrap_or(end));
         let mut list = ItemList::default();
         let mut last = None;
         for view in self.selected(filter) {

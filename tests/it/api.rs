@@ -430,6 +430,10 @@ async fn rabbitmq_rights_and_mistakes() {
         (&get, "/api/v1/items/none", 404, "no item"),
         (&get, "/api/v1/pipelines/test/items?state=hold", 400, "the states are"),
         (&get, "/api/v1/pipelines/test/items?older=soon", 400, "not a duration"),
+        (&get, "/api/v1/pipelines/test/items?stat=held", 400, "unknown field `stat`"),
+        (&get, "/api/v1/pipelines/test/items?limit=many", 400, "docs/api.md"),
+        (&get, "/api/v1/items/%FF", 400, "UTF-8"),
+        (&post, "/api/v1/pipelines/test/partitions/t/x/pause", 400, "docs/api.md"),
         (&post, "/api/v1/pipelines/test/items/remove", 404, "the actions are"),
         (&post, "/api/v1/pipelines/test/stop", 404, "pause, resume, drain and limit"),
         (&post, "/api/v1/pipelines/test/items/cancel?then=burn", 400, "then=requeue"),
@@ -437,6 +441,12 @@ async fn rabbitmq_rights_and_mistakes() {
         let (found, body) = send(method.clone(), path, "change-all-of-it").await;
         let body = body.to_string();
         assert!(found == status && body.contains(text), "{path}: {found} {body}");
+    }
+    for (method, path, status) in [(&get, "/api/v1/pipeline", 404), (&post, "/api/v1/pipelines", 405)] {
+        let request = crate::support::http().request(method.clone(), format!("http://{}{path}", admin.0));
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{path}");
+        assert!(answer.text().await.unwrap().contains("docs/api.md"), "{path}");
     }
     let misspelt = "/api/v1/pipelines/test/items/drop?sate=held";
     for path in [

@@ -63,6 +63,8 @@ async fn rabbitmq_one_replica_answers_for_all() {
         }
     }
     assert_eq!(paged, ids(&all), "each item once");
+    let (_, behind) = admin.get(&format!("{path}?after=no-item-has-this-id")).await;
+    assert_eq!((behind["total"].as_u64(), ids(&behind).len()), (Some(3), 0), "an unknown place is the end");
     let (_, pipelines) = admin.get("/api/v1/pipelines?replicas=all").await;
     assert_eq!(pipelines["pipelines"].as_array().unwrap().len(), 2, "{pipelines}");
     assert_eq!(admin.get("/api/v1/pipelines?replicas=some").await.0, 400);
