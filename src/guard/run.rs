@@ -214,8 +214,7 @@ impl<C: Cluster> Guard<C> {
             kind: GuardFailure::Late,
         };
         let now = Instant::now();
-        self.allowance.take(now);
-        match written.unwrap_or_else(|_| Err(late())) {
+        let succeeded = match written.unwrap_or_else(|_| Err(late())) {
             Ok(wrote) => {
                 let kind = write.kind();
                 tracing::debug!(pod = write.pod, write = kind.as_str(), ?wrote, "Pod annotated");
@@ -229,7 +228,10 @@ impl<C: Cluster> Guard<C> {
                 self.failed(now, failure);
                 false
             }
-        }
+        };
+        // After the line of the log, so that the bound also holds in the log.
+        self.allowance.take(Instant::now());
+        succeeded
     }
 
     /// Removes all marks of this process. Gives up at the first failure: the next bridge removes
