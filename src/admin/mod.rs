@@ -22,6 +22,7 @@ mod health;
 mod page;
 mod tls;
 
+pub use bearer::shows as shows_token;
 pub use connections::{Bounds, Known, STRANGERS, Times, serve};
 pub use guard::Guard;
 pub use tls::Tls;

@@ -5,6 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::BuildError;
 use crate::config::{self, Config};
+use crate::telemetry::Metrics;
 use crate::tools::intake::{self, Settings};
 use crate::tools::{Failure, Place, pipeline};
 
@@ -18,16 +19,16 @@ pub(super) struct Bound {
 ///
 /// # Errors
 /// The address is taken, or the configuration names no queue or topic.
-pub(super) async fn bind(config: &Config) -> Result<Option<Bound>, BuildError> {
+pub(super) async fn bind(config: &Config, metrics: &Metrics) -> Result<Option<Bound>, BuildError> {
     let Some(intake) = &config.intake else { return Ok(None) };
-    let settings = settings(intake, config)
+    let settings = settings(intake, config, metrics)
         .map_err(|Failure { what, help, .. }| BuildError::whole(format!("intake: {what}"), &help))?;
     let listener = TcpListener::bind(&intake.listen).await;
     let listener = listener.map_err(|error| BuildError::listen("intake.listen", &intake.listen, error))?;
     Ok(Some(Bound { settings, listener }))
 }
 
-fn settings(intake: &config::Intake, config: &Config) -> Result<Settings, Failure> {
+fn settings(intake: &config::Intake, config: &Config, metrics: &Metrics) -> Result<Settings, Failure> {
     let pipeline = pipeline(config, intake.pipeline.as_deref())?;
     Ok(Settings {
         to: Place::source(pipeline)?,
@@ -36,6 +37,8 @@ fn settings(intake: &config::Intake, config: &Config) -> Result<Settings, Failur
         window: intake.window.into(),
         body_bytes: usize::try_from(intake.body_bytes.get()).unwrap_or(usize::MAX),
         remember: usize::try_from(intake.remember).unwrap_or(usize::MAX),
+        token: intake.token.clone(),
+        counts: metrics.intake(),
     })
 }
 

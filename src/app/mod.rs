@@ -119,7 +119,7 @@ impl App {
             }
             None => None,
         };
-        let intake = intake::bind(config).await?;
+        let intake = intake::bind(config, &metrics).await?;
         Ok(App { pipelines, metrics, admin, requests, guard, traces, intake })
     }
 

@@ -1,6 +1,5 @@
 //! `longhaul dead-letter`: lists dead letters, shows one, brings them back, removes them.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::tools::{self, End};
 use super::{ConfigFile, exit};
-use crate::config::Secret;
 use crate::event::{Message, Value};
 use crate::tools::dead_letter::{self, Destination, Filter, Report, Selection, Shown, Work};
 use crate::tools::{Failure, Place, pipeline};
@@ -94,9 +92,8 @@ pub struct Which {
     /// `kafka://host:port/topic`. May hold `${env:NAME}` and `${file:/path}`.
     #[arg(long, env = "LONGHAUL_FROM", value_name = "URL", hide_env_values = true)]
     from: Option<String>,
-    /// A librdkafka option for addresses that begin with kafka://. May be repeated.
-    #[arg(long = "option", env = "LONGHAUL_OPTION", value_name = "NAME=VALUE", value_parser = super::pair, value_delimiter = '\n', hide_env_values = true)]
-    options: Vec<(String, String)>,
+    #[command(flatten)]
+    librdkafka: tools::Librdkafka,
     /// The consumer group that remembers the handled letters of a topic [default:
     /// longhaul-dead-letter-TOPIC]
     #[arg(long, env = "LONGHAUL_GROUP", value_name = "NAME")]
@@ -155,7 +152,7 @@ async fn carry_out(
             let destination = match to {
                 None => Destination::Origin(brokers),
                 Some(url) => {
-                    let options = which.librdkafka(url.starts_with("kafka://"))?;
+                    let options = which.librdkafka.of(&url)?;
                     match Place::parse(&url, &options)? {
                         place if place.name().is_some() => Destination::Place(place),
                         broker => Destination::Origin([vec![broker], brokers].concat()),
@@ -195,7 +192,7 @@ impl Which {
     fn selection(&self, limit: Option<u64>) -> Result<(Selection, Vec<Place>), End> {
         let (from, brokers) = match &self.from {
             Some(url) => {
-                let from = Place::parse(url, &self.librdkafka(url.starts_with("kafka://"))?)?;
+                let from = Place::parse(url, &self.librdkafka.of(url)?)?;
                 // A configuration that is named too tells the broker of the origins.
                 let source = match &self.file.config {
                     Some(file) => {
@@ -230,17 +227,6 @@ impl Which {
         };
         let group = self.group.clone();
         Ok((Selection { from, group, includes_handled: false, filter, limit }, brokers))
-    }
-
-    fn librdkafka(&self, is_kafka: bool) -> Result<BTreeMap<String, Secret>, Failure> {
-        let mut all = BTreeMap::new();
-        for (name, value) in self.options.iter().filter(|_| is_kafka) {
-            let value: Secret = value.parse().map_err(|error| {
-                Failure::usage(format!("--option {name}: {error}"), "write ${env:NAME} or ${file:/path}")
-            })?;
-            all.insert(name.clone(), value);
-        }
-        Ok(all)
     }
 }
 

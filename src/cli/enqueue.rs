@@ -1,39 +1,25 @@
 //! `longhaul enqueue`: writes items to a queue or a topic.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::exit;
 use super::tools::{self, End};
-use super::{ConfigFile, exit};
-use crate::config::Secret;
 use crate::publish::Broker;
+use crate::tools::Failure;
 use crate::tools::enqueue::rate::Rate;
 use crate::tools::enqueue::state::State;
 use crate::tools::enqueue::template::Template;
 use crate::tools::enqueue::{self, Form, From, Input, Job, LISTED, Listed, Summary, Survey};
-use crate::tools::{Failure, Place, pipeline};
 
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("input").required(true).multiple(false))]
 pub struct Options {
     #[command(flatten)]
-    file: ConfigFile,
-    /// The pipeline whose queue or topic gets the items; needed if there are several.
-    #[arg(long, env = "LONGHAUL_PIPELINE", value_name = "NAME", conflicts_with = "to")]
-    pipeline: Option<String>,
-    /// The queue or topic, without a configuration: `amqp://user:password@host/queue`,
-    /// `amqp://host/vhost/queue` or `kafka://host:port/topic`. May hold `${env:NAME}` and
-    /// `${file:/path}`.
-    #[arg(long, env = "LONGHAUL_TO", value_name = "URL", hide_env_values = true)]
-    to: Option<String>,
-    /// A librdkafka option for `--to kafka://…`, such as `security.protocol=sasl_ssl`. May be
-    /// repeated.
-    #[arg(long = "option", env = "LONGHAUL_OPTION", value_name = "NAME=VALUE", value_parser = super::pair, value_delimiter = '\n', hide_env_values = true)]
-    options: Vec<(String, String)>,
+    target: tools::Target,
 
     /// A file with one JSON document on each line; `-` is standard input.
     #[arg(long, env = "LONGHAUL_JSON_LINES", value_name = "FILE", group = "input")]
@@ -210,17 +196,7 @@ async fn enqueue(
 }
 
 fn job(options: &Options) -> Result<Job, End> {
-    let mut librdkafka = BTreeMap::new();
-    for (name, value) in &options.options {
-        let value: Secret = value.parse().map_err(|error| {
-            Failure::usage(format!("--option {name}: {error}"), "write ${env:NAME} or ${file:/path}")
-        })?;
-        librdkafka.insert(name.clone(), value);
-    }
-    let to = match &options.to {
-        Some(url) => Place::parse(url, &librdkafka)?,
-        None => Place::source(pipeline(&tools::load(&options.file.path())?, options.pipeline.as_deref())?)?,
-    };
+    let (to, _) = options.target.place()?;
     if to.name().is_none() {
         return Err(Failure::usage(
             "the address names no queue or topic",

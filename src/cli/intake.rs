@@ -1,35 +1,28 @@
 //! `longhaul intake`: an HTTP entry point to a queue or topic.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use longhaul_places::units::{ByteCount, UnitError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::exit;
 use super::tools::{self, End};
-use super::{ConfigFile, exit};
 use crate::config::Secret;
+use crate::telemetry::IntakeCounts;
 use crate::tools::intake::{self, Settings};
-use crate::tools::{Failure, Place, enqueue, pipeline};
+use crate::tools::{Failure, Place, enqueue};
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
     #[command(flatten)]
-    file: ConfigFile,
-    /// The pipeline whose queue or topic gets the items; needed if there are several.
-    #[arg(long, env = "LONGHAUL_PIPELINE", value_name = "NAME", conflicts_with = "to")]
-    pipeline: Option<String>,
-    /// The queue or topic, without a configuration: `amqp://user:password@host/queue` or
-    /// `kafka://host:port/topic`. May hold `${env:NAME}` and `${file:/path}`.
-    #[arg(long, env = "LONGHAUL_TO", value_name = "URL", hide_env_values = true)]
-    to: Option<String>,
-    /// A librdkafka option for `--to kafka://…`. May be repeated.
-    #[arg(long = "option", env = "LONGHAUL_OPTION", value_name = "NAME=VALUE", value_parser = super::pair, value_delimiter = '\n', hide_env_values = true)]
-    options: Vec<(String, String)>,
+    target: tools::Target,
     /// The address for requests.
     #[arg(long, env = "LONGHAUL_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     listen: String,
+    /// The bearer token that each item needs. May hold `${env:NAME}` and `${file:/path}`.
+    #[arg(long, env = "LONGHAUL_INTAKE_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    token: Option<String>,
     /// Items in the queue from which on requests are answered with 429. For a topic it needs a
     /// configuration, whose group tells the backlog.
     #[arg(long, env = "LONGHAUL_BACKLOG", value_name = "N")]
@@ -53,21 +46,11 @@ pub fn run(options: &Options, err: &mut dyn Write) -> io::Result<u8> {
 }
 
 async fn intake(options: &Options, stop: CancellationToken) -> Result<u8, End> {
-    let mut librdkafka = BTreeMap::new();
-    for (name, value) in &options.options {
-        let value: Secret = value.parse().map_err(|error| {
-            Failure::usage(format!("--option {name}: {error}"), "write ${env:NAME} or ${file:/path}")
+    let (to, group) = options.target.place()?;
+    let token =
+        options.token.as_ref().map(|token| token.parse::<Secret>()).transpose().map_err(|error| {
+            Failure::usage(format!("--token: {error}"), "write ${env:NAME} or ${file:/path}")
         })?;
-        librdkafka.insert(name.clone(), value);
-    }
-    let (to, group) = match &options.to {
-        Some(url) => (Place::parse(url, &librdkafka)?, None),
-        None => {
-            let config = tools::load(&options.file.path())?;
-            let pipeline = pipeline(&config, options.pipeline.as_deref())?;
-            (Place::source(pipeline)?, pipeline.source.kafka.as_ref().map(|source| source.group.clone()))
-        }
-    };
     if options.backlog.is_some() && matches!(to, Place::Kafka(_)) && group.is_none() {
         return Err(Failure::usage(
             "the backlog of a topic is that of a consumer group, and --to names none",
@@ -97,6 +80,8 @@ async fn intake(options: &Options, stop: CancellationToken) -> Result<u8, End> {
         window: options.window.into(),
         body_bytes: options.body_bytes,
         remember: options.remember,
+        token,
+        counts: IntakeCounts::default(),
     };
     intake::run(settings, listener, stop).await?;
     tracing::info!("Intake has ended");

@@ -1,16 +1,17 @@
 //! The parts that the commands around a bridge share: exit codes, the runtime, progress, signals.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use tokio_util::sync::CancellationToken;
 
-use super::exit;
 use super::run::Signals;
-use crate::config::{self, Config, LoadError, process_env};
+use super::{ConfigFile, exit};
+use crate::config::{self, Config, LoadError, Secret, process_env};
 use crate::tools::progress::Form;
-use crate::tools::{Failure, FailureKind, Progress};
+use crate::tools::{Failure, FailureKind, Place, Progress, pipeline};
 
 /// The reason why a command ends, and its exit code.
 pub enum End {
@@ -68,6 +69,68 @@ pub fn load(file: &Path) -> Result<Config, End> {
         LoadError::Mistakes(mistakes) => End::Config(mistakes.to_string()),
         unreadable @ LoadError::Unreadable { .. } => End::Config(format!("error: {unreadable}")),
     })
+}
+
+/// The queue or topic that gets items.
+#[derive(Debug, clap::Args)]
+pub struct Target {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// The pipeline whose queue or topic gets the items; needed if there are several.
+    #[arg(long, env = "LONGHAUL_PIPELINE", value_name = "NAME", conflicts_with = "to")]
+    pipeline: Option<String>,
+    /// The queue or topic, without a configuration: `amqp://user:password@host/queue`,
+    /// `amqp://host/vhost/queue` or `kafka://host:port/topic`. May hold `${env:NAME}` and
+    /// `${file:/path}`.
+    #[arg(long, env = "LONGHAUL_TO", value_name = "URL", hide_env_values = true)]
+    to: Option<String>,
+    #[command(flatten)]
+    librdkafka: Librdkafka,
+}
+
+/// Options of the Kafka client.
+#[derive(Debug, clap::Args)]
+pub struct Librdkafka {
+    /// A librdkafka option for addresses that begin with `kafka://`, such as
+    /// `security.protocol=sasl_ssl`. May be repeated.
+    #[arg(long = "option", env = "LONGHAUL_OPTION", value_name = "NAME=VALUE", value_parser = super::pair, value_delimiter = '\n', hide_env_values = true)]
+    options: Vec<(String, String)>,
+}
+
+impl Target {
+    /// Returns the place, and the consumer group of the pipeline that reads it.
+    ///
+    /// # Errors
+    /// Returns an error if the address or the configuration cannot be used.
+    pub fn place(&self) -> Result<(Place, Option<String>), End> {
+        if let Some(url) = &self.to {
+            return Ok((Place::parse(url, &self.librdkafka.secrets()?)?, None));
+        }
+        let config = load(&self.file.path())?;
+        let pipeline = pipeline(&config, self.pipeline.as_deref())?;
+        let group = pipeline.source.kafka.as_ref().map(|source| source.group.clone());
+        Ok((Place::source(pipeline)?, group))
+    }
+}
+
+impl Librdkafka {
+    /// Returns the options for this address, and none for RabbitMQ.
+    ///
+    /// # Errors
+    /// Returns an error for a value with a wrong placeholder.
+    pub fn of(&self, url: &str) -> Result<BTreeMap<String, Secret>, Failure> {
+        if url.starts_with("kafka://") { self.secrets() } else { Ok(BTreeMap::new()) }
+    }
+
+    fn secrets(&self) -> Result<BTreeMap<String, Secret>, Failure> {
+        let secret = |(name, value): &(String, String)| match value.parse() {
+            Ok(value) => Ok((name.clone(), value)),
+            Err(error) => {
+                Err(Failure::usage(format!("--option {name}: {error}"), "write ${env:NAME} or ${file:/path}"))
+            }
+        };
+        self.options.iter().map(secret).collect()
+    }
 }
 
 /// Runs the work. The first signal cancels the token, the second one ends the process.

@@ -56,6 +56,16 @@ pub struct TraceCounts {
     pub records_dropped: Counter,
 }
 
+/// Counts the answers of the intake. By default nobody shows them.
+#[derive(Clone, Debug, Default)]
+pub struct IntakeCounts(Family<Labels, Counter>);
+
+impl IntakeCounts {
+    pub fn answered(&self, status: u16) {
+        self.0.get_or_create(&Labels::of_process([("code", &labels::code(Some(status)))])).inc();
+    }
+}
+
 #[derive(Default)]
 struct Families {
     plain: Plain,
@@ -101,6 +111,11 @@ impl Metrics {
             records_sent: of(trace_sent, "records"),
             records_dropped: of(trace_dropped, "records"),
         }
+    }
+
+    /// Returns the counter of the intake.
+    pub fn intake(&self) -> IntakeCounts {
+        IntakeCounts(self.families.labelled.intake_answers.clone())
     }
 
     /// Tells people the source and the address of the service of a pipeline.

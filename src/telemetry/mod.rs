@@ -9,7 +9,7 @@ pub mod traces;
 
 pub use logging::{LogFilter, LogFormat, init_logging};
 pub use metrics::{
-    BreakerState, Exposition, GuardFailure, GuardMetrics, GuardWrite, Metrics, PartitionState,
+    BreakerState, Exposition, GuardFailure, GuardMetrics, GuardWrite, IntakeCounts, Metrics, PartitionState,
     PipelineMetrics, TraceCounts, reference,
 };
 pub use problem::{Problem, ProblemKind, timestamp};

@@ -3,16 +3,20 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::secret::Secret;
 use crate::config::units::ByteCount;
 
 /// Accepts items over HTTP and writes them to the queue or topic of a pipeline, as
 /// `longhaul intake` does: 202 after the broker's confirm, and once for each id that is remembered.
-/// Everybody who reaches the address may enqueue items.
+/// Without `token`, everybody who reaches the address may enqueue items.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Intake {
     /// Address to listen on, such as `0.0.0.0:8080`.
     pub listen: String,
+    /// Bearer token that each item needs, at least 16 characters. A Knative Trigger sends none.
+    #[serde(default)]
+    pub token: Option<Secret>,
     /// The pipeline whose queue or topic gets the items; needed if there are several.
     #[serde(default)]
     pub pipeline: Option<String>,

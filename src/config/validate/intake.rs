@@ -10,6 +10,7 @@ const BODY_MAX: u64 = 64 << 20;
 impl Context<'_> {
     pub(super) fn intake(&mut self, intake: &Intake, config: &Config, path: &Path) {
         self.listen(&intake.listen, 8080, &path.key("listen"));
+        self.token(intake.token.as_ref(), &path.key("token"));
         if !(1..=BODY_MAX).contains(&intake.body_bytes.get()) {
             let help = "write a size such as 1MiB";
             self.report.mistake(&path.key("body_bytes"), "must be between 1B and 64MiB", help);
@@ -64,6 +65,7 @@ mod tests {
             ("{ listen: '[::]:80' }", "MORE", "intake: there are several pipelines, and none is named"),
             ("{ listen: '[::]:80', body_bytes: 1GiB }", "", "intake.body_bytes: must be between"),
             ("{ listen: '[::]:80', window: 0 }", "", "intake.window"),
+            ("{ listen: '[::]:80', token: '' }", "", "intake.token: the token is empty"),
         ] {
             assert!(found(intake, more).contains(part), "{}", found(intake, more));
         }

@@ -186,6 +186,7 @@ labelled_metrics! {
     ready: Gauge "pipeline_ready" ["pipeline"] "1 while the pipeline is ready";
     problems: Gauge "problems" ["pipeline" "kind"] "Reasons why the pipeline is not ready, by kind, as in /readyz";
     info: Gauge "pipeline_info" ["pipeline" "source" "sink"] "Always 1, with the queue or the topics, and the address of the service";
+    intake_answers: Counter "intake_answers" ["code"] "Answers of `intake:` to items, by status code";
     trace_sent: Counter "trace_records_sent" ["signal"] "Spans and log records that the receiver of traces took";
     trace_dropped: Counter "trace_records_dropped" ["signal"] "Spans and log records that were dropped, because the receiver of traces was away or slow";
     guard_marked: Gauge "guard_pods_marked" [] "Busy pods that carry a mark of this bridge";

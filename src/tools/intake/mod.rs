@@ -23,7 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Failure, Place};
 use crate::admin::{self, Bounds, Times};
+use crate::config::Secret;
 use crate::publish::{Outgoing, PublishErrorKind, Publisher};
+use crate::telemetry::IntakeCounts;
 
 mod backlog;
 mod known;
@@ -53,6 +55,10 @@ pub struct Settings {
     pub body_bytes: usize,
     /// The number of item ids that are remembered.
     pub remember: usize,
+    /// The bearer token that each item needs. It is read for each request, so that a file may
+    /// change.
+    pub token: Option<Secret>,
+    pub counts: IntakeCounts,
 }
 
 struct Intake {
@@ -105,7 +111,14 @@ async fn answer(State(intake): State<Arc<Intake>>, request: Request) -> Response
             Ok(()) => (StatusCode::OK, "ok\n").into_response(),
             Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, &error.what),
         },
-        Method::POST => intake.accept(request).await,
+        Method::POST => {
+            let answer = match intake.allows(request.headers()) {
+                true => intake.accept(request).await,
+                false => no_token(),
+            };
+            intake.settings.counts.answered(answer.status().as_u16());
+            answer
+        }
         _ => {
             let refused = text(StatusCode::METHOD_NOT_ALLOWED, "POST an item, or a CloudEvent");
             ([(header::ALLOW, "POST")], refused).into_response()
@@ -114,6 +127,18 @@ async fn answer(State(intake): State<Arc<Intake>>, request: Request) -> Response
 }
 
 impl Intake {
+    /// A token that cannot be read allows nobody.
+    fn allows(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = &self.settings.token else { return true };
+        match token.resolve() {
+            Ok(token) => admin::shows_token(headers, &token),
+            Err(error) => {
+                tracing::warn!(%error, help = error.help(), "Token of the intake cannot be read; no item is accepted");
+                false
+            }
+        }
+    }
+
     async fn accept(&self, request: Request) -> Response {
         if self.is_full() {
             return later(StatusCode::TOO_MANY_REQUESTS, "the backlog is at its limit");
@@ -207,6 +232,11 @@ fn doubtful_answer(id: &str, status: StatusCode) -> Response {
                   written again, and may then be there twice",
     });
     (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
+}
+
+fn no_token() -> Response {
+    let refused = text(StatusCode::UNAUTHORIZED, "send the token of the intake: Authorization: Bearer TOKEN");
+    ([(header::WWW_AUTHENTICATE, "Bearer")], refused).into_response()
 }
 
 fn later(status: StatusCode, reason: &str) -> Response {

@@ -218,25 +218,40 @@ async fn idle_connections_make_room_for_items() {
     queue.remove().await;
 }
 
+/// The bridge asks for the token of the file, which may change, and counts its answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_bridge_serves_the_intake() {
     let (queue, worker) = (Rabbitmq::create().await, Scripted::start().await);
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let [address, admin] =
+        [(), ()].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "first-token-of-this-test").unwrap();
     let config = format!(
         "pipelines: [{{ name: a, source: {}, sink: {{ url: '{}' }}, max_in_flight: 2, on_failed: hold }}]\n\
-         intake: {{ listen: '{address}', backlog: 1000 }}",
+         admin: {{ listen: '{admin}' }}\n\
+         intake: {{ listen: '{address}', backlog: 1000, token: '${{file:{}}}' }}",
         queue.source(),
-        worker.url
+        worker.url,
+        token.display()
     );
     let bridge = Longhaul::run(&config);
     let client = crate::support::http();
-    eventually("an accepted item", async || {
+    let post = async |token: &str| {
         let request = client.post(format!("http://{address}")).header("longhaul-id", "a").body("slow");
-        request.send().await.is_ok_and(|answer| answer.status() == 202)
-    })
-    .await;
+        request.bearer_auth(token).send().await.map_or(0, |answer| answer.status().as_u16())
+    };
+    eventually("an accepted item", async || post("first-token-of-this-test").await == 202).await;
+    assert_eq!(post("another-token").await, 401);
+    std::fs::write(&token, "second-token-of-this-test").unwrap();
+    assert_eq!(post("first-token-of-this-test").await, 401);
+    assert_eq!(post("second-token-of-this-test").await, 202, "it is known");
+    let metrics = crate::support::get(format!("http://{admin}/metrics")).await.unwrap().text().await.unwrap();
+    for line in
+        ["longhaul_intake_answers_total{code=\"202\"} 2", "longhaul_intake_answers_total{code=\"401\"} 2"]
+    {
+        assert!(metrics.contains(line), "{metrics}");
+    }
     eventually("the item at its worker", async || worker.open() == 1).await;
     worker.release_all();
     bridge.stop().await;
