@@ -29,6 +29,7 @@ fn metrics() -> Metrics {
     });
     metrics.watch(&[status]);
     drop(metrics.guard());
+    metrics.intake().answered(202);
     metrics
 }
 
