@@ -216,6 +216,18 @@ fn the_working_limit_counts_the_requests_that_were_started() {
     }
 }
 
+/// The refused request itself does not run.
+#[test]
+fn the_working_limit_falls_to_the_requests_that_run() {
+    let mut bed = Bed::with(|policy| {
+        policy.max_in_flight = 10;
+        policy.limit_step = HOUR;
+    });
+    (1..=3).for_each(|tag| bed.receive(1, tag, None, false));
+    bed.complete(ITEM, NOT_STARTED);
+    assert_eq!(bed.core.stats().limit, 2);
+}
+
 /// Answers tell nothing about an item that does not run: they are late, and count for nothing.
 #[test]
 fn a_late_end_of_an_attempt_changes_nothing() {

@@ -105,6 +105,19 @@ fn a_session_that_may_be_dead_is_proven_first() {
 }
 
 #[test]
+fn a_second_question_about_a_delivery_ends_the_first_one() {
+    let mut bed = Bed::new();
+    bed.receive(1, 1, None, false);
+    bed.receive(1, 2, None, false);
+    claim(&mut bed, 1);
+    bed.tell(Input::Claim { claim: ClaimId(2), identity: identity(2) });
+    assert!(!is_over(&bed), "this question concerns another delivery");
+    bed.tell(Input::Claim { claim: ClaimId(3), identity: identity(1) });
+    assert_eq!(answers(&bed), [Standing::Unknown], "the first asker does not have the delivery any more");
+    assert!(is_over(&bed));
+}
+
+#[test]
 fn a_released_item_waits_for_its_redelivery_again() {
     let mut bed = orphaned();
     claim(&mut bed, 1);
