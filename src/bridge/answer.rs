@@ -76,7 +76,7 @@ impl Pipeline {
             }
             Question::Release { asker } => {
                 if let Some(claim) = self.claims.by_asker.get(&asker).copied() {
-                    self.handle(Input::Released { claim });
+                    self.handle(Input::ClaimReleased { claim });
                 }
             }
             Question::Stay { answer } => drop(answer.send(!self.core.is_draining())),

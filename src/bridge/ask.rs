@@ -170,7 +170,7 @@ impl Pipeline {
     /// Asks the other replicas for an item, and waits for its end if one of them runs it.
     pub(super) fn ask(&mut self, item: ItemId, id: DeliveryId, identity: &Identity) {
         let Some(peers) = self.peers() else {
-            return self.handle_later(Input::Answered { item, handed: None });
+            return self.handle_later(Input::PeersAnswered { item, handed: None });
         };
         let (shared, ended) = (self.shared.clone(), self.ended.clone());
         let (identity, name) = (identity.to_string(), self.id(item));
@@ -192,7 +192,7 @@ impl Pipeline {
                     "Item was begun at another replica, which handed its result over"
                 );
             }
-            let _ = ended.send(Ended::of(Input::Answered { item, handed }, None));
+            let _ = ended.send(Ended::of(Input::PeersAnswered { item, handed }, None));
         };
         self.tasks.spawn(question.in_current_span());
     }

@@ -38,9 +38,9 @@ impl Pipeline {
             Command::Cancel { item } => self.cancel(item),
             Command::Write { item, write } => self.write(item, write),
             Command::Copy { item, mark, attempts } => self.copy(item, mark, attempts),
-            Command::Ask { item, delivery, identity } => self.ask(item, delivery, &identity),
+            Command::AskPeers { item, delivery, identity } => self.ask(item, delivery, &identity),
             Command::Prove { epoch } => self.send(source::Command::Prove { epoch }),
-            Command::Answer { claim, standing } => self.claims.answer(claim, standing),
+            Command::AnswerClaim { claim, standing } => self.claims.answer(claim, standing),
             Command::EndClaim { claim } => self.claims.end(claim),
             Command::Settle { delivery, how, dropped } => {
                 self.shared.metrics.settled(how, dropped);

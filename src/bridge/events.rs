@@ -104,7 +104,7 @@ impl Pipeline {
             }
             SourceEvent::Proven(ids) => {
                 for delivery in ids {
-                    self.handle(Input::Proven { delivery });
+                    self.handle(Input::AckConfirmed { delivery });
                 }
             }
             SourceEvent::Alive { epoch } => self.handle(Input::SessionAlive(epoch)),

@@ -433,7 +433,7 @@ impl Pipeline {
                 self.perform(effect);
             }
             self.effects = effects;
-            next = self.claims.fetched.pop().map(|claim| Input::Fetched { claim });
+            next = self.claims.fetched.pop().map(|claim| Input::ClaimFetched { claim });
         }
     }
 }

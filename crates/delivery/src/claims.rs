@@ -1,18 +1,26 @@
 //! Claims between replicas, for an item that the broker handed to one replica while its request
 //! still runs at another.
 //!
-//! The replica that was handed the item *asks* before it starts anything. The replica that began
-//! the work is the *owner*. It answers with a [`Standing`], and keeps the claim in one of these
-//! states:
+//! The replica that was handed the item is the *claimant*. Before it starts the item, it asks all
+//! other replicas, again and again until it knows the result. The replica that began the work (this
+//! code) answers each question with a [`Standing`], and keeps the claim in one of these states:
 //!
 //! ```text
-//!  Doubted ──► Pledged ──► Handed ──► over          (the asker fetched the result)
-//!     │           │  ▲        │
-//!     └► Closed   └──┴── orphan again               (released, or not asked for within the lease)
+//!            the item has a delivery here           the item is an orphan
+//!                        │                                    │
+//!                        ▼       session is lost              ▼     request ends
+//!                     Doubted ─────────────────────────►  Pledged ────────────────► Handed
+//!                        │                                    │                        │
+//!                        ▼ session is alive                   └───────────┬────────────┘
+//!             answer NotYours, no claim                                   ▼
+//!                                                      a later claimant asks: Closed
 //! ```
 //!
-//! A handed-over item moves: it is not an orphan any more, so only the claimant gets its result.
-//! The broker hands an item to one replica at a time. So a later asker replaces an earlier one,
+//! A claim ends when its claimant releases it, or does not ask again for [`LEASE`]. A result that
+//! was not fetched then stays here: the item is an orphan again. A result that was fetched is
+//! forgotten, so only one replica carries it out.
+//!
+//! The broker hands an item to one replica at a time. So a later claimant replaces an earlier one,
 //! which may be dead.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,20 +43,22 @@ pub(super) struct Claims {
 struct Claim {
     identity: Identity,
     state: State,
-    /// When the lease ends, or the time to fetch the result in a drain.
+    /// When the claim ends if its claimant is silent; in a drain, the latest time to fetch the
+    /// result.
     due: Time,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum State {
-    /// The item has a delivery of a session that may be dead: the broker is asked.
+    /// The item has a delivery of this session, which may be dead, so the broker is asked whether
+    /// it knows the session.
     Doubted(Epoch),
-    /// The result of this item will be the claimant's.
+    /// The result of this item will go to the claimant.
     Pledged(ItemId),
-    /// The claimant has received this result, or will with its next question.
+    /// The claimant has this result, or gets it again with its next question.
     Handed(ItemId, Handed),
     /// The final answer does not depend on an item any more. It is kept so that a repeated question
-    /// gets the same.
+    /// gets the same answer.
     Closed(Standing),
 }
 
@@ -61,38 +71,34 @@ impl Claims {
         self.timers.first().filter(|(time, _)| *time <= now).map(|(_, claim)| *claim)
     }
 
-    /// The only way to add, change or remove a claim.
-    fn set(&mut self, id: ClaimId, claim: Option<Claim>) -> Option<Claim> {
-        let before = match claim {
-            Some(claim) => {
-                self.timers.insert((claim.due, id));
-                let due = claim.due;
-                let before = self.by_id.insert(id, claim);
-                before.filter(|before| before.due != due)
-            }
-            None => self.by_id.remove(&id),
-        };
-        if let Some(before) = &before {
-            self.timers.remove(&(before.due, id));
-        }
-        before
+    /// Adds a claim, or replaces it. Only this function and [`Claims::remove`] change a claim.
+    fn put(&mut self, id: ClaimId, claim: Claim) {
+        self.remove(id);
+        self.timers.insert((claim.due, id));
+        self.by_id.insert(id, claim);
     }
 
-    /// Returns the claims for which `holds` returns true, oldest first.
-    fn with(&self, holds: impl Fn(&Claim) -> bool) -> Vec<ClaimId> {
-        self.by_id.iter().filter(|(_, claim)| holds(claim)).map(|(id, _)| *id).collect()
+    fn remove(&mut self, id: ClaimId) -> Option<Claim> {
+        let claim = self.by_id.remove(&id)?;
+        self.timers.remove(&(claim.due, id));
+        Some(claim)
+    }
+
+    /// Returns the claims for which `test` returns true, oldest first.
+    fn ids_where(&self, test: impl Fn(&Claim) -> bool) -> Vec<ClaimId> {
+        self.by_id.iter().filter(|(_, claim)| test(claim)).map(|(id, _)| *id).collect()
     }
 
     fn update(&mut self, id: ClaimId, change: impl FnOnce(&mut Claim)) {
         if let Some(mut claim) = self.by_id.get(&id).cloned() {
             change(&mut claim);
-            self.set(id, Some(claim));
+            self.put(id, claim);
         }
     }
 }
 
 impl Dispatcher {
-    /// Takes the question of another replica, or the repetition of one.
+    /// Handles the question of another replica, or its repetition.
     pub(super) fn claim(&mut self, id: ClaimId, identity: &Identity, effects: &mut Vec<Effect>) {
         let due = self.now.saturating_add(LEASE);
         if self.claims.by_id.contains_key(&id) {
@@ -100,12 +106,12 @@ impl Dispatcher {
             return self.answer(id, effects);
         }
         self.end_doubts(identity, effects);
-        let state = self.first_state(identity, effects);
+        let state = self.open(identity, effects);
         if let State::Closed(standing @ (Standing::Unknown | Standing::NotYours)) = state {
             // There is nothing to remember: the same question gets the same answer.
             return self.close(id, standing, effects);
         }
-        self.claims.set(id, Some(Claim { identity: identity.clone(), state, due }));
+        self.claims.put(id, Claim { identity: identity.clone(), state, due });
         match state {
             State::Doubted(epoch) => effects.push(Effect::Do(Command::Prove { epoch })),
             State::Pledged(item) => self.pledge(id, item, effects),
@@ -114,28 +120,30 @@ impl Dispatcher {
         self.answer(id, effects);
     }
 
-    /// Ends the earlier claims for the same delivery that wait for the broker's answer.
+    /// Ends the earlier claims for the same delivery that wait for the broker's answer. Their
+    /// claimants do not have the delivery any more.
     fn end_doubts(&mut self, identity: &Identity, effects: &mut Vec<Effect>) {
         let is_doubted =
             |claim: &Claim| matches!(claim.state, State::Doubted(_)) && claim.identity == *identity;
-        for earlier in self.claims.with(is_doubted) {
+        for earlier in self.claims.ids_where(is_doubted) {
             self.close(earlier, Standing::Unknown, effects);
         }
     }
 
-    /// Gives the final answer to a claim that has no item, and forgets it.
+    /// Gives the final answer to a claim that has taken no item, and forgets the claim.
     fn close(&mut self, id: ClaimId, standing: Standing, effects: &mut Vec<Effect>) {
-        self.claims.set(id, None);
-        effects.push(Effect::Do(Command::Answer { claim: id, standing }));
+        self.claims.remove(id);
+        effects.push(Effect::Do(Command::AnswerClaim { claim: id, standing }));
         effects.push(Effect::Do(Command::EndClaim { claim: id }));
     }
 
-    /// Returns the state of a new claim. May end an earlier claim for the same delivery.
-    fn first_state(&mut self, identity: &Identity, effects: &mut Vec<Effect>) -> State {
+    /// Finds the item of a new claim, and returns the claim's first state. May end an earlier claim
+    /// for the same delivery.
+    fn open(&mut self, identity: &Identity, effects: &mut Vec<Effect>) -> State {
         if let Some(item) = self.items.expecting(identity) {
-            return self.state_of_expecting(item, identity, effects);
+            return self.open_expected(item, identity, effects);
         }
-        if let Some(item) = self.reclaim(identity, effects) {
+        if let Some(item) = self.supersede(identity, effects) {
             return State::Pledged(item);
         }
         let live = self.items.iter().find_map(|(_, item)| match &item.place {
@@ -147,8 +155,9 @@ impl Dispatcher {
         live.map_or(State::Closed(Standing::Unknown), State::Doubted)
     }
 
-    /// Returns the state of a claim whose asker has a delivery that this item expects.
-    fn state_of_expecting(&mut self, id: ItemId, identity: &Identity, effects: &mut Vec<Effect>) -> State {
+    /// Returns the first state of a claim for a delivery that this item expects: the broker was
+    /// going to hand it over here, as a redelivery or as a copy.
+    fn open_expected(&mut self, id: ItemId, identity: &Identity, effects: &mut Vec<Effect>) -> State {
         let Some(item) = self.items.get(id) else { return State::Closed(Standing::Unknown) };
         if !matches!(item.place, Place::Live { .. }) {
             return State::Pledged(id);
@@ -158,13 +167,13 @@ impl Dispatcher {
             self.copy_arrived_elsewhere(id, effects);
             return State::Pledged(id);
         }
-        // The item has another delivery here, so the claimant's is redundant.
+        // The item has another delivery here, so the delivery of the claimant is redundant.
         self.items.edit(id, |item| item.take_expected(identity));
         State::Closed(Standing::Handed(Handed::Done))
     }
 
-    /// Returns an earlier claim for the same delivery whose result nobody has fetched.
-    fn earlier(&self, identity: &Identity) -> Option<ClaimId> {
+    /// Returns the claim for the same delivery whose result nobody has fetched.
+    fn open_claim(&self, identity: &Identity) -> Option<ClaimId> {
         let is_open = |claim: &Claim| match claim.state {
             State::Pledged(_) => true,
             State::Handed(item, _) => self.items.get(item).is_some_and(|item| !item.is_remembered()),
@@ -174,18 +183,18 @@ impl Dispatcher {
         same.find(|(_, claim)| is_open(claim)).map(|(other, _)| *other)
     }
 
-    /// The item that an earlier claim for the same delivery took.
-    pub(super) fn claimed(&self, identity: &Identity) -> Option<ItemId> {
-        match self.claims.by_id.get(&self.earlier(identity)?)?.state {
+    /// Returns the item that was promised to a claim for the same delivery.
+    pub(super) fn claimed_item(&self, identity: &Identity) -> Option<ItemId> {
+        match self.claims.by_id.get(&self.open_claim(identity)?)?.state {
             State::Pledged(item) | State::Handed(item, _) => Some(item),
             State::Doubted(_) | State::Closed(_) => None,
         }
     }
 
-    /// Ends an earlier claim, because its asker does not have the delivery any more. Its item is an
-    /// orphan again.
-    pub(super) fn reclaim(&mut self, identity: &Identity, effects: &mut Vec<Effect>) -> Option<ItemId> {
-        let (earlier, item) = (self.earlier(identity)?, self.claimed(identity)?);
+    /// Ends an earlier claim, because its claimant does not have the delivery any more. Its item is
+    /// an orphan again.
+    pub(super) fn supersede(&mut self, identity: &Identity, effects: &mut Vec<Effect>) -> Option<ItemId> {
+        let (earlier, item) = (self.open_claim(identity)?, self.claimed_item(identity)?);
         self.claims.update(earlier, |claim| claim.state = State::Closed(Standing::Unknown));
         self.answer(earlier, effects);
         self.take_back(item);
@@ -202,7 +211,7 @@ impl Dispatcher {
     }
 
     /// Gives the decision about an item to the replica that claimed it. A reply is written first,
-    /// because it cannot travel.
+    /// because its bytes are only here; the end of that write leads back to this function.
     pub(super) fn hand_over(
         &mut self,
         id: ItemId,
@@ -253,21 +262,21 @@ impl Dispatcher {
             Some(State::Handed(_, handed)) => Standing::Handed(handed),
             Some(State::Closed(standing)) => standing,
         };
-        effects.push(Effect::Do(Command::Answer { claim: id, standing }));
+        effects.push(Effect::Do(Command::AnswerClaim { claim: id, standing }));
     }
 
     /// Refuses the claims on items of a session that is alive, because it will settle them.
     pub(super) fn session_alive(&mut self, epoch: Epoch, effects: &mut Vec<Effect>) {
-        for id in self.claims.with(|claim| claim.state == State::Doubted(epoch)) {
+        for id in self.claims.ids_where(|claim| claim.state == State::Doubted(epoch)) {
             self.close(id, Standing::NotYours, effects);
         }
     }
 
     /// Answers the claims on items of a session that is lost, because now they can be claimed.
     pub(super) fn doubts_confirmed(&mut self, epoch: Epoch, effects: &mut Vec<Effect>) {
-        let doubted = self.claims.with(|claim| claim.state == State::Doubted(epoch));
+        let doubted = self.claims.ids_where(|claim| claim.state == State::Doubted(epoch));
         let claims: Vec<_> =
-            doubted.into_iter().filter_map(|id| Some((id, self.claims.set(id, None)?))).collect();
+            doubted.into_iter().filter_map(|id| Some((id, self.claims.remove(id)?))).collect();
         for (id, claim) in claims {
             self.claim(id, &claim.identity, effects);
         }
@@ -285,13 +294,15 @@ impl Dispatcher {
         self.end(id, effects, |_| true);
     }
 
+    /// Handles a claim whose claimant was silent for too long.
     pub(super) fn claim_timer(&mut self, id: ClaimId, effects: &mut Vec<Effect>) {
         let Some(claim) = self.claims.by_id.get(&id) else { return };
         if let State::Handed(item, _) = claim.state
             && self.draining
             && !self.items.get(item).is_some_and(Item::is_remembered)
         {
-            // Nobody fetched the result in time, so the drain waits for it no longer.
+            // Nobody fetched the result in time. The drain does not wait for it any more, but the
+            // claimant may still ask for it during one more lease.
             self.spend(item);
             let due = self.now.saturating_add(LEASE);
             return self.claims.update(id, |claim| claim.due = due);
@@ -299,6 +310,7 @@ impl Dispatcher {
         self.end(id, effects, |item| !item.is_remembered());
     }
 
+    /// Records that the item is kept only to answer a repeated question.
     fn spend(&mut self, id: ItemId) {
         self.items.edit(id, |item| {
             if let Place::Handed { spent, .. } = &mut item.place {
@@ -307,18 +319,18 @@ impl Dispatcher {
         });
     }
 
-    /// Ends a claim. Its item becomes an orphan again if `is_free` returns true, else it is
+    /// Ends a claim. If `keeps` returns true, its item becomes an orphan again, else the item is
     /// forgotten.
-    fn end(&mut self, id: ClaimId, effects: &mut Vec<Effect>, is_free: impl Fn(&Item) -> bool) {
+    fn end(&mut self, id: ClaimId, effects: &mut Vec<Effect>, keeps: impl Fn(&Item) -> bool) {
         let Some(claim) = self.claims.by_id.get(&id) else { return };
         let state = claim.state;
         if let State::Doubted(_) = state {
             return self.close(id, Standing::Unknown, effects);
         }
-        self.claims.set(id, None);
+        self.claims.remove(id);
         effects.push(Effect::Do(Command::EndClaim { claim: id }));
         let (State::Pledged(item) | State::Handed(item, _)) = state else { return };
-        if !self.items.get(item).is_some_and(is_free) {
+        if !self.items.get(item).is_some_and(keeps) {
             return self.forget(item, effects);
         }
         self.take_back(item);
@@ -345,15 +357,16 @@ impl Dispatcher {
         });
     }
 
-    /// Shortens the leases in a drain, so that a result is kept only for one more question.
+    /// Shortens the leases in a drain, so that a result is kept only until its claimant can ask
+    /// once more.
     pub(super) fn hasten_claims(&mut self) {
         let due = self.now.saturating_add(FETCH);
-        for id in self.claims.with(|claim| matches!(claim.state, State::Handed(..))) {
+        for id in self.claims.ids_where(|claim| matches!(claim.state, State::Handed(..))) {
             self.claims.update(id, |claim| claim.due = claim.due.min(due));
         }
     }
 
-    /// Takes the answer of the other replicas to [`Command::Ask`].
+    /// Handles the answer of the other replicas to [`Command::AskPeers`].
     pub(super) fn answered(&mut self, id: ItemId, handed: Option<Handed>, effects: &mut Vec<Effect>) {
         let Some(item) = self.items.get(id) else { return };
         let is_asking = match item.place {
@@ -382,7 +395,7 @@ impl Dispatcher {
     fn decision_of(&self, handed: Handed, before: u32) -> (Decision, u32) {
         match handed {
             Handed::Done => (Decision::Ack, before),
-            // The other replica may have other rules.
+            // The configuration of the other replica may allow more attempts.
             Handed::Retry { attempts, .. } if attempts >= self.policy.retry.attempts => {
                 (Decision::Write(Write::DeadLetter { reason: Reason::Attempts, attempts }), attempts)
             }
@@ -396,8 +409,8 @@ impl Dispatcher {
         }
     }
 
-    /// Returns the offsets of a partition's log whose work was begun here. Another replica must
-    /// claim them before it runs them.
+    /// Returns the offsets of the records of a partition's log that have been started here. Another
+    /// replica must claim such a record before it starts the record.
     pub fn offsets_in_hand(&self, of_log: LogId, of_topic: &str, of_partition: i32) -> Vec<i64> {
         let offset = |name: &Identity| match name {
             Identity::Record { log, topic, partition, offset, .. }

@@ -1,29 +1,35 @@
-//! The classes of an attempt's end, and the reasons to give an item up.
+//! How one attempt can end, and why an item is given up.
 
 use std::fmt;
 use std::time::Duration;
 
-/// The class of a request's end. `sink::classify` decides the class of each status and error.
+/// How one attempt ended. The function `sink::classify` of the bridge finds it from each status and
+/// error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Outcome {
     /// The work is done.
     Done,
-    /// No worker code ran: free of charge, tried again.
+    /// The worker's code did not run. This does not count as an attempt, and the item is tried
+    /// again.
     NotStarted { retry_after: Option<Duration> },
     /// The worker ran and failed; another attempt may help.
     Failed { retry_after: Option<Duration> },
-    /// The worker (or the rules of HTTP) says that no attempt will ever help.
+    /// The worker says that no attempt will ever help, or its status says so, such as 400.
     Rejected,
     /// The request was sent and nobody can tell how it ended; the worker may still be running.
+    /// `on_unknown` decides whether the item is tried again.
     Unknown,
-    /// The answer concerns the configuration of the bridge and not the item: refused credentials, a
-    /// redirect, a refused client certificate. The breaker opens and the item stays.
+    /// The configuration of the bridge is the cause, and not the item: refused credentials, a
+    /// redirect, a refused client certificate. The breaker opens, and the item is tried again when
+    /// the breaker closes.
     Misconfigured,
-    /// The worker was stopped before it finished, through no fault of the item.
+    /// The worker was stopped before it finished, for example because its pod was deleted. The item
+    /// is tried again.
     Interrupted,
-    /// The service answered, but the answer is not valid HTTP.
+    /// The service answered, but the answer is not valid HTTP. Another attempt may help.
     Unreadable,
-    /// The worker reported nothing for too long, and its request was closed.
+    /// The worker reported nothing for too long, and its request was closed. Another attempt may
+    /// help.
     Stalled,
 }
 
@@ -43,16 +49,17 @@ impl Outcome {
         }
     }
 
-    /// Whether the ending is charged against `retry.attempts`.
+    /// Whether the attempt counts towards `retry.attempts`.
     pub fn counts_as_attempt(self) -> bool {
         !matches!(self, Outcome::NotStarted { .. } | Outcome::Misconfigured | Outcome::Interrupted)
     }
 }
 
-/// Why an item failed for good. The words are API: header `longhaul-reason` and label `reason`.
+/// Why an item failed for good. The texts are public API: header `longhaul-reason` and label
+/// `reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
-    /// The worker rejected it, or it cannot be made into a request.
+    /// The worker rejected it, or the bridge cannot make a request of it.
     Rejected,
     /// All of `retry.attempts` are used up.
     Attempts,
@@ -60,7 +67,7 @@ pub enum Reason {
     Budget,
     /// No worker could be reached within `retry.not_started_for`.
     NotStarted,
-    /// An unknown outcome, with `on_unknown: dead-letter` or `hold`.
+    /// The outcome was unknown, and `on_unknown` is `dead-letter` or `hold`.
     Unknown,
     /// The body is over `limits.item_bytes`.
     TooLarge,
@@ -68,7 +75,7 @@ pub enum Reason {
     /// `stuck_head.dead_letter_after`, or the worker of its last attempt reported nothing for
     /// `stalled_after`.
     Stalled,
-    /// A person held it, cancelled it, or asked for its dead letter.
+    /// A person gave it up: held it, cancelled it, or asked for its dead letter.
     Cancelled,
     /// The source could not decode it.
     Undecodable,
@@ -126,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_run_counts_as_an_attempt() {
+    fn an_end_without_a_fault_of_the_item_does_not_count() {
         let counted = [
             Outcome::Done,
             Outcome::Failed { retry_after: None },

@@ -1,4 +1,18 @@
 //! The inputs and the effects of the core.
+//!
+//! The core ([`Dispatcher`](super::Dispatcher)) decides, and does no I/O. The shell tells it each
+//! [`Input`], and carries out the [`Effect`]s that it returns. These words have a fixed meaning:
+//!
+//! * A *session* is the time from a connection to the broker until its loss. Its [`Epoch`] names
+//!   it.
+//! * A *delivery* is one handing-over of an item in a session. An item may have several in turn.
+//! * An *orphan* is an item whose request runs, or has ended, while it has no delivery.
+//! * A *claim* is the question of another replica for an item that runs here. The replica that asks
+//!   is the *claimant*.
+//! * A *copy* is a message with the content of an item, in the item's own queue. Its *mark* names
+//!   it.
+//! * A *held* item has failed for good and waits for a person.
+//! * The *breaker* stops all requests while the service or the configuration is broken.
 
 use std::time::Duration;
 
@@ -16,7 +30,7 @@ pub type Time = Duration;
 pub enum Input {
     /// A session came up; its deliveries follow.
     SessionUp(Epoch),
-    /// A session will be lost within seconds, as planned: nothing of it starts any more, and the
+    /// A session will be lost within seconds, as planned: no delivery of it is started, and the
     /// items that did not start are returned.
     SessionEnding(Epoch),
     /// A session is gone and its deliveries cannot be settled any more.
@@ -31,24 +45,24 @@ pub enum Input {
     Written { item: ItemId, written: Written },
     /// The write of [`Command::Copy`] ended.
     CopyWritten { item: ItemId, written: Written },
-    /// The broker's client took the settlement of [`Command::Settle`], or its session was already
-    /// gone.
+    /// The broker's client has the settlement of [`Command::Settle`]. `stale`: its session was
+    /// already gone, so nothing was settled.
     Settled { delivery: DeliveryId, stale: bool },
-    /// The broker has shown that it knows of the ack: this delivery never comes back.
-    Proven { delivery: DeliveryId },
-    /// The question of [`Command::Ask`] was answered: the result that another replica handed over,
-    /// or `None` if the item runs nowhere else.
-    Answered { item: ItemId, handed: Option<Handed> },
-    /// Another replica was handed this item and asks for the work that was begun here, for the
-    /// first time or again.
+    /// The broker has confirmed the ack: this delivery never comes back.
+    AckConfirmed { delivery: DeliveryId },
+    /// The question of [`Command::AskPeers`] was answered: the result that another replica handed
+    /// over, or `None` if the item runs nowhere else.
+    PeersAnswered { item: ItemId, handed: Option<Handed> },
+    /// The broker handed this item to another replica, which asks for the result of the work here.
+    /// It repeats the question until it has the result.
     Claim { claim: ClaimId, identity: Identity },
     /// The replica that made the claim has received its result.
-    Fetched { claim: ClaimId },
+    ClaimFetched { claim: ClaimId },
     /// The replica that made the claim does not need it any more.
-    Released { claim: ClaimId },
+    ClaimReleased { claim: ClaimId },
     /// This Kafka record holds back its partition's committed offset. It is given up if its
-    /// attempts have failed for [`super::Policy::give_up_after`]. Repeat this input while the
-    /// record is there.
+    /// attempts have been failing for longer than [`super::Policy::give_up_after`]. Repeat this
+    /// input while the record is there.
     Stuck { delivery: DeliveryId },
     /// A person acts on an item. Nothing happens if [`super::Dispatcher::allows`] is false.
     Act { item: ItemId, action: Action },
@@ -60,7 +74,7 @@ pub enum Input {
     Limit { most: u32 },
     /// Start nothing new, return the items that did not start, finish the rest.
     Drain,
-    /// Time passed [`super::Dispatcher::poll_timeout`].
+    /// The time of [`super::Dispatcher::poll_timeout`] has come.
     Timer,
 }
 
@@ -69,9 +83,9 @@ pub enum Input {
 pub struct AttemptEnd {
     pub outcome: Outcome,
     pub took: Duration,
-    /// Memory of the kept part of the answer, in bytes.
+    /// The memory of the stored part of the answer, in bytes.
     pub answer_bytes: u64,
-    /// The worker left a checkpoint that the item's message does not carry.
+    /// The worker left a checkpoint in its answer. The next request must carry it.
     pub has_checkpoint: bool,
 }
 
@@ -87,49 +101,50 @@ pub enum Effect {
 /// Something for the shell to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
-    /// An item is in the core's hands under this name. The shell keeps its message until `Release`
-    /// or `Forget`.
+    /// Keep the message of this delivery as `item`, until `Release` or `Forget`.
     Admit { item: ItemId, delivery: DeliveryId },
-    /// The delivery belongs to `item`, which is known already. The shell keeps the message if it
-    /// has none.
+    /// The delivery belongs to `item`, which is known already. Keep its message if there is no
+    /// message of this item.
     Adopt { item: ItemId, delivery: DeliveryId },
-    /// Send the request; answered by exactly one [`Input::Completed`].
+    /// Send the request; answered by exactly one [`Input::Completed`]. `redelivered`: the item may
+    /// have been started before.
     Dispatch { item: ItemId, attempt: u32, redelivered: bool },
     /// Cut the request. The core accepts no [`Input::Completed`] of it any more.
     Cancel { item: ItemId },
     /// Write the item; answered by exactly one [`Input::Written`].
     Write { item: ItemId, write: Write },
-    /// Write a copy of the item to its own queue, with this mark; answered by exactly one
+    /// Write a copy of the item to the item's own queue, with this mark; answered by exactly one
     /// [`Input::CopyWritten`].
     Copy { item: ItemId, mark: Mark, attempts: u32 },
-    /// Ask the other replicas for the item; answered by exactly one [`Input::Answered`].
-    Ask { item: ItemId, delivery: DeliveryId, identity: Identity },
+    /// Ask the other replicas whether the item runs there; answered by exactly one
+    /// [`Input::PeersAnswered`].
+    AskPeers { item: ItemId, delivery: DeliveryId, identity: Identity },
     /// Ask the broker whether it knows the session; answered by [`Input::SessionAlive`] or
     /// [`Input::SessionLost`].
     Prove { epoch: Epoch },
-    /// Tell the replica that made the claim where it stands. `Running` is followed by another
-    /// answer.
-    Answer { claim: ClaimId, standing: Standing },
+    /// Tell the claimant the state of its claim. After `Running`, another answer follows.
+    AnswerClaim { claim: ClaimId, standing: Standing },
     /// The claim is over: its number is never used again.
     EndClaim { claim: ClaimId },
     /// Settle a delivery; answered by one [`Input::Settled`], unless its session is lost first.
+    /// `dropped`: a person dropped the item.
     Settle { delivery: DeliveryId, how: Settlement, dropped: bool },
-    /// Let the broker remember the count of attempts, where it can.
+    /// Store the number of attempts with the broker, if it can store such a number.
     Note { delivery: DeliveryId, attempts: u32 },
-    /// The item's message is not needed any more.
+    /// Delete the item's message, and keep what `remains` says.
     Release { item: ItemId, remains: Remains },
-    /// The item is gone.
+    /// Delete all that is stored of the item.
     Forget { item: ItemId },
 }
 
 /// The part of an item that the shell keeps without its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Remains {
-    /// The item is done.
+    /// Nothing: the item is done.
     Nothing,
-    /// The item runs again: its event keeps its id.
+    /// The id of its event: the item may run again here, with the same id.
     Id,
-    /// Its worker's answer is still to be written.
+    /// The worker's answer, which is still to be written.
     Answer,
 }
 
@@ -151,7 +166,8 @@ pub enum Notice {
     Copied {
         item: ItemId,
     },
-    /// A delivery of an item that is in hand or done under another delivery is acked.
+    /// A second delivery of an item was acked. The item is in hand, or done, under another
+    /// delivery.
     Redundant {
         delivery: DeliveryId,
     },
@@ -171,8 +187,7 @@ pub enum Notice {
         cause: Outcome,
     },
     BreakerClosed,
-    /// The item is in another state now. An item that was dropped while it was being settled is
-    /// told as acked later.
+    /// The item is in another state now. `Acked` may follow `Dropped`.
     Moved {
         item: ItemId,
         state: State,
@@ -190,7 +205,7 @@ pub enum Write {
     Park { mark: Mark, attempts: u32, delay: Duration },
 }
 
-/// The claim of another replica, as the shell numbers them.
+/// The shell's number for a claim of another replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClaimId(pub u64);
 
@@ -199,11 +214,12 @@ pub struct ClaimId(pub u64);
 pub enum Standing {
     /// Nothing is known of the item.
     Unknown,
-    /// The item has a delivery of a living session here, which will settle it.
+    /// The item has a delivery of a session that is still connected here, and will be settled in
+    /// it.
     NotYours,
-    /// The request is still open; its result will be the claimant's.
+    /// The request is still open; its result will be handed to the claimant.
     Running,
-    /// The result, which is the claimant's from now on.
+    /// The result. From now on only the claimant has it.
     Handed(Handed),
 }
 
@@ -225,7 +241,7 @@ pub enum Handed {
 pub enum Written {
     /// The target confirmed it.
     Confirmed,
-    /// It is not confirmed and will be written again.
+    /// It is not confirmed. The core asks for the write again.
     Failed,
     /// The target never accepts an item of this size.
     TooLarge,

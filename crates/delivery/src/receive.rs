@@ -33,7 +33,7 @@ impl Dispatcher {
         }
         let name = &outline.identity;
         let expecting = self.items.expecting(name);
-        let found = expecting.or_else(|| self.claimed(name))?;
+        let found = expecting.or_else(|| self.claimed_item(name))?;
         // The broker marks the return of a delivery. Without the mark it is the first one of a copy
         // that this process wrote, or somebody else's duplicate of a copy.
         let is_first = |mark| {
@@ -44,7 +44,7 @@ impl Dispatcher {
             return None;
         }
         if expecting.is_none() {
-            self.reclaim(name, effects);
+            self.supersede(name, effects);
         }
         Some(found)
     }

@@ -1,23 +1,25 @@
 //! The map of a partition as text, for the metadata of a committed offset.
 //!
 //! ```text
-//! k1. base64url( version | flags | crc32 | log | varint base | varint length
-//!                | varint bytes of the offsets | offsets | attempts )
+//! k1. base64url( version | flags | crc32 | log | base (varint) | length of the window (varint)
+//!                | number of bytes of `offsets` (varint) | offsets | attempts )
 //! ```
-//! `log` is the id of the topic in 16 bytes, because a topic that is deleted and created again has
-//! other records at the same offsets. Where the broker has no ids, it is made of the names of the
-//! cluster and the topic; 0 means that nothing is known. The map names the records of
-//! `base..base + length` that are *not* done. Their [`offsets`] and their failed [`attempts`]
-//! are each written in the shortest of several encodings, and the flags name them.
+//! `log` (16 bytes) is the id of the topic. It is needed because a topic that is deleted and
+//! created again has other records at the same offsets. If the broker gives topics no ids, `log` is
+//! derived from the names of the cluster and the topic; 0 means that the topic is not identified.
+//! The map names the records of `base..base + length` that are *not* done. Their [`offsets`] and
+//! their failed [`attempts`] are each written in the shortest of several encodings, and the flags
+//! name them.
 //!
-//! Kafka takes 4,096 characters (`offset.metadata.max.bytes`).
+//! Kafka accepts at most 4,096 characters (`offset.metadata.max.bytes`).
 //! [`Tracker::admits`](super::tracker::Tracker::admits) admits no record that could make the
-//! offsets longer than that, so no finished record is ever left out. Attempts come after admission.
-//! If they do not fit (more than 900 records at once, with many different numbers), the lowest
-//! numbers are left out, and such a record may get more attempts after a crash.
+//! encoded offsets too long, so no finished record is ever left out. The failed attempts are known
+//! only after admission. If they do not fit (more than 900 records at once, with many different
+//! numbers), the lowest numbers are left out, and such a record may get more attempts than
+//! `retry.attempts` after a crash.
 //!
 //! The text carries its own base and a checksum, because other tools move offsets without the
-//! metadata or the metadata without the offset. A text that does not fit is refused, and the
+//! metadata or the metadata without the offset. A text of another offset is refused, and the
 //! partition then starts without a map: records may run again, none is skipped.
 
 use base64::Engine as _;
@@ -36,9 +38,9 @@ pub const CHARACTERS: usize = 4096;
 
 const PREFIX: &str = "k1.";
 const VERSION: u8 = 3;
-/// With the entries of [`earlier`].
+/// Version 2: offsets and attempts are encoded as in [`earlier`].
 const SECOND_VERSION: u8 = 2;
-/// The second one without the log.
+/// Version 1: like version 2, without `log`.
 const FIRST_VERSION: u8 = 1;
 /// The encoding of the offsets.
 const OFFSETS: u8 = 0b11;
@@ -52,12 +54,12 @@ const ATTEMPTS_PACKED: u8 = 2 << 3;
 /// Version, flags and checksum.
 const HEAD: usize = 6;
 const LOG: usize = 16;
-/// The most bytes before the offsets.
+/// The most bytes before the offsets: the three varints take at most 9, 3 and 2 bytes.
 const BEFORE_OFFSETS: usize = HEAD + LOG + 9 + 3 + 2;
 /// More offsets do not fit into the text that Kafka takes.
 const MOST: usize = 8 * CHARACTERS;
 
-/// The bytes for offsets and attempts in a text of so many characters.
+/// Returns the number of bytes for offsets and attempts in a text of this number of characters.
 pub const fn room(characters: usize) -> usize {
     (characters.saturating_sub(PREFIX.len()) * 3 / 4).saturating_sub(BEFORE_OFFSETS)
 }
@@ -71,9 +73,9 @@ pub struct Log {
     pub is_replacement: bool,
 }
 
-/// The place of the version in a UUID.
+/// The bits of a UUID's version.
 const KIND: u128 = 0xf << 76;
-/// The version for names of one's own making. Kafka's ids of topics have version 4.
+/// UUID version 8, for custom ids. Kafka's ids of topics have version 4.
 const DERIVED: u128 = 0x8 << 76;
 
 /// An id of a log that was made of names, in a form that no id of a topic has.
@@ -88,7 +90,7 @@ pub fn is_derived(id: u128) -> bool {
 /// A map read back. Everything of `base..end` that is not listed is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Map {
-    /// The log that it describes; `None` in the old version.
+    /// The log that it describes; `None` in version 1.
     pub log: Option<Log>,
     pub base: i64,
     pub end: i64,
@@ -101,6 +103,7 @@ pub struct Map {
 pub enum Refused {
     #[error("another client wrote it")]
     Foreign,
+    /// The version or a flag is unknown.
     #[error("a newer version wrote it")]
     Version,
     #[error("its checksum is wrong")]
@@ -111,14 +114,14 @@ pub enum Refused {
     Malformed,
 }
 
-/// The text for a snapshot of this log, in at most so many characters.
+/// Encodes a snapshot of this log in at most `characters`, which must have room for an empty map.
 pub fn encode(log: Log, snapshot: &Snapshot, characters: usize) -> String {
     let text = write(log, snapshot);
     if text.len() <= characters { text } else { shorten(log, snapshot.clone(), characters) }
 }
 
-/// Leaves out the lowest numbers of attempts. If that is not enough, the broker takes less than it
-/// did at admission: then records that are done above the highest offsets are forgotten.
+/// Leaves out the lowest numbers of attempts. If that is not enough (the broker's limit has shrunk
+/// since admission), leaves out the upper part of the window: its finished records run again.
 fn shorten(log: Log, mut snapshot: Snapshot, characters: usize) -> String {
     loop {
         let numbers = snapshot.incomplete.iter().map(|(_, attempts)| *attempts);

@@ -135,7 +135,7 @@ fn a_new_item_starts_asks_or_fails_at_once() {
     let mut bed = Bed::new();
     bed.tell(Input::Received(Outline { ask_peers: true, ..outline(1, 1) }));
     let identity = outline(1, 1).identity;
-    assert!(bed.did(&Command::Ask { item: ITEM, delivery: delivery(1, 1), identity }));
+    assert!(bed.did(&Command::AskPeers { item: ITEM, delivery: delivery(1, 1), identity }));
 }
 
 /// Anybody can set a header, so only a mark or Kafka's commit is exact.
@@ -212,8 +212,10 @@ fn an_item_that_another_replica_claimed_comes_back() {
     assert!(bed.did(&Command::Adopt { item: ITEM, delivery: adopted }), "{:?}", bed.effects);
     bed.complete(ITEM, Outcome::Done);
     assert_eq!(bed.settled(), [(1, Settlement::Ack)]);
-    let late =
-        Command::Answer { claim: ClaimId(1), standing: longhaul_delivery::Standing::Handed(Handed::Done) };
+    let late = Command::AnswerClaim {
+        claim: ClaimId(1),
+        standing: longhaul_delivery::Standing::Handed(Handed::Done),
+    };
     assert!(!bed.did(&late), "the claim is over");
 }
 

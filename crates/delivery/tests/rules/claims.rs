@@ -17,7 +17,7 @@ fn claim(bed: &mut Bed, tag: u64) {
 /// The standings that the last input answered.
 fn answers(bed: &Bed) -> Vec<Standing> {
     let of = |effect: &Effect| match effect {
-        Effect::Do(Command::Answer { claim: CLAIM, standing }) => Some(*standing),
+        Effect::Do(Command::AnswerClaim { claim: CLAIM, standing }) => Some(*standing),
         _ => None,
     };
     bed.effects.iter().filter_map(of).collect()
@@ -61,7 +61,7 @@ fn the_end_of_a_claimed_request_is_handed_over() {
     assert_eq!(answers(&bed), [Standing::Handed(Handed::Done)]);
     claim(&mut bed, 1);
     assert_eq!(answers(&bed), [Standing::Handed(Handed::Done)], "the same question gets the same answer");
-    bed.tell(Input::Fetched { claim: CLAIM });
+    bed.tell(Input::ClaimFetched { claim: CLAIM });
     bed.tell(Input::Drain);
     assert!(bed.core.is_empty(), "a fetched result does not hold the drain up");
     bed.now = bed.core.poll_timeout().expect("the end of the claim");
@@ -121,7 +121,7 @@ fn a_second_question_about_a_delivery_ends_the_first_one() {
 fn a_released_item_waits_for_its_redelivery_again() {
     let mut bed = orphaned();
     claim(&mut bed, 1);
-    bed.tell(Input::Released { claim: CLAIM });
+    bed.tell(Input::ClaimReleased { claim: CLAIM });
     assert!(is_over(&bed));
     bed.receive(2, 1, None, false);
     assert!(bed.started().is_empty(), "the redelivery adopts the request");
@@ -135,7 +135,7 @@ fn a_result_of_another_replica_is_carried_out() {
         let mut bed = Bed::new();
         bed.tell(Input::Received(Outline { ask_peers: true, ..outline(1, 1) }));
         assert!(bed.started().is_empty(), "the other replicas are asked first");
-        bed.tell(Input::Answered { item: ItemId(1), handed });
+        bed.tell(Input::PeersAnswered { item: ItemId(1), handed });
         bed
     };
     let noted = |bed: &Bed| bed.effects.iter().any(|e| matches!(e, Effect::Do(Command::Note { .. })));

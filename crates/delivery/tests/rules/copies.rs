@@ -201,7 +201,7 @@ fn a_claim_on_the_copy_replaces_the_delivery() {
         claim: ClaimId(1),
         identity: Identity::Copy { mark, content: Digest([1; 16]) },
     };
-    let answer = |standing| Command::Answer { claim: ClaimId(1), standing };
+    let answer = |standing| Command::AnswerClaim { claim: ClaimId(1), standing };
     let (mut bed, mark) = copying();
     bed.tell(claim(mark));
     assert_eq!(bed.settled(), [(1, ACK)]);
@@ -254,7 +254,7 @@ fn a_redundant_delivery_is_expected_until_its_ack_is_proven() {
     assert_eq!(copy_again(&mut bed, first), adopted, "the ack may be lost with its session");
     let (mut bed, first) = with_spares();
     settle(&mut bed, 3, false);
-    bed.tell(Input::Proven { delivery: delivery(1, 3) });
+    bed.tell(Input::AckConfirmed { delivery: delivery(1, 3) });
     assert_eq!(copy_again(&mut bed, first), other, "the broker knew the ack");
     let (mut bed, first) = with_spares();
     settle(&mut bed, 3, true);

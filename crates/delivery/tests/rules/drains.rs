@@ -29,7 +29,7 @@ fn a_drain_returns_the_items_that_wait() {
     assert!(bed.effects.is_empty(), "a second drain changes nothing");
     assert_eq!(bed.core.stats().running, 1);
     bed.complete(ItemId(3), Outcome::Done);
-    bed.tell(Input::Answered { item: ItemId(5), handed: None });
+    bed.tell(Input::PeersAnswered { item: ItemId(5), handed: None });
     assert_eq!(bed.settled(), [(5, RETURN)]);
     for tag in 1..=5 {
         assert!(!bed.core.is_empty(), "{tag}");
@@ -89,7 +89,7 @@ fn a_claim_goes_on_in_a_drain() {
     bed.tell(Input::Claim { claim: ClaimId(1), identity: identity(1) });
     assert!(!bed.core.is_empty());
     bed.complete(ITEM, Outcome::Done);
-    bed.tell(Input::Fetched { claim: ClaimId(1) });
+    bed.tell(Input::ClaimFetched { claim: ClaimId(1) });
     assert!(bed.core.is_empty(), "the other replica has the result");
     bed.wait();
     assert!(bed.did(&Command::EndClaim { claim: ClaimId(1) }));

@@ -95,7 +95,7 @@ fn a_pipeline_is_empty_without_items_to_settle() {
     bed.tell(Input::Settled { delivery: delivery(1, 1), stale: false });
     assert!(bed.core.is_empty(), "the item is only remembered");
     assert_eq!((bed.core.stats().items, bed.core.views().count()), (0, 0));
-    bed.tell(Input::Proven { delivery: delivery(1, 1) });
+    bed.tell(Input::AckConfirmed { delivery: delivery(1, 1) });
     assert!(bed.core.is_empty());
     assert!(bed.did(&Command::Forget { item: ITEM }));
 }

@@ -75,7 +75,7 @@ fn a_claimed_item_is_handed_over_after_its_reply() {
     bed.tell(Input::Timer);
     assert_eq!(bed.write(), Some(Write::Reply));
     written(&mut bed, Written::Confirmed);
-    let handed = Command::Answer { claim, standing: Standing::Handed(Handed::Done) };
+    let handed = Command::AnswerClaim { claim, standing: Standing::Handed(Handed::Done) };
     assert!(bed.effects.contains(&Effect::Do(handed)), "{:?}", bed.effects);
 }
 
@@ -101,7 +101,7 @@ fn an_ack_is_remembered_until_it_is_proven() {
     assert_eq!(bed.settled(), [(1, Settlement::Ack)]);
 
     let mut bed = acked();
-    bed.tell(Input::Proven { delivery: FIRST });
+    bed.tell(Input::AckConfirmed { delivery: FIRST });
     again(&mut bed);
     assert_eq!(bed.started().len(), 1, "the broker has forgotten the first, so this is another item");
 }

@@ -83,7 +83,7 @@ impl World {
             self.return_from_away(index);
         }
         if matches!(standing, Standing::Handed(_)) {
-            self.tell(Input::Fetched { claim });
+            self.tell(Input::ClaimFetched { claim });
         }
     }
 
@@ -97,7 +97,7 @@ impl World {
     /// Lets the asker release the item.
     pub(super) fn asker_releases(&mut self, claim: ClaimId) {
         self.asker_dies(claim);
-        self.tell(Input::Released { claim });
+        self.tell(Input::ClaimReleased { claim });
     }
 
     /// Returns how far time may move: a living asker asks again by then.

@@ -53,13 +53,13 @@ impl World {
                 let copy = Copy { class: self.class(item), mark, attempts, landed: false };
                 self.copying.insert(item, copy);
             }
-            Command::Ask { item, .. } => {
+            Command::AskPeers { item, .. } => {
                 self.asks.insert(item);
             }
             Command::Prove { epoch } => {
                 self.doubts.insert(epoch);
             }
-            Command::Answer { claim, standing } => self.claim_answered(claim, standing),
+            Command::AnswerClaim { claim, standing } => self.claim_answered(claim, standing),
             Command::EndClaim { .. } | Command::Note { .. } | Command::Release { .. } => {}
             Command::Settle { delivery, how, dropped } => {
                 if let (true, Some(class)) = (dropped, self.class_of_delivery(delivery)) {

@@ -70,7 +70,7 @@ impl World {
             Step::Prove => {
                 for settle in std::mem::take(&mut self.sent) {
                     self.apply(settle);
-                    self.tell(Input::Proven { delivery: settle.id });
+                    self.tell(Input::AckConfirmed { delivery: settle.id });
                 }
             }
             Step::TakeUnheard => {
@@ -99,7 +99,7 @@ impl World {
                     let class = self.class(item);
                     self.tallies[class].finished += 1;
                 }
-                self.tell(Input::Answered { item, handed });
+                self.tell(Input::PeersAnswered { item, handed });
             }
             Step::Claim(index) => self.ask(index),
             Step::Hear(claim) => self.hear(claim),

@@ -2,7 +2,7 @@
 //! `pkg/autoscaler/scaling/autoscaler.go`, `Scale`).
 
 use super::config::Config;
-use super::delay::DelayRing;
+use super::delay::DelayWindow;
 use super::time::Time;
 
 /// The decision of the autoscaler at one moment.
@@ -22,7 +22,7 @@ pub struct Decision {
 /// The state that is kept from one decision to the next.
 #[derive(Clone, Debug)]
 pub struct Decider {
-    delay: Option<DelayRing>,
+    delay: Option<DelayWindow>,
     /// When the panic threshold was last exceeded, while it panics.
     panicking: Option<Time>,
     /// The highest number of replicas that this panic has asked for.
@@ -34,7 +34,7 @@ impl Decider {
     /// and would otherwise remove replicas that the load still needs.
     pub fn new(config: &Config, now: Time, ready: u32) -> Self {
         Decider {
-            delay: DelayRing::new(config.scale_down_delay),
+            delay: DelayWindow::new(config.scale_down_delay),
             panicking: (ready > 1).then_some(now),
             most_in_panic: i32::try_from(ready).unwrap_or(i32::MAX),
         }

@@ -233,7 +233,7 @@ fn each_bad_value_is_refused_at_its_place() {
         ),
         (
             with_spec("      timeoutSeconds: 5\n      idleTimeoutSeconds: 6\n"),
-            "8:27: spec.template.spec.idleTimeoutSeconds: it is more than the timeoutSeconds of 5",
+            "8:27: spec.template.spec.idleTimeoutSeconds: 6 is more than the timeoutSeconds of 5",
         ),
         (
             with_container("          env: [{ name: PORT, value: a }]\n"),

@@ -14,24 +14,26 @@ const IDLE: &str = "idleTimeoutSeconds";
 /// The values of the spec in seconds; None if the key is left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
-    /// `timeoutSeconds`; at least 1.
+    /// `timeoutSeconds`. 0 counts as left out.
     pub request: Option<u32>,
-    /// 0 removes this limit; the same holds for `idle`.
+    /// `responseStartTimeoutSeconds`. 0 removes this limit.
     pub response_start: Option<u32>,
+    /// `idleTimeoutSeconds`. 0 removes this limit.
     pub idle: Option<u32>,
 }
 
-/// A revision's three timeouts, all counted from the arrival of the request.
+/// A revision's three timeouts. `request` and `response_start` count from the arrival of the
+/// request, `idle` counts from the latest byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// `timeoutSeconds`: waiting and running together.
+    /// The limit for the whole request, with its wait for a replica (`timeoutSeconds`).
     pub request: Duration,
-    /// The limit until the worker's first byte (`responseStartTimeoutSeconds`).
+    /// The longest time until the worker's first byte (`responseStartTimeoutSeconds`).
     pub response_start: Option<Duration>,
-    /// The limit without a byte from the worker (`idleTimeoutSeconds`).
+    /// The longest time between two bytes of the worker (`idleTimeoutSeconds`).
     pub idle: Option<Duration>,
-    /// Whether Knative set `response_start`, because the manifest did not. It cuts silent work that
-    /// takes longer.
+    /// Whether `response_start` is Knative's default, because the manifest has none. Such a limit
+    /// ends a request whose worker sends nothing for so long.
     pub response_start_is_default: bool,
 }
 
@@ -55,9 +57,10 @@ pub struct Remark {
 /// Reads the timeouts of a revision with this `spec`, as written and as resolved by Knative.
 pub(super) fn read(spec: &Mapping<'_>, defaults: &Defaults, report: &mut Report) -> (Written, Timeouts) {
     let mut number = |field: &str| {
+        // Knative keeps the value in 32 bits with a sign.
         let number = spec.number(field, 0..=i32::MAX.unsigned_abs(), report);
-        // A value that cannot be read was already reported. A further remark about a default would
-        // mislead.
+        // A value that cannot be read was already reported. It counts as 0, which leads to no
+        // further remark about a default.
         number.or_else(|| spec.has(field).then_some(0))
     };
     let written = Written {
@@ -83,21 +86,27 @@ impl Written {
         match defaults.timeout_max {
             Some(most) if request > most => mistakes.push(Remark {
                 field: REQUEST,
-                reason: format!("it is more than the cluster's max-revision-timeout-seconds of {most}"),
-                help: "write less, or raise it in config-defaults".to_owned(),
+                reason: format!(
+                    "{request} is more than the cluster's max-revision-timeout-seconds of {most}"
+                ),
+                help: format!(
+                    "write at most {most}, or raise max-revision-timeout-seconds in config-defaults"
+                ),
             }),
             None if request > TIMEOUT_MAX => warnings.push(Remark {
                 field: REQUEST,
-                reason: format!("a cluster refuses more than {TIMEOUT_MAX} until it is told otherwise"),
+                reason: format!(
+                    "a cluster refuses more than {TIMEOUT_MAX}, unless its config-defaults allow more"
+                ),
                 help: "raise max-revision-timeout-seconds in its config-defaults".to_owned(),
             }),
             _ => {}
         }
         for (field, seconds) in [(RESPONSE_START, self.response_start), (IDLE, self.idle)] {
-            if seconds.is_some_and(|seconds| seconds > request) {
+            if let Some(seconds) = seconds.filter(|seconds| *seconds > request) {
                 mistakes.push(Remark {
                     field,
-                    reason: format!("it is more than the timeoutSeconds of {request}"),
+                    reason: format!("{seconds} is more than the timeoutSeconds of {request}"),
                     help: format!("write 0..{request}; 0 removes this limit"),
                 });
             }
@@ -110,9 +119,9 @@ impl Written {
             warnings.push(Remark {
                 field: RESPONSE_START,
                 reason: format!(
-                    "responseStartTimeoutSeconds is left out, so Knative sets {seconds}: work that answers later than that is cut"
+                    "responseStartTimeoutSeconds is left out, so Knative sets {seconds}: a request whose worker sends nothing for that time is ended"
                 ),
-                help: "write `responseStartTimeoutSeconds: 0` for no limit of its own".to_owned(),
+                help: "write `responseStartTimeoutSeconds: 0`, so that only timeoutSeconds limits the request".to_owned(),
             });
         }
         let span = |seconds: Option<u32>| {

@@ -88,7 +88,7 @@ impl Running {
     /// Returns the text of the answer. The replica notices idleness first, because the last byte
     /// passed it first; the activator notices the end of the whole time.
     fn text(&self) -> &'static str {
-        if Instant::now() < self.limits.whole { answers::REPLICA_TIMEOUT } else { self.limits.text }
+        if Instant::now() < self.limits.whole { answers::QUEUE_PROXY_TIMEOUT } else { self.limits.text }
     }
 }
 

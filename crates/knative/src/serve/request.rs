@@ -133,7 +133,7 @@ fn limits(engine: &Engine, held: &Held) -> Limits {
         text: match held.way {
             // The activator's clock started first, so the activator answers first.
             Way::Activator => answers::ACTIVATOR_TIMEOUT,
-            Way::Direct => answers::REPLICA_TIMEOUT,
+            Way::Direct => answers::QUEUE_PROXY_TIMEOUT,
         },
     }
 }

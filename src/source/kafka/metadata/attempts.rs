@@ -1,8 +1,10 @@
-//! The failed attempts of a map's records, in the shorter of two encodings.
+//! Encodes the numbers of failed attempts of a partition's unfinished records (the map, see
+//! [`super`]), in the shorter of two forms, or in no bytes if nothing failed.
 //!
-//! - *Listed*: for each record with failed attempts, a varint of its distance to the one before and
-//!   a byte.
-//! - *Packed*: the width of the highest number, then every record's number in that many bits.
+//! - *Listed*: for each record with failed attempts, the number of records since the previous such
+//!   record (a varint), then the number of attempts (a byte).
+//! - *Packed*: a byte with the number of bits that the highest number needs, then the number of
+//!   every record in that many bits, the lowest bit first.
 
 use super::varint::{put_varint, take_varint, varint_length};
 
@@ -14,8 +16,8 @@ pub enum Encoding {
     Packed,
 }
 
-/// The most bytes that the attempts of `records` take, of which `attempted` have some and none more
-/// than `highest`.
+/// Returns an upper bound of the encoded length, if `attempted` of `records` records have failed
+/// attempts and no record has more than `highest`.
 pub fn size(records: usize, attempted: usize, highest: u8) -> usize {
     let listed = attempted * (varint_length(records as u64) + 1);
     listed.min(packed_length(records, width(highest)))
@@ -34,7 +36,7 @@ pub fn encode(attempts: &[u8]) -> (Encoding, Vec<u8>) {
     }
 }
 
-/// The attempts of as many `records`. None when the bytes are not exactly that.
+/// Decodes the numbers of exactly `records` records. Returns `None` if the bytes are malformed.
 pub fn decode(encoding: Encoding, bytes: &[u8], records: usize) -> Option<Vec<u8>> {
     match encoding {
         Encoding::Nothing => bytes.is_empty().then(|| vec![0; records]),
@@ -59,8 +61,8 @@ fn decode_listed(mut bytes: &[u8], records: usize) -> Option<Vec<u8>> {
     let mut expected = 0_usize;
     while !bytes.is_empty() {
         let index = expected.checked_add(usize::try_from(take_varint(&mut bytes)?).ok()?)?;
-        let (&number, behind) = bytes.split_first()?;
-        bytes = behind;
+        let (&number, rest) = bytes.split_first()?;
+        bytes = rest;
         *attempts.get_mut(index)? = number;
         expected = index + 1;
     }
@@ -85,7 +87,7 @@ fn decode_packed(bytes: &[u8], records: usize) -> Option<Vec<u8>> {
         return None;
     }
     let bit = |at: usize| (bytes[at / 8] >> (at % 8)) & 1;
-    let number = |index: usize| (0..width).fold(0, |all, at| all | bit(8 + index * width + at) << at);
+    let number = |index: usize| (0..width).fold(0, |value, at| value | (bit(8 + index * width + at) << at));
     Some((0..records).map(number).collect())
 }
 
@@ -93,7 +95,7 @@ fn packed_length(records: usize, width: usize) -> usize {
     1 + (records * width).div_ceil(8)
 }
 
-/// The bits of the highest number.
+/// Returns how many bits the highest number needs.
 fn width(highest: u8) -> usize {
     (u8::BITS - highest.leading_zeros()) as usize
 }
