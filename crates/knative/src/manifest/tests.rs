@@ -125,7 +125,7 @@ data: { stable-window: 6s }
     assert_eq!(loaded.service.autoscaling.stable_window, Duration::from_secs(6));
     let long = with_spec("      timeoutSeconds: 5000\n");
     let text = mistakes(load(("s.yaml", &long), Some(("cm.yaml", defaults))));
-    assert!(text.starts_with("s.yaml:7:23: spec.template.spec.timeoutSeconds: it is more than"), "{text}");
+    assert!(text.starts_with("s.yaml:7:23: spec.template.spec.timeoutSeconds: 5000 is more than"), "{text}");
 }
 
 /// Returns a config-defaults with these keys.
