@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use tokio::sync::mpsc;
 
 use super::checked::Checked;
 use super::read::{Selection, unknown};
@@ -179,16 +180,31 @@ async fn act(
     };
     let dry_run = selection.dry_run.unwrap_or(false);
     let mut all = Matched { dry_run, ..Matched::default() };
-    for pipeline in pipelines {
+    for &pipeline in &pipelines {
         let (filter, by) = (filter.clone(), caller.person());
         let request = |answer| Control::Act { filter, action, then, dry_run, by, answer };
         let Some(matched) = unless_ended(ask_within(MOST, pipeline, request).await)? else { continue };
         all.add(matched);
     }
     if let (Scope::Item(id), 0) = (scope, all.matched) {
-        all = elsewhere(api, caller, id, action, selection, dry_run).await?;
+        // No action fits an item that has ended.
+        all.matched = remembered(&pipelines, id).await?;
+        if all.matched == 0 {
+            all = elsewhere(api, caller, id, action, selection, dry_run).await?;
+        }
     }
     Ok(all)
+}
+
+/// The number of items of this id that have ended and are remembered.
+async fn remembered(pipelines: &[&mpsc::Sender<Control>], id: &str) -> Result<usize, Failure> {
+    let mut number = 0;
+    for pipeline in pipelines {
+        let filter = Filter::of_id(id);
+        let list = ask(pipeline, |answer| Control::List { filter, most: 1, after: None, answer }).await;
+        number += unless_ended(list)?.map_or(0, |list| list.total);
+    }
+    Ok(number)
 }
 
 /// Acts on an item that other replicas have.

@@ -170,6 +170,8 @@ async fn a_running_item_is_cancelled<B: Backlog>() {
     assert_eq!((last["state"].as_str(), last["attempt"].as_u64()), (Some("running"), Some(2)), "{last}");
     admin.post(&format!("{}/cancel?then=drop", path_of(&items[2]))).await;
     eventually("two dropped items", async || admin.total("dropped").await == 2).await;
+    let (status, again) = admin.post(&format!("{}/drop", path_of(&items[2]))).await;
+    assert_eq!((status, &again), (200, &json!({ "matched": 1, "changed": 0 })), "it has ended already");
     bridge.stop().await;
     assert_eq!(graveyard.take().await["longhaul-reason"], "cancelled");
     eventually("the broker to be empty", async || backlog.left().await == 0).await;
