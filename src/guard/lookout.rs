@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::plan::{Plan, SeenPod, host_name};
+use super::plan::{LINGER, Plan, SeenPod, Sight, host_name};
 use crate::progress::Report;
 
 /// After the start of a pod's end, new requests wait this long, because the routes may still lead
@@ -36,6 +36,8 @@ struct Inner {
     running: HashMap<u64, Running>,
     /// The number of the latest request.
     count: u64,
+    /// The latest start of a request to each service, as far as its name is known.
+    started: HashMap<Option<String>, Instant>,
     /// Services that have pods, or had some.
     services: BTreeSet<String>,
     stopping: BTreeMap<String, Stopping>,
@@ -127,6 +129,7 @@ impl Post {
     pub fn begin(&self, report: Option<Arc<Report>>) -> Ticket {
         let mut inner = self.lookout.lock();
         inner.count += 1;
+        inner.started.insert(self.service.clone(), Instant::now());
         let number = inner.count;
         let running = Running { service: self.service.clone(), since: Instant::now(), report };
         inner.running.insert(number, running);
@@ -209,6 +212,20 @@ impl Lookout {
             found.map(|((pod, answers), start)| (pod.clone(), start.unwrap_or(answers.first))).collect();
         busy.extend(found);
         busy
+    }
+
+    /// The state of the pods of `plan`.
+    pub fn sight(&self, now: Instant, plan: &Plan) -> Sight {
+        Sight { busy: self.busy(plan), idle: self.idle(now), starting: self.starting(now) }
+    }
+
+    /// The services in which requests have just started.
+    fn starting(&self, now: Instant) -> BTreeSet<String> {
+        let inner = self.lock();
+        let latest = inner.started.iter().filter(|(_, at)| now < **at + LINGER);
+        let latest: Vec<_> = latest.map(|(service, _)| service).collect();
+        let is_it = |name: &&String| latest.iter().any(|service| inner.concerns(service, name));
+        inner.services.iter().filter(is_it).cloned().collect()
     }
 
     /// The pods that are idle, as their queue-proxies show.

@@ -1,7 +1,7 @@
 //! Decides which marks must change: a function of the pods, the running items and the time.
 //!
 //! The caller reports pods as the watch shows them ([`Plan::seen`], [`Plan::gone`]) and the busy
-//! ones ([`Plan::busy`]), and asks for one write at a time ([`Plan::next`]). A pod is marked while
+//! ones ([`Plan::look`]), and asks for one write at a time ([`Plan::next`]). A pod is marked while
 //! it is busy, from `after` on. Its mark stays for [`LINGER`] when it is idle, so that a pod that
 //! gets its next item at once keeps its mark and costs no write.
 //!
@@ -96,6 +96,17 @@ pub enum Wrote {
     Failed,
 }
 
+/// The pods as the running requests and the queue-proxies show them.
+#[derive(Clone, Debug, Default)]
+pub struct Sight {
+    /// The busy pods, with the starts of their items.
+    pub busy: BTreeMap<String, Instant>,
+    /// The pods whose queue-proxies show that they are idle.
+    pub idle: BTreeSet<String>,
+    /// The Services in which requests have started in the last [`LINGER`].
+    pub starting: BTreeSet<String>,
+}
+
 #[derive(Debug)]
 pub struct Plan {
     /// The name of this bridge in its marks.
@@ -104,6 +115,8 @@ pub struct Plan {
     /// One moment on both clocks.
     clocks: (Instant, SystemTime),
     pods: BTreeMap<String, Pod>,
+    /// The Services in which requests have just started.
+    starting: BTreeSet<String>,
     /// When another bridge last changed one of its marks.
     holders: HashMap<String, Instant>,
     /// The time of the latest write with our name.
@@ -129,7 +142,15 @@ struct Pod {
 impl Plan {
     /// `clocks` is the present moment. Later times in marks are computed from it.
     pub fn new(holder: String, after: Option<Duration>, clocks: (Instant, SystemTime)) -> Self {
-        Plan { holder, after, clocks, pods: BTreeMap::new(), holders: HashMap::new(), beat: None }
+        Plan {
+            holder,
+            after,
+            clocks,
+            pods: BTreeMap::new(),
+            starting: BTreeSet::new(),
+            holders: HashMap::new(),
+            beat: None,
+        }
     }
 
     /// Takes a pod as the watch shows it.
@@ -176,9 +197,9 @@ impl Plan {
         self.pods.remove(name);
     }
 
-    /// Takes the pods that are busy now, with the starts of their items, and those whose
-    /// queue-proxies show that they are idle.
-    pub fn busy(&mut self, now: Instant, busy: &BTreeMap<String, Instant>, idle: &BTreeSet<String>) {
+    /// Takes the state of the pods. Pods that are not in it are neither busy nor known to be idle.
+    pub fn look(&mut self, now: Instant, Sight { busy, idle, starting }: Sight) {
+        self.starting = starting;
         for (name, pod) in &mut self.pods {
             pod.is_idle = idle.contains(name) && !busy.contains_key(name);
             pod.busy = busy.get(name).copied();
@@ -234,12 +255,10 @@ impl Plan {
         }
         let waiting = self.waiting(now);
         let waiting = |pod: &Pod| waiting.get(pod.seen.service.as_str()).copied().unwrap_or_default();
-        let latest = self.latest_starts();
-        // While items start, the next one may start in any idle pod.
-        let is_calm = |pod: &Pod| latest.get(pod.seen.service.as_str()).is_none_or(|at| now >= *at + LINGER);
         let spare = self.live().filter(|pod| {
             let may_be_marked = pod.is_idle && !pod.is_lowest() && !self.is_held(pod, now);
-            may_be_marked && waiting(pod) > BEHIND && is_calm(pod)
+            // While requests start, the next one may reach any idle pod.
+            may_be_marked && waiting(pod) > BEHIND && !self.starting.contains(&pod.seen.service)
         });
         // A pod with the mark of its last item is behind all others, so it comes first.
         if let Some(pod) = spare.max_by_key(|pod| pod.mark.is_some()) {
@@ -281,16 +300,6 @@ impl Plan {
         let after = self.after.unwrap_or_else(|| after(pod.seen.window));
         let is_due = pod.busy.is_some_and(|since| now >= since + after);
         is_due && !self.is_ours(pod) && !self.is_held(pod, now)
-    }
-
-    /// The latest start of an item in each Service with busy pods.
-    fn latest_starts(&self) -> BTreeMap<&str, Instant> {
-        let mut latest = BTreeMap::new();
-        for (pod, start) in self.live().filter_map(|pod| Some((pod, pod.busy?))) {
-            let at = latest.entry(pod.seen.service.as_str()).or_insert(start);
-            *at = start.max(*at);
-        }
-        latest
     }
 
     /// The number of pods of each Service that wait for their marks.

@@ -189,7 +189,7 @@ impl<C: Cluster> Guard<C> {
     /// the next look.
     async fn step(&mut self, stop: &CancellationToken) -> Instant {
         let mut now = Instant::now();
-        self.plan.busy(now, &self.lookout.busy(&self.plan), &self.lookout.idle(now));
+        self.plan.look(now, self.lookout.sight(now, &self.plan));
         while !stop.is_cancelled()
             && self.allowance.opens().is_none_or(|next| now >= next)
             && self.trouble.may_try(now)

@@ -118,7 +118,7 @@ async fn idle_pods_are_asked_for_while_marks_are_late() {
     let (lookout, mut plan) = known(&["a", "b", "c", "d", "e", "f"]);
     let _tickets = ["a", "b", "c", "d", "e"].map(|name| of_hello(&lookout).begin(reported(name)));
     tokio::time::advance(Duration::from_secs(9)).await;
-    plan.busy(Instant::now(), &lookout.busy(&plan), &BTreeSet::new());
+    plan.look(Instant::now(), lookout.sight(Instant::now(), &plan));
     assert_eq!(lookout.to_ask(Instant::now(), &plan), []);
     tokio::time::advance(Duration::from_secs(2)).await;
     assert_eq!(lookout.to_ask(Instant::now(), &plan).len(), 6);

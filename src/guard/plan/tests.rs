@@ -62,7 +62,9 @@ impl World {
     fn look(&mut self) {
         let is_idle = |name: &&String| self.answers && !self.busy.contains_key(*name);
         let idle = self.cluster.keys().filter(is_idle).cloned().collect();
-        self.plan.busy(self.now, &self.busy, &idle);
+        let starts = |at: &Instant| self.now < *at + LINGER;
+        let starting = self.busy.values().any(starts).then(|| "hello".to_owned()).into_iter().collect();
+        self.plan.look(self.now, Sight { busy: self.busy.clone(), idle, starting });
     }
 
     /// Removes this many pods as the ReplicaSet controller does, with the worst choice among
