@@ -1,11 +1,12 @@
 //! The done and the unfinished records of one assigned partition.
 //!
-//! Items finish in any order, but Kafka commits one offset. The tracker knows the lowest offset
+//! Items finish in any order, but Kafka commits one offset. The tracker keeps the lowest offset
 //! that is not done (the base, which is committed), and one bit for each offset above it (the map,
-//! which goes into the commit's metadata, see [`metadata`]). It does no I/O. The
-//! poll thread owns one for each partition, and a new assignment gets a new one.
+//! which goes into the commit's metadata, see [`metadata`]). It does no I/O. The poll thread owns a
+//! tracker for each partition, and a new assignment gets a new tracker. An offset is *awaited* if
+//! the map that was read back lists it as unfinished, and it was not received again yet.
 //!
-//! Two rules keep finished work from being forgotten or invented:
+//! Two rules keep finished work from being forgotten, and unfinished work from counting as done:
 //! - base and map come from one [`snapshot`](Tracker::snapshot), never from two calls with a change
 //!   in between;
 //! - a partition is clean only when the broker has acknowledged the commit of its last change, so a
@@ -18,7 +19,8 @@ use super::metadata::{self, attempts, offsets};
 /// The longest stretch from the base to the newest offset.
 pub const MAX_WINDOW: i64 = 1 << 20;
 
-/// A broker that takes less cannot be served.
+/// The least room for the metadata that the tracker works with. If the broker accepts less, commits
+/// go on failing, and the source reports that.
 const LEAST_CHARACTERS: usize = 128;
 
 /// The bookkeeping of one partition.
@@ -30,7 +32,7 @@ pub struct Tracker {
     end: i64,
     /// One above the highest offset received in this assignment.
     next: i64,
-    /// One above the highest offset that was completed.
+    /// One above the highest offset that is done.
     done_end: i64,
     /// One bit for each offset from `base & !63` on; 1 means that it is done or does not exist.
     done: VecDeque<u64>,
@@ -38,15 +40,16 @@ pub struct Tracker {
     incomplete: usize,
     /// Incomplete offsets that were received in this assignment.
     received: usize,
-    /// The characters that the broker takes as metadata.
+    /// The characters that the broker accepts as metadata.
     characters: usize,
-    /// The size of the incomplete offsets, with those that were completed since it was measured.
+    /// An upper bound of the encoded size of the incomplete offsets: it also covers the offsets
+    /// that were completed since `measure`.
     size: offsets::Size,
-    /// Offsets that were completed since then.
+    /// How many offsets were completed since `measure`.
     since_measured: usize,
     /// Failed attempts of incomplete offsets, where there were any.
     attempts: HashMap<i64, u8>,
-    /// The highest of these numbers, also if it is gone by now.
+    /// An upper bound of these numbers. It falls only when no attempts are left.
     most_attempts: u8,
     /// Counts changes that are worth a commit.
     changes: u64,
@@ -57,7 +60,7 @@ pub struct Tracker {
 /// The result of receiving a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// Not done yet. `vanished` offsets below it were expected and are gone from the log.
+    /// Not done yet. `vanished` awaited offsets below it are gone from the log.
     New { vanished: usize },
     /// Already done before this assignment.
     Done { vanished: usize },
@@ -118,15 +121,15 @@ impl Tracker {
         tracker
     }
 
-    /// Whether a record of this offset may be received without breaking the bound on the metadata,
-    /// whichever records finish then. Offsets that are known already always may.
+    /// Whether a record of this offset may be received: the metadata must stay within its bound, no
+    /// matter which records finish next. A known offset is always admitted.
     pub fn admits(&self, offset: i64) -> bool {
         if offset < self.end || self.incomplete == 0 {
             return true;
         }
         let mut size = self.size;
         size.add(offset);
-        offset - self.base < MAX_WINDOW && self.needs(size) <= metadata::room(self.characters)
+        offset - self.base < MAX_WINDOW && self.bytes_needed(size) <= metadata::room(self.characters)
     }
 
     /// Registers a record. The records of one assignment come in rising order, so an offset that is
@@ -163,7 +166,7 @@ impl Tracker {
 
     /// Records that a reader has reached `end`. Missing offsets below it do not exist (markers of
     /// transactions, aborted or compacted records) and count as done. Returns how many of them were
-    /// expected.
+    /// awaited.
     pub fn reach(&mut self, end: i64) -> usize {
         let vanished = self.pass_over(end);
         let base = self.base;
@@ -292,10 +295,10 @@ impl Tracker {
         self.characters
     }
 
-    /// Whether enough records are done to take new ones without stopping again at once.
+    /// Whether enough records are done to fetch new ones without a pause soon after.
     pub fn has_room(&self) -> bool {
         let room = metadata::room(self.characters);
-        self.incomplete == 0 || self.needs(self.size) + room / 8 <= room
+        self.incomplete == 0 || self.bytes_needed(self.size) + room / 8 <= room
     }
 
     pub fn base(&self) -> i64 {
@@ -326,18 +329,19 @@ impl Tracker {
         self.incomplete - self.received
     }
 
-    /// The bytes to keep for incomplete offsets of this size. Attempts are noted after admission,
-    /// so a sixth of the room is kept for them: a bit for 4,000 records, or 160 records of any
-    /// number.
-    fn needs(&self, size: offsets::Size) -> usize {
+    /// Returns the bytes that incomplete offsets of this size need, with room for their attempts.
+    /// Attempts are noted after admission, so a sixth of the room is kept for them. That is enough
+    /// for 4,000 records with at most one failed attempt each, or for 160 records with any number.
+    fn bytes_needed(&self, size: offsets::Size) -> usize {
         let reserve = metadata::room(self.characters) / 6;
         let attempts = attempts::size(self.incomplete, self.attempts.len(), self.most_attempts);
         size.bytes(self.base) + attempts.max(reserve)
     }
 
-    /// Measures again when an eighth of the incomplete offsets is done, if the size may decide.
+    /// Measures again when an eighth of the incomplete offsets is done, if more than half of the
+    /// room is used: only then can the size refuse a record.
     fn measure_when_due(&mut self) {
-        let may_decide = self.needs(self.size) > metadata::room(self.characters) / 2;
+        let may_decide = self.bytes_needed(self.size) > metadata::room(self.characters) / 2;
         if may_decide && self.since_measured >= self.incomplete / 8 {
             self.measure();
         }
@@ -401,7 +405,7 @@ impl Tracker {
         self.incomplete += 1;
     }
 
-    /// Marks expected offsets of `from..to` as done that the log no longer has.
+    /// Marks the awaited offsets of `from..to` as done, because the log does not have them any more.
     fn forget_between(&mut self, from: i64, to: i64) -> usize {
         let mut vanished = 0;
         let mut offset = self.next_needed(from);

@@ -11,22 +11,23 @@ use crate::tools::{Failure, Place, place, rabbitmq};
 /// The time between two counts.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The way to the number of items.
+/// How the items are counted.
 enum Counter<'a> {
     Rabbitmq(&'a place::Rabbitmq),
     #[cfg(feature = "kafka")]
     Kafka(kafka::Lag),
 }
 
-/// Counts until the future is dropped. Without a limit there is nothing to count. It never blocks
-/// its thread, because the same task takes connections.
+/// Counts until the future is dropped. If `backlog_max` is not set, it only waits. The future must
+/// not block its thread, because the same task accepts connections. The backlog is the last count
+/// and the items that were written since.
 pub(super) async fn watch(intake: &Intake) -> Result<(), Failure> {
     if intake.settings.backlog_max.is_none() {
         return std::future::pending().await;
     }
     let counter = Counter::of(intake)?;
     loop {
-        // Items that are written during the count may be in it twice for a moment.
+        // An item that is written during the count may be counted twice until the next count.
         let before = intake.written_since_count.load(Ordering::Relaxed);
         match counter.count().await {
             Ok(count) => {
