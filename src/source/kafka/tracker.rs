@@ -405,7 +405,8 @@ impl Tracker {
         self.incomplete += 1;
     }
 
-    /// Marks the awaited offsets of `from..to` as done, because the log does not have them any more.
+    /// Marks the awaited offsets of `from..to` as done, because the log does not have them any
+    /// more.
     fn forget_between(&mut self, from: i64, to: i64) -> usize {
         let mut vanished = 0;
         let mut offset = self.next_needed(from);
