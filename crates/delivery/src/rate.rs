@@ -2,7 +2,8 @@
 //!
 //! A token bucket that holds one token (the generic cell rate algorithm of ITU-T I.371). Requests
 //! start evenly spaced, so no minute gets more than its share, wherever the minute begins. The
-//! bucket is empty at first, because an earlier process may have started a request just now.
+//! bucket is half full at first: an earlier process may have started a request just now, or as long
+//! ago as the rate asks. So a restart costs or gains half a request at most.
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ pub(super) struct Rate {
 
 impl Rate {
     pub fn new(every: Duration) -> Self {
-        Rate { every, next: every }
+        Rate { every, next: every / 2 }
     }
 
     pub fn next(&self) -> Time {
@@ -75,6 +76,22 @@ mod tests {
     fn late_timers_do_not_lower_a_high_rate() {
         let starts = starts(Duration::from_micros(100), Duration::from_millis(1), Duration::from_secs(1));
         assert!((9_900..=10_100).contains(&starts.len()), "{}", starts.len());
+    }
+
+    /// A second process begins somewhere between two starts of the first one.
+    #[test]
+    fn a_restart_costs_no_minute_more_than_one_request() {
+        let (minute, every) = (Duration::from_secs(60), Duration::from_secs(2));
+        for since_last in (0..=20).map(|tenths| every * tenths / 20) {
+            let first = starts(every, Duration::ZERO, minute * 2);
+            let again = first[40] + since_last;
+            let second = starts(every, Duration::ZERO, minute * 2).into_iter().map(|at| again + at);
+            let all: Vec<Time> = first[..=40].iter().copied().chain(second).collect();
+            for begin in 0..60 {
+                let inside = all[begin..].iter().take_while(|at| **at < all[begin] + minute).count();
+                assert!((29..=31).contains(&inside), "{inside} starts, {since_last:?} after the last");
+            }
+        }
     }
 
     #[test]

@@ -51,6 +51,21 @@ fn the_reasons_to_take_nothing_have_an_order() {
 }
 
 #[test]
+fn an_item_waits_for_the_rate_only_if_it_could_start_else() {
+    let mut bed = Bed::with(|policy| policy.start_every = SECOND * 4);
+    assert!((bed.core.starts_per_second() - 0.25).abs() < f64::EPSILON);
+    assert!(!bed.core.waits_for_rate(), "there is no item");
+    bed.receive(1, 1, None, false);
+    assert!(bed.started().is_empty() && bed.core.waits_for_rate());
+    bed.tell(Input::Pause);
+    assert!(!bed.core.waits_for_rate(), "the pause holds the item back");
+    bed.tell(Input::Resume);
+    bed.wait();
+    assert_eq!((bed.now, bed.started()), (SECOND * 2, vec![ITEM]));
+    assert!(!bed.core.waits_for_rate(), "the item runs");
+}
+
+#[test]
 fn memory_bounds_the_intake_from_the_first_byte_over_the_bound() {
     for (bytes, no_room) in [(99, Some(NoRoom::Bytes)), (100, Some(NoRoom::Bytes)), (101, None)] {
         let mut bed = Bed::with(|policy| policy.bounds.held_bytes = bytes);
