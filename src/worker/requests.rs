@@ -126,14 +126,18 @@ impl Requests {
             if ending.outcome == Outcome::Interrupted && is_stopping {
                 requests.was_cut.store(true, Ordering::Relaxed);
             }
-            // The answer is sent before the place becomes free: the next item may follow at once,
-            // and a stop waits for both.
+            // The place becomes free before the answer is sent, so that the client's next item is
+            // not refused. A stop waits for the open connections, and so for the answer.
             drop(place);
             let _ = done.send(ending);
         });
         let answer = answer.await;
         drop(present);
-        answer.unwrap_or_else(|_| Ending::new(Outcome::Failed, "the shim failed")).answer()
+        answer
+            .unwrap_or_else(|_| {
+                Ending::new(Outcome::Failed, "longhaul worker failed: the task of the item panicked")
+            })
+            .answer()
     }
 
     fn take_place(self: &Arc<Self>) -> Option<Place> {

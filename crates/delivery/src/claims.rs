@@ -16,9 +16,12 @@
 //!                                                      a later claimant asks: Closed
 //! ```
 //!
-//! A claim ends when its claimant releases it, or does not ask again for [`LEASE`]. A result that
-//! was not fetched then stays here: the item is an orphan again. A result that was fetched is
-//! forgotten, so only one replica carries it out.
+//! A claim for an item that nobody knows here gets the answer `Unknown`, and a claim for a
+//! redundant delivery the answer `Done`. Both are over at once.
+//!
+//! Every other claim ends when its claimant does not ask again for [`LEASE`], or releases it. If
+//! the claimant fell silent after it had fetched the result, the item is forgotten, so only one
+//! replica carries the result out. In all other cases the item is an orphan again.
 //!
 //! The broker hands an item to one replica at a time. So a later claimant replaces an earlier one,
 //! which may be dead.

@@ -7,8 +7,8 @@
 //!   it.
 //! * A *delivery* is one handing-over of an item in a session. An item may have several in turn.
 //! * An *orphan* is an item whose request runs, or has ended, while it has no delivery.
-//! * A *claim* is the question of another replica for an item that runs here. The replica that asks
-//!   is the *claimant*.
+//! * A *claim* is the request of another replica for the result of an item that runs here. That
+//!   replica is the *claimant*.
 //! * A *copy* is a message with the content of an item, in the item's own queue. Its *mark* names
 //!   it.
 //! * A *held* item has failed for good and waits for a person.
@@ -45,8 +45,8 @@ pub enum Input {
     Written { item: ItemId, written: Written },
     /// The write of [`Command::Copy`] ended.
     CopyWritten { item: ItemId, written: Written },
-    /// The broker's client has the settlement of [`Command::Settle`]. `stale`: its session was
-    /// already gone, so nothing was settled.
+    /// The broker's client has accepted the settlement of [`Command::Settle`]. `stale`: its session
+    /// was already gone, so nothing was settled.
     Settled { delivery: DeliveryId, stale: bool },
     /// The broker has confirmed the ack: this delivery never comes back.
     AckConfirmed { delivery: DeliveryId },
@@ -194,7 +194,7 @@ pub enum Notice {
     },
 }
 
-/// The target of a write.
+/// The content of a write, and its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Write {
     /// The worker's answer, to the reply target.

@@ -8,6 +8,7 @@ use super::protocol::{Command, Effect, Write};
 use super::session::Outline;
 
 impl Dispatcher {
+    /// Handles a delivery. `spares` are redundant deliveries whose acks are not confirmed yet.
     pub(super) fn received(&mut self, outline: &Outline, effects: &mut Vec<Effect>) {
         let is_known = self.items.of_delivery(outline.id).is_some() || self.spares.contains_key(&outline.id);
         // A delivery of a lost session cannot be settled. The broker hands its item over again.
@@ -23,8 +24,9 @@ impl Dispatcher {
         self.copy_near_limit(id, outline, effects);
     }
 
-    /// The oldest item that this delivery belongs to. Its expected identity is used up, so that an
-    /// equal delivery finds the next item, or none (guarantee G3).
+    /// Returns the oldest item that this delivery belongs to. Ends the claim of another replica on
+    /// it, because that replica does not have the delivery any more. The caller takes the expected
+    /// identity from the item, so an equal delivery finds the next item, or none (guarantee G3).
     fn expecting(&mut self, outline: &Outline, effects: &mut Vec<Effect>) -> Option<ItemId> {
         // Equal bytes are not proof. A delivery that was never handed over before is a new item,
         // and so is one that another consumer may have enqueued, finished and returned (rule D1).
@@ -34,13 +36,13 @@ impl Dispatcher {
         let name = &outline.identity;
         let expecting = self.items.expecting(name);
         let found = expecting.or_else(|| self.claimed_item(name))?;
-        // The broker marks the return of a delivery. Without the mark it is the first one of a copy
-        // that this process wrote, or somebody else's duplicate of a copy.
-        let is_first = |mark| {
+        // The broker flags a delivery that comes again. Without the flag, a copy is one that this
+        // process has written, or the duplicate that somebody else made of one.
+        let is_ours = |mark| {
             outline.redelivered
                 || self.items.get(found).is_some_and(|item| item.unseen_copies.contains(&mark))
         };
-        if !name.mark().is_none_or(is_first) {
+        if !name.mark().is_none_or(is_ours) {
             return None;
         }
         if expecting.is_none() {

@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 
 /// The factor by which one step raises the total at most. A step trusts the sizes that were seen.
-const GROWTH: u16 = 16;
+const GROWTH: u16 = 4;
 
 pub(super) struct Window {
     /// The most items in hand.
@@ -139,7 +139,7 @@ mod tests {
                 break;
             }
         }
-        assert_eq!(totals, [16, 256, 2000]);
+        assert_eq!(totals, [4, 16, 64, 256, 1024, 2000]);
         assert_eq!(fill(&mut window, 1000), 2000);
     }
 

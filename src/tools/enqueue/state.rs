@@ -1,12 +1,13 @@
 //! The file that lets an interrupted `enqueue` continue.
 //!
 //! Each number is written down before its message is sent (`s`), and again when the write is
-//! confirmed (`c`). A number with `s` and without `c` after a kill is doubtful: the broker may have
-//! the message or not. The file survives the death of the process, and not that of the machine.
+//! confirmed (`c`) or refused (`u`). A number with `s` alone after a kill is doubtful: the broker
+//! may have the message or not. `d` lists the numbers that may be in the broker twice. The file
+//! survives the death of the process, and not that of the machine.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,7 @@ use crate::tools::Failure;
 /// The first line is this, and the fingerprint of input and target.
 const HEAD: &str = "longhaul-enqueue 1";
 
-/// The state of one run over an input, or nothing kept without a file.
+/// The state of one run over an input. Without a file, nothing outlives the process.
 pub struct State {
     file: Option<(PathBuf, File)>,
     confirmed: Numbers,
@@ -76,11 +77,15 @@ impl State {
             options
         };
         let file = options().open(path).map_err(unusable)?;
-        if file.try_lock().is_err() {
-            return Err(Failure::unavailable(
-                format!("the state file {shown} is in use: another enqueue of this input runs"),
-                "wait until it has ended, or name another file with --state",
-            ));
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Failure::unavailable(
+                    format!("the state file {shown} is in use: another enqueue of this input runs"),
+                    "wait until it has ended, or name another file with --state",
+                ));
+            }
+            Err(TryLockError::Error(error)) => return Err(unusable(error)),
         }
         let mut state = State::none();
         let is_empty = file.metadata().map_err(unusable)?.len() == 0;
@@ -123,9 +128,18 @@ impl State {
                 "restore them to continue; or begin again with --restart, which writes every message again",
             ));
         }
+        if restart {
+            return Ok(());
+        }
+        let damaged = |error: &io::Error| {
+            Failure::usage(
+                format!("the state file {shown} is damaged: {error}"),
+                "begin again with --restart, which writes every message again",
+            )
+        };
         let mut unsent = BTreeSet::new();
         for line in lines {
-            let Ok(line) = line else { break };
+            let line = line.map_err(|error| damaged(&error))?;
             let Some((kind, number)) = line.split_once(' ') else { continue };
             // A line without its end was cut, and its number may be another one.
             let Some(number) = number.strip_suffix(';').and_then(|number| number.parse::<u64>().ok()) else {
@@ -260,6 +274,17 @@ mod tests {
         assert_eq!((state.confirmed(), state.doubtful().len()), (5, 2), "doubt survives a second kill");
         state.finish().unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused_until_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        drop(State::open(&path, "f", false).unwrap());
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"s 1;\ns \xff\nc 1;\n").unwrap();
+        assert!(State::open(&path, "f", false).err().unwrap().what.contains("is damaged"));
+        let state = State::open(&path, "f", true).unwrap();
+        assert_eq!((state.confirmed(), state.doubtful().len()), (0, 0));
     }
 
     #[test]
