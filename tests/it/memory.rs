@@ -185,10 +185,10 @@ async fn rabbitmq_large_items_in_many_slots_stay_within_the_bound() {
 async fn rabbitmq_bodies_of_changing_sizes_stay_within_the_bound() {
     const KIB: usize = 1024;
     let times = if acceptance().is_some() { 10 } else { 1 };
-    let mixed = [KIB, 5 * MIB as usize].repeat(25 * times);
-    let refused = vec![12 * MIB as usize; 10 * times];
+    let mixed = [KIB, 2 * MIB as usize].repeat(25 * times);
+    let refused = vec![4 * MIB as usize; 10 * times];
     let cases =
-        [("5 MiB and 1 KiB in turn", mixed, "8MiB", 40), ("12 MiB above item_bytes", refused, "1MiB", 32)];
+        [("2 MiB and 1 KiB in turn", mixed, "8MiB", 40), ("4 MiB above item_bytes", refused, "1MiB", 32)];
     for (what, sizes, item_bytes, held) in cases {
         let backlog = Rabbitmq::of(Queue::create(&amqp::brokers()[0], QueueKind::Classic).await);
         let graveyard = Rabbitmq::of(Queue::create(&amqp::brokers()[0], QueueKind::Classic).await);

@@ -126,7 +126,8 @@ pub fn properties(from: &BasicProperties) -> Properties {
 /// Makes the message of a delivery from this queue.
 pub fn message(queue: &str, from: lapin::message::Delivery) -> Message {
     Message {
-        body: Bytes::from(from.data),
+        // lapin doubles the memory of a body until all frames fit. The unused part goes back.
+        body: Bytes::from(from.data.into_boxed_slice()),
         headers: from.properties.headers().as_ref().map(headers).unwrap_or_default(),
         origin: Origin::Rabbitmq(RabbitmqOrigin {
             queue: queue.to_owned(),
